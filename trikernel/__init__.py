@@ -1,0 +1,39 @@
+"""A Jupyter kernel built on Trio's structured concurrency.
+
+Subclass `Kernel` and write the verbs; `main` makes a process of it, `serve` runs it in a Trio
+program of yours.
+"""
+
+from __future__ import annotations
+
+from . import errors
+from .core import (
+    Reply,
+    Request,
+    StopReason,
+    current_request,
+    open_priority_channel,
+    serve,
+)
+from .kernel import Kernel, main, run, setting
+from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConnectionInfo",
+    "Kernel",
+    "MemoryTransport",
+    "Reply",
+    "Request",
+    "StopReason",
+    "ZmqTransport",
+    "__version__",
+    "current_request",
+    "errors",
+    "main",
+    "open_priority_channel",
+    "run",
+    "serve",
+    "setting",
+]

@@ -1,0 +1,164 @@
+"""The parser, and what each subcommand does. What the caller can mend is one line and code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn
+
+from ..errors import UsageError
+from ..kernel import Kernel, add_setting_flags, given_settings, run, settings_of
+from . import kernelspecs
+
+__all__ = ["main"]
+
+PYTHON_KERNEL = "trikernel.python:PythonKernel"
+_PACKAGES = ("trio", "pyzmq", "jupyter_client", "attrs", "orjson", "zmq-anyio", "ipython")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for what is wrong, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code: 0, 1 when a cell failed, 2 when the call is to be mended."""
+    parser, start = _parser()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["start"]:
+            return _start(start, arguments[1:])
+        options = parser.parse_args(arguments)
+        code: int = options.function(options)
+        return code
+    except UsageError as error:
+        print(f"trikernel: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> tuple[_Parser, _Parser]:
+    parser = _Parser(
+        prog="trikernel",
+        description="A Jupyter kernel built on Trio's structured concurrency.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version("trikernel"))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    run_command = commands.add_parser("run", help="run a notebook and show its outputs")
+    run_command.add_argument("notebook", metavar="NOTEBOOK")
+    run_command.add_argument("-o", "--output", metavar="OUT", help="write the run notebook here")
+    run_command.set_defaults(function=_run)
+
+    start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
+    start.add_argument("-f", "--connection-file", metavar="FILE")
+    start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
+    start.add_argument("--log-level", default="WARNING", metavar="LEVEL")
+
+    install = commands.add_parser("install", help="install a kernelspec")
+    kernelspecs.add_install_flags(install, PYTHON_KERNEL)
+    install.set_defaults(function=_install)
+
+    remove = commands.add_parser("remove", help="remove a kernelspec")
+    remove.add_argument("name", metavar="NAME")
+    remove.set_defaults(function=_remove)
+
+    commands.add_parser("list", help="list kernelspecs").set_defaults(function=_list)
+
+    info = commands.add_parser("info", help="show versions, kernelspecs and settings")
+    info.set_defaults(function=_info)
+    return parser, start
+
+
+def load_kernel_class(spec: str) -> type[Kernel]:
+    """The class that ``package.module:Class`` names. Raises `UsageError`."""
+    module_name, _, class_name = spec.partition(":")
+    if not module_name or not class_name:
+        raise UsageError(f"--kernel must be PACKAGE.MODULE:CLASS, not {spec!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if spec == PYTHON_KERNEL:
+            raise UsageError(
+                f"the Python kernel needs more packages ({error.name} is missing): "
+                "pip install 'trikernel[python]'"
+            ) from None
+        raise UsageError(f"--kernel: cannot import {module_name}: {error}") from None
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Kernel)):
+        raise UsageError(f"--kernel: {module_name} has no Kernel subclass {class_name!r}")
+    return found
+
+
+def _start(parser: _Parser, arguments: list[str]) -> int:
+    """Start a kernel; its settings are flags, which are known once its class is."""
+    spec = parser.parse_known_args([one for one in arguments if one not in ("-h", "--help")])[0]
+    kernel_class = load_kernel_class(spec.kernel)
+    add_setting_flags(parser, kernel_class)
+    options = parser.parse_args(arguments)
+    level = logging.getLevelNamesMapping().get(options.log_level.upper())
+    if level is None:
+        parser.error(f"--log-level: {options.log_level!r} is no level, use DEBUG, INFO, WARNING")
+    logging.basicConfig(level=level, stream=sys.__stderr__)
+    run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        from . import runner
+    except ImportError as error:
+        raise UsageError(
+            f"running notebooks needs more packages ({error.name} is missing): "
+            "pip install 'trikernel[python]'"
+        ) from None
+    return runner.run_file(options.notebook, options.output, load_kernel_class(PYTHON_KERNEL))
+
+
+def _install(options: argparse.Namespace) -> int:
+    load_kernel_class(options.kernel)
+    path = kernelspecs.install(options)
+    print(f"installed kernelspec {options.name} in {path}")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    print(f"removed {kernelspecs.remove(options.name)}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    for name, display_name, path in kernelspecs.installed():
+        print(f"{name:<20} {display_name:<28} {path}")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(
+        f"trikernel {_version('trikernel')}, {platform.python_implementation()} "
+        f"{platform.python_version()} on {platform.system()}"
+    )
+    for package in _PACKAGES:
+        print(f"  {package:<16} {_version(package)}")
+    print("settings (flag, environment variable, default):")
+    for one in settings_of(Kernel).values():
+        print(f"  {one.flag:<26} {one.variable:<36} {_show(one.default):<10} {one.help}")
+    return 0
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

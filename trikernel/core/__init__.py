@@ -1,0 +1,35 @@
+"""Messages and cancel scopes: dispatch, ordering, stopping. No sockets, no user code."""
+
+from __future__ import annotations
+
+from .application import Application
+from .boundary import collapse, stop_error
+from .interrupt import Interrupts
+from .lane import Job
+from .outbox import OutboxLimits
+from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
+from .protection import await_unprotected, call_unprotected, run_unprotected
+from .request import Reply, Request, StopReason, current_request
+from .serve import serve
+from .server import Server
+
+__all__ = [
+    "Application",
+    "Interrupts",
+    "Job",
+    "OutboxLimits",
+    "PriorityReceiveChannel",
+    "PrioritySendChannel",
+    "Reply",
+    "Request",
+    "Server",
+    "StopReason",
+    "await_unprotected",
+    "call_unprotected",
+    "collapse",
+    "current_request",
+    "open_priority_channel",
+    "run_unprotected",
+    "serve",
+    "stop_error",
+]

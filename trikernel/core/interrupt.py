@@ -1,0 +1,160 @@
+"""One way to stop what runs: interrupts, deadlines, aborts and shutdown all come through here.
+
+`Interrupts.stop` cancels the request's scope in the user loop. Cancelling cannot stop
+synchronous code, so when the user loop has not turned within 50 ms, the service loop sends
+SIGINT to the main thread, and the handler raises `KeyboardInterrupt` in the user's code. It is
+never raised in ours: see the discussion page "interrupts".
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import attrs
+import trio
+
+from ..transport import run_in
+from .request import Request, StopReason, current_request
+
+__all__ = ["Interrupts"]
+
+PATIENCE = 0.05  # seconds that the user loop has to turn before it counts as blocked
+
+
+@attrs.define(eq=False)
+class _Ticket:
+    """One wish to stop something, until the user loop or the signal handler has seen to it."""
+
+    request: Request | None
+    reason: StopReason
+    delivered: bool = False
+
+
+class Interrupts:
+    """Knows what runs, and stops it. `stop` and `interrupt` work from any thread."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self._token = token
+        self._watch: Callable[[_Ticket], None] | None = None
+        self._forced = False
+        self._previous: object = None
+        self.running: list[Request] = []
+        self.pending: _Ticket | None = None
+        self.ignored = 0
+
+    def interrupt(self) -> None:
+        """Stop the innermost running request; with none running, code that spins."""
+        self.stop(self.running[-1] if self.running else None, StopReason.INTERRUPT)
+
+    def stop(self, request: Request | None, reason: StopReason) -> None:
+        """Stop ``request`` for ``reason``; a second interrupt abandons one that lingers."""
+        ticket = _Ticket(request, reason)
+        self.pending = ticket
+        if request is not None:
+            request.mark(reason)
+        run_in(self._token, lambda: self._deliver(ticket))
+        if self._watch is not None:
+            self._watch(ticket)
+
+    def raise_pending(self) -> None:
+        """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
+
+        For the unprotected end of functions that user code calls in a loop, `print` above all:
+        without it a loop that spends its time in protected code could not be stopped.
+        """
+        ticket = self.pending
+        if (
+            ticket is not None
+            and not ticket.delivered
+            and ticket.request is not None
+            and ticket.request is current_request.get()
+            and threading.current_thread() is threading.main_thread()
+        ):
+            self._settle(ticket)
+            raise KeyboardInterrupt
+
+    def settle(self, request: Request) -> None:
+        """The caller raises `KeyboardInterrupt` for the request itself: no need to insist."""
+        ticket = self.pending
+        if ticket is not None and ticket.request is request:
+            self._settle(ticket)
+
+    def install(self) -> None:
+        """Take over SIGINT; in the main thread only."""
+        self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+
+    def restore(self) -> None:
+        """Give SIGINT back to who had it before `install`."""
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+
+    def start_watching(self, service_token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
+        """Have the service loop send a signal to a main thread that does not turn."""
+
+        def watch(ticket: _Ticket) -> None:
+            run_in(service_token, lambda: _start(nursery, self._insist, ticket))
+
+        self._watch = watch
+
+    async def _insist(self, ticket: _Ticket) -> None:
+        """Signal the main thread until the ticket is delivered: it may be in protected code."""
+        await trio.sleep(PATIENCE)
+        while not ticket.delivered:
+            self._forced = True
+            _signal_main_thread()
+            await trio.sleep(PATIENCE)
+
+    def _deliver(self, ticket: _Ticket) -> None:
+        """In the user loop: it turns, so cancelling reaches what awaits."""
+        delivered_before = ticket.delivered
+        self._settle(ticket)
+        request = ticket.request
+        if request is None:
+            self.ignored += 1
+            return
+        if delivered_before:  # the signal handler has raised already
+            return
+        request.cancel()
+        now = time.monotonic()
+        if request.stopped_at is None:
+            request.stopped_at = now
+        elif ticket.reason is StopReason.INTERRUPT and now - request.stopped_at > PATIENCE:
+            request.abandon()
+
+    def _settle(self, ticket: _Ticket) -> None:
+        ticket.delivered = True
+        if self.pending is ticket:
+            self.pending = None
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        forced, self._forced = self._forced, False
+        if not trio.lowlevel.currently_ki_protected() and (forced or self._in_running_task()):
+            if forced and self.pending is not None:
+                self._settle(self.pending)
+            raise KeyboardInterrupt
+        if not forced:
+            self.interrupt()
+
+    def _in_running_task(self) -> bool:
+        """Whether the interrupted frame belongs to a request that runs."""
+        if not trio.lowlevel.in_trio_task():
+            return False
+        request = trio.lowlevel.current_task().context.get(current_request)
+        return request is not None and request in self.running
+
+
+def _start(nursery: trio.Nursery, function: Callable[[_Ticket], object], ticket: _Ticket) -> None:
+    if not nursery.cancel_scope.cancel_called:
+        nursery.start_soon(function, ticket, name="watch a stop")  # type: ignore[arg-type]
+
+
+def _signal_main_thread() -> None:
+    ident = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and ident is not None:
+        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
+    else:
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,230 @@
+"""Serial lanes: one request at a time, the most urgent first.
+
+The shell lane holds all that touches user state, its requests wait in one priority channel.
+The control lane stands beside it, so that what looks or steers is served while a cell runs.
+The comm lane serves widgets while a cell awaits. How a request is handled is `Server.perform`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..transport import run_in
+from .application import Application
+from .epoch import Epoch
+from .interrupt import Interrupts
+from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
+from .protection import run_unprotected
+from .request import Request, current_request
+
+__all__ = ["CommLane", "ControlLane", "Dispatcher", "Job", "ShellLane"]
+
+
+class Dispatcher(Protocol):
+    """What a lane asks of the server that it is part of."""
+
+    application: Application
+    interrupts: Interrupts
+    user_token: trio.lowlevel.TrioToken
+
+    async def perform(self, request: Request) -> None:
+        """Handle one request, from busy to idle."""
+
+    def refuse(self, request: Request) -> None:
+        """Answer a request that will not run."""
+
+    def sweep(self) -> None:
+        """Admit what has already arrived for the shell lane."""
+
+
+@attrs.frozen
+class Job:
+    """A call that an author put on the shell lane's queue."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+class ShellLane:
+    """All that touches user state, in the user loop."""
+
+    def __init__(self, server: Dispatcher, comm: CommLane) -> None:
+        self._server = server
+        self._comm = comm
+        self._send: PrioritySendChannel[Request | Job]
+        self._receive: PriorityReceiveChannel[Request | Job]
+        self._send, self._receive = open_priority_channel()
+        self._epoch = Epoch()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._turn = trio.Lock()
+        self._pump = trio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._receive)
+
+    def admit(self, request: Request) -> None:
+        """Queue a request; in the user loop."""
+        if request.type is not None and request.type.abortable:
+            self._epoch.admit(request, trio.current_time())
+        self._send.send_nowait(request, priority=request.priority)
+
+    def schedule(self, priority: int, job: Job) -> None:
+        """Queue a call; from any thread."""
+        self.post(lambda: self._send.send_nowait(job, priority=priority))
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Have ``function`` called in the user loop before the next request is taken."""
+        self._posted.append(function)
+        run_in(self._server.user_token, self._run_posted)
+
+    def abort_queued(self, window: float) -> None:
+        """Abort what is queued, and what is admitted within ``window`` seconds."""
+        self._server.sweep()
+        self._epoch.close(trio.current_time(), window)
+
+    def abort_ids(self, msg_ids: set[str]) -> None:
+        """Abort these queued requests; ids not seen yet are remembered."""
+        self._server.sweep()
+        found = self._epoch.find(msg_ids)
+        self._epoch.abort(found)
+        seen = {request.msg_id for request in found}
+        self._server.application.remember_aborted(msg_ids - seen)
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Take and handle requests until the channel is closed."""
+        while True:
+            self._run_posted()
+            _, item = await self._receive.receive()
+            async with self._turn:
+                await self._handle(item)
+
+    async def process_one(self, wait: bool) -> int | None:
+        """Handle the most urgent request; its priority, or None when none waits.
+
+        Called from inside a running request it handles the other one within that, one at a
+        time. Cancelled while waiting, it has taken none.
+        """
+        lock = (
+            self._pump if current_request.get() in self._server.interrupts.running else self._turn
+        )
+        async with lock:
+            self._run_posted()
+            self._server.sweep()
+            if wait:
+                priority, item = await self._receive.receive()
+            else:
+                try:
+                    priority, item = self._receive.receive_nowait()
+                except trio.WouldBlock:
+                    return None
+            await self._handle(item)
+            return priority
+
+    def close(self) -> None:
+        """Answer what is still queued ``aborted``."""
+        while len(self._receive):
+            _, item = self._receive.receive_nowait()
+            if isinstance(item, Request):
+                self._server.refuse(item)
+        self._receive.close()
+
+    async def _handle(self, item: Request | Job) -> None:
+        if isinstance(item, Job):
+            await self._run_job(item)
+            return
+        self._epoch.leave(item)
+        if item.type is not None and item.type.own_task:
+            await self._comm.started()
+        running = self._server.interrupts.running
+        running.append(item)
+        try:
+            await self._server.perform(item)
+        finally:
+            running.remove(item)
+
+    async def _run_job(self, job: Job) -> None:
+        try:
+            await run_unprotected(job.function, *job.args)
+        except (Exception, KeyboardInterrupt):
+            self._server.application.log.exception("a scheduled call failed")
+
+    def _run_posted(self) -> None:
+        while self._posted:
+            self._posted.popleft()()
+
+
+class ControlLane:
+    """What only looks or steers, in the service loop."""
+
+    def __init__(self, server: Dispatcher) -> None:
+        self._server = server
+        self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
+
+    def admit(self, request: Request) -> None:
+        """Queue a request; in the service loop."""
+        self._send.send_nowait(request)
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Handle requests in order of arrival."""
+        async for request in self._receive:
+            await self._server.perform(request)
+
+
+class CommLane:
+    """``comm_*`` messages, in the user loop, beside the running cell.
+
+    Messages of one comm are handled in order, those of different comms beside each other.
+    """
+
+    def __init__(self, server: Dispatcher) -> None:
+        self._server = server
+        self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
+        self._waiting: dict[str, deque[Request]] = {}
+        self._unstarted = 0
+        self._all_started = trio.Event()
+        self._all_started.set()
+
+    def admit(self, request: Request) -> None:
+        """Queue a message; in the user loop."""
+        if self._unstarted == 0:
+            self._all_started = trio.Event()
+        self._unstarted += 1
+        self._send.send_nowait(request)
+
+    async def started(self) -> None:
+        """Wait until every message admitted so far has started, so that no cell overtakes it."""
+        if self._unstarted:
+            await self._all_started.wait()
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Start a task for each comm that has messages."""
+        async with trio.open_nursery() as nursery:
+            async for request in self._receive:
+                comm_id = str(request.message.content.get("comm_id"))
+                if comm_id in self._waiting:
+                    self._waiting[comm_id].append(request)
+                else:
+                    self._waiting[comm_id] = deque([request])
+                    nursery.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
+
+    @enable_ki_protection
+    async def _serve_comm(self, comm_id: str) -> None:
+        waiting = self._waiting[comm_id]
+        try:
+            while waiting:
+                request = waiting.popleft()
+                self._unstarted -= 1
+                if self._unstarted == 0:
+                    self._all_started.set()
+                await self._server.perform(request)
+        finally:
+            del self._waiting[comm_id]

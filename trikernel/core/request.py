@@ -1,0 +1,128 @@
+"""One request as a value: what came, where the answer goes, and how it is stopped.
+
+The context variable `current_request` is for code that can take no argument, `print` and
+`display` above all; everything else is handed its `Request`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import attrs
+import trio
+
+from ..transport import Channel
+from ..wire import Message, MessageType
+
+__all__ = ["Reply", "Request", "StopReason", "current_request"]
+
+
+class StopReason(enum.Enum):
+    """Why a request was stopped; the first reason wins."""
+
+    INTERRUPT = "interrupt"
+    TIMEOUT = "timeout"
+    ABORT = "abort"
+    SHUTDOWN = "shutdown"
+
+
+@attrs.frozen
+class Reply:
+    """What a handler answers: the content, and where they matter metadata and buffers."""
+
+    content: Mapping[str, Any]
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    buffers: Sequence[bytes] = ()
+
+    @property
+    def failed(self) -> bool:
+        """True for ``status: error``."""
+        return self.content.get("status") == "error"
+
+
+@attrs.define(eq=False)
+class Request:
+    """A message that a client sent, from its admission to its reply.
+
+    ``message`` is the message, ``channel`` where it came from and where the reply goes,
+    ``type`` its row in the kernel's table (None for an unknown one), ``application`` the
+    kernel that it came to, ``content`` its typed content once a handler has parsed it,
+    ``metadata`` what the reply's metadata begins with. ``number`` is the execution count of
+    an execute request that counts, else None.
+    """
+
+    message: Message
+    channel: Channel
+    type: MessageType | None
+    priority: int
+    application: Any = None
+    content: Any = None
+    number: int | None = None
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    stop_on_error: bool = False
+    stop_reason: StopReason | None = None
+    stopped_at: float | None = None
+    answered: bool = False
+    done: trio.Event | None = None
+    outcome: Reply | None = None
+    _scopes: list[trio.CancelScope] = attrs.field(factory=list)
+    _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
+    _after_idle: list[Callable[[], object]] = attrs.field(factory=list)
+
+    @property
+    def msg_id(self) -> str:
+        """The message's id, by which an ``abort_request`` names it."""
+        return self.message.header.msg_id
+
+    @property
+    def msg_type(self) -> str:
+        """``execute_request`` and so on."""
+        return self.message.header.msg_type
+
+    def open_scope(self) -> trio.CancelScope:
+        """A new cancel scope that `cancel` cancels; already cancelled if that has happened."""
+        scope = trio.CancelScope()
+        if self.stop_reason is not None:
+            scope.cancel()
+        self._scopes.append(scope)
+        return scope
+
+    def mark(self, reason: StopReason) -> None:
+        """Note that it is to stop, and wake whatever blocks on its behalf; from any thread.
+
+        A queued request that is marked never starts. A running one goes on until `cancel`.
+        """
+        if self.stop_reason is None:
+            self.stop_reason = reason
+        for wake in tuple(self._on_stop):
+            wake()
+
+    def cancel(self) -> None:
+        """Cancel every scope of it; in its own loop only."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    def abandon(self) -> None:
+        """Have the lane answer now and go on; what its task still does is discarded."""
+        if self.done is not None:
+            self.done.set()
+
+    def on_stop(self, wake: Callable[[], object]) -> Callable[[], None]:
+        """Have `mark` call ``wake``; the returned function takes that back."""
+        self._on_stop.append(wake)
+        return lambda: self._on_stop.remove(wake)
+
+    def after_idle(self, function: Callable[[], object]) -> None:
+        """Have ``function`` called once the reply and ``idle`` are out."""
+        self._after_idle.append(function)
+
+    def finish(self) -> None:
+        """Call what waits for ``idle``."""
+        while self._after_idle:
+            self._after_idle.pop(0)()
+
+
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)

@@ -1,0 +1,107 @@
+"""The nurseries a kernel lives in: services outside, lanes and the user's tasks inside.
+
+What is inside ends first, with a bounded grace; what owns the way to the clients ends last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Literal
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..transport import Transport
+from .application import Application
+from .eventloop import advance_eventloop
+from .server import Server
+from .services import ServiceThread, run_services
+
+__all__ = ["serve"]
+
+Services = Literal["thread", "inline"]
+
+
+@enable_ki_protection
+async def serve(
+    kernel: Application,
+    transport: Transport,
+    *,
+    services: Services = "thread",
+    owns_process: bool = False,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``kernel`` over ``transport`` until it is told to shut down, or cancelled.
+
+    With ``services="thread"`` control, interrupts and output live in a thread of their own, so
+    that they work while a cell computes; in the main thread SIGINT is taken over meanwhile.
+    With ``services="inline"`` everything is in this loop and no process-wide state is touched:
+    for embedding, and for tests under a virtual clock. Synchronous code cannot be stopped then.
+
+    Usable with ``nursery.start``, which returns once requests are answered. The transport
+    stays open: who opened it closes it. ``owns_process`` allows `os._exit` where the user's
+    code blocks the shutdown beyond its grace. Cancelled, it ends in the same order, without
+    a last word.
+    """
+    if services not in ("thread", "inline"):
+        raise ValueError(f"services must be 'thread' or 'inline', not {services!r}")
+    inline = services == "inline"
+    server = Server(kernel, transport, inline=inline, owns_process=owns_process)
+    kernel.bind(server)
+    try:
+        with _sigint(server):
+            opened = _inline(server) if inline else _thread(server, owns_process)
+            async with opened:
+                await _run_lanes(server, task_status)
+                server.publish_last_word()
+                await server.outbox.flush()
+    finally:
+        kernel.unbind()
+
+
+@contextlib.contextmanager
+def _sigint(server: Server) -> Iterator[None]:
+    if server.inline or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    server.interrupts.install()
+    try:
+        yield
+    finally:
+        server.interrupts.restore()
+
+
+@contextlib.asynccontextmanager
+async def _inline(server: Server) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_services, server)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _thread(server: Server, owns_process: bool) -> AsyncIterator[None]:
+    async with ServiceThread(server, owns_process=owns_process).open():
+        yield
+
+
+async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> None:
+    """Receivers, lanes and the background nursery, until the kernel is told to stop."""
+    async with trio.open_nursery() as background, trio.open_nursery() as lanes:
+        server.background = background
+        server.publish_status("starting", None)
+        await server.application.start()
+        for channel in server.transport.shell:
+            if channel is not server.transport.control:
+                lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
+        lanes.start_soon(server.shell.run, name="shell lane")
+        lanes.start_soon(server.comm.run, name="comm lane")
+        lanes.start_soon(advance_eventloop, server, name="event loop")
+        task_status.started(server)
+        await server.stopping.wait()
+        server.sweep()
+        lanes.cancel_scope.cancel()
+        server.shell.close()
+        background.cancel_scope.cancel()

@@ -1,0 +1,283 @@
+"""A kernel and a transport joined: admission, the order of each answer, and what goes out.
+
+`perform` is the one place that publishes busy and idle, `deliver` the one that decides which
+lane a message joins. The nurseries that this runs in are built by `serve`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import PeerGone, WireError
+from ..transport import Channel, Transport, run_in
+from ..wire import Codec, Header, LaneName, Priority
+from .application import Application
+from .boundary import attempt, render
+from .interrupt import Interrupts
+from .lane import CommLane, ControlLane, ShellLane
+from .outbox import Outbox
+from .request import Reply, Request, StopReason, current_request
+
+__all__ = ["Server"]
+
+
+class Server:
+    """One kernel being served. Create it in the user loop.
+
+    ``rejected`` counts what was refused, by the kind of `WireError`; ``inline`` is true when
+    there is no service loop of its own.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        transport: Transport,
+        *,
+        inline: bool = False,
+        owns_process: bool = False,
+    ) -> None:
+        self.application = application
+        self.transport = transport
+        self.inline = inline
+        self.owns_process = owns_process
+        self.codec = Codec(transport.key, transport.signature_scheme, limits=application.limits)
+        self.outbox = Outbox(transport.iopub, self.codec, application.outbox_limits)
+        self.user_token = trio.lowlevel.current_trio_token()
+        self.user_thread = threading.get_ident()
+        self.interrupts = Interrupts(self.user_token)
+        self.comm = CommLane(self)
+        self.shell = ShellLane(self, self.comm)
+        self.control = ControlLane(self)
+        self.background: trio.Nursery | None = None
+        self.stopping = trio.Event()
+        self.eventloop_changed = trio.Event()
+        self._stop_hooks: list[Callable[[], object]] = []
+        self.last_word: tuple[dict[str, Any], Request] | None = None
+        self.rejected: Counter[str] = Counter()
+
+    # Coming in
+
+    async def receive(self, channel: Channel) -> None:
+        """Deliver what arrives on a channel, forever; nothing is lost when cancelled."""
+        while True:
+            await channel.wait_readable()
+            self.drain(channel)
+
+    def drain(self, channel: Channel) -> None:
+        """Deliver everything that has arrived on a channel; in its receiver's loop."""
+        while True:
+            try:
+                frames = channel.receive_nowait()
+            except (trio.WouldBlock, trio.ClosedResourceError):
+                return
+            self.deliver(channel, frames)
+
+    def sweep(self) -> None:
+        """Admit what has already arrived for the shell lane; in the user loop."""
+        for channel in self.transport.shell:
+            self.drain(channel)
+
+    def deliver(self, channel: Channel, frames: Sequence[bytes]) -> None:
+        """Decode one message and put it on its lane; what cannot be decoded is dropped."""
+        try:
+            message = self.codec.decode(frames)
+        except WireError as error:
+            self.rejected[error.kind] += 1
+            self.application.log.warning("dropped a message on %s: %s", channel.name, error)
+            return
+        on_control = channel is self.transport.control
+        row = self.application.find(message.header.msg_type)
+        if on_control and row is not None and row.lane is LaneName.SHELL and not row.beside:
+            priority: int = Priority.CONTROL
+        else:
+            priority = row.priority if row is not None else Priority.SHELL
+        request = Request(message, channel, row, priority, self.application)
+        if row is not None and row.lane is LaneName.COMM:
+            self._in_user_loop(partial(self.comm.admit, request), on_control)
+        elif on_control and (row is None or row.beside):
+            self.control.admit(request)
+        else:
+            self._in_user_loop(partial(self.shell.admit, request), on_control)
+
+    def _in_user_loop(self, admit: partial[None], on_control: bool) -> None:
+        if on_control and not self.inline:
+            self.shell.post(admit)
+        else:
+            admit()
+
+    # One request
+
+    @enable_ki_protection
+    async def perform(self, request: Request) -> None:
+        """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
+        token = current_request.set(request)
+        self.publish_status("busy", request.message.header)
+        try:
+            reply = await self._answer(request)
+            if request.stop_on_error and reply is not None and reply.failed:
+                self.shell.abort_queued(self.application.stop_on_error_timeout)
+            await self.outbox.flush()
+            if reply is not None:
+                self.reply(request, reply)
+        finally:
+            if not request.answered and request.type is not None and request.type.reply:
+                self.reply(request, self.application.aborted_reply(request))
+            self.publish_status("idle", request.message.header)
+            current_request.reset(token)
+            request.finish()
+
+    def refuse(self, request: Request) -> None:
+        """Answer a request that will not run, as the lane ends."""
+        self.publish_status("busy", request.message.header)
+        self.reply(request, self.application.aborted_reply(request))
+        self.publish_status("idle", request.message.header)
+
+    async def _answer(self, request: Request) -> Reply | None:
+        if request.stop_reason is not None or not await self.application.allows(request):
+            return self.application.aborted_reply(request)
+        if request.type is None or not request.type.own_task or self.background is None:
+            return await attempt(self.application, request)
+        request.done = trio.Event()
+        self._spawn(self.background, request)
+        await request.done.wait()
+        if request.outcome is None and request.stop_reason is not None:  # abandoned
+            return render(self.application, request, KeyboardInterrupt())
+        return request.outcome
+
+    def _spawn(self, background: trio.Nursery, request: Request) -> None:
+        """Give the request a task of its own, in the context that earlier cells left."""
+        spawn = partial(background.start_soon, self._attempt, request, name=request.msg_type)
+        context = self.application.user_context
+        if context is None:
+            spawn()
+        else:
+            context.run(spawn)
+
+    @enable_ki_protection
+    async def _attempt(self, request: Request) -> None:
+        assert request.done is not None
+        current_request.set(request)
+        try:
+            outcome = await attempt(self.application, request)
+            if not request.done.is_set():
+                request.outcome = outcome
+        finally:
+            request.done.set()
+
+    # Stopping
+
+    def abort(self, msg_ids: set[str] | None) -> None:
+        """Abort requests by id, running or queued; None means everything queued."""
+        if msg_ids is None:
+            self.shell.post(partial(self.shell.abort_queued, 0))
+            return
+        for request in tuple(self.interrupts.running):
+            if request.msg_id in msg_ids:
+                msg_ids = msg_ids - {request.msg_id}
+                self.interrupts.stop(request, StopReason.ABORT)
+        if msg_ids:
+            self.shell.post(partial(self.shell.abort_ids, msg_ids))
+
+    async def shut_down(self, request: Request, restart: bool) -> dict[str, Any]:
+        """Stop what runs, call the author's verb in the user loop; ends the kernel after idle.
+
+        With a user loop that does not turn within the grace, the verb's word is done without.
+        """
+        for running in tuple(self.interrupts.running):
+            if running is not request:
+                self.interrupts.stop(running, StopReason.SHUTDOWN)
+        content: dict[str, Any] = {"status": "ok", "restart": restart}
+        with trio.move_on_after(self.application.shutdown_grace):
+            content = await self._call_shutdown(restart)
+        self.last_word = (content, request)
+        request.after_idle(self.stop)
+        return content
+
+    def stop(self) -> None:
+        """Have `serve` end; from any thread."""
+        for function in self._stop_hooks:
+            function()
+        run_in(self.user_token, self.stopping.set)
+
+    def on_stop(self, function: Callable[[], object]) -> None:
+        """Have `stop` call ``function``, in whatever thread it is called."""
+        self._stop_hooks.append(function)
+
+    async def _call_shutdown(self, restart: bool) -> dict[str, Any]:
+        if threading.get_ident() == self.user_thread:
+            return await self.application.call_shutdown(restart)
+        return await trio.to_thread.run_sync(
+            partial(
+                trio.from_thread.run,
+                self.application.call_shutdown,
+                restart,
+                trio_token=self.user_token,
+            ),
+            abandon_on_cancel=True,
+        )
+
+    # Going out
+
+    def reply(self, request: Request, reply: Reply) -> None:
+        """Send a request's reply, once; to a client that is gone it is logged only."""
+        if request.answered:
+            return
+        request.answered = True
+        reply_type = request.type.reply_type if request.type else None
+        frames = self.codec.encode(
+            reply_type or request.msg_type.removesuffix("_request") + "_reply",
+            reply.content,
+            parent=request.message.header,
+            metadata={**request.metadata, **reply.metadata},
+            buffers=reply.buffers,
+            identities=request.message.identities,
+        )
+        self.send(request.channel, frames)
+
+    def send(self, channel: Channel, frames: list[bytes]) -> None:
+        """Send frames to one client; one that is gone or full is logged only."""
+        try:
+            channel.send_nowait(frames)
+        except (PeerGone, trio.WouldBlock, trio.ClosedResourceError) as error:
+            self.application.log.warning("a message on %s went nowhere: %r", channel.name, error)
+
+    def publish(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        parent: Header | Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+        topic: bytes | None = None,
+    ) -> None:
+        """Broadcast one message; from any thread."""
+        topic = topic or f"kernel.{self.application.ident}.{msg_type}".encode()
+        self.outbox.post(
+            self.codec.encode(
+                msg_type,
+                content,
+                parent=parent,
+                metadata=metadata,
+                buffers=buffers,
+                identities=[topic],
+            )
+        )
+
+    def publish_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> None:
+        """Broadcast ``starting``, ``busy`` or ``idle``."""
+        self.publish("status", {"execution_state": state}, parent=parent)
+
+    def publish_last_word(self) -> None:
+        """The shutdown's content on iopub, once, after everything else."""
+        if self.last_word is not None:
+            content, request = self.last_word
+            self.last_word = None
+            self.publish("shutdown_reply", content, parent=request.message.header)

@@ -1,0 +1,144 @@
+"""What serves beside the user loop: control, subscriptions, the flusher, the watches.
+
+In a thread of its own (``services="thread"``) or in the same loop (``"inline"``): the same
+coroutines in another nursery.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import outcome
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..transport import run_in
+from .server import Server
+
+__all__ = ["ServiceThread", "run_services"]
+
+
+@enable_ki_protection
+async def run_services(
+    server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the services until cancelled."""
+    token = trio.lowlevel.current_trio_token()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.receive, server.transport.control, name="control receiver")
+        nursery.start_soon(server.control.run, name="control lane")
+        nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
+        nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
+        if not server.inline:
+            server.interrupts.start_watching(token, nursery)
+        task_status.started()
+
+
+async def _welcome_subscribers(server: Server) -> None:
+    """Answer each subscription with ``iopub_welcome`` under its own topic (JEP 65)."""
+    channel = server.transport.iopub
+    while True:
+        await channel.wait_readable()
+        while True:
+            try:
+                event = channel.receive_nowait()[0]
+            except trio.WouldBlock:
+                break
+            if event[:1] == b"\x01":
+                _welcome(server, event[1:])
+
+
+def _welcome(server: Server, topic: bytes) -> None:
+    try:
+        subscription = topic.decode()
+    except UnicodeDecodeError:
+        return
+    frames = server.codec.encode(
+        "iopub_welcome", {"subscription": subscription}, identities=[topic]
+    )
+    server.outbox.post(frames)
+
+
+class ServiceThread:
+    """A daemon thread with a Trio loop of its own; `open` starts and joins it.
+
+    A crash in it ends the kernel: it is written to the real stderr, and `open` raises it.
+    With ``owns_process`` it also ends a process whose user loop does not turn any more.
+    """
+
+    def __init__(self, server: Server, *, owns_process: bool) -> None:
+        self._server = server
+        self._owns_process = owns_process
+        self._ready = trio.Event()
+        self._ended = trio.Event()
+        self._left = threading.Event()
+        self._result: outcome.Outcome[None] | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._scope = trio.CancelScope()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Run the services in a thread while the body runs in this one."""
+        thread = threading.Thread(target=self._run, name="trikernel services", daemon=True)
+        thread.start()
+        try:
+            await self._ready.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_at_end, nursery.cancel_scope)
+                if not self._ended.is_set():
+                    yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self._left.set()
+            if self._token is not None:
+                run_in(self._token, self._scope.cancel)
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+            thread.join()
+            if self._result is not None:
+                self._result.unwrap()
+
+    async def _cancel_at_end(self, scope: trio.CancelScope) -> None:
+        await self._ended.wait()
+        scope.cancel()
+
+    def _run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._result = outcome.capture(trio.run, self._main)
+        run_in(self._server.user_token, self._announce_end)
+        if isinstance(self._result, outcome.Error):
+            traceback.print_exception(self._result.error, file=sys.__stderr__)
+            if self._owns_process and not self._left.wait(self._server.application.shutdown_grace):
+                os._exit(1)  # the user loop does not turn: let clients see the kernel's death
+
+    def _announce_end(self) -> None:
+        self._ended.set()
+        self._ready.set()
+
+    @enable_ki_protection
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(run_services, self._server)
+                if self._owns_process:
+                    nursery.start_soon(self._end_a_blocked_process, name="shutdown watch")
+                run_in(self._server.user_token, self._ready.set)
+
+    async def _end_a_blocked_process(self) -> None:
+        """Once told to stop, give the user loop its grace; then speak and exit without it."""
+        server, told = self._server, trio.Event()
+        server.on_stop(partial(run_in, trio.lowlevel.current_trio_token(), told.set))
+        await told.wait()
+        await trio.sleep(server.application.shutdown_grace)
+        server.publish_last_word()
+        server.transport.close()
+        os._exit(0)

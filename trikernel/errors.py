@@ -1,0 +1,84 @@
+"""The whole error tree: each error says whose fault it is and what is done about it.
+
+A peer's fault never stops the kernel: a `WireError` is logged, counted and dropped, a
+`ContentError` becomes an error reply. What the person at the command line can mend is a
+`UsageError` with one clear line. It knows nothing of any other layer.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AbortedError",
+    "ConnectionFileError",
+    "ContentError",
+    "KernelDied",
+    "PeerGone",
+    "SettingError",
+    "StdinNotAllowed",
+    "StdinUnavailable",
+    "StopTimeoutError",
+    "TrikernelError",
+    "UnknownMessageType",
+    "UsageError",
+    "WireError",
+]
+
+
+class TrikernelError(Exception):
+    """The root of every error that trikernel raises on its own account."""
+
+
+class WireError(TrikernelError):
+    """Frames that are no valid message. The sender's fault; logged, counted, dropped.
+
+    ``kind`` is a short fixed word (``"signature"``, ``"replay"``, ``"json"`` ...) under
+    which the kernel counts it, the text says what was wrong.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+class ContentError(TrikernelError):
+    """A well-signed request whose content is wrong. The client's fault; gets an error reply."""
+
+
+class UnknownMessageType(ContentError):
+    """A request of a type that this kernel has no handler for; gets an error reply."""
+
+
+class PeerGone(TrikernelError):
+    """The client that a message was meant for is no longer connected."""
+
+
+class StdinNotAllowed(TrikernelError):
+    """`input()` was called while the frontend said ``allow_stdin: false``."""
+
+
+class StdinUnavailable(TrikernelError):
+    """`input()` was called where no blocking wait is possible (a kernel in memory)."""
+
+
+class AbortedError(TrikernelError):
+    """The request was cancelled by an ``abort_request`` that names it."""
+
+
+class StopTimeoutError(TrikernelError, TimeoutError):
+    """The request was cancelled because its deadline passed."""
+
+
+class KernelDied(TrikernelError):
+    """The kernel ended while somebody waited for its answer."""
+
+
+class UsageError(TrikernelError):
+    """Something that the person at the command line can mend; shown as one line, exit code 2."""
+
+
+class SettingError(UsageError, ValueError):
+    """A setting has a value out of its range; names the field and the range."""
+
+
+class ConnectionFileError(UsageError):
+    """A connection file cannot be used; names the file and the field."""

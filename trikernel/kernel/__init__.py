@@ -1,0 +1,23 @@
+"""What an author subclasses, and how a kernel becomes a process."""
+
+from __future__ import annotations
+
+from .base import Kernel
+from .entry import add_setting_flags, given_settings, main, run
+from .rendering import PACKAGE, render_error
+from .sending import ChannelHandle
+from .settings import Setting, setting, settings_of
+
+__all__ = [
+    "PACKAGE",
+    "ChannelHandle",
+    "Kernel",
+    "Setting",
+    "add_setting_flags",
+    "given_settings",
+    "main",
+    "render_error",
+    "run",
+    "setting",
+    "settings_of",
+]

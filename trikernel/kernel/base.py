@@ -1,0 +1,130 @@
+"""`Kernel`: the class that authors subclass, and the bridge from the core to its handlers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from trio.lowlevel import enable_ki_protection
+
+from ..core import Reply, Request, await_unprotected, call_unprotected, run_unprotected
+from ..errors import UnknownMessageType
+from ..wire import as_content
+from .handlers import KernelHandlers
+from .sending import ChannelHandle
+from .state import positional_count
+from .verbs import KernelVerbs
+
+__all__ = ["Kernel"]
+
+
+class Kernel(KernelHandlers):
+    """A Jupyter kernel. Subclass it and write the verbs: ``do_execute``, ``do_complete`` ...
+
+    ::
+
+        class Echo(Kernel):
+            implementation = "echo"
+
+            async def do_execute(self, code, silent, **options):
+                self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+
+        trikernel.main(Echo)
+
+    Settings are keywords, flags or environment variables; see ``trikernel info --settings``.
+    One kernel object is served once at a time, by `trikernel.serve` or `trikernel.run`.
+    """
+
+    async def start(self) -> None:
+        """Called by the core before anything is received."""
+        await run_unprotected(self.started)
+
+    @enable_ki_protection
+    async def handle(self, request: Request) -> Reply | None:
+        """Run the handler of a request; what it returned, as a reply, or None if none is due."""
+        on_control = request.channel.name == "control"
+        handlers = self.control_handlers if on_control else self.shell_handlers
+        handler = handlers.get(request.msg_type)
+        if handler is None:
+            self._unknown(request)
+            return None
+        if request.type is not None and request.type.beside and on_control:
+            return self._as_reply(request, await self._run(handler, request))
+        self._last_request = request
+        call_unprotected(self.pre_handler_hook)
+        try:
+            return self._as_reply(request, await self._run(handler, request))
+        finally:
+            call_unprotected(self.post_handler_hook)
+
+    async def allows(self, request: Request) -> bool:
+        """Ask `should_handle`; an id that an abort named before is used up."""
+        if type(self).should_handle is KernelVerbs.should_handle:
+            allowed = request.msg_id not in self.aborted
+        else:
+            message = request.message
+            verdict = call_unprotected(
+                self.should_handle,
+                ChannelHandle(self, request.channel.name),
+                message.as_dict(),
+                list(message.identities),
+            )
+            if inspect.isawaitable(verdict):
+                verdict = await await_unprotected(verdict)
+            allowed = bool(verdict)
+        self.aborted.pop(request.msg_id, None)
+        return allowed
+
+    @enable_ki_protection
+    async def call_shutdown(self, restart: bool) -> dict[str, Any]:
+        """`do_shutdown` in the user loop; what it raises is logged, and the kernel ends anyway."""
+        default = {"status": "ok", "restart": restart}
+        try:
+            content = await run_unprotected(self.do_shutdown, restart)
+        except (Exception, KeyboardInterrupt):
+            self.log.exception("do_shutdown failed")
+            return default
+        return {**default, **as_content(content)} if content is not None else default
+
+    async def process_one(self, wait: bool = True) -> int | None:
+        """Handle the most urgent queued request; its priority, or None if none waits.
+
+        With ``wait`` it waits for one. From inside a running cell the request is handled
+        within that cell's turn: a failure of it aborts queued requests, never the cell.
+        """
+        return await self.server.shell.process_one(wait)
+
+    async def do_one_iteration(self) -> None:
+        """Handle everything queued above shell priority, and at most one shell request."""
+        from ..wire import Priority
+
+        while True:
+            priority = await self.process_one(wait=False)
+            if priority is None or priority >= Priority.SHELL:
+                return
+
+    async def _run(self, handler: Callable[..., Any], request: Request) -> Any:
+        if positional_count(handler) >= 3:
+            message = request.message
+            stream = ChannelHandle(self, request.channel.name)
+            return await run_unprotected(
+                handler, stream, list(message.identities), message.as_dict()
+            )
+        if getattr(handler, "__module__", "").startswith("trikernel."):
+            return await handler(request)
+        return await run_unprotected(handler, request)
+
+    def _as_reply(self, request: Request, value: Any) -> Reply | None:
+        if isinstance(value, Reply):
+            return value
+        if value is not None:
+            return Reply(as_content(value))
+        due = request.msg_type.endswith("_request") and not request.answered
+        return Reply({"status": "ok"}) if due else None
+
+    def _unknown(self, request: Request) -> None:
+        text = f"{type(self).__name__} has no handler for {request.msg_type!r}"
+        if request.msg_type.endswith("_request"):
+            raise UnknownMessageType(f"{text} on the {request.channel.name} channel")
+        self.log.warning("%s", text)

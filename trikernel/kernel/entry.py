@@ -1,0 +1,124 @@
+"""A process's entry: connection file, sockets, signals, and then the loop.
+
+Only `run` and `main` touch what belongs to the whole process; they put it back on exit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ..core import serve
+from ..errors import UsageError
+from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, write_connection_file
+from .base import Kernel
+from .settings import settings_of
+
+__all__ = ["add_setting_flags", "given_settings", "main", "run"]
+
+
+def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -> None:
+    """Serve ``kernel`` in this process until it is told to shut down.
+
+    ``connection_file`` names an existing one; without it a new one is written to Jupyter's
+    runtime folder, named on stderr, and removed at the end. Ports of 0 are bound first and then
+    written back. Raises `ConnectionFileError` for a file that cannot be used.
+    """
+    with ExitStack() as stack:
+        path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
+        info = read_connection_file(path)
+        transport = stack.enter_context(
+            ZmqTransport(
+                info, shell_channels=kernel.shell_channels, source=f"connection file {path}"
+            )
+        )
+        if transport.info != info:
+            write_connection_file(path, transport.info)
+        if connection_file is None:
+            print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
+        kernel.record_ports(transport.ports)
+        stack.enter_context(_process_state(kernel))
+        trio.run(partial(serve, kernel, transport, owns_process=True))
+
+
+def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
+    """A script's entry: ``python -m mykernel -f FILE``, each setting a flag.
+
+    Exits with code 2 and one line on stderr for what the caller can mend.
+    """
+    parser = argparse.ArgumentParser(
+        description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
+    )
+    parser.add_argument("-f", "--connection-file", metavar="FILE", help="the connection file")
+    parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING ...")
+    add_setting_flags(parser, kernel_class)
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=options.log_level.upper(), stream=sys.__stderr__)
+    try:
+        run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
+    except UsageError as error:
+        sys.exit(_complain(error))
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
+    """One flag for each setting of the class."""
+    group = parser.add_argument_group("settings")
+    for one in settings_of(kernel_class).values():
+        group.add_argument(
+            one.flag, dest=one.name, metavar=one.kind.__name__.upper(), help=one.help
+        )
+
+
+def given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> dict[str, Any]:
+    """The settings that the command line gave; `SettingError` for a wrong one."""
+    return {
+        name: one.from_text(getattr(options, name), one.flag)
+        for name, one in settings_of(kernel_class).items()
+        if getattr(options, name, None) is not None
+    }
+
+
+def _complain(error: UsageError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _new_file() -> Iterator[Path]:
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    path = Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
+    write_connection_file(path, attrs.evolve(ConnectionInfo()))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _process_state(kernel: Kernel) -> Iterator[None]:
+    """The switch interval and SIGINT, as they were before afterwards."""
+    interval = sys.getswitchinterval()
+    handler = signal.signal(signal.SIGINT, _ignore_until_served)
+    sys.setswitchinterval(kernel.switch_interval)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        signal.signal(signal.SIGINT, handler)
+
+
+def _ignore_until_served(*_: object) -> None:
+    """An interrupt before the kernel serves, or after, has nothing to interrupt."""

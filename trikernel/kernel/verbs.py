@@ -1,0 +1,125 @@
+"""The verbs that an author writes, with their default answers.
+
+Each may be plain or ``async``. A plain verb runs on the main thread, where an interrupt raises
+`KeyboardInterrupt` in it; an async one is cancelled. Either may return a content dictionary, a
+reply value of `trikernel.wire.contents`, or None for the default answer.
+Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import UnknownMessageType
+from .stdin import KernelStdin
+
+__all__ = ["KernelVerbs"]
+
+
+class KernelVerbs(KernelStdin):
+    """What a subclass overrides."""
+
+    def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: dict[str, Any] | None = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: dict[str, Any] | None = None,
+        cell_id: str | None = None,
+    ) -> Any:
+        """Run code. Publish results with `send_response`; what is raised becomes the reply.
+
+        Returns ``{"status": "ok", "payload": [...], "user_expressions": {...}}`` or an error
+        content; ``execution_count`` is filled in. A subclass may leave out any argument after
+        ``silent`` that it does not need.
+        """
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_execute")
+
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
+        """Complete at ``cursor_pos`` (code points): a ``complete_reply`` content."""
+        return {
+            "status": "ok",
+            "matches": [],
+            "cursor_start": cursor_pos,
+            "cursor_end": cursor_pos,
+            "metadata": {},
+        }
+
+    def do_inspect(
+        self,
+        code: str,
+        cursor_pos: int,
+        detail_level: int = 0,
+        omit_sections: Sequence[str] = (),
+    ) -> Any:
+        """Describe the object at ``cursor_pos``: an ``inspect_reply`` content."""
+        return {"status": "ok", "found": False, "data": {}, "metadata": {}}
+
+    def do_history(
+        self,
+        hist_access_type: str,
+        output: bool,
+        raw: bool,
+        session: int | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        n: int | None = None,
+        pattern: str | None = None,
+        unique: bool = False,
+    ) -> Any:
+        """Look into the history: a ``history_reply`` content."""
+        return {"status": "ok", "history": []}
+
+    def do_is_complete(self, code: str) -> Any:
+        """Say whether ``code`` is ready to run: an ``is_complete_reply`` content."""
+        return {"status": "unknown"}
+
+    def do_shutdown(self, restart: bool) -> Any:
+        """Clean up, within ``shutdown_grace`` seconds: a ``shutdown_reply`` content."""
+        return {"status": "ok", "restart": restart}
+
+    def do_apply(
+        self,
+        content: dict[str, Any],
+        bufs: Sequence[bytes],
+        msg_id: str,
+        reply_metadata: dict[str, Any],
+    ) -> Any:
+        """Run a function call of an IPython.parallel client, packed in ``bufs``.
+
+        Returns ``(reply_content, result_buffers)``.
+        """
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_apply")
+
+    def do_clear(self) -> Any:
+        """Clear the namespace: a reply content."""
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_clear")
+
+    # Hooks
+
+    def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
+        """What a reply's metadata begins with, as the request starts; ``started`` is there."""
+        return {}
+
+    def finish_metadata(
+        self, parent: dict[str, Any], metadata: dict[str, Any], reply_content: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The reply's metadata, once its content is known."""
+        return metadata
+
+    def should_handle(self, stream: Any, msg: dict[str, Any], idents: Sequence[bytes]) -> Any:
+        """Whether a request may run; one that may not is answered ``aborted``. May be async."""
+        return msg["header"]["msg_id"] not in self.aborted
+
+    def pre_handler_hook(self) -> None:
+        """Called in the main thread before each handler of the shell lane."""
+
+    def post_handler_hook(self) -> None:
+        """Called in the main thread after each handler of the shell lane."""
+
+    async def started(self) -> None:
+        """Called in the user loop once ``starting`` is published, before the first request."""

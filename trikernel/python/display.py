@@ -1,0 +1,73 @@
+"""Results and displays of a cell as iopub messages: IPython's two hooks, on our outbox.
+
+IPython has one shell for all callers. Where several kernels live in one process, a display goes
+to the kernel that the calling code runs for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+
+from .streams import redirections
+
+__all__ = ["CellDisplayHook", "CellDisplayPublisher"]
+
+
+class CellDisplayHook(DisplayHook):
+    """The value of a cell's last expression, as ``execute_result``."""
+
+    _content: dict[str, Any] | None = None
+
+    def start_displayhook(self) -> None:
+        """Begin a result."""
+        self._content = None
+
+    def write_output_prompt(self) -> None:
+        """The frontend writes ``Out[n]:`` itself."""
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        """Take the MIME bundle."""
+        self._content = {
+            "execution_count": self.prompt_count,
+            "data": format_dict,
+            "metadata": md_dict or {},
+        }
+
+    def finish_displayhook(self) -> None:
+        """Send the result, if it has a representation."""
+        content, self._content = self._content, None
+        if content is not None and content["data"]:
+            kernel = self.shell.kernel
+            kernel.send_response(kernel.iopub_socket, "execute_result", content)
+
+
+class CellDisplayPublisher(DisplayPublisher):
+    """``display()``, ``update_display()`` and ``clear_output()``."""
+
+    def publish(
+        self,
+        data: Any,
+        metadata: Any = None,
+        *,
+        transient: Any = None,
+        update: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Send ``display_data``, or ``update_display_data`` for a known ``display_id``."""
+        kernel = redirections.kernel() or self.shell.kernel
+        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
+        if self._is_publishing or self.shell.display_captured(content, update):
+            return
+        kernel.send_response(
+            kernel.iopub_socket,
+            "update_display_data" if update else "display_data",
+            content,
+        )
+
+    def clear_output(self, wait: bool = False) -> None:
+        """Clear the cell's output, at once or when the next output comes."""
+        kernel = redirections.kernel() or self.shell.kernel
+        kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})

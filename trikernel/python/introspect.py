@@ -1,0 +1,87 @@
+"""Completion, inspection, history and completeness, asked of IPython."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from IPython.core.completer import provisionalcompleter, rectify_completions
+from IPython.utils.tokenutil import token_at_cursor
+
+__all__ = ["complete", "history", "inspect", "is_complete"]
+
+
+def complete(shell: Any, code: str, cursor_pos: int) -> dict[str, Any]:
+    """A ``complete_reply``, with the kinds and signatures that frontends show."""
+    with provisionalcompleter():
+        completions = list(
+            rectify_completions(code, list(shell.Completer.completions(code, cursor_pos)))
+        )
+    details = [
+        {
+            "start": one.start,
+            "end": one.end,
+            "text": one.text,
+            "type": one.type,
+            "signature": one.signature,
+        }
+        for one in completions
+    ]
+    start = completions[0].start if completions else cursor_pos
+    end = completions[0].end if completions else cursor_pos
+    return {
+        "status": "ok",
+        "matches": [one.text for one in completions],
+        "cursor_start": start,
+        "cursor_end": end,
+        "metadata": {"_jupyter_types_experimental": details},
+    }
+
+
+def inspect(
+    shell: Any, code: str, cursor_pos: int, detail_level: int, omit_sections: Sequence[str]
+) -> dict[str, Any]:
+    """An ``inspect_reply`` about the name at the cursor."""
+    name = token_at_cursor(code, cursor_pos)
+    try:
+        bundle = shell.object_inspect_mime(
+            name, detail_level=detail_level, omit_sections=omit_sections
+        )
+    except KeyError:
+        bundle = None
+    data = dict(bundle or {})
+    if not shell.enable_html_pager:
+        data.pop("text/html", None)
+    return {"status": "ok", "found": bundle is not None, "data": data, "metadata": {}}
+
+
+def history(
+    shell: Any,
+    hist_access_type: str,
+    output: bool,
+    raw: bool,
+    session: int | None,
+    start: int | None,
+    stop: int | None,
+    n: int | None,
+    pattern: str | None,
+    unique: bool,
+) -> dict[str, Any]:
+    """A ``history_reply``, from IPython's history."""
+    manager = shell.history_manager
+    if hist_access_type == "tail":
+        found = manager.get_tail(n or 10, raw=raw, output=output, include_latest=True)
+    elif hist_access_type == "range":
+        found = manager.get_range(session or 0, start or 0, stop, raw=raw, output=output)
+    else:
+        found = manager.search(pattern or "*", raw=raw, output=output, n=n, unique=unique)
+    return {"status": "ok", "history": list(found)}
+
+
+def is_complete(shell: Any, code: str) -> dict[str, Any]:
+    """An ``is_complete_reply``, with the indent of the next line where it is incomplete."""
+    status, indent = shell.input_transformer_manager.check_complete(code)
+    reply = {"status": status}
+    if status == "incomplete":
+        reply["indent"] = " " * (indent or 0)
+    return reply

@@ -1,0 +1,230 @@
+"""The Python kernel: IPython for the language, Trio for the loop that cells run in."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import trio
+from comm.base_comm import CommManager
+from IPython.core import release
+from traitlets.config import Config
+from trio.lowlevel import enable_ki_protection
+
+from ..core import Request, current_request
+from ..errors import AbortedError
+from ..kernel import Kernel, render_error
+from ..wire import as_content
+from ..wire import contents as c
+from . import comms, introspect
+from .shell import ZMQInteractiveShell
+from .streams import redirections
+
+__all__ = ["PythonKernel"]
+
+
+class PythonKernel(Kernel):
+    """A kernel for Python with Trio. Cells may use ``await`` and nurseries at the top level."""
+
+    implementation = "trikernel"
+    implementation_version = "0.1.0"
+    language = "python"
+    language_version = sys.version.split()[0]
+    language_info = MappingProxyType(
+        {
+            "name": "python",
+            "version": sys.version.split()[0],
+            "mimetype": "text/x-python",
+            "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},
+            "pygments_lexer": "ipython3",
+            "nbconvert_exporter": "python",
+            "file_extension": ".py",
+        }
+    )
+    help_links = (
+        {"text": "Python Reference", "url": f"https://docs.python.org/{sys.version_info[0]}"},
+        {"text": "Trio Reference", "url": "https://trio.readthedocs.io"},
+        {"text": "IPython Reference", "url": "https://ipython.org/documentation.html"},
+    )
+    banner = (
+        f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
+        f"IPython {release.version}: top-level await runs in Trio"
+    )
+
+    def __init__(self, **settings: Any) -> None:
+        self._shell: ZMQInteractiveShell | None = None
+        self._shown: list[str] = []
+        super().__init__(**settings)
+
+    @property
+    def shell(self) -> ZMQInteractiveShell:
+        """IPython's shell; made when the kernel starts to be served."""
+        if self._shell is None:
+            self._shell = self._new_shell()
+        return self._shell
+
+    @property
+    def execution_count(self) -> int:
+        """The number of the next cell; it grows with each cell that is kept in the history."""
+        return int(self._shell.execution_count) if self._shell is not None else 0
+
+    @execution_count.setter
+    def execution_count(self, value: int) -> None:
+        if self._shell is not None:
+            self._shell.execution_count = value
+
+    @property
+    def user_ns(self) -> dict[str, Any]:
+        """The cells' namespace."""
+        namespace: dict[str, Any] = self.shell.user_ns
+        return namespace
+
+    async def started(self) -> None:
+        """Make the shell, and redirect output and input of cells."""
+        comms.install()
+        self.comm_manager = CommManager()
+        redirections.add(self)
+        self.shell.become_instance()
+
+    def unbind(self) -> None:
+        """Give the streams back."""
+        redirections.remove(self)
+        if self._shell is not None:
+            self._shell.resign()
+        super().unbind()
+
+    def _new_shell(self) -> ZMQInteractiveShell:
+        config = Config()
+        config.IPKernelApp = Config()  # libraries look here, to tell a notebook
+        owns_process = self.server.owns_process
+        if not owns_process:
+            config.HistoryManager.hist_file = ":memory:"
+        make = ZMQInteractiveShell.instance if owns_process else ZMQInteractiveShell
+        shell: ZMQInteractiveShell = make(kernel=self, owns_process=owns_process, config=config)
+        shell.user_ns["__name__"] = "__main__"
+        return shell
+
+    # Output
+
+    def write_stream(self, name: str, text: str) -> None:
+        """Append text of the calling context to ``stdout`` or ``stderr``."""
+        if not self._is_silent():
+            self.server.outbox.write(self.parent_header(), name, text)
+
+    def show_error(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        """Publish an ``error`` with IPython's traceback, which the reply carries too."""
+        self._shown = [line for block in stb for line in block.split("\n")]
+        content = {
+            "ename": etype.__name__,
+            "evalue": render_error(evalue).evalue,
+            "traceback": self._shown,
+        }
+        self.server.outbox.drain()
+        self.send_response(self.iopub_socket, "error", content)
+
+    # Verbs
+
+    def begin_execution(self, content: c.ExecuteRequest) -> int:
+        """IPython counts, after the cell and only if it is kept in the history."""
+        return self.execution_count
+
+    @enable_ki_protection
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: dict[str, Any] | None = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: dict[str, Any] | None = None,
+        cell_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Run a cell in the calling task."""
+        shell, self._shown = self.shell, []
+        shell.payload_manager.clear_payload()
+        failed, transformed = None, code
+        try:
+            transformed = shell.transform_cell(code)
+        except Exception:
+            failed = sys.exc_info()
+        result = await shell.run_cell_async(
+            code,
+            store_history=store_history,
+            silent=silent,
+            transformed_cell=transformed,
+            preprocessing_exc_tuple=failed,
+            cell_id=cell_id,
+        )
+        shell.events.trigger("post_execute")
+        if not silent:
+            shell.events.trigger("post_run_cell", result)
+        self._keep_context(current_request.get())
+        return self._reply(result, user_expressions or {})
+
+    def _keep_context(self, request: Request | None) -> None:
+        """What the cell set in context variables lasts to the next one."""
+        if request is not None and request.done is not None and not request.done.is_set():
+            self.user_context = contextvars.copy_context()
+
+    def _reply(self, result: Any, user_expressions: dict[str, Any]) -> dict[str, Any]:
+        error = result.error_before_exec or result.error_in_exec
+        if isinstance(error, AbortedError):
+            return {"status": "aborted"}
+        payload = self.shell.payload_manager.read_payload()
+        self.shell.payload_manager.clear_payload()
+        if error is None:
+            values = self.shell.user_expressions(user_expressions)
+            return {"status": "ok", "payload": payload, "user_expressions": values}
+        content = as_content(render_error(error))
+        if self._shown:
+            content["traceback"] = self._shown
+        return {**content, "payload": payload, "user_expressions": {}}
+
+    def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """Complete by IPython."""
+        return introspect.complete(self.shell, code, cursor_pos)
+
+    def do_inspect(
+        self,
+        code: str,
+        cursor_pos: int,
+        detail_level: int = 0,
+        omit_sections: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Inspect by IPython."""
+        return introspect.inspect(self.shell, code, cursor_pos, detail_level, omit_sections)
+
+    def do_history(
+        self,
+        hist_access_type: str,
+        output: bool,
+        raw: bool,
+        session: int | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        n: int | None = None,
+        pattern: str | None = None,
+        unique: bool = False,
+    ) -> dict[str, Any]:
+        """Ask IPython's history."""
+        return introspect.history(
+            self.shell, hist_access_type, output, raw, session, start, stop, n, pattern, unique
+        )
+
+    def do_is_complete(self, code: str) -> dict[str, Any]:
+        """Ask IPython's tokenizer."""
+        return introspect.is_complete(self.shell, code)
+
+    def do_clear(self) -> dict[str, Any]:
+        """Empty the namespace."""
+        self.shell.reset(False)
+        return {"status": "ok"}
+
+    def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Write the history, and run what the shell does at exit."""
+        self.shell._atexit_once()
+        return {"status": "ok", "restart": restart}

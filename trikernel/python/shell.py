@@ -1,0 +1,179 @@
+"""IPython's shell, driven natively by the cell's own Trio task.
+
+`run_code` is ours: IPython's catches everything, `trio.Cancelled` included. Here the cell's
+cancel scope stands directly around the user's code, and only that code is unprotected.
+"""
+
+from __future__ import annotations
+
+import bdb
+import os
+import types
+from typing import Any
+
+from IPython.core import page, payloadpage
+from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from IPython.core.payload import PayloadManager
+from traitlets import Any as AnyTrait
+from traitlets import CBool, Instance, Type
+from trio.lowlevel import enable_ki_protection
+
+from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
+from .display import CellDisplayHook, CellDisplayPublisher
+from .tracebacks import clean
+
+__all__ = ["ZMQInteractiveShell"]
+
+_ENVIRONMENT = {
+    "CLICOLOR": "1",
+    "FORCE_COLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+}
+
+
+class ZMQInteractiveShell(InteractiveShell):
+    """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
+
+    kernel: Any = AnyTrait()
+    owns_process: Any = CBool(False)
+    displayhook_class = Type(CellDisplayHook)
+    display_pub_class = Type(CellDisplayPublisher)
+    payload_manager: Any = Instance(PayloadManager)
+    exiter: Any = Instance(ZMQExitAutocall, args=())
+    keepkernel_on_exit = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.autoawait = True
+
+    # Executing
+
+    @enable_ki_protection
+    async def run_code(
+        self, code_obj: types.CodeType, result: Any = None, *, async_: bool = False
+    ) -> bool:
+        """Run one compiled statement of a cell; True if it raised or was stopped.
+
+        The error is shown and put into ``result``. Cancelled from outside the request, the
+        cancel passes through.
+        """
+        __tracebackhide__ = "__ipython_bottom__"
+        error = await self._error_of(code_obj, async_)
+        if error is None:
+            return False
+        clean(error)
+        if result is not None:
+            result.error_in_exec = error
+        if isinstance(error, SystemExit):
+            self.showtraceback((type(error), error, error.__traceback__), exception_only=True)
+        elif not isinstance(error, bdb.BdbQuit):
+            self.showtraceback(
+                (type(error), error, error.__traceback__), running_compiled_code=True
+            )
+        return True
+
+    async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
+        request = current_request.get()
+        assert request is not None
+        try:
+            with request.open_scope() as scope:
+                if request.stop_reason is not None:
+                    return stop_error(request.stop_reason)
+                if async_:
+                    coroutine = eval(code_obj, self.user_global_ns, self.user_ns)
+                    await await_unprotected(coroutine)
+                else:
+                    call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
+        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
+            error = collapse(raised)
+            if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
+                return stop_error(request.stop_reason)
+            return error
+        if scope.cancelled_caught and request.stop_reason is not None:
+            return stop_error(request.stop_reason)
+        return None
+
+    # Showing
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        """Send an ``error`` instead of printing the traceback."""
+        self.kernel.show_error(etype, evalue, stb)
+
+    def display_captured(self, content: dict[str, Any], update: bool) -> bool:
+        """Whether ``capture_output`` takes this display instead of the frontend."""
+        outputs = getattr(self.display_pub, "outputs", None)
+        if outputs is None:
+            return False
+        outputs.append({**content, "update": update})
+        return True
+
+    def ask_exit(self) -> None:
+        """``exit`` and ``quit``: ask the frontend, which ends the kernel or keeps it."""
+        self.payload_manager.write_payload(
+            {"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)}
+        )
+
+    def set_next_input(self, text: str, replace: bool = False) -> None:
+        """Have the frontend put ``text`` in the next cell, or in this one."""
+        self.payload_manager.write_payload(
+            {"source": "set_next_input", "text": text, "replace": replace}
+        )
+
+    # Setting up
+
+    def become_instance(self) -> None:
+        """Be what ``get_ipython()`` and ``display()`` find, unless another shell is already."""
+        if not InteractiveShell.initialized():
+            for cls in type(self)._walk_mro():
+                cls._instance = self
+
+    def resign(self) -> None:
+        """No longer be it."""
+        if InteractiveShell.initialized() and InteractiveShell._instance is self:
+            type(self).clear_instance()
+
+    def init_payload(self) -> None:
+        """Payloads: what a reply asks of the frontend."""
+        self.payload_manager = PayloadManager(parent=self)
+        self.configurables.append(self.payload_manager)
+
+    def init_sys_modules(self) -> None:
+        """Make the namespace ``__main__``, in a process of its own only."""
+        if self.owns_process:
+            super().init_sys_modules()
+
+    def init_hooks(self) -> None:
+        """Pagers show their text by way of the frontend."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
+
+    def init_display_formatter(self) -> None:
+        """Every representation of an object, not only the text."""
+        super().init_display_formatter()
+        self.display_formatter.active_types = self.display_formatter.format_types
+
+    def init_environment(self) -> None:
+        """Colours yes, pagers no: for the programs that cells start."""
+        if self.owns_process:
+            for name, value in _ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+
+    def init_virtualenv(self) -> None:
+        """The kernel runs in the environment it was installed in."""
+
+    def init_io(self) -> None:
+        """The streams are `redirections`' business."""
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """``%gui``: set ``kernel.eventloop`` instead."""
+        if gui not in (None, "", "inline"):
+            raise UsageError(
+                f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
+            )
+
+
+InteractiveShellABC.register(ZMQInteractiveShell)

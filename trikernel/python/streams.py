@@ -1,0 +1,151 @@
+"""Where `print`, `input` and `getpass` of a cell go: to the kernel whose request they run for.
+
+The redirections are put in place while at least one Python kernel is served, and they look at
+the calling context: text of a cell goes to its kernel, everything else where it went before.
+In a process that is a kernel, text without a context belongs to the running or the last cell.
+"""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import io
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO
+
+from ..core import Server, current_request
+
+__all__ = ["OutStream", "Redirections", "StreamKernel", "redirections"]
+
+
+class StreamKernel(Protocol):
+    """What a redirection asks of a Python kernel."""
+
+    comm_manager: Any
+    iopub_socket: Any
+
+    def send_response(self, stream: Any, msg_or_type: Any, content: Any) -> None:
+        """Send one message about the current request."""
+
+    @property
+    def server(self) -> Server:
+        """The server that it is part of."""
+
+    def write_stream(self, name: str, text: str) -> None:
+        """Append text of the calling context to ``stdout`` or ``stderr``."""
+
+
+class OutStream(io.TextIOBase):
+    """``sys.stdout`` or ``sys.stderr`` of the cells."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, name: str, original: TextIO | None, redirections: Redirections) -> None:
+        super().__init__()
+        self.name = f"<{name}>"
+        self._stream = name
+        self._original = original
+        self._redirections = redirections
+
+    def write(self, text: str) -> int:
+        """Append to the current cell's stream; it is sent within `flush_interval` seconds."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        kernel = self._redirections.kernel()
+        if kernel is None:
+            return self._original.write(text) if self._original is not None else len(text)
+        kernel.write_stream(self._stream, text)
+        kernel.server.interrupts.raise_pending()
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each of ``lines``."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what was written so far."""
+        kernel = self._redirections.kernel()
+        if kernel is not None:
+            kernel.server.outbox.drain()
+        elif self._original is not None:
+            self._original.flush()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def isatty(self) -> bool:
+        """Never: a notebook is no terminal."""
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor of the stream that this one stands in for."""
+        if self._original is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._original.fileno()
+
+
+class Redirections:
+    """The process's streams and input functions, redirected while a kernel is served."""
+
+    def __init__(self) -> None:
+        self._kernels: list[StreamKernel] = []
+        self._saved: dict[str, Any] = {}
+
+    def kernel(self) -> StreamKernel | None:
+        """The kernel that the calling code runs for."""
+        request = current_request.get()
+        if request is not None and request.application in self._kernels:
+            return request.application  # type: ignore[no-any-return]
+        last = self._kernels[-1] if self._kernels else None
+        return last if last is not None and last.server.owns_process else None
+
+    def add(self, kernel: StreamKernel) -> None:
+        """Redirect for this kernel too."""
+        if not self._kernels:
+            self._install()
+        self._kernels.append(kernel)
+
+    def remove(self, kernel: StreamKernel) -> None:
+        """No longer for this one; the last one puts everything back."""
+        if kernel in self._kernels:
+            self._kernels.remove(kernel)
+            if not self._kernels:
+                self._restore()
+
+    def _install(self) -> None:
+        self._saved = {
+            "stdout": sys.stdout,
+            "stderr": sys.stderr,
+            "input": builtins.input,
+            "getpass": getpass.getpass,
+        }
+        sys.stdout = OutStream("stdout", sys.stdout, self)
+        sys.stderr = OutStream("stderr", sys.stderr, self)
+        builtins.input = self._asking("input", "raw_input")
+        getpass.getpass = self._asking("getpass", "getpass")
+
+    def _restore(self) -> None:
+        sys.stdout, sys.stderr = self._saved["stdout"], self._saved["stderr"]
+        builtins.input, getpass.getpass = self._saved["input"], self._saved["getpass"]
+
+    def _asking(self, name: str, method: str) -> Callable[..., str]:
+        original = self._saved[name]
+
+        def ask(prompt: object = "", /, *args: Any, **kwargs: Any) -> str:
+            kernel = self.kernel()
+            if kernel is None:
+                return str(original(prompt, *args, **kwargs))
+            if args:
+                kwargs["stream"] = args[0]
+            return str(getattr(kernel, method)(prompt, **kwargs))
+
+        ask.__name__ = ask.__qualname__ = name
+        ask.__doc__ = "Ask the person at the frontend."
+        return ask
+
+
+redirections = Redirections()

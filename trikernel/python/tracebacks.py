@@ -1,0 +1,54 @@
+"""Tracebacks as the author of a cell should read them: without our frames and Trio's.
+
+Rewrites an exception's traceback in place, its causes and the members of a group included.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import outcome
+import trio
+
+from ..kernel import PACKAGE
+
+__all__ = ["clean"]
+
+_HIDDEN = (
+    str(Path(trio.__file__).parent),
+    str(Path(outcome.__file__).parent),
+    str(PACKAGE),
+)
+
+
+def clean(error: BaseException) -> BaseException:
+    """Hide machinery in ``error`` and all that is chained to it; the same exception."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = _visible(one.__traceback__)
+        if isinstance(one.__context__, trio.Cancelled):  # how Trio works, not what went wrong
+            one.__suppress_context__ = True
+        todo += [linked for linked in (one.__cause__, one.__context__) if linked is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return error
+
+
+def _visible(tb: TracebackType | None) -> TracebackType | None:
+    """The same traceback without hidden frames; as it was if nothing else would remain."""
+    frames = []
+    one = tb
+    while one is not None:
+        if not one.tb_frame.f_code.co_filename.startswith(_HIDDEN):
+            frames.append(one)
+        one = one.tb_next
+    result: TracebackType | None = None
+    for frame in reversed(frames):
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return result

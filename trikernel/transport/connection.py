@@ -1,0 +1,153 @@
+"""Connection files to frozen values and back.
+
+A connection file says where a kernel listens and with which key messages are signed. Whoever
+can read it can run code in the kernel, so a file that others can read is refused.
+Source: "Making kernels for Jupyter", connection files; jupyter_client's schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..errors import ConnectionFileError
+
+__all__ = ["ConnectionInfo", "read_connection_file", "write_connection_file"]
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_TRANSPORTS = ("tcp", "ipc")
+
+
+@attrs.frozen
+class ConnectionInfo:
+    """Where a kernel listens. A port of 0 means: bind any, then write it back.
+
+    ``ip`` is the address for tcp and the path's beginning for ipc, where a port is the path's
+    last part (``{ip}-{port}``). ``extra`` keeps fields that are not ours.
+    """
+
+    transport: str = "tcp"
+    ip: str = "127.0.0.1"
+    shell_port: int = 0
+    iopub_port: int = 0
+    stdin_port: int = 0
+    control_port: int = 0
+    hb_port: int = 0
+    key: str = attrs.field(factory=lambda: uuid.uuid4().hex, repr=False)
+    signature_scheme: str = "hmac-sha256"
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+
+    def endpoint(self, port: int) -> str:
+        """The zmq address of a port."""
+        separator = ":" if self.transport == "tcp" else "-"
+        return f"{self.transport}://{self.ip}{separator}{port}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """``{"shell_port": ...}`` and so on."""
+        return {name: getattr(self, name) for name in PORTS}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file's content."""
+        fields = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
+        return {**self.extra, **fields}
+
+
+def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
+    """What a connection file says.
+
+    Raises `ConnectionFileError`, which names the file and the field, when the file is missing,
+    unreadable, readable by others (with ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no
+    JSON object, or has a field of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        _check_mode(path)
+        fields = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConnectionFileError(f"connection file {path}: there is no such file") from None
+    except OSError as error:
+        raise ConnectionFileError(
+            f"connection file {path}: cannot be read: {error.strerror}"
+        ) from None
+    except ValueError as error:
+        raise ConnectionFileError(
+            f"connection file {path}: is no JSON (truncated?): {error}"
+        ) from None
+    if not isinstance(fields, dict):
+        raise ConnectionFileError(f"connection file {path}: holds no JSON object")
+    return _info(path, fields)
+
+
+def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) -> None:
+    """Write it, readable by its owner only; a reader never sees half of it.
+
+    Raises `ConnectionFileError` when the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(info.as_dict(), file, indent=2)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise ConnectionFileError(
+            f"connection file {path}: cannot be written: {error.strerror}"
+        ) from None
+
+
+def _check_mode(path: Path) -> None:
+    if os.name != "posix":
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o077:
+        return
+    text = f"connection file {path}: field 'key' can be read by others (mode {mode:04o})"
+    if os.environ.get("JUPYTER_ALLOW_INSECURE_WRITES", "").lower() in ("", "0", "false", "no"):
+        raise ConnectionFileError(f"{text}; run: chmod 600 {path}")
+    warnings.warn(
+        f"{text}, and JUPYTER_ALLOW_INSECURE_WRITES allows it", RuntimeWarning, stacklevel=3
+    )
+
+
+def _info(path: Path, fields: dict[str, Any]) -> ConnectionInfo:
+    def wrong(name: str, what: str) -> ConnectionFileError:
+        return ConnectionFileError(
+            f"connection file {path}: field {name!r} must be {what}, not {fields[name]!r}"
+        )
+
+    known = {field.name: field.type for field in attrs.fields(ConnectionInfo)}
+    values: dict[str, Any] = {}
+    for name in (*PORTS, "transport", "ip", "key", "signature_scheme"):
+        if name not in fields:
+            continue
+        value = fields[name]
+        if name in PORTS:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+                raise wrong(name, "a port, an integer from 0 to 65535")
+        elif not isinstance(value, str):
+            raise wrong(name, "a string")
+        values[name] = value
+    if values.setdefault("transport", "tcp") not in _TRANSPORTS:
+        raise wrong("transport", "one of 'tcp' and 'ipc'")
+    if "key" not in values:
+        raise ConnectionFileError(
+            f"connection file {path}: field 'key' is missing (truncated?); "
+            "an empty string turns signing off"
+        )
+    extra = {name: value for name, value in fields.items() if name not in known}
+    return ConnectionInfo(**values, extra=extra)

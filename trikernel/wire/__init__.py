@@ -1,0 +1,25 @@
+"""Sans-I/O: frames to frozen values and back. No trio and no zmq in here."""
+
+from __future__ import annotations
+
+from .codec import DELIMITER, Codec, Limits
+from .message import PROTOCOL_VERSION, Header, Message
+from .messages import IOPUB_TYPES, REQUESTS, STDIN_TYPES, LaneName, MessageType, Priority
+from .parsing import as_content, parse
+
+__all__ = [
+    "DELIMITER",
+    "IOPUB_TYPES",
+    "PROTOCOL_VERSION",
+    "REQUESTS",
+    "STDIN_TYPES",
+    "Codec",
+    "Header",
+    "LaneName",
+    "Limits",
+    "Message",
+    "MessageType",
+    "Priority",
+    "as_content",
+    "parse",
+]

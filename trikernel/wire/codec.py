@@ -1,0 +1,243 @@
+"""Frames to messages and back: sign, verify, encode, decode. No I/O.
+
+A message is verified before anything about it is remembered: a peer without the key can
+neither fill the replay window nor push a signature out of it. Thread-safe.
+Source: messaging.rst, "The wire protocol".
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import hmac
+import itertools
+import os
+import threading
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from ..errors import SettingError, WireError
+from . import json
+from .message import PROTOCOL_VERSION, Header, Message
+
+__all__ = ["DELIMITER", "Codec", "Limits"]
+
+DELIMITER = b"<IDS|MSG>"
+
+_EMPTY = b"{}"
+_FIELDS = ("session", "username", "date", "version")
+
+
+@attrs.frozen
+class Limits:
+    """What a message may weigh before it is refused unread.
+
+    ``max_frames`` counts every frame of a message, identities and buffers included;
+    ``max_message_bytes`` adds them up; ``max_identities`` are the routing frames.
+    ``replay_window`` is how many verified signatures are remembered (about 150 bytes each):
+    one of the last ``replay_window`` messages is refused when it comes a second time.
+    """
+
+    max_frames: int = 4096
+    max_message_bytes: int = 1 << 30
+    max_identities: int = 64
+    replay_window: int = 16_384
+
+
+class _ReplayWindow:
+    """The last N verified signatures."""
+
+    def __init__(self, size: int) -> None:
+        self._known: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        self._size = size
+        self._lock = threading.Lock()
+
+    def remember(self, signature: bytes) -> bool:
+        """False if the signature is among the last N already."""
+        with self._lock:
+            if signature in self._known:
+                return False
+            self._known.add(signature)
+            self._order.append(signature)
+            if len(self._order) > self._size:
+                self._known.discard(self._order.popleft())
+            return True
+
+
+class Codec:
+    """Turns messages into signed frames and frames into verified messages.
+
+    An empty ``key`` means no signing, an empty signature frame, and no replay window.
+    ``signature_scheme`` is ``hmac-`` and a name that `hashlib` knows; another one raises
+    `SettingError`. ``session`` is this side's session id, new for each codec unless given.
+    """
+
+    def __init__(
+        self,
+        key: bytes = b"",
+        signature_scheme: str = "hmac-sha256",
+        *,
+        session: str | None = None,
+        username: str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.key = key
+        self.signature_scheme = signature_scheme
+        self.session = session or str(uuid.uuid4())
+        self.username = username if username is not None else _username()
+        self.limits = limits or Limits()
+        self._mac = hmac.new(key, digestmod=_digest(signature_scheme)) if key else None
+        self._seen = _ReplayWindow(self.limits.replay_window)
+        self._counter = itertools.count(1)
+        self._prefix = f"{self.session}_{os.getpid()}_"
+        self._tail = b',"username":%b,"session":%b,"version":%b}' % (
+            json.dumps(self.username),
+            json.dumps(self.session),
+            json.dumps(PROTOCOL_VERSION),
+        )
+
+    def header(self, msg_type: str, msg_id: str | None = None) -> bytes:
+        """A new header of this session, as JSON; ``msg_id`` is unique unless given."""
+        msg_id = msg_id or f"{self._prefix}{next(self._counter)}"
+        return b'{"msg_id":%b,"msg_type":%b,"date":"%b"%b' % (
+            json.dumps(msg_id),
+            json.dumps(msg_type),
+            datetime.now(UTC).isoformat().encode(),
+            self._tail,
+        )
+
+    def encode(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any] | bytes,
+        *,
+        parent: Header | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+        identities: Sequence[bytes] = (),
+        header: bytes | None = None,
+    ) -> list[bytes]:
+        """The frames of one message, from the identities to the last buffer.
+
+        ``content`` may be a mapping or JSON already encoded; ``parent`` the header of the
+        request that the message is about. Values that JSON cannot say are replaced (see
+        `trikernel.wire.json.dumps`), so this never raises for a value's sake.
+        """
+        parts = [
+            header or self.header(msg_type),
+            _EMPTY if parent is None else _header_bytes(parent),
+            json.dumps(metadata) if metadata else _EMPTY,
+            content if isinstance(content, bytes) else json.dumps(content),
+        ]
+        return [*identities, DELIMITER, self.sign(parts), *parts, *buffers]
+
+    def sign(self, parts: Sequence[bytes]) -> bytes:
+        """The hexadecimal HMAC of the four JSON frames; empty without a key."""
+        if self._mac is None:
+            return b""
+        mac = self._mac.copy()
+        mac.update(b"".join(parts))
+        return mac.hexdigest().encode()
+
+    def decode(self, frames: Sequence[bytes]) -> Message:
+        """The message in ``frames``; remembers its signature only once it is verified.
+
+        Raises `WireError` whose ``kind`` is one of ``size``, ``frames``, ``delimiter``,
+        ``signature``, ``replay``, ``json``, ``header``.
+        """
+        identities, body = self._split(frames)
+        signature, raw_header, raw_parent, raw_metadata, raw_content = body[:5]
+        if self._mac is not None:
+            if not hmac.compare_digest(self.sign(body[1:5]), signature):
+                word = "unsigned message" if not signature else "wrong signature"
+                raise WireError("signature", f"{word}: the sender does not have this kernel's key")
+            if not self._seen.remember(signature):
+                raise WireError("replay", "a message that was already received came again")
+        return Message(
+            header=_header(raw_header),
+            parent_header=_EMPTY_DICT if raw_parent == _EMPTY else _mapping("parent", raw_parent),
+            metadata=_EMPTY_DICT if raw_metadata == _EMPTY else _mapping("metadata", raw_metadata),
+            content=_EMPTY_DICT if raw_content == _EMPTY else _mapping("content", raw_content),
+            buffers=body[5:],
+            identities=identities,
+        )
+
+    def decode_header(self, raw: bytes) -> Header:
+        """One header frame. Raises `WireError`."""
+        return _header(raw)
+
+    def _split(self, frames: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        limits = self.limits
+        if len(frames) > limits.max_frames:
+            raise WireError("frames", f"{len(frames)} frames, at most {limits.max_frames} allowed")
+        size = sum(map(len, frames))
+        if size > limits.max_message_bytes:
+            raise WireError("size", f"{size} bytes, at most {limits.max_message_bytes} allowed")
+        try:
+            cut = frames.index(DELIMITER)
+        except ValueError:
+            raise WireError("delimiter", "no <IDS|MSG> delimiter among the frames") from None
+        if cut > limits.max_identities:
+            raise WireError("frames", f"{cut} identities, at most {limits.max_identities} allowed")
+        body = frames[cut + 1 :]
+        if len(body) < 5:
+            raise WireError("frames", f"{len(body)} frames after the delimiter, at least 5 needed")
+        return frames[:cut], body
+
+
+_EMPTY_DICT: dict[str, Any] = {}
+
+
+def _username() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "username"
+
+
+def _digest(signature_scheme: str) -> str:
+    scheme, _, digest = signature_scheme.partition("-")
+    if scheme != "hmac" or digest not in hashlib.algorithms_available:
+        raise SettingError(
+            f"signature_scheme: {signature_scheme!r} is not known, use for example 'hmac-sha256'"
+        )
+    return digest
+
+
+def _header_bytes(parent: Header | Mapping[str, Any]) -> bytes:
+    return parent.raw if isinstance(parent, Header) else json.dumps(parent)
+
+
+def _mapping(name: str, raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise WireError("json", f"the {name} frame is not JSON in UTF-8: {error}") from None
+    if not isinstance(value, dict):
+        raise WireError("json", f"the {name} frame is a JSON {type(value).__name__}, no object")
+    return value
+
+
+def _header(raw: bytes) -> Header:
+    fields = _mapping("header", raw)
+    for name in ("msg_id", "msg_type"):
+        if not isinstance(fields.get(name), str):
+            raise WireError("header", f"the header has no {name!r}, or it is no string")
+    for name in _FIELDS:
+        if not isinstance(fields.setdefault(name, ""), str):
+            raise WireError("header", f"the header's {name!r} is no string")
+    return Header(
+        fields["msg_id"],
+        fields["msg_type"],
+        fields["session"],
+        fields["username"],
+        fields["date"],
+        fields["version"],
+        raw,
+    )

@@ -1,0 +1,113 @@
+"""Python values to JSON bytes and back: orjson's speed with the standard library's answers.
+
+Decoding gives what `json.loads` gives, for every document that it accepts: orjson refuses
+NaN, infinities and lone surrogates (those documents are decoded again by the standard
+library) and silently turns integers beyond 64 bits into floats (documents with a long run of
+digits go to the standard library at once). Encoding never raises: what JSON cannot say is
+replaced, see `dumps`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import orjson
+
+__all__ = ["dumps", "loads"]
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}").search
+_MAX_DEPTH = 200
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Decode one UTF-8 JSON document, to what the standard library makes of it.
+
+    Raises `ValueError` for what is neither valid UTF-8 nor JSON, and for a document nested
+    deeper than the interpreter can follow.
+    """
+    if not _LONG_NUMBER(data):
+        try:
+            return orjson.loads(data)
+        except ValueError:
+            pass
+    try:
+        return json.loads(str(data, "utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def dumps(value: Any) -> bytes:
+    """Encode any value as one JSON document in UTF-8; never raises for the value's sake.
+
+    NaN and infinities become ``null``; bytes become base64 text (as MIME bundles carry them);
+    dates become ISO 8601; sets, tuples and other iterables become arrays; keys become text;
+    lone surrogates are escaped; what is left is represented by its `repr`. Cycles and
+    nesting beyond 200 levels are cut with ``"..."``.
+    """
+    try:
+        return orjson.dumps(value, _default)
+    except TypeError:
+        return json.dumps(_clean(value, _MAX_DEPTH), separators=(",", ":")).encode()
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Iterable) and not hasattr(value, "__fspath__"):
+        return list(value)
+    return _safe_repr(value)
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return str(value) if hasattr(value, "__fspath__") else repr(value)
+    except Exception:
+        return f"<unprintable {type(value).__name__} object>"
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """Rebuild ``value`` out of what the standard library's encoder takes."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if depth == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_key(key): _clean(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item, depth - 1) for item in value]
+    try:
+        return orjson.loads(orjson.dumps(value))  # what orjson knows natively: dates, enums
+    except TypeError:
+        pass
+    try:
+        return _clean(_default(value), depth - 1)
+    except Exception:  # an iterator or a number of the user's that raises
+        return _safe_repr(value)
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, (bool, int, float)):
+        return json.dumps(key)
+    return _safe_repr(key)

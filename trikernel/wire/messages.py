@@ -1,0 +1,143 @@
+"""The one table of message types: where each goes, how urgent it is, whether an abort hits it.
+
+Dispatch, the reference documentation and the conformance tests all read this table. The
+handler of a request is found by name in the kernel. A kernel may extend its own copy.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from . import contents as c
+
+__all__ = ["IOPUB_TYPES", "REQUESTS", "STDIN_TYPES", "LaneName", "MessageType", "Priority"]
+
+
+class Priority(enum.IntEnum):
+    """How urgent a queued request is; a smaller number goes first."""
+
+    CONTROL = 1
+    SHELL = 10
+    LAST = 20
+
+
+class LaneName(enum.Enum):
+    """Which serial lane handles a type: see the discussion page "two loops"."""
+
+    SHELL = "shell"
+    COMM = "comm"
+    CONTROL = "control"
+
+
+@attrs.frozen(kw_only=True)
+class MessageType:
+    """One row: a message type and what dispatch must know of it.
+
+    ``channels`` are where it may arrive (``shell``, ``control``), or go out (``iopub``,
+    ``stdin``). ``beside`` is true for what only looks or steers: arriving on control it runs
+    beside the running cell, in the control lane; everything else that arrives on control
+    joins the shell lane at `Priority.CONTROL`. ``own_task`` marks verbs that run user code
+    in a task of their own. ``reply`` is None for types that get no reply.
+    """
+
+    name: str
+    channels: tuple[str, ...] = ("shell", "control")
+    lane: LaneName = LaneName.SHELL
+    priority: int = Priority.SHELL
+    abortable: bool = False
+    beside: bool = False
+    own_task: bool = False
+    content: type = c.Empty
+    reply: type | None = None
+
+    @property
+    def handler(self) -> str:
+        """The name of the kernel's method that handles it."""
+        return self.name
+
+    @property
+    def reply_type(self) -> str | None:
+        """``execute_reply`` for ``execute_request``; None for types without a reply."""
+        if not self.name.endswith("_request"):
+            return None
+        return self.name.removesuffix("_request") + "_reply"
+
+
+def _table(*rows: MessageType) -> Mapping[str, MessageType]:
+    return MappingProxyType({row.name: row for row in rows})
+
+
+_Row = MessageType
+
+REQUESTS = _table(
+    _Row(
+        name="execute_request",
+        abortable=True,
+        own_task=True,
+        content=c.ExecuteRequest,
+        reply=c.ExecuteReply,
+    ),
+    _Row(name="complete_request", content=c.CompleteRequest, reply=c.CompleteReply),
+    _Row(name="inspect_request", content=c.InspectRequest, reply=c.InspectReply),
+    _Row(name="history_request", content=c.HistoryRequest, reply=c.HistoryReply),
+    _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=c.IsCompleteReply),
+    _Row(
+        name="kernel_info_request",
+        beside=True,
+        content=c.KernelInfoRequest,
+        reply=c.KernelInfoReply,
+    ),
+    _Row(name="comm_info_request", beside=True, content=c.CommInfoRequest, reply=c.CommInfoReply),
+    _Row(name="connect_request", beside=True, content=c.ConnectRequest, reply=c.ConnectReply),
+    _Row(name="shutdown_request", beside=True, content=c.ShutdownRequest, reply=c.ShutdownReply),
+    _Row(
+        name="interrupt_request",
+        channels=("control",),
+        beside=True,
+        content=c.InterruptRequest,
+        reply=c.OkReply,
+    ),
+    _Row(
+        name="abort_request",
+        channels=("control",),
+        beside=True,
+        content=c.AbortRequest,
+        reply=c.OkReply,
+    ),
+    _Row(
+        name="apply_request",
+        abortable=True,
+        own_task=True,
+        content=c.ApplyRequest,
+        reply=c.OkReply,
+    ),
+    _Row(name="clear_request", channels=("control",), content=c.ClearRequest, reply=c.OkReply),
+    _Row(name="comm_open", lane=LaneName.COMM, content=c.CommOpen),
+    _Row(name="comm_msg", lane=LaneName.COMM, content=c.CommMsg),
+    _Row(name="comm_close", lane=LaneName.COMM, content=c.CommClose),
+)
+"""What a client may ask of a kernel."""
+
+IOPUB_TYPES = (
+    "status",
+    "stream",
+    "display_data",
+    "update_display_data",
+    "execute_input",
+    "execute_result",
+    "error",
+    "clear_output",
+    "comm_open",
+    "comm_msg",
+    "comm_close",
+    "shutdown_reply",
+    "iopub_welcome",
+)
+"""What the kernel broadcasts."""
+
+STDIN_TYPES = ("input_request", "input_reply")
+"""What goes over the stdin channel: the first one out, the second one in."""
