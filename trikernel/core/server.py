@@ -200,6 +200,12 @@ class Server:
         request.after_idle(self.stop)
         return content
 
+    def leave(self) -> None:
+        """Stop what runs, and have `serve` end without a word: nobody listens any more."""
+        for running in tuple(self.interrupts.running):
+            self.interrupts.stop(running, StopReason.SHUTDOWN)
+        self.stop()
+
     def stop(self) -> None:
         """Have `serve` end; from any thread."""
         for function in self._stop_hooks:

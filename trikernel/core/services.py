@@ -20,6 +20,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
+from .parent import listen_for_interrupt_event, watch_parent
 from .server import Server
 
 __all__ = ["ServiceThread", "run_services"]
@@ -110,7 +111,7 @@ class ServiceThread:
         scope.cancel()
 
     def _run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
+        if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._result = outcome.capture(trio.run, self._main)
         run_in(self._server.user_token, self._announce_end)
@@ -131,6 +132,8 @@ class ServiceThread:
                 await nursery.start(run_services, self._server)
                 if self._owns_process:
                     nursery.start_soon(self._end_a_blocked_process, name="shutdown watch")
+                    nursery.start_soon(watch_parent, self._server, name="parent watch")
+                    nursery.start_soon(listen_for_interrupt_event, self._server)
                 run_in(self._server.user_token, self._ready.set)
 
     async def _end_a_blocked_process(self) -> None:

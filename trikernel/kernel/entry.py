@@ -6,6 +6,7 @@ Only `run` and `main` touch what belongs to the whole process; they put it back 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -113,11 +114,21 @@ def _process_state(kernel: Kernel) -> Iterator[None]:
     interval = sys.getswitchinterval()
     handler = signal.signal(signal.SIGINT, _ignore_until_served)
     sys.setswitchinterval(kernel.switch_interval)
+    if sys.platform == "darwin" and kernel.darwin_app_nap:
+        _keep_awake()
     try:
         yield
     finally:
         sys.setswitchinterval(interval)
         signal.signal(signal.SIGINT, handler)
+
+
+def _keep_awake() -> None:
+    """Ask macOS not to nap this process, where the package ``appnope`` is installed."""
+    try:
+        importlib.import_module("appnope").nope()
+    except ImportError:
+        logging.getLogger("trikernel").info("install appnope to keep macOS from napping kernels")
 
 
 def _ignore_until_served(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import sys
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -104,7 +105,8 @@ class PythonKernel(Kernel):
             config.HistoryManager.hist_file = ":memory:"
         make = ZMQInteractiveShell.instance if owns_process else ZMQInteractiveShell
         shell: ZMQInteractiveShell = make(kernel=self, owns_process=owns_process, config=config)
-        shell.user_ns["__name__"] = "__main__"
+        if "JPY_SESSION_NAME" in os.environ:
+            shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
         return shell
 
     # Output

@@ -17,7 +17,7 @@ __all__ = ["Heartbeat"]
 
 
 class Heartbeat:
-    """Binds at once (raises `OSError` when the address is taken) and echoes until `close`."""
+    """Binds at once (raises `zmq.ZMQError` when the address is taken) and echoes until `close`."""
 
     def __init__(self, endpoint: str, options: Options) -> None:
         self._context = zmq.Context()

@@ -241,7 +241,7 @@ class ZmqTransport:
                 port = heartbeat.port
             else:
                 port = bind(socket, endpoint)
-        except OSError as error:
+        except zmq.ZMQError as error:
             reason = error.strerror or str(error)
             raise ConnectionFileError(
                 f"{self._source}: field {field!r}: cannot bind {endpoint}: {reason}"

@@ -24,7 +24,7 @@ def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.So
 def bind(socket: zmq.Socket[Any], endpoint: str) -> int:
     """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
 
-    Raises `zmq.ZMQError` (an `OSError`) when the address is taken or no address.
+    Raises `zmq.ZMQError` when the address is taken or no address.
     """
     if endpoint.startswith("tcp:"):
         socket.bind(endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)

@@ -1,0 +1,1 @@
+"""trikernel's tests: the tree mirrors the package's."""

@@ -1,0 +1,75 @@
+"""Fixtures, and the record that ties rows of `docs/reference/seed.md` to passing tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import trio.testing
+
+import trikernel
+
+from . import seed_table
+from .harness import Medium, Peer, open_peer
+
+hypothesis.settings.register_profile("suite", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+Serving = Callable[..., AbstractAsyncContextManager[Peer]]
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(params=["memory", "tcp"])
+def medium(request: pytest.FixtureRequest) -> Medium:
+    """Where the kernel is served: in memory under a virtual clock, or over real sockets."""
+    chosen: Medium = request.param
+    return chosen
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest) -> trio.testing.MockClock | None:
+    """A virtual clock, except over real sockets."""
+    medium = request.getfixturevalue("medium") if "medium" in request.fixturenames else "memory"
+    return trio.testing.MockClock(autojump_threshold=0) if medium == "memory" else None
+
+
+@pytest.fixture
+def serving(medium: Medium, clock: Any) -> Serving:
+    """``async with serving(kernel) as peer``: over both media in turn."""
+    return partial(open_peer, medium=medium)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("TRIKERNEL_")]:
+        monkeypatch.delenv(name)
+    yield
+    trikernel.Kernel._kept = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "seed(number, ...): the rows of SEED that a test shows")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note which test shows which row, and let the tests of the table itself come last."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/test_seed.py"))
+    seed_table.note_items(items)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    seed_table.note_report(report)
