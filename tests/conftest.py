@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import trio
 import trio.testing
 
 import trikernel
@@ -35,14 +36,7 @@ def medium(request: pytest.FixtureRequest) -> Medium:
 
 
 @pytest.fixture
-def clock(request: pytest.FixtureRequest) -> trio.testing.MockClock | None:
-    """A virtual clock, except over real sockets."""
-    medium = request.getfixturevalue("medium") if "medium" in request.fixturenames else "memory"
-    return trio.testing.MockClock(autojump_threshold=0) if medium == "memory" else None
-
-
-@pytest.fixture
-def serving(medium: Medium, clock: Any) -> Serving:
+def serving(medium: Medium) -> Serving:
     """``async with serving(kernel) as peer``: over both media in turn."""
     return partial(open_peer, medium=medium)
 
@@ -67,8 +61,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note which test shows which row, and let the tests of the table itself come last."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and parameters.params.get("medium") == "memory":
+            item.add_marker(pytest.mark.trio(run=_run_on_virtual_time), append=False)
     items.sort(key=lambda item: item.nodeid.startswith("tests/test_seed.py"))
     seed_table.note_items(items)
+
+
+def _run_on_virtual_time(function: Any, *, clock: Any = None, **options: Any) -> Any:
+    return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0), **options)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -47,7 +47,9 @@ def render(application: Application, request: Request, error: BaseException) -> 
         reply = application.aborted_reply(request)
     else:
         reply = application.error_reply(request, error)
-    if not isinstance(error, (ContentError, KeyboardInterrupt, AbortedError, StopTimeoutError)):
+    if isinstance(error, ContentError):
+        application.log.warning("%s", error)
+    elif not isinstance(error, (KeyboardInterrupt, AbortedError, StopTimeoutError)):
         application.log.error("%s failed", request.msg_type, exc_info=error)
     application.publish_error(request, reply, error)
     return reply

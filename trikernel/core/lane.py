@@ -7,6 +7,7 @@ The comm lane serves widgets while a cell awaits. How a request is handled is `S
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,11 +20,14 @@ from ..transport import run_in
 from .application import Application
 from .epoch import Epoch
 from .interrupt import Interrupts
-from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
+from .priority import open_priority_channel
 from .protection import run_unprotected
 from .request import Request, current_request
 
 __all__ = ["CommLane", "ControlLane", "Dispatcher", "Job", "ShellLane"]
+
+
+_NO_LOCK: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 
 class Dispatcher(Protocol):
@@ -57,9 +61,7 @@ class ShellLane:
     def __init__(self, server: Dispatcher, comm: CommLane) -> None:
         self._server = server
         self._comm = comm
-        self._send: PrioritySendChannel[Request | Job]
-        self._receive: PriorityReceiveChannel[Request | Job]
-        self._send, self._receive = open_priority_channel()
+        self._send, self._receive = open_priority_channel[Request | Job]()
         self._epoch = Epoch()
         self._posted: deque[Callable[[], object]] = deque()
         self._turn = trio.Lock()
@@ -111,21 +113,19 @@ class ShellLane:
         Called from inside a running request it handles the other one within that, one at a
         time. Cancelled while waiting, it has taken none.
         """
-        lock = (
-            self._pump if current_request.get() in self._server.interrupts.running else self._turn
-        )
-        async with lock:
-            self._run_posted()
-            self._server.sweep()
-            if wait:
-                priority, item = await self._receive.receive()
-            else:
-                try:
-                    priority, item = self._receive.receive_nowait()
-                except trio.WouldBlock:
+        nested = current_request.get() in self._server.interrupts.running
+        self._run_posted()
+        self._server.sweep()
+        async with self._pump if nested else _NO_LOCK:
+            try:
+                priority, item = self._receive.receive_nowait()
+            except trio.WouldBlock:
+                if not wait:
                     return None
-            await self._handle(item)
-            return priority
+                priority, item = await self._receive.receive()
+            async with _NO_LOCK if nested else self._turn:
+                await self._handle(item)
+        return priority
 
     def close(self) -> None:
         """Answer what is still queued ``aborted``."""

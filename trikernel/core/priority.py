@@ -28,17 +28,6 @@ class _State(Generic[T]):
         self.receive_closed = False
 
 
-def open_priority_channel() -> tuple[PrioritySendChannel[T], PriorityReceiveChannel[T]]:
-    """A new channel's two ends. It has no bound, so sending never waits.
-
-    Most urgent (smallest number) first, first come first served among equals. Closing the send
-    end lets receivers take what is left, then raises `trio.EndOfChannel` at them; closing the
-    receive end raises `trio.BrokenResourceError` at senders. Use it in one Trio loop only.
-    """
-    state: _State[T] = _State()
-    return PrioritySendChannel(state), PriorityReceiveChannel(state)
-
-
 class PrioritySendChannel(Generic[T]):
     """The end that puts items in."""
 
@@ -152,3 +141,21 @@ class PriorityReceiveChannel(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class open_priority_channel(tuple["PrioritySendChannel[T]", "PriorityReceiveChannel[T]"]):
+    """A new channel's two ends: ``send, receive = open_priority_channel[Item]()``.
+
+    It has no bound, so sending never waits. Most urgent (smallest number) first, first come first
+    served among equals. Closing the send end lets receivers take what is left, then raises
+    `trio.EndOfChannel` at them; closing the receive end raises `trio.BrokenResourceError` at
+    senders. Use it in one Trio loop only.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # type: ignore[misc]  # a class only so that it takes a type in brackets
+        cls,
+    ) -> tuple[PrioritySendChannel[T], PriorityReceiveChannel[T]]:
+        state: _State[T] = _State()
+        return PrioritySendChannel(state), PriorityReceiveChannel(state)

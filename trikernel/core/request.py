@@ -82,6 +82,11 @@ class Request:
         """``execute_request`` and so on."""
         return self.message.header.msg_type
 
+    @property
+    def wants_reply(self) -> bool:
+        """Whether a reply is due: comm messages have none."""
+        return self.msg_type.endswith("_request")
+
     def open_scope(self) -> trio.CancelScope:
         """A new cancel scope that `cancel` cancels; already cancelled if that has happened."""
         scope = trio.CancelScope()

@@ -88,20 +88,23 @@ async def _thread(server: Server, owns_process: bool) -> AsyncIterator[None]:
 
 
 async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> None:
-    """Receivers, lanes and the background nursery, until the kernel is told to stop."""
-    async with trio.open_nursery() as background, trio.open_nursery() as lanes:
+    """Receivers and lanes within the background nursery, until the kernel is told to stop."""
+    async with trio.open_nursery() as background:
         server.background = background
         server.publish_status("starting", None)
         await server.application.start()
-        for channel in server.transport.shell:
-            if channel is not server.transport.control:
-                lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
-        lanes.start_soon(server.shell.run, name="shell lane")
-        lanes.start_soon(server.comm.run, name="comm lane")
-        lanes.start_soon(advance_eventloop, server, name="event loop")
-        task_status.started(server)
-        await server.stopping.wait()
-        server.sweep()
-        lanes.cancel_scope.cancel()
-        server.shell.close()
+        try:
+            async with trio.open_nursery() as lanes:
+                for channel in server.transport.shell:
+                    if channel is not server.transport.control:
+                        lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
+                lanes.start_soon(server.shell.run, name="shell lane")
+                lanes.start_soon(server.comm.run, name="comm lane")
+                lanes.start_soon(advance_eventloop, server, name="event loop")
+                task_status.started(server)
+                await server.stopping.wait()
+                server.sweep()
+                lanes.cancel_scope.cancel()
+        finally:
+            server.shell.close()
         background.cancel_scope.cancel()

@@ -6,6 +6,7 @@ lane a message joins. The nurseries that this runs in are built by `serve`.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,7 @@ class Server:
             if reply is not None:
                 self.reply(request, reply)
         finally:
-            if not request.answered and request.type is not None and request.type.reply:
+            if not request.answered:
                 self.reply(request, self.application.aborted_reply(request))
             self.publish_status("idle", request.message.header)
             current_request.reset(token)
@@ -190,6 +191,7 @@ class Server:
 
         With a user loop that does not turn within the grace, the verb's word is done without.
         """
+        self.shell.post(partial(self.shell.abort_queued, math.inf))
         for running in tuple(self.interrupts.running):
             if running is not request:
                 self.interrupts.stop(running, StopReason.SHUTDOWN)
@@ -232,13 +234,12 @@ class Server:
     # Going out
 
     def reply(self, request: Request, reply: Reply) -> None:
-        """Send a request's reply, once; to a client that is gone it is logged only."""
-        if request.answered:
+        """Send a request's reply, once, if one is due."""
+        if request.answered or not request.wants_reply:
             return
         request.answered = True
-        reply_type = request.type.reply_type if request.type else None
         frames = self.codec.encode(
-            reply_type or request.msg_type.removesuffix("_request") + "_reply",
+            request.msg_type.removesuffix("_request") + "_reply",
             reply.content,
             parent=request.message.header,
             metadata={**request.metadata, **reply.metadata},

@@ -47,8 +47,10 @@ class Kernel(KernelHandlers):
         handlers = self.control_handlers if on_control else self.shell_handlers
         handler = handlers.get(request.msg_type)
         if handler is None:
-            self._unknown(request)
-            return None
+            raise UnknownMessageType(
+                f"{type(self).__name__} has no handler for {request.msg_type!r} "
+                f"on the {request.channel.name} channel"
+            )
         if request.type is not None and request.type.beside and on_control:
             return self._as_reply(request, await self._run(handler, request))
         self._last_request = request
@@ -120,11 +122,4 @@ class Kernel(KernelHandlers):
             return value
         if value is not None:
             return Reply(as_content(value))
-        due = request.msg_type.endswith("_request") and not request.answered
-        return Reply({"status": "ok"}) if due else None
-
-    def _unknown(self, request: Request) -> None:
-        text = f"{type(self).__name__} has no handler for {request.msg_type!r}"
-        if request.msg_type.endswith("_request"):
-            raise UnknownMessageType(f"{text} on the {request.channel.name} channel")
-        self.log.warning("%s", text)
+        return Reply({"status": "ok"}) if request.wants_reply else None

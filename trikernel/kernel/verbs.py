@@ -20,22 +20,13 @@ __all__ = ["KernelVerbs"]
 class KernelVerbs(KernelStdin):
     """What a subclass overrides."""
 
-    def do_execute(
-        self,
-        code: str,
-        silent: bool,
-        store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
-        allow_stdin: bool = False,
-        *,
-        cell_meta: dict[str, Any] | None = None,
-        cell_id: str | None = None,
-    ) -> Any:
+    def do_execute(self, code: str, silent: bool, *args: Any, **options: Any) -> Any:
         """Run code. Publish results with `send_response`; what is raised becomes the reply.
 
-        Returns ``{"status": "ok", "payload": [...], "user_expressions": {...}}`` or an error
-        content; ``execution_count`` is filled in. A subclass may leave out any argument after
-        ``silent`` that it does not need.
+        ``options`` are ``store_history`` (bool), ``user_expressions`` (dict), ``allow_stdin``
+        (bool), ``cell_meta`` (the request's metadata) and ``cell_id`` (str or None); a
+        subclass names those that it needs. Returns ``{"status": "ok", "payload": [...],
+        "user_expressions": {...}}`` or an error content; ``execution_count`` is filled in.
         """
         raise UnknownMessageType(f"{type(self).__name__} does not implement do_execute")
 
@@ -49,29 +40,20 @@ class KernelVerbs(KernelStdin):
             "metadata": {},
         }
 
-    def do_inspect(
-        self,
-        code: str,
-        cursor_pos: int,
-        detail_level: int = 0,
-        omit_sections: Sequence[str] = (),
-    ) -> Any:
-        """Describe the object at ``cursor_pos``: an ``inspect_reply`` content."""
+    def do_inspect(self, code: str, cursor_pos: int, *args: Any, **options: Any) -> Any:
+        """Describe the object at ``cursor_pos``: an ``inspect_reply`` content.
+
+        ``options`` are ``detail_level`` (0 or 1) and ``omit_sections`` (MIME types).
+        """
         return {"status": "ok", "found": False, "data": {}, "metadata": {}}
 
-    def do_history(
-        self,
-        hist_access_type: str,
-        output: bool,
-        raw: bool,
-        session: int | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-        n: int | None = None,
-        pattern: str | None = None,
-        unique: bool = False,
-    ) -> Any:
-        """Look into the history: a ``history_reply`` content."""
+    def do_history(self, *args: Any, **options: Any) -> Any:
+        """Look into the history: a ``history_reply`` content.
+
+        ``options`` are the fields of a ``history_request``: ``hist_access_type`` (tail, range
+        or search), ``output``, ``raw``, ``session``, ``start``, ``stop``, ``n``, ``pattern``,
+        ``unique``.
+        """
         return {"status": "ok", "history": []}
 
     def do_is_complete(self, code: str) -> Any:

@@ -146,20 +146,17 @@ class Codec:
         return mac.hexdigest().encode()
 
     def decode(self, frames: Sequence[bytes]) -> Message:
-        """The message in ``frames``; remembers its signature only once it is verified.
+        """The message in ``frames``; remembers its signature once all of it is found good.
 
         Raises `WireError` whose ``kind`` is one of ``size``, ``frames``, ``delimiter``,
         ``signature``, ``replay``, ``json``, ``header``.
         """
         identities, body = self._split(frames)
         signature, raw_header, raw_parent, raw_metadata, raw_content = body[:5]
-        if self._mac is not None:
-            if not hmac.compare_digest(self.sign(body[1:5]), signature):
-                word = "unsigned message" if not signature else "wrong signature"
-                raise WireError("signature", f"{word}: the sender does not have this kernel's key")
-            if not self._seen.remember(signature):
-                raise WireError("replay", "a message that was already received came again")
-        return Message(
+        if self._mac is not None and not hmac.compare_digest(self.sign(body[1:5]), signature):
+            word = "unsigned message" if not signature else "wrong signature"
+            raise WireError("signature", f"{word}: the sender does not have this kernel's key")
+        message = Message(
             header=_header(raw_header),
             parent_header=_EMPTY_DICT if raw_parent == _EMPTY else _mapping("parent", raw_parent),
             metadata=_EMPTY_DICT if raw_metadata == _EMPTY else _mapping("metadata", raw_metadata),
@@ -167,6 +164,9 @@ class Codec:
             buffers=body[5:],
             identities=identities,
         )
+        if self._mac is not None and not self._seen.remember(signature):
+            raise WireError("replay", "a message that was already received came again")
+        return message
 
     def decode_header(self, raw: bytes) -> Header:
         """One header frame. Raises `WireError`."""

@@ -1,0 +1,190 @@
+"""What an error and an ``abort_request`` do to the queue."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trikernel import Kernel
+
+from ..conftest import Serving
+from ..harness import Heard, open_peer
+from .kernels import Recorder
+
+
+class Failing(Recorder):
+    """``block``: fails after 300 ms of blocking; ``later``: after an awaited sleep."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "block":
+            time.sleep(0.3)  # noqa: ASYNC251  # the point: the loop stands still meanwhile
+            raise ValueError("blocked")
+        if code == "later":
+            await trio.sleep(0.05)
+            raise ValueError("later")
+        return await super().do_execute(code, silent, **options)
+
+
+async def run_all(peer: Any, failing: str) -> list[str]:
+    """Send 50 cells at once, the third of which fails; how each was answered."""
+    codes = ["say a", "say b", failing, *(f"say {number}" for number in range(47))]
+    ids = [peer.send("execute_request", {"code": code}) for code in codes]
+    replies = [await peer.receive() for _ in codes]
+    assert [one.parent_id for one in replies] == ids
+    await peer.until_idle(ids[-1])
+    return [str(one.content["status"]) for one in replies]
+
+
+@pytest.mark.seed(13)
+@pytest.mark.parametrize(("failing", "times"), [("fail", 50), ("block", 3), ("later", 50)])
+async def test_run_all_aborts_exactly_what_is_after_the_failing_cell(
+    serving: Serving, failing: str, times: int
+) -> None:
+    kernel = Failing()
+    async with serving(kernel) as peer:
+        for _ in range(times):
+            statuses = await run_all(peer, failing)
+            assert statuses == ["ok", "ok", "error"] + ["aborted"] * 47
+            await trio.sleep(kernel.stop_on_error_timeout + 0.01)
+    assert kernel.ran.count("say 0") == 0
+
+
+@pytest.mark.seed(13)
+@pytest.mark.parametrize(
+    ("delay", "status"), [(0.0, "aborted"), (0.099, "aborted"), (0.101, "ok"), (1.0, "ok")]
+)
+async def test_what_comes_within_the_timeout_is_aborted_too(
+    autojump_clock: trio.testing.MockClock, delay: float, status: str
+) -> None:
+    async with open_peer(Recorder(stop_on_error_timeout=0.1)) as peer:
+        await peer.execute("fail")
+        await trio.sleep(delay)
+        assert (await peer.execute("say x")).reply["status"] == status
+
+
+@pytest.mark.seed(13)
+async def test_a_timeout_of_0_aborts_only_what_is_queued(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_peer(Recorder(stop_on_error_timeout=0.0)) as peer:
+        for code in ("fail", "say 1"):
+            peer.send("execute_request", {"code": code})
+        statuses = [(await peer.receive()).content["status"] for _ in range(2)]
+        assert statuses == ["error", "aborted"]
+        assert (await peer.execute("say 2")).reply["status"] == "ok"
+
+
+@pytest.mark.seed(13)
+async def test_other_requests_than_executes_are_not_aborted(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        for code in ("wait", "fail", "say never"):
+            peer.send("execute_request", {"code": code})
+        peer.send("is_complete_request", {"code": "x"})
+        peer.send("kernel_info_request")
+        while (await peer.hear()).msg_type != "execute_input":
+            continue
+        kernel.released.set()
+        replies = [await peer.receive() for _ in range(5)]
+    assert [(one.msg_type, one.content["status"]) for one in replies] == [
+        ("execute_reply", "ok"),
+        ("execute_reply", "error"),
+        ("execute_reply", "aborted"),
+        ("is_complete_reply", "unknown"),
+        ("kernel_info_reply", "ok"),
+    ]
+
+
+@pytest.mark.seed(13)
+@pytest.mark.parametrize("options", [{"stop_on_error": False}, {"silent": True}])
+async def test_nothing_is_aborted_when_the_cell_says_so(
+    serving: Serving, options: dict[str, Any]
+) -> None:
+    async with serving(Recorder()) as peer:
+        peer.send("execute_request", {"code": "fail", **options})
+        peer.send("execute_request", {"code": "say x"})
+        assert (await peer.receive()).content["status"] == "error"
+        assert (await peer.receive()).content["status"] == "ok"
+
+
+@pytest.mark.seed(12, 13)
+async def test_an_aborted_request_is_answered_whole(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        peer.send("execute_request", {"code": "fail"})
+        msg_id = peer.send("execute_request", {"code": "say x"})
+        await peer.receive()
+        heard = Heard(await peer.receive(), await peer.until_idle(msg_id))
+        assert heard.message is not None
+    assert heard.types == ["status:busy", "status:idle"]
+    assert heard.reply == {"status": "aborted", "execution_count": 1}
+    assert heard.message.metadata == {"status": "aborted", "engine": kernel.ident}
+
+
+async def queue_up(peer: Any, *codes: str) -> list[str]:
+    """Queue cells behind one that waits, until it runs."""
+    ids = [peer.send("execute_request", {"code": code}) for code in ("wait", *codes)]
+    while (await peer.hear()).msg_type != "execute_input":
+        continue
+    return ids
+
+
+@pytest.mark.seed(14)
+@pytest.mark.parametrize("shape", ["string", "list", "nothing", "empty"])
+async def test_abort_request_hits_queued_requests(serving: Serving, shape: str) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        ids = await queue_up(peer, "say 1", "say 2", "say 3")
+        msg_ids = {"string": ids[2], "list": [ids[1], ids[3]], "nothing": None, "empty": []}[shape]
+        content = {} if msg_ids is None else {"msg_ids": msg_ids}
+        assert (await peer.ask("abort_request", content, channel="control")).reply == {
+            "status": "ok"
+        }
+        kernel.released.set()
+        statuses = [(await peer.receive()).content["status"] for _ in ids]
+    hit = {"string": {2}, "list": {1, 3}, "nothing": {1, 2, 3}, "empty": {1, 2, 3}}[shape]
+    assert statuses == ["aborted" if number in hit else "ok" for number in range(4)]
+
+
+@pytest.mark.seed(14)
+async def test_abort_request_cancels_a_running_request_and_names_the_abort(
+    serving: Serving,
+) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        ids = await queue_up(peer, "say after")
+        await peer.ask("abort_request", {"msg_ids": ids[0]}, channel="control")
+        heard = Heard(await peer.receive(), await peer.until_idle(ids[0]))
+        assert heard.reply == {"status": "aborted", "execution_count": 1}
+        assert heard.types == ["status:busy", "execute_input", "error", "status:idle"]
+        assert heard.contents("error")[0]["ename"] == "AbortedError"
+        assert "abort_request" in heard.contents("error")[0]["evalue"]
+        assert (await peer.receive()).content["status"] == "ok"
+    assert kernel.ran == ["wait", "say after"]
+
+
+@pytest.mark.seed(14, 15)
+async def test_an_id_that_was_not_seen_yet_is_aborted_when_it_comes(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        header = peer.codec.header("execute_request", "later-id")
+        await peer.ask("abort_request", {"msg_ids": "later-id"}, channel="control")
+        for status in ("aborted", "ok"):
+            frames = peer.codec.encode("execute_request", {"code": "say x"}, header=header)
+            if status == "ok":
+                frames = peer.codec.encode(
+                    "execute_request", {"code": "say x", "silent": False}, header=header
+                )
+            peer.send_frames(frames)
+            assert (await peer.receive()).content["status"] == status
+    assert kernel.ran == ["say x"]
+
+
+async def test_ids_to_abort_are_bounded(serving: Serving) -> None:
+    kernel = Kernel()
+    kernel.remember_aborted({str(number) for number in range(20_000)})
+    assert len(kernel.aborted) == 10_000

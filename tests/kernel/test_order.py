@@ -1,0 +1,368 @@
+"""Busy, handler, output, reply, idle: the order of every answer, and who is served when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from trikernel import Kernel, Request
+
+from ..conftest import Serving
+from ..harness import Heard, Medium, Peer, open_peers
+from .kernels import Recorder
+
+
+@pytest.mark.seed(7, 11, 25)
+async def test_everything_a_cell_puts_out_comes_between_busy_and_idle(serving: Serving) -> None:
+    async with serving(Recorder()) as peer:
+        for number in range(20):
+            heard = await peer.execute(f"say {number}")
+            assert heard.types == ["status:busy", "execute_input", "stream", "status:idle"]
+            assert heard.text() == str(number)
+
+
+@pytest.mark.seed(25)
+async def test_output_is_out_before_the_reply_without_sleeping(serving: Serving) -> None:
+    """The reply finds all output sent: nothing is left for a timer."""
+
+    class Chatty(Kernel):
+        def do_execute(self, code: str, silent: bool) -> Any:
+            for number in range(1000):
+                content = {"name": "stdout", "text": f"{number}\n"}
+                self.send_response(self.iopub_socket, "stream", content)
+
+    async with serving(Chatty(flush_interval=10.0)) as peer:
+        before = trio.current_time()
+        heard = await peer.execute("x")
+        assert trio.current_time() - before < 5
+        assert heard.text() == "".join(f"{number}\n" for number in range(1000))
+        assert len(heard.contents("stream")) < 5
+
+
+@pytest.mark.seed(7, 9)
+async def test_the_order_is_kept_when_the_verb_raises(serving: Serving) -> None:
+    class Failing(Kernel):
+        async def do_execute(self, code: str, silent: bool) -> Any:
+            self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "x"})
+            raise KeyError("k")
+
+    async with serving(Failing()) as peer:
+        heard = await peer.execute("x")
+    assert heard.types == ["status:busy", "execute_input", "stream", "error", "status:idle"]
+    assert heard.reply["ename"] == heard.contents("error")[0]["ename"] == "KeyError"
+    assert heard.reply["execution_count"] == 1
+
+
+@pytest.mark.seed(7)
+async def test_the_order_is_kept_when_the_cell_is_cancelled(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        msg_id = peer.send("execute_request", {"code": "wait"})
+        while (await peer.hear()).msg_type != "execute_input":
+            continue
+        await peer.ask("interrupt_request", channel="control")
+        reply = await peer.receive()
+        heard = Heard(reply, await peer.until_idle(msg_id))
+    assert heard.types == ["status:busy", "execute_input", "error", "status:idle"]
+    assert heard.reply["ename"] == heard.contents("error")[0]["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.seed(10)
+async def test_starting_is_published_once_without_a_parent(medium: Medium) -> None:
+    class Quick(Recorder):
+        async def started(self) -> None:
+            await trio.sleep(0.5)  # time for the client to subscribe and see what comes after
+
+    async with open_peers(Quick(), medium) as (peer,):
+        await peer.execute("say x")
+        starting = [one for one in peer.iopub if one.content.get("execution_state") == "starting"]
+    parentless = [
+        one for one in peer.iopub if not one.parent_header and one.msg_type != "iopub_welcome"
+    ]
+    assert len(starting) <= 1
+    assert parentless == starting
+
+
+@pytest.mark.seed(10)
+async def test_the_first_word_in_memory_is_starting() -> None:
+    from functools import partial
+
+    import trikernel
+    from trikernel.wire import Codec
+
+    transport = trikernel.MemoryTransport()
+    client = transport.connect()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(
+            partial(trikernel.serve, Recorder(), transport, services="inline")
+        )
+        words: list[Any] = []
+        while len(words) < 2:
+            try:
+                words.append(Codec().decode(client.iopub.receive_nowait()))
+            except trio.WouldBlock:
+                await trio.lowlevel.checkpoint()
+        server.stop()
+    states = [word.content.get("execution_state") for word in words]
+    assert sorted(states, key=str) == [None, "starting"]
+    assert all(word.parent_header == {} for word in words)
+
+
+@pytest.mark.seed(11)
+async def test_a_silent_request_counts_and_shows_nothing(serving: Serving) -> None:
+    async with serving(Recorder()) as peer:
+        heard = await peer.execute("say secret", silent=True)
+        assert heard.types == ["status:busy", "status:idle"]
+        assert heard.reply["execution_count"] == 0
+        failed = await peer.execute("fail", silent=True)
+        assert failed.types == ["status:busy", "status:idle"]
+        assert failed.reply["status"] == "error"
+        assert (await peer.execute("say x")).reply["execution_count"] == 1
+
+
+@pytest.mark.seed(11)
+async def test_execute_input_repeats_the_code_with_its_number(serving: Serving) -> None:
+    async with serving(Recorder()) as peer:
+        for number in (1, 2, 3):
+            heard = await peer.execute(f"say {number}")
+            assert heard.contents("execute_input") == [
+                {"code": f"say {number}", "execution_count": number}
+            ]
+            assert heard.message is not None
+            assert heard.message.metadata["started"].endswith("+00:00")
+
+
+@pytest.mark.seed(11)
+@pytest.mark.parametrize("content", [{}, {"code": 5}, {"code": "x", "silent": "maybe"}])
+async def test_bad_content_is_an_error_reply_and_idle(
+    serving: Serving, content: dict[str, Any]
+) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        heard = await peer.ask("execute_request", content)
+        assert set(heard.reply) == {"status", "ename", "evalue", "traceback", "execution_count"}
+        assert heard.reply["ename"] == "ContentError"
+        assert heard.types == ["status:busy", "status:idle"]
+        assert (await peer.execute("say on")).reply["status"] == "ok"
+    assert kernel.ran == ["say on"]
+
+
+@pytest.mark.seed(5)
+async def test_requests_are_handled_one_at_a_time_in_order(serving: Serving) -> None:
+    class Overlapping(Kernel):
+        inside = 0
+        order: list[str]
+
+        async def do_execute(self, code: str, silent: bool) -> Any:
+            self.inside += 1
+            assert self.inside == 1
+            await trio.sleep(0.001)
+            self.order.append(code)
+            self.inside -= 1
+
+    kernel = Overlapping()
+    kernel.order = []
+    async with serving(kernel) as peer:
+        for number in range(30):
+            peer.send("execute_request", {"code": str(number)})
+        replies = [await peer.receive() for _ in range(30)]
+    assert [one.content["status"] for one in replies] == ["ok"] * 30
+    assert kernel.order == [str(number) for number in range(30)]
+
+
+@pytest.mark.seed(5)
+async def test_control_is_served_while_a_cell_runs(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        peer.send("execute_request", {"code": "wait"})
+        while (await peer.hear()).msg_type != "execute_input":
+            continue
+        info = await peer.ask("kernel_info_request", channel="control")
+        assert info.reply["implementation"] == "recorder"
+        assert info.types == ["status:busy", "status:idle"]
+        kernel.released.set()
+        assert (await peer.receive()).content["status"] == "ok"
+
+
+@pytest.mark.seed(5)
+async def test_what_touches_the_namespace_overtakes_queued_cells_from_control(
+    serving: Serving,
+) -> None:
+    class Clearing(Recorder):
+        def do_clear(self) -> Any:
+            self.ran.append("clear")
+
+    kernel = Clearing()
+    async with serving(kernel) as peer:
+        for code in ("wait", "say 1", "say 2"):
+            peer.send("execute_request", {"code": code})
+        while (await peer.hear()).msg_type != "execute_input":
+            continue
+        peer.send("clear_request", channel="control")
+        peer.send("kernel_info_request", channel="control")
+        assert (await peer.receive("control")).msg_type == "kernel_info_reply"
+        kernel.released.set()
+        for _ in range(3):
+            await peer.receive()
+    assert kernel.ran == ["wait", "clear", "say 1", "say 2"]
+
+
+@pytest.mark.seed(3)
+async def test_several_shell_channels_share_one_kernel(medium: Medium) -> None:
+    kernel = Recorder()
+    async with open_peers(kernel, medium, shells=[0, 1, 2], shell_channels=3) as peers:
+        assert [one.name for one in peers[0].server.transport.shell] == [
+            "shell",
+            "shell_1",
+            "shell_2",
+        ]
+        assert [one.name for one in kernel.shell_streams] == ["shell", "shell_1", "shell_2"]
+        for peer in peers:
+            for word in ("a", "b"):
+                assert (await peer.execute(f"say {word}")).text() == word
+    assert len(kernel.ran) == 6
+
+
+@pytest.mark.seed(3)
+async def test_a_control_channel_that_is_also_a_shell_channel_has_one_receiver() -> None:
+    from functools import partial
+
+    import trikernel
+
+    from ..harness import KEY
+
+    class Shared(trikernel.MemoryTransport):
+        def __init__(self) -> None:
+            super().__init__(key=KEY)
+            self.shell = (*self.shell, self.control)
+
+    transport = Shared()
+    client = transport.connect()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(
+            partial(trikernel.serve, Recorder(), transport, services="inline")
+        )
+        peer = Peer(client, server)
+        assert (await peer.ask("kernel_info_request", channel="control")).reply["status"] == "ok"
+        assert (await peer.execute("say x")).text() == "x"
+        server.stop()
+
+
+@pytest.mark.seed(21)
+async def test_iopub_topics_name_the_kernel_and_the_type(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        await peer.execute("say x")
+        topics = {(one.msg_type, bytes(one.identities[0])) for one in peer.iopub}
+    assert topics >= {
+        ("status", f"kernel.{kernel.ident}.status".encode()),
+        ("execute_input", f"kernel.{kernel.ident}.execute_input".encode()),
+        ("stream", b"stream.stdout"),
+    }
+
+
+async def test_every_subscription_is_welcomed_under_its_topic(serving: Serving) -> None:
+    async with serving(Recorder()) as peer:
+        if hasattr(peer.transport.iopub, "_socket"):
+            peer.transport.iopub._socket.subscribe(b"topic")
+        else:
+            peer.transport.iopub.send_nowait([b"\x01topic"])
+        while (message := await peer.hear()).msg_type != "iopub_welcome":
+            continue
+    assert message.content == {"subscription": "topic"}
+    assert message.identities == [b"topic"]
+    assert message.parent_header == {}
+
+
+@pytest.mark.seed(31)
+async def test_a_subclass_adds_and_replaces_message_types(serving: Serving) -> None:
+    class Extended(Recorder):
+        msg_types = [*Kernel.msg_types, "greet_request"]
+        control_msg_types = [*Kernel.control_msg_types, "poke_request"]
+
+        async def greet_request(self, request: Request) -> dict[str, Any]:
+            return {"status": "ok", "hello": request.message.content["name"]}
+
+        def poke_request(self, request: Request) -> dict[str, Any]:
+            return {"status": "ok", "poked": True}
+
+        async def is_complete_request(self, request: Request) -> dict[str, Any]:
+            return {"status": "complete", "replaced": True}
+
+    kernel = Extended()
+
+    def old_style(stream: Any, ident: Any, message: dict[str, Any]) -> None:
+        content = {"status": "ok", "asked": message["content"], "ident": len(ident)}
+        kernel.send_response(stream, "old_reply", content)
+
+    kernel.shell_handlers["old_request"] = old_style
+    async with serving(kernel) as peer:
+        greeting = await peer.ask("greet_request", {"name": "you"})
+        assert greeting.reply == {"status": "ok", "hello": "you"}
+        assert (await peer.ask("poke_request", channel="control")).reply["poked"]
+        assert (await peer.ask("is_complete_request", {"code": ""})).reply["replaced"]
+        old = await peer.ask("old_request", {"x": 1})
+        assert old.message is not None
+        assert old.message.msg_type == "old_reply"
+        assert old.reply == {"status": "ok", "asked": {"x": 1}, "ident": 1}
+        assert (await peer.ask("greet_request", {}, channel="control")).reply["status"] == "error"
+
+
+@pytest.mark.seed(12)
+async def test_the_metadata_hooks_shape_the_replys_metadata(serving: Serving) -> None:
+    class Hooked(Recorder):
+        def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
+            return {"first": parent["content"]["code"]}
+
+        def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
+            return {**metadata, "ended": reply_content["status"]}
+
+    async with serving(Hooked()) as peer:
+        heard = await peer.execute("say x")
+        assert heard.message is not None
+        metadata = heard.message.metadata
+    assert (metadata["first"], metadata["ended"]) == ("say x", "ok")
+    assert "started" in metadata
+
+
+@pytest.mark.seed(15)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_should_handle_decides_for_each_request(serving: Serving, kind: str) -> None:
+    class Choosy(Recorder):
+        def should_handle(self, stream: Any, msg: dict[str, Any], idents: Any) -> Any:
+            return "no" not in msg["content"].get("code", "")
+
+    class Asking(Choosy):
+        async def should_handle(self, stream: Any, msg: dict[str, Any], idents: Any) -> bool:
+            await trio.sleep(0.001)
+            return bool(super().should_handle(stream, msg, idents))
+
+    kernel = Choosy() if kind == "plain" else Asking()
+    async with serving(kernel) as peer:
+        refused = await peer.execute("say no")
+        assert refused.reply["status"] == "aborted"
+        assert refused.types == ["status:busy", "status:idle"]
+        assert (await peer.execute("say yes")).text() == "yes"
+    assert kernel.ran == ["say yes"]
+
+
+@pytest.mark.seed(23)
+async def test_the_handler_hooks_surround_each_handler(serving: Serving) -> None:
+    calls: list[str] = []
+
+    class Hooked(Recorder):
+        def pre_handler_hook(self) -> None:
+            calls.append("pre")
+
+        def post_handler_hook(self) -> None:
+            calls.append("post")
+
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            calls.append(code)
+            raise ValueError
+
+    async with serving(Hooked()) as peer:
+        await peer.execute("x")
+    assert calls == ["pre", "x", "post"]
