@@ -1,0 +1,140 @@
+"""Awaitable input, and what synchronous input says where it cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from trikernel import Kernel
+
+from ..conftest import Serving
+from ..harness import Peer
+
+pytestmark = pytest.mark.seed(19)
+
+
+class Asking(Kernel):
+    """Awaits an answer while a sibling task counts."""
+
+    ticks = 0
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "sync":
+            return {"status": "ok", "payload": [{"answer": self.raw_input("?")}]}
+        assert self.server.background is not None
+        self.server.background.start_soon(self.tick)
+        answer = await self.async_input("name? ", password=code == "password")
+        return {"status": "ok", "payload": [{"answer": answer}]}
+
+    async def tick(self) -> None:
+        while True:
+            self.ticks += 1
+            await trio.sleep(0.001)
+
+
+def answer(peer: Peer, content: dict[str, Any], parent: Any = None) -> None:
+    peer.send("input_reply", content, channel="stdin", parent=parent)
+
+
+async def ask(peer: Peer, code: str = "x") -> Any:
+    peer.send("execute_request", {"code": code, "allow_stdin": True})
+    return await peer.receive("stdin")
+
+
+@pytest.mark.parametrize("password", [False, True])
+async def test_other_tasks_go_on_while_an_answer_is_awaited(
+    serving: Serving, password: bool
+) -> None:
+    kernel = Asking()
+    async with serving(kernel) as peer:
+        question = await ask(peer, "password" if password else "x")
+        assert question.content == {"prompt": "name? ", "password": password}
+        ticks = kernel.ticks
+        await trio.sleep(0.02)
+        assert kernel.ticks > ticks
+        answer(peer, {"value": "Ada"}, question.header)
+        assert (await peer.receive()).content["payload"] == [{"answer": "Ada"}]
+
+
+async def test_a_reply_without_a_parent_is_accepted_and_one_to_another_question_dropped(
+    serving: Serving,
+) -> None:
+    async with serving(Asking()) as peer:
+        first = await ask(peer)
+        await peer.ask("interrupt_request", channel="control")
+        assert (await peer.receive()).content["ename"] == "KeyboardInterrupt"
+        await trio.sleep(0.2)
+        await ask(peer)
+        answer(peer, {"value": "late"}, first.header)
+        answer(peer, {"value": "fresh"})
+        assert (await peer.receive()).content["payload"] == [{"answer": "fresh"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "outcome"),
+    [({"value": "\x04"}, "EOFError"), ({}, ""), ({"value": 3}, ""), ({"value": ""}, "")],
+)
+async def test_odd_answers(serving: Serving, content: dict[str, Any], outcome: str) -> None:
+    async with serving(Asking()) as peer:
+        await ask(peer)
+        answer(peer, content)
+        reply = (await peer.receive()).content
+    if outcome:
+        assert reply["ename"] == outcome
+    else:
+        assert reply["payload"] == [{"answer": outcome}]
+
+
+async def test_garbage_on_stdin_is_dropped(serving: Serving) -> None:
+    async with serving(Asking()) as peer:
+        await ask(peer)
+        peer.send_frames([b"garbage"], channel="stdin")
+        answer(peer, {"value": "ok"})
+        assert (await peer.receive()).content["payload"] == [{"answer": "ok"}]
+        assert peer.server.rejected["delimiter"] == 1
+
+
+async def test_input_is_refused_at_once_when_not_allowed(serving: Serving) -> None:
+    async with serving(Asking()) as peer:
+        reply = (await peer.execute("x", allow_stdin=False)).reply
+    assert reply["ename"] == "StdinNotAllowed"
+
+
+async def test_one_question_at_a_time(serving: Serving) -> None:
+    class Twice(Asking):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.async_input)
+                await trio.sleep(0.01)
+                await self.async_input()
+
+    async with serving(Twice()) as peer:
+        await ask(peer)
+        reply = (await peer.receive()).content
+    assert "another input() is waiting" in str(reply["traceback"])
+
+
+async def test_synchronous_input_in_memory_says_what_to_do() -> None:
+    from ..harness import open_peer
+
+    async with open_peer(Asking()) as peer:
+        reply = (await peer.execute("sync", allow_stdin=True)).reply
+    assert reply["ename"] == "StdinUnavailable"
+    assert "await the asynchronous input" in reply["evalue"]
+
+
+async def test_a_client_without_stdin_is_told_apart(serving: Serving) -> None:
+    async with serving(Asking()) as peer:
+        transport = peer.server.transport
+
+        def gone(frames: Any) -> None:
+            from trikernel.errors import PeerGone
+
+            raise PeerGone("no such client")
+
+        transport.stdin.send_nowait = gone  # type: ignore[method-assign]
+        reply = (await peer.execute("x", allow_stdin=True)).reply
+    assert reply["ename"] == "PeerGone"
+    assert "no stdin channel open" in reply["evalue"]

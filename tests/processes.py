@@ -1,0 +1,109 @@
+"""Kernels as real processes, and jupyter_client's own client to speak to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from trikernel.transport import ConnectionInfo, write_connection_file
+
+PATIENCE = 60
+PYTHON = "trikernel.python:PythonKernel"
+ROOT = Path(__file__).parent.parent
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for something outside of this process, which has no event to offer."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+    return value
+
+
+class KernelProcess:
+    """A kernel's process and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[str], path: Path) -> None:
+        self.process = process
+        self.path = path
+        self.client = BlockingKernelClient(connection_file=str(path))
+        self.client.load_connection_file()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+
+    def send(self, code: str, **options: Any) -> str:
+        """Send a cell whose error aborts nothing, unless told otherwise; its id."""
+        return str(self.client.execute(code, **{"stop_on_error": False, **options}))
+
+    def until(self, msg_type: str) -> dict[str, Any]:
+        """The next message of that type on iopub."""
+        while True:
+            message: dict[str, Any] = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["msg_type"] == msg_type:
+                return message
+
+    def finish(self, msg_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The reply's content, and what iopub said from now to idle."""
+        while True:
+            reply = self.client.get_shell_msg(timeout=PATIENCE)
+            if reply["parent_header"].get("msg_id") == msg_id:
+                break
+        outputs: list[dict[str, Any]] = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") != msg_id:
+                continue
+            if message["content"].get("execution_state") == "idle":
+                return reply["content"], outputs
+            outputs.append(message)
+
+    def execute(self, code: str, **options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return self.finish(self.send(code, **options))
+
+    def text(self, code: str) -> str:
+        reply, outputs = self.execute(code)
+        assert reply["status"] == "ok", reply
+        return "".join(one["content"]["text"] for one in outputs if one["msg_type"] == "stream")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+
+@contextmanager
+def kernel_process(spec: str = PYTHON, *flags: str, **env: str) -> Iterator[KernelProcess]:
+    """Start a kernel, connect, and end it whatever happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.json"
+        write_connection_file(path, ConnectionInfo())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trikernel", "start", "--kernel", spec, "-f", path, *flags],
+            cwd=ROOT,
+            env={**os.environ, "IPYTHONDIR": folder, **env},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        kernel = None
+        try:
+            wait_until(
+                lambda: json.loads(path.read_text())["shell_port"] or process.poll() is not None,
+                "the kernel's ports",
+            )
+            kernel = KernelProcess(process, path)
+            yield kernel
+        finally:
+            if kernel is not None:
+                kernel.client.stop_channels()
+            process.kill()
+            process.communicate()
