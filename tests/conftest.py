@@ -63,13 +63,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Note which test shows which row, and let the tests of the table itself come last."""
     for item in items:
         parameters = getattr(item, "callspec", None)
-        if parameters is not None and parameters.params.get("medium") == "memory":
+        in_memory = parameters is not None and parameters.params.get("medium") == "memory"
+        if in_memory or "autojump_clock" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_on_virtual_time), append=False)
     items.sort(key=lambda item: item.nodeid.startswith("tests/test_seed.py"))
     seed_table.note_items(items)
 
 
 def _run_on_virtual_time(function: Any, *, clock: Any = None, **options: Any) -> Any:
+    """pytest-trio sees a clock only among a test's own arguments, not its fixtures'."""
     return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0), **options)
 
 

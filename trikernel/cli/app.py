@@ -60,6 +60,7 @@ def _parser() -> tuple[_Parser, _Parser]:
     start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
     start.add_argument("-f", "--connection-file", metavar="FILE")
     start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
+    start.add_argument("extra", nargs="*", help="what frontends pass on; not used")
     start.add_argument("--log-level", default="WARNING", metavar="LEVEL")
 
     install = commands.add_parser("install", help="install a kernelspec")

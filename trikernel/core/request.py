@@ -7,7 +7,8 @@ The context variable `current_request` is for code that can take no argument, `p
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -87,13 +88,20 @@ class Request:
         """Whether a reply is due: comm messages have none."""
         return self.msg_type.endswith("_request")
 
-    def open_scope(self) -> trio.CancelScope:
-        """A new cancel scope that `cancel` cancels; already cancelled if that has happened."""
-        scope = trio.CancelScope()
-        if self.stop_reason is not None:
-            scope.cancel()
-        self._scopes.append(scope)
-        return scope
+    @contextmanager
+    def open_scope(self) -> Iterator[trio.CancelScope]:
+        """A cancel scope that `cancel` cancels while it is the innermost one of this request.
+
+        It is cancelled from the start if the request is to stop already.
+        """
+        with trio.CancelScope() as scope:
+            if self.stop_reason is not None:
+                scope.cancel()
+            self._scopes.append(scope)
+            try:
+                yield scope
+            finally:
+                self._scopes.remove(scope)
 
     def mark(self, reason: StopReason) -> None:
         """Note that it is to stop, and wake whatever blocks on its behalf; from any thread.
@@ -106,9 +114,13 @@ class Request:
             wake()
 
     def cancel(self) -> None:
-        """Cancel every scope of it; in its own loop only."""
-        for scope in self._scopes:
-            scope.cancel()
+        """Cancel its innermost scope; in its own loop only.
+
+        Only that one: a scope never catches a cancel that its parent shares, and what is
+        around the innermost scope (IPython, say) has to go on and finish properly.
+        """
+        if self._scopes:
+            self._scopes[-1].cancel()
 
     def abandon(self) -> None:
         """Have the lane answer now and go on; what its task still does is discarded."""

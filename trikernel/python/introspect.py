@@ -75,7 +75,9 @@ def history(
         found = manager.get_range(session or 0, start or 0, stop, raw=raw, output=output)
     else:
         found = manager.search(pattern or "*", raw=raw, output=output, n=n, unique=unique)
-    return {"status": "ok", "history": list(found)}
+    # IPython numbers the current session 0 in some of its answers
+    entries = [(session or manager.session_number, *rest) for session, *rest in found]
+    return {"status": "ok", "history": entries}
 
 
 def is_complete(shell: Any, code: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import os
 import sys
@@ -95,6 +96,9 @@ class PythonKernel(Kernel):
         redirections.remove(self)
         if self._shell is not None:
             self._shell.resign()
+            if not self.server.owns_process:  # IPython would keep it until the process ends
+                self._shell._atexit_once()
+                atexit.unregister(self._shell.atexit_operations)
         super().unbind()
 
     def _new_shell(self) -> ZMQInteractiveShell:

@@ -21,8 +21,10 @@ from traitlets import CBool, Instance, Type
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
+from ..kernel import render_error
+from ..wire import as_content
 from .display import CellDisplayHook, CellDisplayPublisher
-from .tracebacks import clean
+from .tracebacks import clean, format_group
 
 __all__ = ["ZMQInteractiveShell"]
 
@@ -68,12 +70,7 @@ class ZMQInteractiveShell(InteractiveShell):
         clean(error)
         if result is not None:
             result.error_in_exec = error
-        if isinstance(error, SystemExit):
-            self.showtraceback((type(error), error, error.__traceback__), exception_only=True)
-        elif not isinstance(error, bdb.BdbQuit):
-            self.showtraceback(
-                (type(error), error, error.__traceback__), running_compiled_code=True
-            )
+        self._show(error)
         return True
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
@@ -98,6 +95,25 @@ class ZMQInteractiveShell(InteractiveShell):
         return None
 
     # Showing
+
+    def _show(self, error: BaseException) -> None:
+        if isinstance(error, bdb.BdbQuit):  # the person left the debugger
+            return
+        group = format_group(error)
+        if group is not None:
+            self._showtraceback(type(error), error, group)
+            return
+        raised = (type(error), error, error.__traceback__)
+        if isinstance(error, SystemExit):
+            self.showtraceback(raised, exception_only=True)
+        else:
+            self.showtraceback(raised, running_compiled_code=True)
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, *args: Any, **kwargs: Any
+    ) -> Any:
+        """What the history keeps of an error, also where the exception's own text raises."""
+        return as_content(render_error(exception))
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Send an ``error`` instead of printing the traceback."""

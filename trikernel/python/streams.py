@@ -73,6 +73,9 @@ class OutStream(io.TextIOBase):
         elif self._original is not None:
             self._original.flush()
 
+    def close(self) -> None:
+        """Nothing: neither a cell nor the garbage collector closes the process's streams."""
+
     def writable(self) -> bool:
         """Always."""
         return True

@@ -5,6 +5,7 @@ Rewrites an exception's traceback in place, its causes and the members of a grou
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +14,7 @@ import trio
 
 from ..kernel import PACKAGE
 
-__all__ = ["clean"]
+__all__ = ["clean", "format_group"]
 
 _HIDDEN = (
     str(Path(trio.__file__).parent),
@@ -38,6 +39,17 @@ def clean(error: BaseException) -> BaseException:
         if isinstance(one, BaseExceptionGroup):
             todo += one.exceptions
     return error
+
+
+def format_group(error: BaseException) -> list[str] | None:
+    """The lines for an error that is or was caused by a group, which IPython cannot render.
+
+    None for any other error.
+    """
+    one: BaseException | None = error
+    while one is not None and not isinstance(one, BaseExceptionGroup):
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return traceback.format_exception(error) if one is not None else None
 
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:
