@@ -1,0 +1,132 @@
+"""Imports point one way, and what a layer offers is what its ``__all__`` says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .processes import ROOT
+
+PACKAGE = ROOT / "trikernel"
+ORDER = ["errors", "wire", "transport", "core", "kernel", "python", "cli"]
+MAY_IMPORT = {
+    **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
+    "client": {"errors", "wire", "transport"},
+    "cli": {*ORDER[:-1], "client"},
+    "__init__": {"errors", "wire", "transport", "core", "kernel"},
+    "__main__": {"cli"},
+}
+ONLY_IN = {"zmq": "transport", "zmq_anyio": "transport", "anyio": "transport", "IPython": "python"}
+NOT_IN = {"trio": "wire", "zmq": "wire"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports_of(path: Path) -> list[tuple[str, ...]]:
+    """Every import in a module, wherever it stands, as absolute dotted parts."""
+    package = path.relative_to(ROOT).with_suffix("").parts
+    found: list[tuple[str, ...]] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level] if node.level else ()
+            module = tuple(node.module.split(".")) if node.module else ()
+            found += [(*base, *module, alias.name) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_layers_below(path: Path) -> None:
+    layer = layer_of(path)
+    for name in imports_of(path):
+        if name[0] == "trikernel" and len(name) > 1:
+            if name[1] == layer or (
+                not (PACKAGE / name[1]).exists() and not (PACKAGE / f"{name[1]}.py").exists()
+            ):
+                continue
+            assert name[1] in MAY_IMPORT[layer], f"{layer} imports {'.'.join(name)}"
+        if name[0] in ONLY_IN:
+            assert layer == ONLY_IN[name[0]], f"{layer} imports {name[0]}"
+        if name[0] in NOT_IN:
+            assert layer != NOT_IN[name[0]], f"{layer} imports {name[0]}"
+
+
+def test_there_is_no_cycle_among_modules() -> None:
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        targets = set()
+        for parts in imports_of(path):
+            for length in (len(parts), len(parts) - 1):
+                dotted = ".".join(parts[:length])
+                if dotted in names and dotted != name:
+                    targets.add(dotted)
+        graph[name] = targets
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    assert done == set(graph)
+
+
+OFFERED = {
+    "trikernel": {
+        "ConnectionInfo", "Kernel", "MemoryTransport", "Reply", "Request", "StopReason",
+        "ZmqTransport", "__version__", "current_request", "errors", "main",
+        "open_priority_channel", "run", "serve", "setting",
+    },
+    "trikernel.wire": {
+        "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
+        "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content", "parse",
+    },
+    "trikernel.transport": {
+        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
+        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport",
+        "read_connection_file", "receive", "run_in", "write_connection_file",
+    },
+    "trikernel.client": {"Client", "Execution", "open_client"},
+    "trikernel.python": {"PythonKernel"},
+    "trikernel.cli": {"main"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_layer_offers_what_is_pinned_here(name: str) -> None:
+    module = importlib.import_module(name)
+    assert set(module.__all__) == OFFERED[name]
+    assert all(hasattr(module, one) for one in module.__all__)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_and_stays_small(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 290
+
+
+def test_importing_trikernel_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, trikernel; "
+        "print(sorted({'IPython', 'traitlets', 'jupyter_client', 'anyio', 'tornado', 'asyncio'}"
+        " & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
