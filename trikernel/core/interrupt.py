@@ -73,6 +73,7 @@ class Interrupts:
             and ticket.request is not None
             and ticket.request is current_request.get()
             and threading.current_thread() is threading.main_thread()
+            and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
             self._settle(ticket)
             raise KeyboardInterrupt

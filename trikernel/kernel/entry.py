@@ -38,6 +38,7 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
     written back. Raises `ConnectionFileError` for a file that cannot be used.
     """
     with ExitStack() as stack:
+        stack.enter_context(_process_state(kernel))
         path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
         info = read_connection_file(path)
         transport = stack.enter_context(
@@ -50,7 +51,6 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
         if connection_file is None:
             print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
         kernel.record_ports(transport.ports)
-        stack.enter_context(_process_state(kernel))
         trio.run(partial(serve, kernel, transport, owns_process=True))
 
 
