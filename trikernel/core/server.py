@@ -1,4 +1,4 @@
-"""A kernel and a transport joined: admission, the order of each answer, and what goes out.
+"""A kernel and a transport joined: admission, the order of each answer, and the end.
 
 `perform` is the one place that publishes busy and idle, `deliver` the one that decides which
 lane a message joins. The nurseries that this runs in are built by `serve`.
@@ -9,31 +9,31 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import PeerGone, WireError
+from ..errors import WireError
 from ..transport import Channel, Transport, run_in
-from ..wire import Codec, Header, LaneName, Priority
+from ..wire import LaneName, Priority
 from .application import Application
 from .boundary import attempt, render
 from .interrupt import Interrupts
 from .lane import CommLane, ControlLane, ShellLane
-from .outbox import Outbox
+from .outgoing import Outgoing
 from .request import Reply, Request, StopReason, current_request
 
 __all__ = ["Server"]
 
 
-class Server:
+class Server(Outgoing):
     """One kernel being served. Create it in the user loop.
 
     ``rejected`` counts what was refused, by the kind of `WireError`; ``inline`` is true when
-    there is no service loop of its own.
+    there is no service loop of its own; ``owns_process`` when the process is the kernel's.
     """
 
     def __init__(
@@ -44,12 +44,9 @@ class Server:
         inline: bool = False,
         owns_process: bool = False,
     ) -> None:
-        self.application = application
-        self.transport = transport
+        super().__init__(application, transport)
         self.inline = inline
         self.owns_process = owns_process
-        self.codec = Codec(transport.key, transport.signature_scheme, limits=application.limits)
-        self.outbox = Outbox(transport.iopub, self.codec, application.outbox_limits)
         self.user_token = trio.lowlevel.current_trio_token()
         self.user_thread = threading.get_ident()
         self.interrupts = Interrupts(self.user_token)
@@ -59,9 +56,8 @@ class Server:
         self.background: trio.Nursery | None = None
         self.stopping = trio.Event()
         self.eventloop_changed = trio.Event()
-        self._stop_hooks: list[Callable[[], object]] = []
-        self.last_word: tuple[dict[str, Any], Request] | None = None
         self.rejected: Counter[str] = Counter()
+        self._stop_hooks: list[Callable[[], object]] = []
 
     # Coming in
 
@@ -232,61 +228,3 @@ class Server:
             ),
             abandon_on_cancel=True,
         )
-
-    # Going out
-
-    def reply(self, request: Request, reply: Reply) -> None:
-        """Send a request's reply, once, if one is due."""
-        if request.answered or not request.wants_reply:
-            return
-        request.answered = True
-        frames = self.codec.encode(
-            request.msg_type.removesuffix("_request") + "_reply",
-            reply.content,
-            parent=request.message.header,
-            metadata={**request.metadata, **reply.metadata},
-            buffers=reply.buffers,
-            identities=request.message.identities,
-        )
-        self.send(request.channel, frames)
-
-    def send(self, channel: Channel, frames: list[bytes]) -> None:
-        """Send frames to one client; one that is gone or full is logged only."""
-        try:
-            channel.send_nowait(frames)
-        except (PeerGone, trio.WouldBlock, trio.ClosedResourceError) as error:
-            self.application.log.warning("a message on %s went nowhere: %r", channel.name, error)
-
-    def publish(
-        self,
-        msg_type: str,
-        content: Mapping[str, Any],
-        *,
-        parent: Header | Mapping[str, Any] | None,
-        metadata: Mapping[str, Any] | None = None,
-        buffers: Sequence[bytes] = (),
-        topic: bytes | None = None,
-    ) -> None:
-        """Broadcast one message; from any thread."""
-        topic = topic or f"kernel.{self.application.ident}.{msg_type}".encode()
-        self.outbox.post(
-            self.codec.encode(
-                msg_type,
-                content,
-                parent=parent,
-                metadata=metadata,
-                buffers=buffers,
-                identities=[topic],
-            )
-        )
-
-    def publish_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> None:
-        """Broadcast ``starting``, ``busy`` or ``idle``."""
-        self.publish("status", {"execution_state": state}, parent=parent)
-
-    def publish_last_word(self) -> None:
-        """The shutdown's content on iopub, once, after everything else."""
-        if self.last_word is not None:
-            content, request = self.last_word
-            self.last_word = None
-            self.publish("shutdown_reply", content, parent=request.message.header)

@@ -1,0 +1,67 @@
+"""Writes the reference pages from the code's own tables: ``python -m tests.reference``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from trikernel.kernel import Kernel, settings_of
+from trikernel.wire import IOPUB_TYPES, REQUESTS, STDIN_TYPES
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+
+
+def messages() -> str:
+    """The page of message types."""
+    lines = [
+        "# Message types",
+        "",
+        "Made from the table in `trikernel/wire/messages.py` by `python -m tests.reference`.",
+        "",
+        "A smaller priority goes first. *Beside*: arriving on control, it is handled beside the",
+        "running cell; anything else that arrives on control joins the shell lane at priority 1.",
+        "",
+        "| request | channels | lane | priority | abortable | beside | reply |",
+        "|---|---|---|--:|---|---|---|",
+    ]
+    for row in REQUESTS.values():
+        flags = ("yes" if row.abortable else "", "yes" if row.beside else "")
+        lines.append(
+            f"| `{row.name}` | {', '.join(row.channels)} | {row.lane.value} | {int(row.priority)} "
+            f"| {flags[0]} | {flags[1]} | {f'`{row.reply_type}`' if row.reply else ''} |"
+        )
+    lines += [
+        "",
+        "On iopub: " + ", ".join(f"`{name}`" for name in IOPUB_TYPES) + ".",
+        "",
+        "On stdin: " + ", ".join(f"`{name}`" for name in STDIN_TYPES) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def settings() -> str:
+    """The page of settings."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from `trikernel.Kernel` by `python -m tests.reference`. A keyword has the setting's",
+        "name with underscores.",
+        "",
+        "| flag | environment | default | range | |",
+        "|---|---|---|---|---|",
+    ]
+    for one in settings_of(Kernel).values():
+        limits = f"{one.minimum:g} to {one.maximum:g}" if one.kind in (int, float) else ""
+        lines.append(
+            f"| `{one.flag}` | `{one.variable}` | `{one.default}` | {limits} | {one.help} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"messages.md": messages, "settings.md": settings}
+
+if __name__ == "__main__":
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make(), "utf-8")
+    sys.exit(subprocess.run([sys.executable, "-m", "tests.seed_table"]).returncode)

@@ -1,0 +1,69 @@
+"""The docs say what is true: examples run, links lead somewhere, tables are current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import reference
+from .processes import ROOT
+
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / ".github").glob("*.md"),
+]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def test_the_readme_has_exactly_two_set_up_lines() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    assert [len(block.strip().splitlines()) for block in blocks] == [1, 1]
+    assert "trikernel run docs/examples/quickstart.ipynb" in blocks[0]
+    assert "pytest" in blocks[1]
+    assert text.index(blocks[1]) < 2000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_reference_pages_are_current(name: str) -> None:
+    assert (reference.FOLDER / name).read_text("utf-8") == reference.PAGES[name]()
+
+
+def test_the_embedded_example_runs() -> None:
+    run = subprocess.run(
+        [sys.executable, "embedded.py"], cwd=EXAMPLES, capture_output=True, text=True, timeout=60
+    )
+    assert (run.stdout, run.stderr) == ("hello -> ok\n", "")
+
+
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [
+        ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
+        ("how-to/embed-a-kernel.md", "embedded.py"),
+    ],
+)
+def test_a_page_shows_the_file_that_is_tested(page: str, example: str) -> None:
+    code = (EXAMPLES / example).read_text("utf-8").partition('"""\n\n')[2]
+    assert code in (ROOT / "docs" / page).read_text("utf-8")
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    visible = {name for name in names if not name.startswith(".")}
+    assert visible == {"pyproject.toml", "trikernel", "tests", "docs", "README.md", "LICENSE"}

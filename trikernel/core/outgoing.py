@@ -1,0 +1,87 @@
+"""What a served kernel sends: replies to one client, broadcasts to all of them.
+
+The one place that knows topics and reply types. Every method works from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trio
+
+from ..errors import PeerGone
+from ..transport import Channel, Transport
+from ..wire import Codec, Header
+from .application import Application
+from .outbox import Outbox
+from .request import Reply, Request
+
+__all__ = ["Outgoing"]
+
+
+class Outgoing:
+    """The sending side of a server."""
+
+    def __init__(self, application: Application, transport: Transport) -> None:
+        self.application = application
+        self.transport = transport
+        self.codec = Codec(transport.key, transport.signature_scheme, limits=application.limits)
+        self.outbox = Outbox(transport.iopub, self.codec, application.outbox_limits)
+        self.last_word: tuple[dict[str, Any], Request] | None = None
+
+    def reply(self, request: Request, reply: Reply) -> None:
+        """Send a request's reply, once, if one is due."""
+        if request.answered or not request.wants_reply:
+            return
+        request.answered = True
+        frames = self.codec.encode(
+            request.msg_type.removesuffix("_request") + "_reply",
+            reply.content,
+            parent=request.message.header,
+            metadata={**request.metadata, **reply.metadata},
+            buffers=reply.buffers,
+            identities=request.message.identities,
+        )
+        self.send(request.channel, frames)
+
+    def send(self, channel: Channel, frames: list[bytes]) -> None:
+        """Send frames to one client; one that is gone or full is logged only."""
+        try:
+            channel.send_nowait(frames)
+        except (PeerGone, trio.WouldBlock, trio.ClosedResourceError) as error:
+            self.application.log.warning("a message on %s went nowhere: %r", channel.name, error)
+
+    def publish(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        parent: Header | Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+        topic: bytes | None = None,
+    ) -> None:
+        """Broadcast one message; from any thread."""
+        topic = topic or f"kernel.{self.application.ident}.{msg_type}".encode()
+        self.outbox.post(
+            self.codec.encode(
+                msg_type,
+                content,
+                parent=parent,
+                metadata=metadata,
+                buffers=buffers,
+                identities=[topic],
+            )
+        )
+
+    def publish_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> None:
+        """Broadcast ``starting``, ``busy`` or ``idle``."""
+        self.publish("status", {"execution_state": state}, parent=parent)
+
+    def publish_last_word(self) -> None:
+        """The shutdown's content on iopub, once, after everything else."""
+        if self.last_word is not None:
+            content, request = self.last_word
+            self.last_word = None
+            self.publish("shutdown_reply", content, parent=request.message.header)
