@@ -10,6 +10,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,10 @@ def measure(kernel: Kernel, start: float) -> dict[str, float]:
 def measure_import(python: Path, module: str) -> float:
     """Milliseconds of an import, in a process of its own."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-    run = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    with tempfile.TemporaryDirectory() as folder:  # not the checkout, which may lack bytecode
+        run = subprocess.run(
+            [python, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+        )
     return float(run.stdout) * 1e3
 
 

@@ -13,7 +13,7 @@ from ..errors import UnknownMessageType
 from ..wire import as_content
 from .handlers import KernelHandlers
 from .sending import ChannelHandle
-from .state import positional_count
+from .signatures import positional_count
 from .verbs import KernelVerbs
 
 __all__ = ["Kernel"]
@@ -107,15 +107,13 @@ class Kernel(KernelHandlers):
                 return
 
     async def _run(self, handler: Callable[..., Any], request: Request) -> Any:
-        if positional_count(handler) >= 3:
-            message = request.message
-            stream = ChannelHandle(self, request.channel.name)
-            return await run_unprotected(
-                handler, stream, list(message.identities), message.as_dict()
-            )
         if getattr(handler, "__module__", "").startswith("trikernel."):
             return await handler(request)
-        return await run_unprotected(handler, request)
+        if positional_count(handler) < 3:
+            return await run_unprotected(handler, request)
+        message = request.message
+        stream = ChannelHandle(self, request.channel.name)
+        return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
 
     def _as_reply(self, request: Request, value: Any) -> Reply | None:
         if isinstance(value, Reply):

@@ -18,7 +18,7 @@ from ..errors import ContentError
 from ..wire import Message, as_content, parse
 from ..wire import contents as c
 from .rendering import render_error
-from .state import accepts
+from .signatures import accepted
 from .verbs import KernelVerbs
 
 __all__ = ["KernelHandlers"]
@@ -217,8 +217,7 @@ class KernelHandlers(KernelVerbs):
 
     async def _call(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call an author's verb with the keywords that it takes."""
-        known = {name: value for name, value in kwargs.items() if accepts(verb, name)}
-        return await run_unprotected(verb, *args, **known)
+        return await run_unprotected(verb, *args, **accepted(verb, kwargs))
 
     def _init_metadata(self, message: Message) -> dict[str, Any]:
         started = {"started": datetime.now(UTC).isoformat()}

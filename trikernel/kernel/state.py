@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import math
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -203,25 +201,3 @@ class KernelState:
 
 
 add_settings(KernelState)
-
-
-def accepts(function: Callable[..., Any], name: str) -> bool:
-    """Whether a verb takes a keyword, as wrapper kernels of several ages do or do not."""
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(
-        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
-    )
-
-
-def positional_count(function: Callable[..., Any]) -> float:
-    """How many positional arguments a handler takes."""
-    count = 0.0
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return math.inf
-        if parameter.kind in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        ):
-            count += 1
-    return count

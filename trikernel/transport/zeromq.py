@@ -32,6 +32,8 @@ LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 IOPUB_HWM = 1000  # messages queued for one subscriber, before it counts as stalled
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
 
+_POLLIN = int(zmq.POLLIN)  # the enum's operators cost more than the question
+
 
 class ZmqChannel:
     """One socket. Sending from any thread, receiving in the thread of its one receiver."""
@@ -130,7 +132,7 @@ class ZmqChannel:
             raise
 
     def _readable(self) -> bool:
-        return bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(int(self._socket.get(zmq.EVENTS)) & _POLLIN)
 
     def _wake_if_readable(self) -> None:
         if self._parking.occupied and self._readable():
@@ -260,7 +262,7 @@ class ZmqClientTransport:
         self.signature_scheme = info.signature_scheme
         self._info = info
         self._context: zmq.Context[Any] = zmq.Context()
-        dealer: Options = {zmq.IDENTITY: identity, zmq.LINGER: LINGER}
+        dealer: Options = {zmq.IDENTITY: identity, zmq.LINGER: LINGER, zmq.SNDHWM: 0}
         self.shell = self._connect("shell", zmq.DEALER, dealer)
         self.control = self._connect("control", zmq.DEALER, dealer)
         self.stdin = self._connect("stdin", zmq.DEALER, dealer)
