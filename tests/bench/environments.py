@@ -10,8 +10,7 @@ from pathlib import Path
 
 __all__ = ["KERNELS", "environment", "versions"]
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 KERNELS = {
     "trikernel": (f"{ROOT}[python]", ["-m", "trikernel", "start", "-f"]),
@@ -22,7 +21,7 @@ KERNELS = {
 
 def environment(name: str) -> Path:
     """The Python of the environment in which the kernel is installed."""
-    folder = HERE / "envs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    folder = ROOT / ".bench" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.exists():
         print(f"making an environment for {name} ...", file=sys.stderr)

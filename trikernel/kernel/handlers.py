@@ -17,6 +17,7 @@ from ..core import Reply, Request, run_unprotected
 from ..errors import ContentError
 from ..wire import Message, as_content, parse
 from ..wire import contents as c
+from ..wire import replies as r
 from .rendering import render_error
 from .signatures import accepted
 from .verbs import KernelVerbs
@@ -91,7 +92,7 @@ class KernelHandlers(KernelVerbs):
         cursor_pos = _clip(content.cursor_pos, content.code)
         reply = await self._call(self.do_complete, content.code, cursor_pos)
         return (
-            c.CompleteReply(cursor_start=cursor_pos, cursor_end=cursor_pos)
+            r.CompleteReply(cursor_start=cursor_pos, cursor_end=cursor_pos)
             if reply is None
             else reply
         )
@@ -107,21 +108,21 @@ class KernelHandlers(KernelVerbs):
             detail_level=content.detail_level,
             omit_sections=tuple(content.omit_sections),
         )
-        return c.InspectReply() if reply is None else reply
+        return r.InspectReply() if reply is None else reply
 
     @enable_ki_protection
     async def history_request(self, request: Request) -> Any:
         """History; fields that the specification does not know are dropped."""
         content = self._parse(c.HistoryRequest, request)
         reply = await self._call(self.do_history, **as_content(content))
-        return c.HistoryReply() if reply is None else reply
+        return r.HistoryReply() if reply is None else reply
 
     @enable_ki_protection
     async def is_complete_request(self, request: Request) -> Any:
         """Whether code is ready to run."""
         content = self._parse(c.IsCompleteRequest, request)
         reply = await self._call(self.do_is_complete, content.code)
-        return c.IsCompleteReply() if reply is None else reply
+        return r.IsCompleteReply() if reply is None else reply
 
     async def kernel_info_request(self, request: Request) -> dict[str, Any]:
         """Who this kernel is."""
@@ -131,11 +132,11 @@ class KernelHandlers(KernelVerbs):
         """The recorded ports."""
         return {"status": "ok", **self._ports}
 
-    async def comm_info_request(self, request: Request) -> c.CommInfoReply:
+    async def comm_info_request(self, request: Request) -> r.CommInfoReply:
         """The open comms, all or those of one target."""
         target_name = self._parse(c.CommInfoRequest, request).target_name
         comms = self.comm_manager.comms if self.comm_manager is not None else {}
-        return c.CommInfoReply(
+        return r.CommInfoReply(
             comms={
                 comm_id: {"target_name": comm.target_name}
                 for comm_id, comm in tuple(comms.items())
@@ -148,18 +149,18 @@ class KernelHandlers(KernelVerbs):
         restart = self._parse(c.ShutdownRequest, request).restart
         return await self.server.shut_down(request, restart)
 
-    async def interrupt_request(self, request: Request) -> c.OkReply:
+    async def interrupt_request(self, request: Request) -> r.OkReply:
         """Interrupt what runs; the reply does not wait for its end."""
         self.server.interrupts.interrupt()
-        return c.OkReply()
+        return r.OkReply()
 
-    async def abort_request(self, request: Request) -> c.OkReply:
+    async def abort_request(self, request: Request) -> r.OkReply:
         """Abort requests by id, queued or running; without ids, everything queued."""
         msg_ids = self._parse(c.AbortRequest, request).msg_ids
         if isinstance(msg_ids, str):
             msg_ids = [msg_ids]
         self.server.abort(set(msg_ids) if msg_ids else None)
-        return c.OkReply()
+        return r.OkReply()
 
     @enable_ki_protection
     async def apply_request(self, request: Request) -> Reply:
@@ -176,7 +177,7 @@ class KernelHandlers(KernelVerbs):
     @enable_ki_protection
     async def clear_request(self, request: Request) -> Any:
         """Clear an engine's namespace."""
-        return await self._call(self.do_clear) or c.OkReply()
+        return await self._call(self.do_clear) or r.OkReply()
 
     @enable_ki_protection
     async def comm_open(self, request: Request) -> None:

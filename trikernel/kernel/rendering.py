@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from ..wire.contents import ErrorContent
+from ..wire.replies import ErrorContent
 
 __all__ = ["PACKAGE", "render_error"]
 

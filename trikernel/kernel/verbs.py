@@ -2,7 +2,7 @@
 
 Each may be plain or ``async``. A plain verb runs on the main thread, where an interrupt raises
 `KeyboardInterrupt` in it; an async one is cancelled. Either may return a content dictionary, a
-reply value of `trikernel.wire.contents`, or None for the default answer.
+reply value of `trikernel.wire.replies`, or None for the default answer.
 Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel".
 """
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import attrs
 
 from . import contents as c
+from . import replies as r
 
 __all__ = ["IOPUB_TYPES", "REQUESTS", "STDIN_TYPES", "LaneName", "MessageType", "Priority"]
 
@@ -79,43 +80,43 @@ REQUESTS = _table(
         abortable=True,
         own_task=True,
         content=c.ExecuteRequest,
-        reply=c.ExecuteReply,
+        reply=r.ExecuteReply,
     ),
-    _Row(name="complete_request", content=c.CompleteRequest, reply=c.CompleteReply),
-    _Row(name="inspect_request", content=c.InspectRequest, reply=c.InspectReply),
-    _Row(name="history_request", content=c.HistoryRequest, reply=c.HistoryReply),
-    _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=c.IsCompleteReply),
+    _Row(name="complete_request", content=c.CompleteRequest, reply=r.CompleteReply),
+    _Row(name="inspect_request", content=c.InspectRequest, reply=r.InspectReply),
+    _Row(name="history_request", content=c.HistoryRequest, reply=r.HistoryReply),
+    _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=r.IsCompleteReply),
     _Row(
         name="kernel_info_request",
         beside=True,
         content=c.KernelInfoRequest,
-        reply=c.KernelInfoReply,
+        reply=r.KernelInfoReply,
     ),
-    _Row(name="comm_info_request", beside=True, content=c.CommInfoRequest, reply=c.CommInfoReply),
-    _Row(name="connect_request", beside=True, content=c.ConnectRequest, reply=c.ConnectReply),
-    _Row(name="shutdown_request", beside=True, content=c.ShutdownRequest, reply=c.ShutdownReply),
+    _Row(name="comm_info_request", beside=True, content=c.CommInfoRequest, reply=r.CommInfoReply),
+    _Row(name="connect_request", beside=True, content=c.ConnectRequest, reply=r.ConnectReply),
+    _Row(name="shutdown_request", beside=True, content=c.ShutdownRequest, reply=r.ShutdownReply),
     _Row(
         name="interrupt_request",
         channels=("control",),
         beside=True,
         content=c.InterruptRequest,
-        reply=c.OkReply,
+        reply=r.OkReply,
     ),
     _Row(
         name="abort_request",
         channels=("control",),
         beside=True,
         content=c.AbortRequest,
-        reply=c.OkReply,
+        reply=r.OkReply,
     ),
     _Row(
         name="apply_request",
         abortable=True,
         own_task=True,
         content=c.ApplyRequest,
-        reply=c.OkReply,
+        reply=r.OkReply,
     ),
-    _Row(name="clear_request", channels=("control",), content=c.ClearRequest, reply=c.OkReply),
+    _Row(name="clear_request", channels=("control",), content=c.ClearRequest, reply=r.OkReply),
     _Row(name="comm_open", lane=LaneName.COMM, content=c.CommOpen),
     _Row(name="comm_msg", lane=LaneName.COMM, content=c.CommMsg),
     _Row(name="comm_close", lane=LaneName.COMM, content=c.CommClose),

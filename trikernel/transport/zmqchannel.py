@@ -1,0 +1,136 @@
+"""One zmq socket as a channel: sends from any thread, receives in one, parks on its descriptor.
+
+A zmq socket's file descriptor signals edges, and any call on the socket may eat one. So every
+call is made under the channel's lock, after each send and receive ``EVENTS`` is read again,
+and a receiver parks only after having just seen no message: see the discussion page
+"why not await zmq-anyio".
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+import zmq
+
+from ..errors import PeerGone
+from .base import Frames, Parking
+
+__all__ = ["LINGER", "ZmqChannel"]
+
+LINGER = 1000  # milliseconds that close waits for peers to take what was sent
+COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
+_POLLIN = int(zmq.POLLIN)  # the enum's operators cost more than the question
+
+
+class ZmqChannel:
+    """One socket. Sending from any thread, receiving in the thread of its one receiver."""
+
+    def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
+        self.name = name
+        self._socket = socket
+        self._lock = threading.RLock()
+        self._parking = Parking()
+        self._fd = int(socket.get(zmq.FD))
+        self._closed = False
+        self._sending = False
+        self._outgoing: deque[Sequence[bytes]] = deque()
+
+    def send_nowait(self, frames: Sequence[bytes]) -> None:
+        """Send, and wake the receiver if the send ate its edge."""
+        with self._lock:
+            self._check_open()
+            self._outgoing.append(frames)
+            if self._sending:  # a finalizer, run by the collector in the middle of a send
+                return
+            self._sending = True
+            try:
+                while self._outgoing:
+                    self._send(self._outgoing.popleft())
+            finally:
+                self._sending = False
+                self._wake_if_readable()
+
+    def send_dropping(self, frames: Sequence[bytes]) -> None:
+        """One send with XPUB_NODROP off: a stalled subscriber loses it, the others do not."""
+        with self._lock:
+            self._check_open()
+            self._socket.set(zmq.XPUB_NODROP, 0)
+            try:
+                self.send_nowait(frames)
+            finally:
+                self._socket.set(zmq.XPUB_NODROP, 1)
+
+    def receive_nowait(self) -> Frames:
+        """Take the next message."""
+        with self._lock:
+            self._check_open()
+            try:
+                return self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                raise trio.WouldBlock from None
+
+    async def wait_readable(self) -> None:
+        """Park on the file descriptor, after having just seen that no message is there."""
+        with self._lock:
+            self._check_open()
+            scope = None if self._readable() else self._parking.__enter__()
+        if scope is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            with scope:
+                await trio.lowlevel.wait_readable(self._fd)
+        finally:
+            self._parking.__exit__()
+        self._check_open()
+
+    def check_blocking(self) -> None:
+        """Blocking is possible on a socket."""
+
+    def wait_readable_blocking(self, wake_fd: int) -> None:
+        """Block until the socket's descriptor or ``wake_fd`` is readable."""
+        with self._lock:
+            self._check_open()
+            if self._readable():
+                return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._fd, selectors.EVENT_READ)
+            selector.register(wake_fd, selectors.EVENT_READ)
+            selector.select()
+
+    def close(self) -> None:
+        """Close the socket; a parked receiver gets `trio.ClosedResourceError`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._parking.wake()
+            self._socket.close(linger=LINGER)
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        copy = max(map(len, frames)) < COPY_LIMIT
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
+        except zmq.Again:
+            raise trio.WouldBlock from None
+        except zmq.ZMQError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                raise PeerGone(f"no client {frames[0]!r} is connected") from None
+            raise
+
+    def _readable(self) -> bool:
+        return bool(int(self._socket.get(zmq.EVENTS)) & _POLLIN)
+
+    def _wake_if_readable(self) -> None:
+        if self._parking.occupied and self._readable():
+            self._parking.wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError(f"the {self.name} channel is closed")
