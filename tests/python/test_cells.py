@@ -228,6 +228,8 @@ async def test_an_exception_group_shows_every_leaf(peer: Peer) -> None:
     assert error["ename"] == "ExceptionGroup"
     assert "ValueError: one" in text
     assert "KeyError: 'two'" in text
+    assert "Cell In[1], line 3, in fail" in text
+    assert not any("\n" in line for line in error["traceback"])
 
 
 async def test_a_silent_cell_shows_nothing(peer: Peer) -> None:

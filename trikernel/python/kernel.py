@@ -141,7 +141,7 @@ class PythonKernel(Kernel):
 
     def show_error(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Publish an ``error`` with IPython's traceback, which the reply carries too."""
-        self._shown = [line for block in stb for line in block.split("\n")]
+        self._shown = [line for block in stb for line in block.rstrip("\n").split("\n")]
         content = {
             "ename": etype.__name__,
             "evalue": render_error(evalue).evalue,

@@ -99,7 +99,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def _show(self, error: BaseException) -> None:
         if isinstance(error, bdb.BdbQuit):  # the person left the debugger
             return
-        group = format_group(error)
+        group = format_group(error, self.compile.format_code_name)
         if group is not None:
             self._showtraceback(type(error), error, group)
             return

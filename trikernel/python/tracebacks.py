@@ -5,7 +5,9 @@ Rewrites an exception's traceback in place, its causes and the members of a grou
 
 from __future__ import annotations
 
+import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +23,11 @@ _HIDDEN = (
     str(Path(outcome.__file__).parent),
     str(PACKAGE),
 )
+
+
+_CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
+
+NameOf = Callable[[str], tuple[str, str] | None]
 
 
 def clean(error: BaseException) -> BaseException:
@@ -41,15 +48,22 @@ def clean(error: BaseException) -> BaseException:
     return error
 
 
-def format_group(error: BaseException) -> list[str] | None:
+def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
     """The lines for an error that is or was caused by a group, which IPython cannot render.
 
-    None for any other error.
+    None for any other error. ``name_of`` gives the label and the name of a cell's code.
     """
     one: BaseException | None = error
     while one is not None and not isinstance(one, BaseExceptionGroup):
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
-    return traceback.format_exception(error) if one is not None else None
+    if one is None:
+        return None
+
+    def rename(match: re.Match[str]) -> str:
+        named = name_of(match[1])
+        return f"{named[0]} {named[1]}, line {match[2]}" if named else match[0]
+
+    return [_CELL.sub(rename, line) for line in traceback.format_exception(error)]
 
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:
