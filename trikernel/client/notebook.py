@@ -30,10 +30,12 @@ class CellFailed:
 
     def __str__(self) -> str:
         name, text = self.content.get("ename"), self.content.get("evalue")
+        if not name:
+            return f"cell {self.number} was {self.content.get('status')}"
         return (
             f"cell {self.number} failed: {name}: {text}"
-            if name
-            else (f"cell {self.number} was {self.content.get('status')}")
+            if text
+            else (f"cell {self.number} failed: {name}")
         )
 
 

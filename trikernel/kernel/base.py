@@ -32,7 +32,7 @@ class Kernel(KernelHandlers):
 
         trikernel.main(Echo)
 
-    Settings are keywords, flags or environment variables; see ``trikernel info --settings``.
+    Settings are keywords, flags or environment variables; see ``trikernel info``.
     One kernel object is served once at a time, by `trikernel.serve` or `trikernel.run`.
     """
 

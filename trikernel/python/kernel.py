@@ -59,7 +59,6 @@ class PythonKernel(Kernel):
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
         self._shown: list[str] = []
-        self._stored = trio.Event()
         super().__init__(**settings)
 
     @property
@@ -92,7 +91,7 @@ class PythonKernel(Kernel):
         redirections.add(self)
         self.shell.become_instance()
         if self.server.owns_process and self.server.background is not None:
-            self.server.background.start_soon(self._save_history, name="history")
+            self.server.background.start_soon(self.shell.history_manager.run, name="history")
 
     def unbind(self) -> None:
         """Give the streams back."""
@@ -108,29 +107,12 @@ class PythonKernel(Kernel):
         config = Config()
         config.IPKernelApp = Config()  # libraries look here, to tell a notebook
         owns_process = self.server.owns_process
-        if owns_process:
-            # IPython would have its thread write to the disk after each cell, which takes longer
-            # than most cells; `_save_history` does it soon after.
-            config.HistoryManager.db_cache_size = 1 << 30
-        else:
+        if not owns_process:
             config.HistoryManager.hist_file = ":memory:"
-        make = ZMQInteractiveShell.instance if owns_process else ZMQInteractiveShell
-        shell: ZMQInteractiveShell = make(kernel=self, owns_process=owns_process, config=config)
+        shell = ZMQInteractiveShell(kernel=self, owns_process=owns_process, config=config)
         if "JPY_SESSION_NAME" in os.environ:
             shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
         return shell
-
-    async def _save_history(self) -> None:
-        """Have IPython write what it keeps of cells, a second after one was run.
-
-        Waits without a timer while there is nothing to write. A shutdown writes the rest.
-        """
-        manager = self.shell.history_manager
-        while True:
-            self._stored = trio.Event()
-            await self._stored.wait()
-            await trio.sleep(1)
-            manager.save_flag.set()
 
     # Output
 
@@ -187,8 +169,6 @@ class PythonKernel(Kernel):
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
-        if store_history:
-            self._stored.set()
         self._keep_context(current_request.get())
         return self._reply(result, user_expressions or {})
 

@@ -24,6 +24,7 @@ from ..core import await_unprotected, call_unprotected, collapse, current_reques
 from ..kernel import render_error
 from ..wire import as_content
 from .display import CellDisplayHook, CellDisplayPublisher
+from .history import CellHistory
 from .tracebacks import clean, format_group
 
 __all__ = ["ZMQInteractiveShell"]
@@ -151,6 +152,11 @@ class ZMQInteractiveShell(InteractiveShell):
         """No longer be it."""
         if InteractiveShell.initialized() and InteractiveShell._instance is self:
             type(self).clear_instance()
+
+    def init_history(self) -> None:
+        """A history that costs a cell nothing."""
+        self.history_manager = CellHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
 
     def init_payload(self) -> None:
         """Payloads: what a reply asks of the frontend."""
