@@ -348,6 +348,23 @@ async def test_should_handle_decides_for_each_request(serving: Serving, kind: st
     assert kernel.ran == ["say yes"]
 
 
+@pytest.mark.seed(5, 15)
+@pytest.mark.parametrize("hook", ["should_handle", "pre_handler_hook", "post_handler_hook"])
+async def test_a_hook_that_raises_is_an_error_reply_and_stops_nothing(
+    serving: Serving, hook: str
+) -> None:
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("broken hook")
+
+    kernel = type("Broken", (Recorder,), {hook: broken})()
+    async with serving(kernel) as peer:
+        for _ in range(2):
+            heard = await peer.execute("say x", stop_on_error=False)
+            assert heard.reply["status"] == "error"
+            assert heard.reply["evalue"] == "broken hook"
+            assert heard.types[-1] == "status:idle"
+
+
 @pytest.mark.seed(23)
 async def test_the_handler_hooks_surround_each_handler(serving: Serving) -> None:
     calls: list[str] = []

@@ -73,6 +73,14 @@ class Hostile:
         raise RuntimeError("no")
 
 
+class Torn(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+    def __repr__(self) -> str:
+        return "torn"
+
+
 @pytest.mark.seed(27)
 @pytest.mark.parametrize(
     ("value", "expected"),
@@ -92,6 +100,7 @@ class Hostile:
         (Loud("x"), "x"),
         (Decimal("1.5"), "Decimal('1.5')"),
         (Hostile(), "<unprintable Hostile object>"),
+        ([Torn(a=1), 2**80], ["torn", 2**80]),
         ({"a": [Hostile()], "b": 2**80}, {"a": ["<unprintable Hostile object>"], "b": 2**80}),
     ],
 )

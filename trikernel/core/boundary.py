@@ -27,6 +27,8 @@ async def attempt(application: Application, request: Request) -> Reply | None:
     error: BaseException
     try:
         with request.open_scope() as scope:
+            if not await application.allows(request):
+                return application.aborted_reply(request)
             return await application.handle(request)
     except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
         error = collapse(raised)

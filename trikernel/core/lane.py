@@ -22,7 +22,7 @@ from .epoch import Epoch
 from .interrupt import Interrupts
 from .priority import open_priority_channel
 from .protection import run_unprotected
-from .request import Request, current_request
+from .request import Request, StopReason, current_request
 
 __all__ = ["CommLane", "ControlLane", "Dispatcher", "Job", "ShellLane"]
 
@@ -140,14 +140,21 @@ class ShellLane:
             await self._run_job(item)
             return
         self._epoch.leave(item)
-        if item.type is not None and item.type.own_task:
-            await self._comm.started()
         running = self._server.interrupts.running
         running.append(item)
         try:
+            if item.type is not None and item.type.own_task:
+                await self._wait_for_comms(item)
             await self._server.perform(item)
         finally:
             running.remove(item)
+
+    async def _wait_for_comms(self, request: Request) -> None:
+        """Let earlier comm messages start. An interrupt stops the handlers that hold them up."""
+        with request.open_scope() as scope:
+            await self._comm.started()
+        if scope.cancelled_caught:
+            self._comm.stop(StopReason.INTERRUPT)
 
     async def _run_job(self, job: Job) -> None:
         try:
@@ -188,6 +195,7 @@ class CommLane:
         self._server = server
         self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
         self._waiting: dict[str, deque[Request]] = {}
+        self._active: set[Request] = set()
         self._unstarted = 0
         self._all_started = trio.Event()
         self._all_started.set()
@@ -203,6 +211,12 @@ class CommLane:
         """Wait until every message admitted so far has started, so that no cell overtakes it."""
         if self._unstarted:
             await self._all_started.wait()
+
+    def stop(self, reason: StopReason) -> None:
+        """Cancel the handlers that run."""
+        for request in self._active:
+            request.mark(reason)
+            request.cancel()
 
     @enable_ki_protection
     async def run(self) -> None:
@@ -225,6 +239,10 @@ class CommLane:
                 self._unstarted -= 1
                 if self._unstarted == 0:
                     self._all_started.set()
-                await self._server.perform(request)
+                self._active.add(request)
+                try:
+                    await self._server.perform(request)
+                finally:
+                    self._active.discard(request)
         finally:
             del self._waiting[comm_id]

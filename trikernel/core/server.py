@@ -139,7 +139,7 @@ class Server(Outgoing):
     async def _answer(self, request: Request) -> Reply | None:
         if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and the handler
             return render(self.application, request, KeyboardInterrupt())
-        if request.stop_reason is not None or not await self.application.allows(request):
+        if request.stop_reason is not None:
             return self.application.aborted_reply(request)
         if request.type is None or not request.type.own_task or self.background is None:
             return await attempt(self.application, request)

@@ -91,18 +91,22 @@ def _clean(value: Any, depth: int) -> Any:
         return float(value) if math.isfinite(value) else None
     if depth == 0:
         return "..."
-    if isinstance(value, Mapping):
-        return {_key(key): _clean(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(item, depth - 1) for item in value]
     try:
-        return orjson.loads(orjson.dumps(value))  # what orjson knows natively: dates, enums
-    except TypeError:
-        pass
-    try:
-        return _clean(_default(value), depth - 1)
-    except Exception:  # an iterator or a number of the user's that raises
+        if isinstance(value, Mapping):
+            return {_key(key): _clean(item, depth - 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [_clean(item, depth - 1) for item in value]
+        return _clean(_natively(value), depth - 1)
+    except Exception:  # an iterator, a mapping or a number of the user's that raises
         return _safe_repr(value)
+
+
+def _natively(value: Any) -> Any:
+    """What orjson knows by itself (dates, enums), else our own replacement."""
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except TypeError:
+        return _default(value)
 
 
 def _key(key: Any) -> str:
