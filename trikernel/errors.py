@@ -11,12 +11,12 @@ __all__ = [
     "AbortedError",
     "ConnectionFileError",
     "ContentError",
+    "DeadlineExceeded",
     "KernelDied",
     "PeerGone",
     "SettingError",
     "StdinNotAllowed",
     "StdinUnavailable",
-    "StopTimeoutError",
     "TrikernelError",
     "UnknownMessageType",
     "UsageError",
@@ -64,7 +64,7 @@ class AbortedError(TrikernelError):
     """The request was cancelled by an ``abort_request`` that names it."""
 
 
-class StopTimeoutError(TrikernelError, TimeoutError):
+class DeadlineExceeded(TrikernelError, TimeoutError):
     """The request was cancelled because its deadline passed."""
 
 

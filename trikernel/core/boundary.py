@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from ..errors import AbortedError, ContentError, StopTimeoutError
+from ..errors import AbortedError, ContentError, DeadlineExceeded
 from .application import Application
 from .request import Reply, Request, StopReason
 
@@ -16,7 +16,7 @@ __all__ = ["attempt", "collapse", "render", "stop_error"]
 
 _STOPS: dict[StopReason, tuple[type[BaseException], str]] = {
     StopReason.INTERRUPT: (KeyboardInterrupt, ""),
-    StopReason.TIMEOUT: (StopTimeoutError, "the deadline passed"),
+    StopReason.TIMEOUT: (DeadlineExceeded, "the cell was stopped at its deadline"),
     StopReason.ABORT: (AbortedError, "aborted by an abort_request"),
     StopReason.SHUTDOWN: (AbortedError, "the kernel is shutting down"),
 }
@@ -51,7 +51,7 @@ def render(application: Application, request: Request, error: BaseException) -> 
         reply = application.error_reply(request, error)
     if isinstance(error, ContentError):
         application.log.warning("%s", error)
-    elif not isinstance(error, (KeyboardInterrupt, AbortedError, StopTimeoutError)):
+    elif not isinstance(error, (KeyboardInterrupt, AbortedError, DeadlineExceeded)):
         application.log.error("%s failed", request.msg_type, exc_info=error)
     application.publish_error(request, reply, error)
     return reply

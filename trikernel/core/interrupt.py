@@ -11,8 +11,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import attrs
 import trio
@@ -39,7 +41,8 @@ class Interrupts:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
-        self._watch: Callable[[_Ticket], None] | None = None
+        self._services: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
+        self._insistent = False
         self._forced = False
         self._previous: object = None
         self.running: list[Request] = []
@@ -57,8 +60,8 @@ class Interrupts:
         if request is not None:
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(ticket))
-        if self._watch is not None:
-            self._watch(ticket)
+        if self._insistent:
+            self._in_services(self._insist, ticket)
 
     def raise_pending(self) -> None:
         """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
@@ -93,13 +96,34 @@ class Interrupts:
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
 
-    def start_watching(self, service_token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
-        """Have the service loop send a signal to a main thread that does not turn."""
+    def serve_from(
+        self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery, *, insist: bool
+    ) -> None:
+        """Have deadlines watched in that loop; with ``insist`` also what does not stop at once.
 
-        def watch(ticket: _Ticket) -> None:
-            run_in(service_token, lambda: _start(nursery, self._insist, ticket))
+        To insist is to signal the main thread, which takes a loop in another one.
+        """
+        self._services = token, nursery
+        self._insistent = insist
 
-        self._watch = watch
+    def stop_after(self, request: Request, seconds: float) -> None:
+        """Give a request a deadline, ``seconds`` from now; of several the earliest counts."""
+        done = trio.Event()
+        self._in_services(self._expire, request, seconds, done)
+        if self._services is not None:
+            request.after_idle(partial(run_in, self._services[0], done.set))
+
+    async def _expire(self, request: Request, seconds: float, done: trio.Event) -> None:
+        with trio.move_on_after(seconds):
+            await done.wait()
+            return
+        self.stop(request, StopReason.TIMEOUT)
+
+    def _in_services(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run a task in the service loop; from any thread."""
+        if self._services is not None:
+            token, nursery = self._services
+            run_in(token, lambda: _start(nursery, function, *args))
 
     async def _insist(self, ticket: _Ticket) -> None:
         """Signal the main thread until the ticket is delivered: it may be in protected code."""
@@ -148,9 +172,9 @@ class Interrupts:
         return request is not None and request in self.running
 
 
-def _start(nursery: trio.Nursery, function: Callable[[_Ticket], object], ticket: _Ticket) -> None:
+def _start(nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any) -> None:
     if not nursery.cancel_scope.cancel_called:
-        nursery.start_soon(function, ticket, name="watch a stop")  # type: ignore[arg-type]
+        nursery.start_soon(function, *args)
 
 
 def _signal_main_thread() -> None:

@@ -37,8 +37,7 @@ async def run_services(
         nursery.start_soon(server.control.run, name="control lane")
         nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
         nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
-        if not server.inline:
-            server.interrupts.start_watching(token, nursery)
+        server.interrupts.serve_from(token, nursery, insist=not server.inline)
         task_status.started()
 
 

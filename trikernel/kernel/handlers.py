@@ -42,6 +42,7 @@ class KernelHandlers(KernelVerbs):
         request.number = self.begin_execution(content)
         message = request.message
         metadata = self._init_metadata(message)
+        self._set_deadline(request)
         if not content.silent:
             self.send_response(
                 self.iopub_socket,
@@ -59,6 +60,17 @@ class KernelHandlers(KernelVerbs):
             cell_id=message.metadata.get("cellId"),
         )
         return self._finish(message, metadata, self.complete_execute_reply(request, reply))
+
+    def _set_deadline(self, request: Request) -> None:
+        """The kernel's `cell_timeout`, or what the request's metadata says instead."""
+        seconds = request.message.metadata.get("trikernel.timeout", self.cell_timeout)
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds < 0:
+            raise ContentError(
+                "execute_request: the metadata 'trikernel.timeout' must be a number of seconds, "
+                f"not {seconds!r:.80}"
+            )
+        if seconds:
+            self.server.interrupts.stop_after(request, seconds)
 
     def begin_execution(self, content: c.ExecuteRequest) -> int:
         """The number of the cell that starts; silent ones do not count."""

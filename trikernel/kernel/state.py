@@ -27,6 +27,9 @@ class KernelState:
     stop_on_error_timeout: float = setting(
         0.1, "seconds during which what arrives after an error is aborted", maximum=_MINUTES
     )
+    cell_timeout: float = setting(
+        0.0, "seconds after which a cell is stopped, 0 for never", maximum=1e9
+    )
     poll_interval: float = setting(
         0.01, "seconds between two turns of a set event loop", minimum=0.0005, maximum=60
     )

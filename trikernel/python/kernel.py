@@ -22,6 +22,7 @@ from ..kernel import Kernel, render_error
 from ..wire import as_content
 from ..wire import contents as c
 from . import comms, introspect
+from .magics import take_timeout
 from .shell import ZMQInteractiveShell
 from .streams import redirections
 
@@ -153,9 +154,12 @@ class PythonKernel(Kernel):
         """Run a cell in the calling task."""
         shell, self._shown = self.shell, []
         shell.payload_manager.clear_payload()
-        failed, transformed = None, code
+        failed, transformed, request = None, code, current_request.get()
         try:
-            transformed = shell.transform_cell(code)
+            stripped, seconds = take_timeout(code)
+            if seconds is not None and request is not None:
+                self.server.interrupts.stop_after(request, seconds)
+            transformed = shell.transform_cell(stripped)
         except Exception:
             failed = sys.exc_info()
         result = await shell.run_cell_async(
@@ -169,7 +173,7 @@ class PythonKernel(Kernel):
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
-        self._keep_context(current_request.get())
+        self._keep_context(request)
         return self._reply(result, user_expressions or {})
 
     def _keep_context(self, request: Request | None) -> None:
