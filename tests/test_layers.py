@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "cli": {*ORDER[:-1], "client"},
     "__init__": {"errors", "wire", "transport", "core", "kernel"},
     "__main__": {"cli"},
+    "notebook": {"errors", "core"},
 }
 ONLY_IN = {"zmq": "transport", "zmq_anyio": "transport", "anyio": "transport", "IPython": "python"}
 NOT_IN = {"trio": "wire", "zmq": "wire"}

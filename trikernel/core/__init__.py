@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .application import Application
+from .background import BackgroundNursery
 from .boundary import collapse, stop_error
 from .interrupt import Interrupts
 from .lane import Job
@@ -15,6 +16,7 @@ from .server import Server
 
 __all__ = [
     "Application",
+    "BackgroundNursery",
     "Interrupts",
     "Job",
     "OutboxLimits",

@@ -60,6 +60,9 @@ class Application(Protocol):
     def publish_error(self, request: Request, reply: Reply, error: BaseException) -> None:
         """Show the error under the request's cell, if that is where it belongs."""
 
+    def report_background_error(self, error: BaseException) -> None:
+        """A task of the background nursery raised; show it under the cell that started it."""
+
     async def start(self) -> None:
         """Called in the user loop before anything is received."""
 

@@ -8,8 +8,15 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Reply, Request, await_unprotected, call_unprotected, run_unprotected
-from ..errors import UnknownMessageType
+from ..core import (
+    BackgroundNursery,
+    Reply,
+    Request,
+    await_unprotected,
+    call_unprotected,
+    run_unprotected,
+)
+from ..errors import TrikernelError, UnknownMessageType
 from ..wire import as_content
 from .handlers import KernelHandlers
 from .sending import ChannelHandle
@@ -88,6 +95,14 @@ class Kernel(KernelHandlers):
             self.log.exception("do_shutdown failed")
             return default
         return {**default, **as_content(content)} if content is not None else default
+
+    @property
+    def nursery(self) -> BackgroundNursery:
+        """A nursery for tasks that outlive the request that starts them."""
+        background = self.server.background
+        if background is None:
+            raise TrikernelError("the background nursery is open once the kernel is served")
+        return BackgroundNursery(self, background)
 
     async def process_one(self, wait: bool = True) -> int | None:
         """Handle the most urgent queued request; its priority, or None if none waits.

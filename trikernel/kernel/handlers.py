@@ -261,8 +261,16 @@ class KernelHandlers(KernelVerbs):
 
     def publish_error(self, request: Request, reply: Reply, error: BaseException) -> None:
         """Show what stopped or failed a cell under it; a refused request has no cell yet."""
-        if request.msg_type != "execute_request" or isinstance(error, ContentError):
-            return
+        if request.msg_type == "execute_request" and not isinstance(error, ContentError):
+            self.show_error(error)
+
+    def report_background_error(self, error: BaseException) -> None:
+        """Show what a background task raised under the cell that started it, and log it."""
+        self.log.error("a background task failed", exc_info=error)
+        self.show_error(error)
+
+    def show_error(self, error: BaseException) -> None:
+        """Publish an ``error`` under the cell that this code runs for."""
         shown = as_content(render_error(error))
         content = {name: shown[name] for name in ("ename", "evalue", "traceback")}
         self.send_response(self.iopub_socket, "error", content)

@@ -99,9 +99,8 @@ class PythonKernel(Kernel):
         redirections.remove(self)
         if self._shell is not None:
             self._shell.resign()
-            if not self.server.owns_process:  # IPython would keep it until the process ends
-                self._shell._atexit_once()
-                atexit.unregister(self._shell.atexit_operations)
+            self._shell._atexit_once()  # now that the last task has cleaned up
+            atexit.unregister(self._shell.atexit_operations)
         super().unbind()
 
     def _new_shell(self) -> ZMQInteractiveShell:
@@ -122,7 +121,7 @@ class PythonKernel(Kernel):
         if not self._is_silent():
             self.server.outbox.write(self.parent_header(), name, text)
 
-    def show_error(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+    def publish_traceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Publish an ``error`` with IPython's traceback, which the reply carries too."""
         self._shown = [line for block in stb for line in block.rstrip("\n").split("\n")]
         content = {
@@ -132,6 +131,10 @@ class PythonKernel(Kernel):
         }
         self.server.outbox.drain()
         self.send_response(self.iopub_socket, "error", content)
+
+    def show_error(self, error: BaseException) -> None:
+        """Publish an ``error`` with IPython's traceback."""
+        self.shell.show(error)
 
     # Verbs
 
@@ -234,8 +237,3 @@ class PythonKernel(Kernel):
         """Empty the namespace."""
         self.shell.reset(False)
         return {"status": "ok"}
-
-    def do_shutdown(self, restart: bool) -> dict[str, Any]:
-        """Write the history, and run what the shell does at exit."""
-        self.shell._atexit_once()
-        return {"status": "ok", "restart": restart}

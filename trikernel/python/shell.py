@@ -68,10 +68,9 @@ class ZMQInteractiveShell(InteractiveShell):
         error = await self._error_of(code_obj, async_)
         if error is None:
             return False
-        clean(error)
         if result is not None:
             result.error_in_exec = error
-        self._show(error)
+        self.show(error)
         return True
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
@@ -97,9 +96,11 @@ class ZMQInteractiveShell(InteractiveShell):
 
     # Showing
 
-    def _show(self, error: BaseException) -> None:
+    def show(self, error: BaseException) -> None:
+        """Publish an error under the current cell, without frames that are not the user's."""
         if isinstance(error, bdb.BdbQuit):  # the person left the debugger
             return
+        clean(error)
         group = format_group(error, self.compile.format_code_name)
         if group is not None:
             self._showtraceback(type(error), error, group)
@@ -118,7 +119,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Send an ``error`` instead of printing the traceback."""
-        self.kernel.show_error(etype, evalue, stb)
+        self.kernel.publish_traceback(etype, evalue, stb)
 
     def display_captured(self, content: dict[str, Any], update: bool) -> bool:
         """Whether ``capture_output`` takes this display instead of the frontend."""

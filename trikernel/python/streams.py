@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from ..core import Server, current_request
+from .threads import ThreadPatches
 
 __all__ = ["OutStream", "Redirections", "StreamKernel", "redirections"]
 
@@ -97,6 +98,7 @@ class Redirections:
     def __init__(self) -> None:
         self._kernels: list[StreamKernel] = []
         self._saved: dict[str, Any] = {}
+        self._threads = ThreadPatches()
 
     def kernel(self) -> StreamKernel | None:
         """The kernel that the calling code runs for."""
@@ -126,12 +128,14 @@ class Redirections:
             "input": builtins.input,
             "getpass": getpass.getpass,
         }
+        self._threads.install()
         sys.stdout = OutStream("stdout", sys.stdout, self)
         sys.stderr = OutStream("stderr", sys.stderr, self)
         builtins.input = self._asking("input", "raw_input")
         getpass.getpass = self._asking("getpass", "getpass")
 
     def _restore(self) -> None:
+        self._threads.restore()
         sys.stdout, sys.stderr = self._saved["stdout"], self._saved["stderr"]
         builtins.input, getpass.getpass = self._saved["input"], self._saved["getpass"]
 

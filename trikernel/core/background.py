@@ -1,0 +1,112 @@
+"""Tasks that outlive the cell that started them, and do not fall when one of them does.
+
+A crash is reported under the cell that started the task; its siblings, the running cell and the
+kernel go on. When the kernel ends, the tasks are cancelled and clean up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .application import Application
+from .boundary import collapse
+from .protection import run_unprotected
+
+__all__ = ["BackgroundNursery"]
+
+T = TypeVar("T")
+
+
+class BackgroundNursery:
+    """Used like a Trio nursery: `start_soon`, `start`, `child_tasks`, `cancel_scope`."""
+
+    def __init__(self, application: Application, nursery: trio.Nursery) -> None:
+        self._application = application
+        self._nursery = nursery
+
+    @property
+    def child_tasks(self) -> frozenset[trio.lowlevel.Task]:
+        """The tasks that run in it."""
+        return self._nursery.child_tasks
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope of all background tasks; cancelled when the kernel ends."""
+        return self._nursery.cancel_scope
+
+    def start_soon(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> None:
+        """Start a task, as `trio.Nursery.start_soon` does; what it raises is reported."""
+        self._nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
+
+    async def start(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> Any:
+        """Start a task and wait for ``task_status.started()``, as `trio.Nursery.start` does.
+
+        What it raises before that is raised here, what it raises later is reported.
+        """
+        return await self._nursery.start(self._start, async_fn, args, name=name or async_fn)
+
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Enter an async context manager that stays open until the kernel ends.
+
+        It is entered and exited in a task of its own. Returns what it yields.
+        """
+
+        async def hold(*, task_status: trio.TaskStatus[T]) -> None:
+            async with manager as value:
+                task_status.started(value)
+                await trio.sleep_forever()
+
+        value: T = await self.start(hold, name=type(manager).__name__)
+        return value
+
+    @enable_ki_protection
+    async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
+        try:
+            await run_unprotected(async_fn, *args)
+        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
+            self._report(raised)
+
+    @enable_ki_protection
+    async def _start(
+        self,
+        async_fn: Callable[..., Awaitable[object]],
+        args: Any,
+        *,
+        task_status: trio.TaskStatus[Any],
+    ) -> None:
+        status = _Status(task_status)
+        try:
+            await run_unprotected(partial(async_fn, *args, task_status=status))
+        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
+            if not status.is_started:
+                raise
+            self._report(raised)
+
+    def _report(self, raised: BaseException) -> None:
+        error = collapse(raised)
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled):
+            raise raised
+        self._application.report_background_error(error)
+
+
+class _Status:
+    """Remembers whether a task has said that it started."""
+
+    def __init__(self, status: trio.TaskStatus[Any]) -> None:
+        self._status = status
+        self.is_started = False
+
+    def started(self, value: Any = None) -> None:
+        """What the task calls."""
+        self.is_started = True
+        self._status.started(value)

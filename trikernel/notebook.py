@@ -1,0 +1,57 @@
+"""What a cell imports: a nursery that outlives cells, and awaitable input.
+
+::
+
+    from trikernel.notebook import nursery
+
+    nursery.start_soon(watch, "folder")  # goes on after the cell
+
+Works in any Python kernel of trikernel. Outside of one, each call says so.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .core import BackgroundNursery, current_request
+from .errors import TrikernelError
+
+if TYPE_CHECKING:
+    nursery: BackgroundNursery
+
+__all__ = ["enter", "input", "nursery"]
+
+T = TypeVar("T")
+
+
+async def enter(manager: AbstractAsyncContextManager[T]) -> T:
+    """Enter an async context manager that stays open across cells, until the kernel ends.
+
+    Returns what it yields. What it raises on entering is raised here; what it raises later is
+    shown under this cell.
+    """
+    return await _kernel().nursery.enter(manager)  # type: ignore[no-any-return]
+
+
+async def input(prompt: object = "", *, password: bool = False) -> str:
+    """Ask the person at the frontend, while other tasks go on.
+
+    Raises `StdinNotAllowed` when the frontend does not allow it, `EOFError` at the end of
+    file. Cancelled, the question is withdrawn.
+    """
+    answer: str = await _kernel().async_input(str(prompt), password=password)
+    return answer
+
+
+def _kernel() -> Any:
+    request = current_request.get()
+    if request is None or not hasattr(request.application, "nursery"):
+        raise TrikernelError("trikernel.notebook works in a cell of a trikernel Python kernel only")
+    return request.application
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nursery":
+        return _kernel().nursery
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
