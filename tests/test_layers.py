@@ -100,7 +100,8 @@ OFFERED = {
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
-        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport",
+        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport", "exit_if_forked",
+        "forget_in_child",
         "read_connection_file", "receive", "run_in", "write_connection_file",
     },
     "trikernel.client": {"Client", "Execution", "open_client"},

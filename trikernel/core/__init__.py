@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .application import Application
 from .background import BackgroundNursery
-from .boundary import collapse, stop_error
+from .boundary import collapse, is_cancel, stop_error
 from .interrupt import Interrupts
 from .lane import Job
 from .outbox import OutboxLimits
@@ -30,6 +30,7 @@ __all__ = [
     "call_unprotected",
     "collapse",
     "current_request",
+    "is_cancel",
     "open_priority_channel",
     "run_unprotected",
     "serve",

@@ -6,6 +6,7 @@ kernel go on. When the kernel ends, the tasks are cancelled and clean up.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,8 +15,9 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..transport import exit_if_forked
 from .application import Application
-from .boundary import collapse
+from .boundary import collapse, is_cancel
 from .protection import run_unprotected
 
 __all__ = ["BackgroundNursery"]
@@ -71,10 +73,15 @@ class BackgroundNursery:
 
     @enable_ki_protection
     async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
+        pid = os.getpid()
         try:
             await run_unprotected(async_fn, *args)
-        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
-            self._report(raised)
+            exit_if_forked(pid)
+        except BaseException as raised:
+            exit_if_forked(pid, raised)
+            if is_cancel(raised):
+                raise
+            self._application.report_background_error(collapse(raised))
 
     @enable_ki_protection
     async def _start(
@@ -87,16 +94,10 @@ class BackgroundNursery:
         status = _Status(task_status)
         try:
             await run_unprotected(partial(async_fn, *args, task_status=status))
-        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
-            if not status.is_started:
+        except BaseException as raised:
+            if not status.is_started or is_cancel(raised):
                 raise
-            self._report(raised)
-
-    def _report(self, raised: BaseException) -> None:
-        error = collapse(raised)
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled):
-            raise raised
-        self._application.report_background_error(error)
+            self._application.report_background_error(collapse(raised))
 
 
 class _Status:

@@ -1,18 +1,21 @@
 """The one boundary that turns values, exceptions, cancels and interrupts into replies.
 
-Whatever a handler does, `attempt` gives a `Reply` (or None, where none is due), except for
-`trio.Cancelled` from outside, which passes through.
+`attempt` runs a handler, and gives its outcome whatever it does; `render` makes the reply of an
+error. Only `trio.Cancelled` from outside passes through.
 """
 
 from __future__ import annotations
 
+import os
+
 import trio
 
 from ..errors import AbortedError, ContentError, DeadlineExceeded
+from ..transport import exit_if_forked
 from .application import Application
-from .request import Reply, Request, StopReason
+from .request import Outcome, Reply, Request, StopReason
 
-__all__ = ["attempt", "collapse", "render", "stop_error"]
+__all__ = ["attempt", "collapse", "is_cancel", "render", "stop_error"]
 
 _STOPS: dict[StopReason, tuple[type[BaseException], str]] = {
     StopReason.INTERRUPT: (KeyboardInterrupt, ""),
@@ -22,22 +25,33 @@ _STOPS: dict[StopReason, tuple[type[BaseException], str]] = {
 }
 
 
-async def attempt(application: Application, request: Request) -> Reply | None:
-    """Run a request's handler inside its cancel scope; what is to be answered."""
-    error: BaseException
+async def attempt(application: Application, request: Request) -> Outcome:
+    """Run a request's handler inside its cancel scope; how it ended.
+
+    Whatever the handler raises is its outcome, `trio.Cancelled` from outside excepted.
+    """
+    pid = os.getpid()
     try:
         with request.open_scope() as scope:
             if not await application.allows(request):
-                return application.aborted_reply(request)
-            return await application.handle(request)
-    except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
-        error = collapse(raised)
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled):
+                return Outcome(application.aborted_reply(request))
+            reply = await application.handle(request)
+            exit_if_forked(pid)
+            return Outcome(reply)
+    except BaseException as raised:
+        exit_if_forked(pid, raised)
+        if is_cancel(raised):
             raise
-    else:
-        assert scope.cancelled_caught
-        error = KeyboardInterrupt()
-    return render(application, request, error)
+        return Outcome(error=collapse(raised))
+    assert scope.cancelled_caught
+    return Outcome(error=KeyboardInterrupt())
+
+
+def is_cancel(raised: BaseException) -> bool:
+    """Whether this passes through every boundary: a cancel from outside, alone or in a group."""
+    if isinstance(raised, BaseExceptionGroup):
+        return raised.subgroup((trio.Cancelled, GeneratorExit)) is not None
+    return isinstance(raised, (trio.Cancelled, GeneratorExit))
 
 
 def render(application: Application, request: Request, error: BaseException) -> Reply:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .boundary import is_cancel
 from .protection import call_unprotected
 from .server import Server
 
@@ -42,7 +43,9 @@ def _advance(server: Server) -> None:
         call_unprotected(function, kernel)
     except KeyboardInterrupt:
         kernel.log.info("KeyboardInterrupt in the event loop")
-    except Exception:
+    except BaseException as raised:
+        if is_cancel(raised):
+            raise
         kernel.log.exception("the event loop %r failed and is no longer called", function)
         if kernel.eventloop is function:
             kernel.eventloop = None

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..transport import run_in
+from ..transport import forget_in_child, run_in
 from .request import Request, StopReason, current_request
 
 __all__ = ["Interrupts"]
@@ -45,18 +45,21 @@ class Interrupts:
         self._insistent = False
         self._forced = False
         self._previous: object = None
+        self.installed = False
         self.running: list[Request] = []
-        self.pending: _Ticket | None = None
+        self._tickets: list[_Ticket] = []
         self.ignored = 0
+        forget_in_child(self)
 
     def interrupt(self) -> None:
         """Stop the innermost running request; with none running, code that spins."""
-        self.stop(self.running[-1] if self.running else None, StopReason.INTERRUPT)
+        running = tuple(self.running)
+        self.stop(running[-1] if running else None, StopReason.INTERRUPT)
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
         """Stop ``request`` for ``reason``; a second interrupt abandons one that lingers."""
         ticket = _Ticket(request, reason)
-        self.pending = ticket
+        self._tickets.append(ticket)
         if request is not None:
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(ticket))
@@ -69,27 +72,35 @@ class Interrupts:
         For the unprotected end of functions that user code calls in a loop, `print` above all:
         without it a loop that spends its time in protected code could not be stopped.
         """
-        ticket = self.pending
+        if not self._tickets:
+            return
+        request = current_request.get()
         if (
-            ticket is not None
-            and not ticket.delivered
-            and ticket.request is not None
-            and ticket.request is current_request.get()
+            request is not None
+            and any(ticket.request is request for ticket in self._tickets)
             and threading.current_thread() is threading.main_thread()
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
-            self._settle(ticket)
+            self.settle(request)
             raise KeyboardInterrupt
 
     def settle(self, request: Request) -> None:
         """The caller raises `KeyboardInterrupt` for the request itself: no need to insist."""
-        ticket = self.pending
-        if ticket is not None and ticket.request is request:
-            self._settle(ticket)
+        for ticket in tuple(self._tickets):
+            if ticket.request is request:
+                self._settle(ticket)
+
+    def forget(self) -> None:
+        """In a forked child: an interrupt is what it is anywhere."""
+        self._services, self._insistent = None, False
+        self._tickets.clear()
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def install(self) -> None:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+        self.installed = True
 
     def restore(self) -> None:
         """Give SIGINT back to who had it before `install`."""
@@ -128,10 +139,14 @@ class Interrupts:
     async def _insist(self, ticket: _Ticket) -> None:
         """Signal the main thread until the ticket is delivered: it may be in protected code."""
         await trio.sleep(PATIENCE)
-        while not ticket.delivered:
+        while not ticket.delivered and self._is_live(ticket):
             self._forced = True
             _signal_main_thread()
             await trio.sleep(PATIENCE)
+
+    def _is_live(self, ticket: _Ticket) -> bool:
+        """Whether it still makes sense: a signal that comes late must hit nobody else."""
+        return ticket.request is None or ticket.request in self.running
 
     def _deliver(self, ticket: _Ticket) -> None:
         """In the user loop: it turns, so cancelling reaches what awaits."""
@@ -152,14 +167,17 @@ class Interrupts:
 
     def _settle(self, ticket: _Ticket) -> None:
         ticket.delivered = True
-        if self.pending is ticket:
-            self.pending = None
+        if ticket in self._tickets:
+            self._tickets.remove(ticket)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         forced, self._forced = self._forced, False
+        live = [ticket for ticket in self._tickets if self._is_live(ticket)]
+        if forced and not live:
+            return
         if not trio.lowlevel.currently_ki_protected() and (forced or self._in_running_task()):
-            if forced and self.pending is not None:
-                self._settle(self.pending)
+            for ticket in live if forced else ():
+                self._settle(ticket)
             raise KeyboardInterrupt
         if not forced:
             self.interrupt()

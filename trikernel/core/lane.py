@@ -7,7 +7,6 @@ The comm lane serves widgets while a cell awaits. How a request is handled is `S
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
 from .application import Application
+from .boundary import is_cancel
 from .epoch import Epoch
 from .interrupt import Interrupts
 from .priority import open_priority_channel
@@ -25,9 +25,6 @@ from .protection import run_unprotected
 from .request import Request, StopReason, current_request
 
 __all__ = ["CommLane", "ControlLane", "Dispatcher", "Job", "ShellLane"]
-
-
-_NO_LOCK: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 
 class Dispatcher(Protocol):
@@ -65,20 +62,28 @@ class ShellLane:
         self._epoch = Epoch()
         self._posted: deque[Callable[[], object]] = deque()
         self._turn = trio.Lock()
-        self._pump = trio.Lock()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._receive)
 
     def admit(self, request: Request) -> None:
-        """Queue a request; in the user loop."""
+        """Queue a request; in the user loop. Once the lane has ended it is refused."""
+        if self._closed:
+            self._server.refuse(request)
+            return
         if request.type is not None and request.type.abortable:
             self._epoch.admit(request, trio.current_time())
         self._send.send_nowait(request, priority=request.priority)
 
     def schedule(self, priority: int, job: Job) -> None:
-        """Queue a call; from any thread."""
-        self.post(lambda: self._send.send_nowait(job, priority=priority))
+        """Queue a call; from any thread. Once the lane has ended it is dropped."""
+
+        def send() -> None:
+            if not self._closed:
+                self._send.send_nowait(job, priority=priority)
+
+        self.post(send)
 
     def post(self, function: Callable[[], object]) -> None:
         """Have ``function`` called in the user loop before the next request is taken."""
@@ -91,11 +96,16 @@ class ShellLane:
         self._epoch.close(trio.current_time(), window)
 
     def abort_ids(self, msg_ids: set[str]) -> None:
-        """Abort these queued requests; ids not seen yet are remembered."""
+        """Abort these requests, queued or running; ids not seen yet are remembered."""
         self._server.sweep()
         found = self._epoch.find(msg_ids)
         self._epoch.abort(found)
-        seen = {request.msg_id for request in found}
+        interrupts = self._server.interrupts
+        running = {request for request in interrupts.running if request.msg_id in msg_ids}
+        for request in running:
+            if request.stop_reason is None:  # it started since the abort was asked for
+                interrupts.stop(request, StopReason.ABORT)
+        seen = {request.msg_id for request in found | running}
         self._server.application.remember_aborted(msg_ids - seen)
 
     @enable_ki_protection
@@ -103,9 +113,9 @@ class ShellLane:
         """Take and handle requests until the channel is closed."""
         while True:
             self._run_posted()
-            _, item = await self._receive.receive()
+            await self._receive.wait_nonempty()
             async with self._turn:
-                await self._handle(item)
+                await self._take()
 
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request; its priority, or None when none waits.
@@ -113,22 +123,36 @@ class ShellLane:
         Called from inside a running request it handles the other one within that, one at a
         time. Cancelled while waiting, it has taken none.
         """
-        nested = current_request.get() in self._server.interrupts.running
+        current = current_request.get()
+        nested = current is not None and current in self._server.interrupts.running
         self._run_posted()
         self._server.sweep()
-        async with self._pump if nested else _NO_LOCK:
-            try:
-                priority, item = self._receive.receive_nowait()
-            except trio.WouldBlock:
-                if not wait:
-                    return None
-                priority, item = await self._receive.receive()
-            async with _NO_LOCK if nested else self._turn:
-                await self._handle(item)
+        async with current.pump if nested and current is not None else self._turn:
+            priority = await self._take()
+        while wait and priority is None:
+            await self._receive.wait_nonempty()
+            async with current.pump if nested and current is not None else self._turn:
+                priority = await self._take()
+        return priority
+
+    async def finish(self) -> None:
+        """Wait until nothing runs and nothing is queued."""
+        while len(self) or self._server.interrupts.running:
+            async with self._turn:
+                await trio.lowlevel.checkpoint()
+
+    async def _take(self) -> int | None:
+        """Take and handle the most urgent item, if there is one; its priority."""
+        try:
+            priority, item = self._receive.receive_nowait()
+        except trio.WouldBlock:
+            return None
+        await self._handle(item)
         return priority
 
     def close(self) -> None:
         """Answer what is still queued ``aborted``."""
+        self._closed = True
         while len(self._receive):
             _, item = self._receive.receive_nowait()
             if isinstance(item, Request):
@@ -146,6 +170,10 @@ class ShellLane:
             if item.type is not None and item.type.own_task:
                 await self._wait_for_comms(item)
             await self._server.perform(item)
+        except trio.Cancelled:
+            if not item.finished:  # cancelled before it was performed
+                self._server.refuse(item)
+            raise
         finally:
             running.remove(item)
 
@@ -159,7 +187,9 @@ class ShellLane:
     async def _run_job(self, job: Job) -> None:
         try:
             await run_unprotected(job.function, *job.args)
-        except (Exception, KeyboardInterrupt):
+        except BaseException as raised:
+            if is_cancel(raised):
+                raise
             self._server.application.log.exception("a scheduled call failed")
 
     def _run_posted(self) -> None:

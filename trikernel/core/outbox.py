@@ -2,15 +2,16 @@
 
 `print`, `display` and a comm's finalizer run anywhere, also inside the garbage collector while
 this very thread holds a lock. So every producer appends to a deque; draining pops and sends
-as one block under the lock; a re-entrant caller returns, and the holder loops until the deque
-is empty. Adjacent text of one cell and stream is merged into one message.
+as one block under the lock, and a re-entrant caller returns. Adjacent text of one cell and
+stream is merged into one message.
 
 A subscriber that does not read is waited for, within a budget of bytes and seconds; then it
-loses messages, the others do not, and a notice on stderr says so once it reads again.
+loses messages, the others do not, and the log says so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -21,12 +22,14 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import BroadcastChannel
+from ..transport import BroadcastChannel, forget_in_child
 from ..wire import Codec, Header
 
 __all__ = ["Outbox", "OutboxLimits"]
 
-NOTICE = "\n[output was dropped for a frontend that did not read it]\n"
+ENTRY_COST = 64  # bytes that a queued entry takes beside its text
+
+_log = logging.getLogger("trikernel")
 
 
 @attrs.frozen
@@ -61,20 +64,26 @@ class Outbox:
         self._head: list[bytes] | None = None
         self._lock = threading.RLock()
         self._draining = False
-        self._text_size = 0
+        self._size = 0
         self._stalled_at: float | None = None
-        self._last_parent: Header | None = None
         self._dropping = False
         self._armed = False
         self._arm: Callable[[], None] | None = None
         self.dropped = 0
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """In a forked child: nothing more goes out."""
+        self._lock, self._draining = threading.RLock(), False
+        self._entries, self._head = deque(maxlen=0), None
+        self._stalled_at, self._arm = None, None
 
     @enable_ki_protection
     def write(self, parent: Header | None, name: str, text: str) -> None:
         """Append to the stream ``name`` of the request with that header; `flush` sends it."""
         self._entries.append(_Text(parent, name, text))
-        self._text_size += len(text)
-        if self._text_size > self.limits.budget_bytes // 4:
+        self._size += len(text) + ENTRY_COST
+        if self._size > self.limits.budget_bytes // 4:
             self.drain()
         elif not self._armed and self._arm is not None:
             self._armed = True
@@ -84,25 +93,24 @@ class Outbox:
     def post(self, frames: list[bytes]) -> None:
         """Append an encoded message (its first frame is the topic) and send what is queued."""
         self._entries.append(frames)
+        self._size += sum(map(len, frames)) + ENTRY_COST
         self.drain()
 
     @enable_ki_protection
     def drain(self) -> None:
-        """Send what is queued, as far as subscribers can take it. Never waits for them."""
+        """Send what is queued now, as far as subscribers can take it. Never waits for them."""
         with self._lock:
             if self._draining:
                 return
             self._draining = True
             try:
-                while self._head is not None or self._entries:
-                    if self._head is None:
-                        self._head = self._next()
-                    if not self._send(self._head):
+                # no more than there is: while other threads print, there would be no end
+                for _ in range(len(self._entries) + (self._head is not None)):
+                    if not self._send_one():
                         break
-                    self._head = None
             finally:
                 self._draining = False
-        if self._stalled_at is not None and not self._armed and self._arm is not None:
+        if (self._entries or self._head is not None) and not self._armed and self._arm is not None:
             self._armed = True
             self._arm()
 
@@ -129,7 +137,7 @@ class Outbox:
         self._arm = arm
         try:
             while True:
-                if not self._entries and self._stalled_at is None:
+                if not self._entries and self._head is None:
                     await event.wait()
                 await trio.sleep(self.limits.interval)
                 event = trio.Event()
@@ -138,11 +146,26 @@ class Outbox:
         finally:
             self._arm = None
 
-    def _next(self) -> list[bytes]:
+    def _send_one(self) -> bool:
+        """Send the next message; False if there is none, or if it has to wait."""
+        try:
+            if self._head is None:
+                self._head = self._next()
+            if self._head is None or not self._send(self._head):
+                return False
+        except Exception:  # frames that zmq does not take: they must not stay in the way
+            _log.exception("a message on iopub could not be sent")
+        self._head = None
+        return True
+
+    def _next(self) -> list[bytes] | None:
+        if not self._entries:
+            self._size = 0
+            return None
         entry = self._entries.popleft()
         if not isinstance(entry, _Text):
+            self._size = max(0, self._size - sum(map(len, entry)) - ENTRY_COST)
             return entry
-        self._last_parent = entry.parent
         parts, size = [entry.text], len(entry.text)
         while self._entries and size < self.limits.max_merge:
             following = self._entries[0]
@@ -155,13 +178,16 @@ class Outbox:
             self._entries.popleft()
             parts.append(following.text)
             size += len(following.text)
-        self._text_size = max(0, self._text_size - size) if self._entries else 0
+        self._size = max(0, self._size - size - ENTRY_COST * len(parts))
         return self._stream(entry.parent, entry.name, "".join(parts))
 
     def _stream(self, parent: Header | None, name: str, text: str) -> list[bytes]:
         content: dict[str, Any] = {"name": name, "text": text}
         return self._codec.encode(
-            "stream", content, parent=parent, identities=[b"stream." + name.encode()]
+            "stream",
+            content,
+            parent=parent,
+            identities=[b"stream." + name.encode(errors="replace")],
         )
 
     def _send(self, frames: list[bytes]) -> bool:
@@ -169,31 +195,18 @@ class Outbox:
         try:
             self._channel.send_nowait(frames)
         except trio.WouldBlock:
-            return self._send_to_others(frames)
+            now = time.monotonic()
+            if self._stalled_at is None:
+                self._stalled_at = now
+            if (
+                now - self._stalled_at <= self.limits.budget_seconds
+                and self._size <= self.limits.budget_bytes
+            ):
+                return False
+            _log.warning("a frontend does not read its output, and loses some of it")
+            self.dropped += 1
+            self._channel.send_dropping(frames)
         except trio.ClosedResourceError:
             self._entries.clear()
-            self._stalled_at = None
-            return True
         self._stalled_at = None
-        if self._dropping:
-            self._dropping = False
-            self._entries.appendleft(self._stream(self._last_parent, "stderr", NOTICE))
-        return True
-
-    def _send_to_others(self, frames: list[bytes]) -> bool:
-        now = time.monotonic()
-        if self._stalled_at is None and not self._dropping:
-            self._stalled_at = now
-        spent = self._dropping or (
-            self._stalled_at is not None
-            and (
-                now - self._stalled_at > self.limits.budget_seconds
-                or self._text_size > self.limits.budget_bytes
-            )
-        )
-        if not spent:
-            return False
-        self._dropping, self._stalled_at = True, None
-        self.dropped += 1
-        self._channel.send_dropping(frames)
         return True

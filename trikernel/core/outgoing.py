@@ -34,8 +34,16 @@ class Outgoing:
         """Send a request's reply, once, if one is due."""
         if request.answered or not request.wants_reply:
             return
+        try:
+            frames = self._encode_reply(request, reply)
+        except Exception as error:  # what an author put into metadata or buffers
+            self.application.log.exception("the reply to %s cannot be sent", request.msg_type)
+            frames = self._encode_reply(request, self.application.error_reply(request, error))
         request.answered = True
-        frames = self.codec.encode(
+        self.send(request.channel, frames)
+
+    def _encode_reply(self, request: Request, reply: Reply) -> list[bytes]:
+        return self.codec.encode(
             request.msg_type.removesuffix("_request") + "_reply",
             reply.content,
             parent=request.message.header,
@@ -43,7 +51,6 @@ class Outgoing:
             buffers=reply.buffers,
             identities=request.message.identities,
         )
-        self.send(request.channel, frames)
 
     def send(self, channel: Channel, frames: list[bytes]) -> None:
         """Send frames to one client; one that is gone or full is logged only."""

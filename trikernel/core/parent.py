@@ -41,19 +41,31 @@ async def _wait_for_end(pid: int) -> None:
     if sys.platform == "win32":
         await trio.lowlevel.WaitForSingleObject(pid)
     elif sys.platform == "linux":
+        await _wait_by_pidfd(pid)
+    elif hasattr(select, "kqueue"):
+        await _wait_by_kqueue(pid)
+    else:
+        await _wait_by_polling(pid)
+
+
+async def _wait_by_pidfd(pid: int) -> None:
+    if sys.platform == "linux":
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
+            return
+        except OSError:  # an old kernel, or one that forbids it
+            await _wait_by_polling(pid)
             return
         try:
             await trio.lowlevel.wait_readable(fd)
         finally:
             os.close(fd)
-    elif hasattr(select, "kqueue"):
-        await _wait_by_kqueue(pid)
-    else:
-        while os.getppid() == pid:  # noqa: ASYNC110  # this system offers no event
-            await trio.sleep(1)
+
+
+async def _wait_by_polling(pid: int) -> None:
+    while os.getppid() == pid:  # noqa: ASYNC110  # this system offers no event
+        await trio.sleep(1)
 
 
 async def _wait_by_kqueue(pid: int) -> None:

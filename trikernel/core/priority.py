@@ -97,6 +97,20 @@ class PriorityReceiveChannel(Generic[T]):
             raise trio.EndOfChannel
         raise trio.WouldBlock
 
+    async def wait_nonempty(self) -> None:
+        """Wait until there is something to take, without taking it. Always a checkpoint.
+
+        Raises as `receive` does.
+        """
+        await trio.lowlevel.checkpoint()
+        state = self._state
+        while not state.heap:
+            if state.receive_closed:
+                raise trio.ClosedResourceError
+            if state.send_closed:
+                raise trio.EndOfChannel
+            await state.receivers.park()
+
     async def receive(self) -> tuple[int, T]:
         """The most urgent item, waiting for one. Cancelled, it takes none.
 

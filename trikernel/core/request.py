@@ -18,7 +18,7 @@ import trio
 from ..transport import Channel
 from ..wire import Message, MessageType
 
-__all__ = ["Reply", "Request", "StopReason", "current_request"]
+__all__ = ["Outcome", "Reply", "Request", "StopReason", "current_request"]
 
 
 class StopReason(enum.Enum):
@@ -44,6 +44,14 @@ class Reply:
         return self.content.get("status") == "error"
 
 
+@attrs.frozen
+class Outcome:
+    """How a handler ended: with a reply (None where none is due), or with an error."""
+
+    reply: Reply | None = None
+    error: BaseException | None = None
+
+
 @attrs.define(eq=False)
 class Request:
     """A message that a client sent, from its admission to its reply.
@@ -67,8 +75,10 @@ class Request:
     stop_reason: StopReason | None = None
     stopped_at: float | None = None
     answered: bool = False
+    finished: bool = False
     done: trio.Event | None = None
-    outcome: Reply | None = None
+    outcome: Outcome | None = None
+    pump: trio.Lock = attrs.field(factory=trio.Lock)
     _scopes: list[trio.CancelScope] = attrs.field(factory=list)
     _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
     _after_idle: list[Callable[[], object]] = attrs.field(factory=list)
@@ -137,7 +147,8 @@ class Request:
         self._after_idle.append(function)
 
     def finish(self) -> None:
-        """Call what waits for ``idle``."""
+        """Its idle is out: call what waits for that."""
+        self.finished = True
         while self._after_idle:
             self._after_idle.pop(0)()
 

@@ -103,7 +103,7 @@ async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> No
                 lanes.start_soon(advance_eventloop, server, name="event loop")
                 task_status.started(server)
                 await server.stopping.wait()
-                server.sweep()
+                await server.wind_down()
                 lanes.cancel_scope.cancel()
         finally:
             server.shell.close()

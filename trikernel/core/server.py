@@ -24,7 +24,7 @@ from .boundary import attempt, render
 from .interrupt import Interrupts
 from .lane import CommLane, ControlLane, ShellLane
 from .outgoing import Outgoing
-from .request import Reply, Request, StopReason, current_request
+from .request import Outcome, Reply, Request, StopReason, current_request
 
 __all__ = ["Server"]
 
@@ -61,6 +61,7 @@ class Server(Outgoing):
 
     # Coming in
 
+    @enable_ki_protection
     async def receive(self, channel: Channel) -> None:
         """Deliver what arrives on a channel, forever; nothing is lost when cancelled."""
         while True:
@@ -142,12 +143,25 @@ class Server(Outgoing):
         if request.stop_reason is not None:
             return self.application.aborted_reply(request)
         if request.type is None or not request.type.own_task or self.background is None:
-            return await attempt(self.application, request)
-        request.done = trio.Event()
-        self._spawn(self.background, request)
-        await request.done.wait()
-        if request.outcome is None and request.stop_reason is not None:  # abandoned
+            outcome: Outcome | None = await attempt(self.application, request)
+        else:
+            outcome = await self._attempt_in_task(self.background, request)
+        if outcome is None:  # abandoned
             return render(self.application, request, KeyboardInterrupt())
+        if outcome.error is not None:
+            return render(self.application, request, outcome.error)
+        return outcome.reply
+
+    async def _attempt_in_task(self, background: trio.Nursery, request: Request) -> Outcome | None:
+        """Its outcome; None if it is abandoned. Cancelled, its task is cancelled too."""
+        request.done = trio.Event()
+        self._spawn(background, request)
+        try:
+            await request.done.wait()
+        except trio.Cancelled:
+            request.mark(StopReason.SHUTDOWN)
+            request.cancel()
+            raise
         return request.outcome
 
     def _spawn(self, background: trio.Nursery, request: Request) -> None:
@@ -179,16 +193,16 @@ class Server(Outgoing):
             return
         for request in tuple(self.interrupts.running):
             if request.msg_id in msg_ids:
-                msg_ids = msg_ids - {request.msg_id}
                 self.interrupts.stop(request, StopReason.ABORT)
-        if msg_ids:
-            self.shell.post(partial(self.shell.abort_ids, msg_ids))
+        self.shell.post(partial(self.shell.abort_ids, msg_ids))
 
     async def shut_down(self, request: Request, restart: bool) -> dict[str, Any]:
         """Stop what runs, call the author's verb in the user loop; ends the kernel after idle.
 
         With a user loop that does not turn within the grace, the verb's word is done without.
         """
+        self.last_word = ({"status": "ok", "restart": restart}, request)
+        request.after_idle(self.stop)
         self.shell.post(partial(self.shell.abort_queued, math.inf))
         for running in tuple(self.interrupts.running):
             if running is not request:
@@ -197,7 +211,6 @@ class Server(Outgoing):
         with trio.move_on_after(self.application.shutdown_grace):
             content = await self._call_shutdown(restart)
         self.last_word = (content, request)
-        request.after_idle(self.stop)
         return content
 
     def leave(self) -> None:
@@ -205,6 +218,15 @@ class Server(Outgoing):
         for running in tuple(self.interrupts.running):
             self.interrupts.stop(running, StopReason.SHUTDOWN)
         self.stop()
+
+    async def wind_down(self) -> None:
+        """Abort what is queued and stop what runs, each by its own scope, within the grace."""
+        self.shell.abort_queued(math.inf)
+        for running in tuple(self.interrupts.running):
+            running.mark(StopReason.SHUTDOWN)
+            running.cancel()
+        with trio.move_on_after(self.application.shutdown_grace):
+            await self.shell.finish()
 
     def stop(self) -> None:
         """Have `serve` end; from any thread."""

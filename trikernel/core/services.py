@@ -37,10 +37,11 @@ async def run_services(
         nursery.start_soon(server.control.run, name="control lane")
         nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
         nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
-        server.interrupts.serve_from(token, nursery, insist=not server.inline)
+        server.interrupts.serve_from(token, nursery, insist=server.interrupts.installed)
         task_status.started()
 
 
+@enable_ki_protection
 async def _welcome_subscribers(server: Server) -> None:
     """Answer each subscription with ``iopub_welcome`` under its own topic (JEP 65)."""
     channel = server.transport.iopub
@@ -126,6 +127,8 @@ class ServiceThread:
     @enable_ki_protection
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        if self._left.is_set():  # cancelled before this loop turned
+            self._scope.cancel()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(run_services, self._server)

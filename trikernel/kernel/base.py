@@ -14,6 +14,7 @@ from ..core import (
     Request,
     await_unprotected,
     call_unprotected,
+    is_cancel,
     run_unprotected,
 )
 from ..errors import TrikernelError, UnknownMessageType
@@ -45,7 +46,7 @@ class Kernel(KernelHandlers):
 
     async def start(self) -> None:
         """Called by the core before anything is received."""
-        await run_unprotected(self.started)
+        await self.started()
 
     @enable_ki_protection
     async def handle(self, request: Request) -> Reply | None:
@@ -91,10 +92,12 @@ class Kernel(KernelHandlers):
         default = {"status": "ok", "restart": restart}
         try:
             content = await run_unprotected(self.do_shutdown, restart)
-        except (Exception, KeyboardInterrupt):
+            return {**default, **as_content(content)} if content is not None else default
+        except BaseException as raised:
+            if is_cancel(raised):
+                raise
             self.log.exception("do_shutdown failed")
             return default
-        return {**default, **as_content(content)} if content is not None else default
 
     @property
     def nursery(self) -> BackgroundNursery:

@@ -46,9 +46,22 @@ class ChannelHandle:
             self.kernel.server.send(self.channel, parts)
 
 
-_explicit_parent: ContextVar[tuple[Header, list[bytes]] | None] = ContextVar(
-    "explicit_parent", default=None
-)
+@attrs.frozen(eq=False)
+class _Parent:
+    """What `KernelSending.set_parent` said, and for which request."""
+
+    request: Request | None
+    header: Header
+    idents: list[bytes]
+
+
+_said: ContextVar[_Parent | None] = ContextVar("said_parent", default=None)
+
+
+def _explicit_parent() -> _Parent | None:
+    """What holds for the current request; what an earlier cell said does not."""
+    said = _said.get()
+    return said if said is not None and said.request is current_request.get() else None
 
 
 class KernelSending(KernelState):
@@ -93,35 +106,31 @@ class KernelSending(KernelState):
 
     def parent_header(self) -> Header | None:
         """The header of the request that this code runs for."""
-        explicit = _explicit_parent.get()
+        explicit = _explicit_parent()
         if explicit is not None:
-            return explicit[0]
+            return explicit.header
         request = self.current()
         return request.message.header if request is not None else None
 
     def set_parent(self, ident: Sequence[bytes], parent: Mapping[str, Any]) -> None:
         """Make ``parent`` (a message) the parent of what this task and its children send."""
         header = parent.get("header", {})
-        _explicit_parent.set(
-            (
-                Header(
-                    header.get("msg_id", ""),
-                    header.get("msg_type", ""),
-                    header.get("session", ""),
-                    header.get("username", ""),
-                    str(header.get("date", "")),
-                    header.get("version", ""),
-                    json.dumps(header),
-                ),
-                list(ident or ()),
-            )
+        parent_header = Header(
+            header.get("msg_id", ""),
+            header.get("msg_type", ""),
+            header.get("session", ""),
+            header.get("username", ""),
+            str(header.get("date", "")),
+            header.get("version", ""),
+            json.dumps(header),
         )
+        _said.set(_Parent(current_request.get(), parent_header, list(ident or ())))
 
     def get_parent(self, channel: str = "shell") -> dict[str, Any]:
         """The message that this code runs for, as a nested dictionary; ``{}`` for none."""
-        explicit = _explicit_parent.get()
+        explicit = _explicit_parent()
         if explicit is not None:
-            return {"header": explicit[0].as_dict()}
+            return {"header": explicit.header.as_dict()}
         request = self.current()
         return request.message.as_dict() if request is not None else {}
 
@@ -135,9 +144,9 @@ class KernelSending(KernelState):
         return {"shell": idents, "control": idents}
 
     def _idents(self) -> list[bytes]:
-        explicit = _explicit_parent.get()
+        explicit = _explicit_parent()
         if explicit is not None:
-            return explicit[1]
+            return explicit.idents
         request = self.current()
         return list(request.message.identities) if request is not None else []
 

@@ -12,7 +12,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
@@ -95,6 +95,8 @@ class KernelStdin(KernelSending):
             raise StdinNotAllowed(
                 "this frontend does not allow input: the request that runs says allow_stdin=False"
             )
+        if request.finished:
+            raise StdinNotAllowed("the cell that asks for input has ended")
         return request
 
     @contextmanager
@@ -165,7 +167,12 @@ def _waker(request: Request) -> Iterator[int]:
     """A descriptor that becomes readable when the request is to stop."""
     reading, writing = socket.socketpair()
     with reading, writing:
-        forget = request.on_stop(lambda: writing.send(b"\0"))
+
+        def wake() -> None:
+            with suppress(OSError):  # stopped at the very moment that the answer came
+                writing.send(b"\0")
+
+        forget = request.on_stop(wake)
         try:
             yield reading.fileno()
         finally:

@@ -104,4 +104,7 @@ class KernelVerbs(KernelStdin):
         """Called in the main thread after each handler of the shell lane."""
 
     async def started(self) -> None:
-        """Called in the user loop once ``starting`` is published, before the first request."""
+        """Called in the user loop once ``starting`` is published, before the first request.
+
+        Interrupts do not reach it.
+        """

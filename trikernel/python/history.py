@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 from IPython.core.history import HistoryManager
+from trio.lowlevel import enable_ki_protection
 
 __all__ = ["CellHistory"]
 
@@ -30,6 +31,7 @@ class CellHistory(HistoryManager):
         if self._news is not None:
             self._news.set()
 
+    @enable_ki_protection
     async def run(self) -> None:
         """Have the kept cells written, forever; no timer runs while there are none."""
         while True:

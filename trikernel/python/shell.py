@@ -22,6 +22,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
 from ..kernel import render_error
+from ..transport import exit_if_forked
 from ..wire import as_content
 from .display import CellDisplayHook, CellDisplayPublisher
 from .history import CellHistory
@@ -52,6 +53,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autoawait = True
+        self._pid = os.getpid()
 
     # Executing
 
@@ -70,7 +72,9 @@ class ZMQInteractiveShell(InteractiveShell):
             return False
         if result is not None:
             result.error_in_exec = error
-        self.show(error)
+        request = current_request.get()
+        if request is None or not request.finished:  # an abandoned cell has had its say
+            self.show(error)
         return True
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
@@ -86,6 +90,7 @@ class ZMQInteractiveShell(InteractiveShell):
                 else:
                     call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
         except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
+            exit_if_forked(self._pid, raised)
             error = collapse(raised)
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
                 return stop_error(request.stop_reason)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from ..core import Server, current_request
+from ..transport import forget_in_child
 from .threads import ThreadPatches
 
 __all__ = ["OutStream", "Redirections", "StreamKernel", "redirections"]
@@ -99,6 +100,14 @@ class Redirections:
         self._kernels: list[StreamKernel] = []
         self._saved: dict[str, Any] = {}
         self._threads = ThreadPatches()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """In a forked child: text goes to the process's own streams."""
+        if self._kernels:
+            self._kernels.clear()
+            self._restore()
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def kernel(self) -> StreamKernel | None:
         """The kernel that the calling code runs for."""

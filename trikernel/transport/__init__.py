@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .base import BroadcastChannel, Channel, ClientTransport, Transport, receive, run_in
 from .connection import ConnectionInfo, read_connection_file, write_connection_file
+from .fork import exit_if_forked, forget_in_child
 from .memory import MemoryClient, MemoryTransport
 from .zeromq import ZmqClientTransport, ZmqTransport
 
@@ -20,6 +21,8 @@ __all__ = [
     "Transport",
     "ZmqClientTransport",
     "ZmqTransport",
+    "exit_if_forked",
+    "forget_in_child",
     "read_connection_file",
     "receive",
     "run_in",

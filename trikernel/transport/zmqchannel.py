@@ -20,6 +20,7 @@ import zmq
 
 from ..errors import PeerGone
 from .base import Frames, Parking
+from .fork import forget_in_child
 
 __all__ = ["LINGER", "ZmqChannel"]
 
@@ -40,6 +41,12 @@ class ZmqChannel:
         self._closed = False
         self._sending = False
         self._outgoing: deque[Sequence[bytes]] = deque()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """In a forked child: the socket is the parent's."""
+        self._lock = threading.RLock()
+        self._closed = True
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Send, and wake the receiver if the send ate its edge."""

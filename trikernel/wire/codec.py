@@ -127,7 +127,8 @@ class Codec:
 
         ``content`` may be a mapping or JSON already encoded; ``parent`` the header of the
         request that the message is about. Values that JSON cannot say are replaced (see
-        `trikernel.wire.json.dumps`), so this never raises for a value's sake.
+        `trikernel.wire.json.dumps`), so this never raises for a value's sake; a buffer that is
+        none raises `TypeError`.
         """
         parts = [
             header or self.header(msg_type),
@@ -135,7 +136,8 @@ class Codec:
             json.dumps(metadata) if metadata else _EMPTY,
             content if isinstance(content, bytes) else json.dumps(content),
         ]
-        return [*identities, DELIMITER, self.sign(parts), *parts, *buffers]
+        binary = [one if isinstance(one, bytes) else bytes(memoryview(one)) for one in buffers]
+        return [*identities, DELIMITER, self.sign(parts), *parts, *binary]
 
     def sign(self, parts: Sequence[bytes]) -> bytes:
         """The hexadecimal HMAC of the four JSON frames; empty without a key."""

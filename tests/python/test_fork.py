@@ -1,0 +1,67 @@
+"""Forked children: they print where processes print, and never return into the kernel's loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ..processes import KernelProcess, kernel_process
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelProcess]:
+    with kernel_process() as kernel:
+        kernel.execute("import multiprocessing, os, sys, warnings\nwarnings.simplefilter('ignore')")
+        yield kernel
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_a_raw_fork_ends_at_the_end_of_its_cell_and_the_parent_goes_on(
+    kernel: KernelProcess, times: int
+) -> None:
+    text = kernel.text(
+        "pid = os.fork()\nif pid:\n    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert text == "0\n"
+    assert kernel.text("print('alive')") == "alive\n"
+
+
+def test_an_error_in_a_raw_fork_is_its_exit_code(kernel: KernelProcess) -> None:
+    text = kernel.text(
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    1 / 0\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert text == "1\n"
+    assert kernel.text("print('alive')") == "alive\n"
+
+
+def test_multiprocessing_by_fork_prints_and_ends(kernel: KernelProcess) -> None:
+    text = kernel.text(
+        "def child(queue):\n"
+        "    print('from the child', flush=True)\n"
+        "    display('also')\n"
+        "    queue.put(42)\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "queue = context.Queue()\n"
+        "process = context.Process(target=child, args=(queue,))\n"
+        "process.start()\n"
+        "print(queue.get(timeout=30))\n"
+        "process.join(30)\n"
+        "print(process.exitcode)"
+    )
+    assert text.splitlines()[-2:] == ["42", "0"]
+    assert kernel.text("print('alive')") == "alive\n"
+
+
+def test_a_pool_by_fork_works(kernel: KernelProcess) -> None:
+    text = kernel.text(
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    print(pool.map(abs, [-1, -2, -3]))"
+    )
+    assert text == "[1, 2, 3]\n"
