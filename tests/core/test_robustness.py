@@ -1,0 +1,350 @@
+"""Odd exceptions, odd values, cancels at odd moments: each request is answered, nothing falls."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+import trikernel
+from trikernel import Kernel, Reply
+
+from ..conftest import Serving
+from ..harness import Heard, Peer, connect, open_peer, open_transport
+from ..kernel.kernels import Recorder
+from ..processes import kernel_process
+
+
+class Raising(Recorder):
+    """Raises what the test says."""
+
+    error: BaseException = ValueError()
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "raise":
+            raise self.error
+        return await super().do_execute(code, silent, **options)
+
+    def do_shutdown(self, restart: bool) -> Any:
+        raise self.error
+
+
+ODD = [SystemExit(3), asyncio.CancelledError(), BaseException("bare"), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
+async def test_a_verb_may_raise_anything(serving: Serving, error: BaseException) -> None:
+    kernel = Raising()
+    kernel.error = error
+    async with serving(kernel) as peer:
+        heard = await peer.execute("raise", stop_on_error=False)
+        assert heard.reply["ename"] == type(error).__name__
+        assert (await peer.execute("say on")).text() == "on"
+        heard = await peer.ask("shutdown_request", {"restart": False}, channel="control")
+        assert heard.reply == {"status": "ok", "restart": False}
+        with trio.fail_after(30):
+            await peer.server.stopping.wait()
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
+async def test_a_scheduled_call_may_raise_anything(serving: Serving, error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        kernel.schedule_dispatch(1, fail)
+        assert (await peer.execute("say on")).text() == "on"
+
+
+async def test_a_shutdown_verb_may_return_anything(serving: Serving) -> None:
+    class Odd(Recorder):
+        def do_shutdown(self, restart: bool) -> Any:
+            return True
+
+    async with serving(Odd()) as peer:
+        heard = await peer.ask("shutdown_request", {"restart": True}, channel="control")
+        assert heard.reply == {"status": "ok", "restart": True}
+
+
+@pytest.mark.parametrize("what", ["metadata", "buffers"])
+async def test_a_reply_that_cannot_be_sent_is_an_error_reply(serving: Serving, what: str) -> None:
+    class Odd(Recorder):
+        def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
+            return [1] if what == "metadata" else metadata
+
+        async def is_complete_request(self, request: Any) -> Any:
+            return Reply({"status": "ok"}, buffers=["text"])  # type: ignore[list-item]
+
+    async with serving(Odd()) as peer:
+        if what == "metadata":
+            heard = await peer.execute("say x", stop_on_error=False)
+        else:
+            heard = await peer.ask("is_complete_request", {"code": ""})
+        assert heard.reply["ename"] == "TypeError"
+        assert heard.types[-1] == "status:idle"
+        assert (await peer.ask("kernel_info_request")).reply["status"] == "ok"
+
+
+class Pumping(Recorder):
+    """``pump N``: handles one request from inside; ``brief``: the same, for a moment only."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code.startswith("pump"):
+            await self.released.wait()
+            await self.do_one_iteration()
+        elif code == "brief":
+            await self.released.wait()
+            with trio.move_on_after(0.05):
+                await self.process_one()
+        return await super().do_execute(code, silent, **options)
+
+
+async def queued(peer: Peer, *codes: str) -> list[str]:
+    ids = [peer.send("execute_request", {"code": code}) for code in codes]
+    while (await peer.hear()).msg_type != "execute_input":
+        continue
+    return ids
+
+
+async def test_a_nested_cell_may_pump_too(serving: Serving) -> None:
+    kernel = Pumping()
+    async with serving(kernel) as peer:
+        await queued(peer, "pump 1", "pump 2", "say innermost")
+        kernel.released.set()
+        assert [(await peer.receive()).content["status"] for _ in range(3)] == ["ok"] * 3
+    assert kernel.ran == ["say innermost", "pump 2", "pump 1"]
+
+
+async def test_a_cancelled_nested_cell_is_answered_and_stops(serving: Serving) -> None:
+    kernel = Pumping()
+    async with serving(kernel) as peer:
+        _, inner, after = await queued(peer, "brief", "sleep 0.2", "say after")
+        kernel.released.set()
+        replies = {}
+        for _ in range(3):
+            reply = await peer.receive()
+            replies[reply.parent_id] = reply.content["status"]
+        assert (replies[inner], replies[after]) == ("aborted", "ok")
+        await peer.until_idle(inner)
+        await trio.sleep(0.5)
+        await peer.execute("say on")
+        heard = [one for one in peer.iopub if one.parent_id == inner]
+        assert heard[-1].content["execution_state"] == "idle"
+
+
+async def test_a_pump_that_gives_up_waiting_loses_no_request(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        await queued(peer, "wait", "say queued")
+        with trio.move_on_after(0.05):
+            await kernel.process_one()
+        kernel.released.set()
+        assert [(await peer.receive()).content["status"] for _ in range(2)] == ["ok", "ok"]
+
+
+async def test_what_arrives_as_the_kernel_stops_is_answered(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as peer:
+        ids = [peer.send("execute_request", {"code": "wait"}) for _ in range(5)]
+        peer.server.sweep()
+        peer.server.stop()
+        replies = [await peer.receive() for _ in ids]
+        assert {one.parent_id for one in replies} == set(ids)
+        assert {one.content["status"] for one in replies} == {"aborted"}
+
+
+async def test_what_arrives_after_the_lane_ended_is_refused_not_fatal() -> None:
+    kernel = Recorder()
+    async with open_peer(kernel) as peer:
+        shell = peer.server.shell
+        peer.server.stop()
+        await trio.sleep(1)
+        shell.post(partial(shell.abort_queued, 1.0))
+        shell.schedule(1, None)  # type: ignore[arg-type]
+        await trio.sleep(0.01)
+    assert kernel._server is None
+
+
+async def test_a_stopped_cell_shows_no_cancel(serving: Serving) -> None:
+    from trikernel.python import PythonKernel
+
+    async with serving(PythonKernel()) as peer:
+        msg_id = peer.send("execute_request", {"code": "import trio; await trio.sleep_forever()"})
+        while (await peer.hear()).msg_type != "execute_input":
+            continue
+        await trio.sleep(0.05)
+        peer.server.stop()
+        heard = Heard(await peer.receive(), await peer.until_idle(msg_id))
+    assert heard.reply["status"] == "aborted"
+    assert {one["ename"] for one in heard.contents("error")} <= {"AbortedError"}
+
+
+async def test_serve_that_is_cancelled_as_it_starts_ends() -> None:
+    transport = open_transport("tcp")
+    try:
+        with trio.fail_after(30), trio.CancelScope() as scope:
+            scope.cancel()
+            await trikernel.serve(Recorder(), transport)
+    finally:
+        transport.close()
+
+
+async def test_set_parent_holds_for_its_own_cell_only(serving: Serving) -> None:
+    class Setting(Recorder):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            import contextvars
+
+            if code == "set":
+                header = {"msg_id": "elsewhere", "msg_type": "x", "session": "s"}
+                self.set_parent([], {"header": header})
+                self.user_context = contextvars.copy_context()
+            return await super().do_execute(code, silent, **options)
+
+    async with serving(Setting()) as peer:
+        await peer.execute("set")
+        assert (await peer.execute("say mine")).text() == "mine"
+
+
+async def test_every_task_of_the_kernel_is_protected_from_interrupts(serving: Serving) -> None:
+    """A signal must never raise in a frame of ours, whatever task it belongs to."""
+    from trio.lowlevel import current_root_task
+
+    async with serving(Kernel()) as peer:
+        await peer.ask("kernel_info_request")
+        names: dict[str, Any] = {}
+        todo = [current_root_task()]
+        while todo:
+            task = todo.pop()
+            assert task is not None
+            todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            names[task.name] = task.coro
+        ours = {name: coro for name, coro in names.items() if "receiver" in name or "lane" in name}
+        assert len(ours) >= 3
+        from trio._core._ki import _CODE_KI_PROTECTION_STATUS_WMAP as marks
+
+        for name, coro in ours.items():
+            assert marks[coro.cr_code] is True, name
+
+
+class Holding(Kernel):
+    """Runs in a process: blocks while it is started, or catches every interrupt."""
+
+    implementation = "holding"
+    hits = 0
+
+    async def started(self) -> None:
+        import time
+
+        time.sleep(0.5)  # noqa: ASYNC251  # the point: the loop stands still meanwhile
+
+    def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        import time
+
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "begun"})
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            try:
+                time.sleep(0.01)
+            except KeyboardInterrupt:
+                self.hits += 1
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": str(self.hits)})
+
+
+def test_two_interrupts_are_two_and_no_more() -> None:
+    with kernel_process("tests.core.test_robustness:Holding") as kernel:
+        msg_id = kernel.send("x")
+        kernel.until("stream")
+        for _ in range(2):
+            client = kernel.client
+            client.control_channel.send(client.session.msg("interrupt_request", {}))
+            client.get_control_msg(timeout=30)
+        _, outputs = kernel.finish(msg_id)
+        (hits,) = [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"]
+        assert 1 <= int(hits) <= 2
+
+
+def test_an_interrupt_while_the_kernel_starts_is_ignored() -> None:
+    import signal
+    import subprocess
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from trikernel.transport import ConnectionInfo, write_connection_file
+
+    from ..processes import ROOT, KernelProcess, wait_until
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.json"
+        write_connection_file(path, ConnectionInfo())
+        spec = ["--kernel", "tests.core.test_robustness:Holding", "-f", str(path)]
+        command = [sys.executable, "-m", "trikernel", "start", *spec]
+        with subprocess.Popen(command, cwd=ROOT, text=True) as process:
+            wait_until(lambda: '"shell_port": 0' not in path.read_text(), "the ports")
+            for _ in range(3):
+                process.send_signal(signal.SIGINT)
+            kernel = KernelProcess(process, path)
+            assert process.poll() is None
+            kernel.client.stop_channels()
+            process.kill()
+
+
+async def test_input_of_a_task_whose_cell_has_ended_is_refused(serving: Serving) -> None:
+    class Later(Recorder):
+        refused: Any = None
+
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            self.nursery.start_soon(self.ask)
+
+        async def ask(self) -> None:
+            await trio.sleep(0.05)
+            try:
+                await self.async_input("?")
+            except trikernel.errors.StdinNotAllowed as error:
+                self.refused = error
+
+    kernel = Later()
+    async with serving(kernel) as peer:
+        await peer.execute("x", allow_stdin=True)
+        await trio.sleep(0.2)
+    assert "has ended" in str(kernel.refused)
+
+
+async def test_an_abandoned_cell_says_nothing_after_its_idle(serving: Serving) -> None:
+    class Lingering(Recorder):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            if code == "linger":
+                with trio.CancelScope(shield=True):
+                    await self.released.wait()
+                raise ValueError("too late")
+            return await super().do_execute(code, silent, **options)
+
+    kernel = Lingering()
+    async with serving(kernel) as peer:
+        (msg_id,) = await queued(peer, "linger")
+        request = peer.server.interrupts.running[0]
+        await peer.ask("interrupt_request", channel="control")
+        await trio.sleep(0.05)
+        request.abandon()
+        reply = await peer.receive()
+        await peer.until_idle(msg_id)
+        kernel.released.set()
+        await trio.sleep(0.05)
+        await peer.execute("say on", stop_on_error=False)
+        about = [one for one in peer.iopub if one.parent_id == msg_id]
+    assert reply.content["ename"] == "KeyboardInterrupt"
+    assert about[-1].content["execution_state"] == "idle"
+
+
+async def test_a_client_of_the_transport_may_vanish_without_harm(serving: Serving) -> None:
+    async with serving(Recorder()) as peer:
+        transport: Any = peer.server.transport
+        other = connect(transport, b"other")
+        other.shell.send_nowait(peer.codec.encode("execute_request", {"code": "sleep 0.05"}))
+        await trio.sleep(0.02)
+        other.close()
+        assert (await peer.execute("say on")).text() == "on"
