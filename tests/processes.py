@@ -77,8 +77,14 @@ class KernelProcess:
         assert reply["status"] == "ok", reply
         return "".join(one["content"]["text"] for one in outputs if one["msg_type"] == "stream")
 
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, by: str = "signal") -> None:
+        """Interrupt by SIGINT, or by an ``interrupt_request`` (and wait for its reply)."""
+        if by == "signal":
+            self.process.send_signal(signal.SIGINT)
+            return
+        client = self.client
+        client.control_channel.send(client.session.msg("interrupt_request", {}))
+        assert client.get_control_msg(timeout=PATIENCE)["content"] == {"status": "ok"}
 
 
 @contextmanager

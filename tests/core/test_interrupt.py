@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process
+from ..processes import KernelProcess, kernel_process
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
@@ -68,12 +68,7 @@ CELLS = {
 def test_a_cell_is_interrupted(kernel: KernelProcess, case: str, by: str) -> None:
     msg_id = kernel.send(CELLS[case])
     kernel.until("stream")
-    if by == "signal":
-        kernel.interrupt()
-    else:
-        client = kernel.client
-        client.control_channel.send(client.session.msg("interrupt_request", {}))
-        assert client.get_control_msg(timeout=PATIENCE)["content"] == {"status": "ok"}
+    kernel.interrupt(by)
     reply, outputs = kernel.finish(msg_id)
     assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
     errors = [one["content"]["ename"] for one in outputs if one["msg_type"] == "error"]

@@ -259,9 +259,7 @@ def test_two_interrupts_are_two_and_no_more() -> None:
         msg_id = kernel.send("x")
         kernel.until("stream")
         for _ in range(2):
-            client = kernel.client
-            client.control_channel.send(client.session.msg("interrupt_request", {}))
-            client.get_control_msg(timeout=30)
+            kernel.interrupt("message")
         _, outputs = kernel.finish(msg_id)
         (hits,) = [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"]
         assert 1 <= int(hits) <= 2

@@ -120,12 +120,7 @@ def test_a_blocking_verb_catches_the_interrupt_itself(
 ) -> None:
     msg_id = blocking.send(code)
     blocking.until("stream")
-    if by == "signal":
-        blocking.interrupt()
-    else:
-        client = blocking.client
-        client.control_channel.send(client.session.msg("interrupt_request", {}))
-        assert client.get_control_msg(timeout=PATIENCE)["content"] == {"status": "ok"}
+    blocking.interrupt(by)
     reply, outputs = blocking.finish(msg_id)
     assert reply["status"] == "aborted"
     assert text_of(outputs) == "caught"

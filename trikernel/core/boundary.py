@@ -2,6 +2,11 @@
 
 `attempt` runs a handler, and gives its outcome whatever it does; `render` makes the reply of an
 error. Only `trio.Cancelled` from outside passes through.
+
+It is the boundary for requests. The others, all there are: background tasks (`background`),
+scheduled calls (`lane`), the event loop (`eventloop`), frames that cannot be sent (`outbox`), a
+reply that cannot be encoded (`outgoing`), ``do_shutdown`` (`kernel.base`), representations that
+raise (`wire.json`, `kernel.rendering`).
 """
 
 from __future__ import annotations
