@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -272,6 +273,10 @@ async def test_an_awaiting_cell_is_interrupted(peer: Peer) -> None:
     heard = Heard(await peer.receive(), await peer.until_idle(msg_id))
     assert heard.reply["ename"] == heard.contents("error")[0]["ename"] == "KeyboardInterrupt"
     assert heard.text() == "end\n"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(heard.reply["traceback"]))
+    assert "----> 3     await trio.sleep_forever()" in text
+    assert "trikernel" not in text
+    assert "_core" not in text
 
 
 async def test_an_aborted_cell_says_so(peer: Peer) -> None:

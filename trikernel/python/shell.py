@@ -78,26 +78,34 @@ class ZMQInteractiveShell(InteractiveShell):
         return True
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
+        """What the statement raised, or why it was stopped, with the line where it was."""
         request = current_request.get()
         assert request is not None
+        where: types.TracebackType | None = None
         try:
             with request.open_scope() as scope:
                 if request.stop_reason is not None:
                     return stop_error(request.stop_reason)
-                if async_:
-                    coroutine = eval(code_obj, self.user_global_ns, self.user_ns)
-                    await await_unprotected(coroutine)
-                else:
-                    call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
+                try:
+                    await self._run_unprotected(code_obj, async_)
+                except BaseException as raised:
+                    where = raised.__traceback__
+                    raise
         except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
             exit_if_forked(self._pid, raised)
             error = collapse(raised)
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
-                return stop_error(request.stop_reason)
-            return error
+                error = stop_error(request.stop_reason)
+            return error if error is raised else error.with_traceback(where)
         if scope.cancelled_caught and request.stop_reason is not None:
-            return stop_error(request.stop_reason)
+            return stop_error(request.stop_reason).with_traceback(where)
         return None
+
+    async def _run_unprotected(self, code_obj: types.CodeType, async_: bool) -> None:
+        if async_:
+            await await_unprotected(eval(code_obj, self.user_global_ns, self.user_ns))
+        else:
+            call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
 
     # Showing
 
