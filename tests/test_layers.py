@@ -99,7 +99,8 @@ OFFERED = {
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content", "parse",
     },
     "trikernel.transport": {
-        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
+        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "Generation",
+        "MemoryClient",
         "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport", "exit_if_forked",
         "forget_in_child",
         "read_connection_file", "receive", "run_in", "write_connection_file",

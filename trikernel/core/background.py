@@ -6,7 +6,6 @@ kernel go on. When the kernel ends, the tasks are cancelled and clean up.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import exit_if_forked
+from ..transport import Generation, exit_if_forked
 from .application import Application
 from .boundary import collapse, is_cancel
 from .protection import run_unprotected
@@ -73,12 +72,12 @@ class BackgroundNursery:
 
     @enable_ki_protection
     async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
-        pid = os.getpid()
+        generation = Generation.current
         try:
             await run_unprotected(async_fn, *args)
-            exit_if_forked(pid)
+            exit_if_forked(generation)
         except BaseException as raised:
-            exit_if_forked(pid, raised)
+            exit_if_forked(generation, raised)
             if is_cancel(raised):
                 raise
             self._application.report_background_error(collapse(raised))

@@ -11,12 +11,10 @@ raise (`wire.json`, `kernel.rendering`).
 
 from __future__ import annotations
 
-import os
-
 import trio
 
 from ..errors import AbortedError, ContentError, DeadlineExceeded
-from ..transport import exit_if_forked
+from ..transport import Generation, exit_if_forked
 from .application import Application
 from .request import Outcome, Reply, Request, StopReason
 
@@ -35,16 +33,16 @@ async def attempt(application: Application, request: Request) -> Outcome:
 
     Whatever the handler raises is its outcome, `trio.Cancelled` from outside excepted.
     """
-    pid = os.getpid()
+    generation = Generation.current
     try:
         with request.open_scope() as scope:
             if not await application.allows(request):
                 return Outcome(application.aborted_reply(request))
             reply = await application.handle(request)
-            exit_if_forked(pid)
+            exit_if_forked(generation)
             return Outcome(reply)
     except BaseException as raised:
-        exit_if_forked(pid, raised)
+        exit_if_forked(generation, raised)
         if is_cancel(raised):
             raise
         return Outcome(error=collapse(raised))

@@ -114,8 +114,14 @@ class ShellLane:
         while True:
             self._run_posted()
             await self._receive.wait_nonempty()
-            async with self._turn:
+            try:
+                self._turn.acquire_nowait()  # one checkpoint for each item is enough
+            except trio.WouldBlock:
+                await self._turn.acquire()
+            try:
                 await self._take()
+            finally:
+                self._turn.release()
 
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request; its priority, or None when none waits.
@@ -127,11 +133,12 @@ class ShellLane:
         nested = current is not None and current in self._server.interrupts.running
         self._run_posted()
         self._server.sweep()
-        async with current.pump if nested and current is not None else self._turn:
+        lock = current.pump_lock() if nested and current is not None else self._turn
+        async with lock:
             priority = await self._take()
         while wait and priority is None:
             await self._receive.wait_nonempty()
-            async with current.pump if nested and current is not None else self._turn:
+            async with lock:
                 priority = await self._take()
         return priority
 
@@ -179,6 +186,8 @@ class ShellLane:
 
     async def _wait_for_comms(self, request: Request) -> None:
         """Let earlier comm messages start. An interrupt stops the handlers that hold them up."""
+        if not self._comm.has_unstarted:
+            return
         with request.open_scope() as scope:
             await self._comm.started()
         if scope.cancelled_caught:
@@ -236,6 +245,11 @@ class CommLane:
             self._all_started = trio.Event()
         self._unstarted += 1
         self._send.send_nowait(request)
+
+    @property
+    def has_unstarted(self) -> bool:
+        """Whether a message waits for its handler to be called."""
+        return self._unstarted > 0
 
     async def started(self) -> None:
         """Wait until every message admitted so far has started, so that no cell overtakes it."""

@@ -78,7 +78,7 @@ class Request:
     finished: bool = False
     done: trio.Event | None = None
     outcome: Outcome | None = None
-    pump: trio.Lock = attrs.field(factory=trio.Lock)
+    _pump: trio.Lock | None = None
     _scopes: list[trio.CancelScope] = attrs.field(factory=list)
     _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
     _after_idle: list[Callable[[], object]] = attrs.field(factory=list)
@@ -131,6 +131,12 @@ class Request:
         """
         if self._scopes:
             self._scopes[-1].cancel()
+
+    def pump_lock(self) -> trio.Lock:
+        """Held by the one task of this request that handles another one within it."""
+        if self._pump is None:
+            self._pump = trio.Lock()
+        return self._pump
 
     def abandon(self) -> None:
         """Have the lane answer now and go on; what its task still does is discarded."""

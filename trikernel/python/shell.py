@@ -22,7 +22,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
 from ..kernel import render_error
-from ..transport import exit_if_forked
+from ..transport import Generation, exit_if_forked
 from ..wire import as_content
 from .display import CellDisplayHook, CellDisplayPublisher
 from .history import CellHistory
@@ -53,7 +53,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autoawait = True
-        self._pid = os.getpid()
+        self._generation = Generation.current
 
     # Executing
 
@@ -92,7 +92,7 @@ class ZMQInteractiveShell(InteractiveShell):
                     where = raised.__traceback__
                     raise
         except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
-            exit_if_forked(self._pid, raised)
+            exit_if_forked(self._generation, raised)
             error = collapse(raised)
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
                 error = stop_error(request.stop_reason)

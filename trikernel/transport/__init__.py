@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .base import BroadcastChannel, Channel, ClientTransport, Transport, receive, run_in
 from .connection import ConnectionInfo, read_connection_file, write_connection_file
-from .fork import exit_if_forked, forget_in_child
+from .fork import Generation, exit_if_forked, forget_in_child
 from .memory import MemoryClient, MemoryTransport
 from .zeromq import ZmqClientTransport, ZmqTransport
 
@@ -16,6 +16,7 @@ __all__ = [
     "Channel",
     "ClientTransport",
     "ConnectionInfo",
+    "Generation",
     "MemoryClient",
     "MemoryTransport",
     "Transport",

@@ -12,7 +12,7 @@ import traceback
 import weakref
 from typing import Protocol
 
-__all__ = ["exit_if_forked", "forget_in_child"]
+__all__ = ["Generation", "exit_if_forked", "forget_in_child"]
 
 
 class _Forgets(Protocol):
@@ -28,13 +28,20 @@ def forget_in_child(holder: _Forgets) -> None:
     _holders.add(holder)
 
 
-def exit_if_forked(pid: int, error: BaseException | None = None) -> None:
-    """End this process if it is not the one with that pid: a child that ran out of its cell.
+class Generation:
+    """How many forks lie between this process and the first one; asking costs no system call."""
 
-    It must not go on into the kernel's loop, which is its parent's. An error is written to the
-    real stderr, and makes the exit code 1.
+    current = 0
+
+
+def exit_if_forked(generation: int, error: BaseException | None = None) -> None:
+    """End this process if it was forked since: a child that ran out of its cell.
+
+    ``generation`` is `Generation.current` of before. The child must not go on into the
+    kernel's loop, which is its parent's. An error is written to the real stderr, and makes the
+    exit code 1.
     """
-    if os.getpid() == pid:
+    if Generation.current == generation:
         return
     if error is not None:
         traceback.print_exception(error, file=sys.__stderr__)
@@ -45,6 +52,7 @@ def exit_if_forked(pid: int, error: BaseException | None = None) -> None:
 
 
 def _forget_everything() -> None:
+    Generation.current += 1
     for holder in tuple(_holders):
         holder.forget()
 

@@ -26,7 +26,10 @@ __all__ = ["LINGER", "ZmqChannel"]
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
-_POLLIN = int(zmq.POLLIN)  # the enum's operators cost more than the question
+# Plain integers: the enums' operators cost more than the calls that they are for.
+_POLLIN = int(zmq.POLLIN)
+_LAST = int(zmq.NOBLOCK)
+_MORE = _LAST | int(zmq.SNDMORE)
 
 
 class ZmqChannel:
@@ -123,7 +126,9 @@ class ZmqChannel:
     def _send(self, frames: Sequence[bytes]) -> None:
         copy = max(map(len, frames)) < COPY_LIMIT
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
+            for frame in frames[:-1]:
+                self._socket.send(frame, _MORE, copy=copy)
+            self._socket.send(frames[-1], _LAST, copy=copy)
         except zmq.Again:
             raise trio.WouldBlock from None
         except zmq.ZMQError as error:
