@@ -1,47 +1,28 @@
-"""Serial lanes: one request at a time, the most urgent first.
+"""The shell lane: all that touches user state, one request at a time, the most urgent first.
 
-The shell lane holds all that touches user state, its requests wait in one priority channel.
-The control lane stands beside it, so that what looks or steers is served while a cell runs.
-The comm lane serves widgets while a cell awaits. How a request is handled is `Server.perform`.
+Its requests wait in one priority channel. How a request is handled is `Server.perform`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
-from .application import Application
 from .boundary import is_cancel
+from .dispatcher import Dispatcher
 from .epoch import Epoch
-from .interrupt import Interrupts
 from .priority import open_priority_channel
 from .protection import run_unprotected
 from .request import Request, StopReason, current_request
+from .sidelanes import CommLane
 
-__all__ = ["CommLane", "ControlLane", "Dispatcher", "Job", "ShellLane"]
-
-
-class Dispatcher(Protocol):
-    """What a lane asks of the server that it is part of."""
-
-    application: Application
-    interrupts: Interrupts
-    user_token: trio.lowlevel.TrioToken
-
-    async def perform(self, request: Request) -> None:
-        """Handle one request, from busy to idle."""
-
-    def refuse(self, request: Request) -> None:
-        """Answer a request that will not run."""
-
-    def sweep(self) -> None:
-        """Admit what has already arrived for the shell lane."""
+__all__ = ["Job", "ShellLane"]
 
 
 @attrs.frozen
@@ -204,89 +185,3 @@ class ShellLane:
     def _run_posted(self) -> None:
         while self._posted:
             self._posted.popleft()()
-
-
-class ControlLane:
-    """What only looks or steers, in the service loop."""
-
-    def __init__(self, server: Dispatcher) -> None:
-        self._server = server
-        self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
-
-    def admit(self, request: Request) -> None:
-        """Queue a request; in the service loop."""
-        self._send.send_nowait(request)
-
-    @enable_ki_protection
-    async def run(self) -> None:
-        """Handle requests in order of arrival."""
-        async for request in self._receive:
-            await self._server.perform(request)
-
-
-class CommLane:
-    """``comm_*`` messages, in the user loop, beside the running cell.
-
-    Messages of one comm are handled in order, those of different comms beside each other.
-    """
-
-    def __init__(self, server: Dispatcher) -> None:
-        self._server = server
-        self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
-        self._waiting: dict[str, deque[Request]] = {}
-        self._active: set[Request] = set()
-        self._unstarted = 0
-        self._all_started = trio.Event()
-        self._all_started.set()
-
-    def admit(self, request: Request) -> None:
-        """Queue a message; in the user loop."""
-        if self._unstarted == 0:
-            self._all_started = trio.Event()
-        self._unstarted += 1
-        self._send.send_nowait(request)
-
-    @property
-    def has_unstarted(self) -> bool:
-        """Whether a message waits for its handler to be called."""
-        return self._unstarted > 0
-
-    async def started(self) -> None:
-        """Wait until every message admitted so far has started, so that no cell overtakes it."""
-        if self._unstarted:
-            await self._all_started.wait()
-
-    def stop(self, reason: StopReason) -> None:
-        """Cancel the handlers that run."""
-        for request in self._active:
-            request.mark(reason)
-            request.cancel()
-
-    @enable_ki_protection
-    async def run(self) -> None:
-        """Start a task for each comm that has messages."""
-        async with trio.open_nursery() as nursery:
-            async for request in self._receive:
-                comm_id = str(request.message.content.get("comm_id"))
-                if comm_id in self._waiting:
-                    self._waiting[comm_id].append(request)
-                else:
-                    self._waiting[comm_id] = deque([request])
-                    nursery.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
-
-    @enable_ki_protection
-    async def _serve_comm(self, comm_id: str) -> None:
-        waiting = self._waiting[comm_id]
-        try:
-            while waiting:
-                request = waiting.popleft()
-                self._unstarted -= 1
-                if self._unstarted == 0:
-                    self._all_started.set()
-                self._active.add(request)
-                try:
-                    await self._server.perform(request)
-                finally:
-                    self._active.discard(request)
-        finally:
-            del self._waiting[comm_id]

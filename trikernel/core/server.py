@@ -22,9 +22,10 @@ from ..wire import LaneName, Priority
 from .application import Application
 from .boundary import attempt, render
 from .interrupt import Interrupts
-from .lane import CommLane, ControlLane, ShellLane
+from .lane import ShellLane
 from .outgoing import Outgoing
 from .request import Outcome, Reply, Request, StopReason, current_request
+from .sidelanes import CommLane, ControlLane
 
 __all__ = ["Server"]
 
