@@ -88,6 +88,16 @@ def test_get_ipython_knows_its_kernel(kernel: KernelProcess) -> None:
     assert parent == "'execute_request'"
 
 
+def test_logging_and_warnings_appear_under_their_cell(kernel: KernelProcess) -> None:
+    assert "careful" in kernel.text("import warnings; warnings.warn('careful')")
+    assert kernel.text("import logging; logging.warning('logged')") == "WARNING:root:logged\n"
+
+
+def test_writing_nothing_sends_nothing(kernel: KernelProcess) -> None:
+    _, outputs = kernel.execute("import sys; sys.stdout.write(''); print('x', end='')")
+    assert [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"] == ["x"]
+
+
 def test_shell_commands_show_their_output(kernel: KernelProcess) -> None:
     assert "from a child" in kernel.text("!echo from a child")
     assert kernel.text("%%bash\necho from bash") == "from bash\n"

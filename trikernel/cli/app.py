@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from ..errors import UsageError
-from ..kernel import Kernel, add_setting_flags, given_settings, run, settings_of
+from ..kernel import (
+    Kernel,
+    add_setting_flags,
+    given_settings,
+    log_to_stderr,
+    run,
+    settings_of,
+)
 from . import kernelspecs
 
 __all__ = ["main"]
@@ -104,10 +110,7 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
     kernel_class = load_kernel_class(spec.kernel)
     add_setting_flags(parser, kernel_class)
     options = parser.parse_args(arguments)
-    level = logging.getLevelNamesMapping().get(options.log_level.upper())
-    if level is None:
-        parser.error(f"--log-level: {options.log_level!r} is no level, use DEBUG, INFO, WARNING")
-    logging.basicConfig(level=level, stream=sys.__stderr__)
+    log_to_stderr(options.log_level)
     run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
     return 0
 

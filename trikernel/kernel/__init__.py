@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Kernel
-from .entry import add_setting_flags, given_settings, main, run
+from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
 from .rendering import PACKAGE, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
@@ -15,6 +15,7 @@ __all__ = [
     "Setting",
     "add_setting_flags",
     "given_settings",
+    "log_to_stderr",
     "main",
     "render_error",
     "run",

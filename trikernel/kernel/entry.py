@@ -27,7 +27,7 @@ from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, writ
 from .base import Kernel
 from .settings import settings_of
 
-__all__ = ["add_setting_flags", "given_settings", "main", "run"]
+__all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"]
 
 
 def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -> None:
@@ -66,11 +66,27 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING ...")
     add_setting_flags(parser, kernel_class)
     options = parser.parse_args(argv)
-    logging.basicConfig(level=options.log_level.upper(), stream=sys.__stderr__)
     try:
+        log_to_stderr(options.log_level)
         run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
     except UsageError as error:
         sys.exit(_complain(error))
+
+
+def log_to_stderr(level: str) -> None:
+    """Have the kernel's own log go to the real stderr, from ``level`` on.
+
+    The root logger stays as it is: in a notebook it is the user's. Raises `UsageError`.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise UsageError(f"--log-level: {level!r} is no level, use DEBUG, INFO, WARNING, ERROR")
+    log = logging.getLogger("trikernel")
+    handler = logging.StreamHandler(sys.__stderr__)
+    handler.setFormatter(logging.Formatter("[%(asctime)s trikernel %(levelname)s] %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(number)
+    log.propagate = False
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:

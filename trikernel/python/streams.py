@@ -56,6 +56,8 @@ class OutStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         kernel = self._redirections.kernel()
+        if not text:
+            return 0
         if kernel is None:
             return self._original.write(text) if self._original is not None else len(text)
         kernel.write_stream(self._stream, text)
