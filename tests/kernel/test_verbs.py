@@ -224,6 +224,25 @@ async def test_a_sketchy_reply_is_completed(
     assert reply.items() >= {**expected, "execution_count": 1}.items()
 
 
+@pytest.mark.seed(9)
+@pytest.mark.parametrize("returned", [5, "ok", [1], (value for value in ())])
+async def test_a_wrong_return_value_is_an_error_that_says_what_to_return(
+    serving: Serving, returned: Any
+) -> None:
+    class Wrong(Kernel):
+        def do_execute(self, code: str, silent: bool, *args: Any) -> Any:
+            return returned
+
+        def do_is_complete(self, code: str) -> Any:
+            return returned
+
+    async with serving(Wrong()) as peer:
+        for msg_type in ("execute_request", "is_complete_request"):
+            reply = (await peer.ask(msg_type, {"code": "", "stop_on_error": False})).reply
+            assert reply["ename"] == "TypeError"
+            assert "a verb returns a content dictionary" in reply["evalue"]
+
+
 @pytest.mark.seed(1)
 async def test_a_verb_may_leave_out_what_it_does_not_need(serving: Serving) -> None:
     got: list[Any] = []

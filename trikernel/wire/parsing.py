@@ -42,9 +42,17 @@ def parse(cls: type[T], msg_type: str, content: Mapping[str, Any]) -> T:
 
 
 def as_content(reply: Any) -> dict[str, Any]:
-    """The dictionary of a reply value; a dictionary comes back as it is."""
+    """The dictionary of a reply value; a dictionary comes back as it is.
+
+    Raises `TypeError` for anything else.
+    """
     if isinstance(reply, dict):
         return reply
+    if not attrs.has(type(reply)):
+        raise TypeError(
+            "a verb returns a content dictionary, a reply value or None, "
+            f"not {type(reply).__name__} {reply!r:.80}"
+        )
     return {field.name: getattr(reply, field.name) for field in attrs.fields(type(reply))}
 
 
