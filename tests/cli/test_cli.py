@@ -89,6 +89,26 @@ def test_output_is_shown_while_a_cell_still_computes(tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def test_carriage_returns_at_the_end_of_a_line_hide_nothing(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", r"print('one\r'); print('50%\r100%'); print('a\r\nb')")
+    assert trikernel("run", path).stdout.splitlines()[:4] == ["one", "100%", "a", "b"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_screen_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "for n in range(5000): print(n)", "1")
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "trikernel", "run", str(path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            cwd=ROOT,
+        )
+    assert run.returncode != 0
+
+
 BROKEN = {
     "missing": (None, "cannot be read: No such file"),
     "empty": ("", "is no valid notebook"),

@@ -79,7 +79,7 @@ def _parser() -> tuple[_Parser, _Parser]:
 
     commands.add_parser("list", help="list kernelspecs").set_defaults(function=_list)
 
-    info = commands.add_parser("info", help="show versions, kernelspecs and settings")
+    info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
     return parser, start
 

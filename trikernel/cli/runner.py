@@ -16,7 +16,7 @@ import trio
 from ..client import open_client
 from ..client.notebook import CellFailed, read_notebook, run_cells, write_notebook
 from ..core import serve
-from ..errors import KernelDied
+from ..errors import KernelDied, UsageError
 from ..kernel import Kernel
 from ..transport import MemoryClient, MemoryTransport
 from .screen import Screen
@@ -39,7 +39,12 @@ def run_file(path: str, output: str | None, kernel_class: type[Kernel]) -> int:
     screen = Screen(sum(cell.cell_type == "code" for cell in notebook.cells))
     with screen:
         result = _run(notebook, screen, save, kernel_class)
-        failed = result.unwrap()
+        try:
+            failed = result.unwrap()
+        except BaseExceptionGroup as group:
+            if group.subgroup((OSError, SystemExit)) is None:
+                raise
+            raise UsageError("the outputs cannot be written to standard output") from None
         if failed is not None:
             screen.failed(failed)
             return 1
@@ -70,6 +75,5 @@ async def _ask(client: MemoryClient, notebook: Any, screen: Screen, save: Any) -
     async with open_client(client) as asking:
         try:
             return await run_cells(asking, notebook, screen, save)
-        finally:
-            with trio.CancelScope(shield=True):
-                await asking.shutdown()
+        finally:  # no wait for the reply: if the screen has failed, nobody receives any more
+            asking.send("shutdown_request", {"restart": False}, channel="control")

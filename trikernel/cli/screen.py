@@ -53,7 +53,7 @@ class Screen:
         if output.output_type == "stream":
             *lines, self._line = (self._line + output.text).split("\n")
             for line in lines:
-                self._print(line.rsplit("\r", 1)[-1])
+                self._print(line.rstrip("\r").rsplit("\r", 1)[-1])
             return
         self._flush()
         if output.output_type != "error":  # shown once, at the end

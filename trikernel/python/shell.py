@@ -36,6 +36,7 @@ _ENVIRONMENT = {
     "CLICOLOR_FORCE": "1",
     "PAGER": "cat",
     "GIT_PAGER": "cat",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 
 
