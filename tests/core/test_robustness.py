@@ -248,7 +248,7 @@ class Holding(Kernel):
         end = time.monotonic() + 1.0
         while time.monotonic() < end:
             try:
-                time.sleep(0.01)
+                time.sleep(0.01)  # blocks, as a wrapper kernel does
             except KeyboardInterrupt:
                 self.hits += 1
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": str(self.hits)})

@@ -36,7 +36,7 @@ class Blocking(Kernel):
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "begun"})
         try:
             while True:
-                time.sleep(0.01 if code == "spin" else 100)
+                time.sleep(0.01 if code == "spin" else 100)  # what the interrupt has to break
         except KeyboardInterrupt:
             self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "caught"})
             return {"status": "abort", "execution_count": self.execution_count}
@@ -55,7 +55,7 @@ class Looping(Kernel):
         kernel.server.outbox.drain()
         if not self.interrupted:
             self.interrupted = True
-            time.sleep(100)
+            time.sleep(100)  # what the interrupt has to break
 
     interrupted = False
 
