@@ -5,6 +5,7 @@ from __future__ import annotations
 from .application import Application
 from .background import BackgroundNursery
 from .boundary import collapse, is_cancel, stop_error
+from .console import real_stderr
 from .interrupt import Interrupts
 from .lane import Job
 from .outbox import OutboxLimits
@@ -32,6 +33,7 @@ __all__ = [
     "current_request",
     "is_cancel",
     "open_priority_channel",
+    "real_stderr",
     "run_unprotected",
     "serve",
     "stop_error",

@@ -64,7 +64,7 @@ class Interrupts:
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(ticket))
         if self._insistent:
-            self._in_services(self._insist, ticket)
+            self.in_services(self._insist, ticket)
 
     def raise_pending(self) -> None:
         """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
@@ -120,7 +120,7 @@ class Interrupts:
     def stop_after(self, request: Request, seconds: float) -> None:
         """Give a request a deadline, ``seconds`` from now; of several the earliest counts."""
         done = trio.Event()
-        self._in_services(self._expire, request, seconds, done)
+        self.in_services(self._expire, request, seconds, done)
         if self._services is not None:
             request.after_idle(partial(run_in, self._services[0], done.set))
 
@@ -130,7 +130,7 @@ class Interrupts:
             return
         self.stop(request, StopReason.TIMEOUT)
 
-    def _in_services(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+    def in_services(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run a task in the service loop; from any thread."""
         if self._services is not None:
             token, nursery = self._services

@@ -69,6 +69,7 @@ class Outbox:
         self._dropping = False
         self._armed = False
         self._arm: Callable[[], None] | None = None
+        self.collect: Callable[[], object] | None = None
         self.dropped = 0
         forget_in_child(self)
 
@@ -117,8 +118,11 @@ class Outbox:
     async def flush(self) -> None:
         """Wait until everything appended so far is sent, or the stalled one's budget is spent.
 
-        Cancelled, it leaves the queue as it is.
+        What `collect` (a function, if one is set) appends now counts as well. Cancelled, it
+        leaves the queue as it is.
         """
+        if self.collect is not None:
+            self.collect()
         self.drain()
         while self._stalled_at is not None:
             await trio.sleep(self.limits.interval / 2)

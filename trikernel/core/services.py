@@ -20,6 +20,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
+from .console import real_stderr
 from .parent import listen_for_interrupt_event, watch_parent
 from .server import Server
 
@@ -116,7 +117,7 @@ class ServiceThread:
         self._result = outcome.capture(trio.run, self._main)
         run_in(self._server.user_token, self._announce_end)
         if isinstance(self._result, outcome.Error):
-            traceback.print_exception(self._result.error, file=sys.__stderr__)
+            traceback.print_exception(self._result.error, file=real_stderr)
             if self._owns_process and not self._left.wait(self._server.application.shutdown_grace):
                 os._exit(1)  # the user loop does not turn: let clients see the kernel's death
 

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..core import serve
+from ..core import real_stderr, serve
 from ..errors import UsageError
 from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, write_connection_file
 from .base import Kernel
@@ -82,7 +82,7 @@ def log_to_stderr(level: str) -> None:
     if number is None:
         raise UsageError(f"--log-level: {level!r} is no level, use DEBUG, INFO, WARNING, ERROR")
     log = logging.getLogger("trikernel")
-    handler = logging.StreamHandler(sys.__stderr__)
+    handler = logging.StreamHandler(real_stderr)
     handler.setFormatter(logging.Formatter("[%(asctime)s trikernel %(levelname)s] %(message)s"))
     log.addHandler(handler)
     log.setLevel(number)

@@ -22,6 +22,7 @@ from ..kernel import Kernel, render_error
 from ..wire import as_content
 from ..wire import contents as c
 from . import comms, introspect
+from .descriptors import Descriptors
 from .magics import take_timeout
 from .shell import ZMQInteractiveShell
 from .streams import redirections
@@ -60,6 +61,8 @@ class PythonKernel(Kernel):
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
         self._shown: list[str] = []
+        self._last_cell: Request | None = None
+        self._descriptors: Descriptors | None = None
         super().__init__(**settings)
 
     @property
@@ -91,12 +94,24 @@ class PythonKernel(Kernel):
         self.comm_manager = CommManager()
         redirections.add(self)
         self.shell.become_instance()
-        if self.server.owns_process and self.server.background is not None:
+        if self.server.owns_process:
+            self._own_process()
+
+    def _own_process(self) -> None:
+        """What only a kernel does that has a process to itself."""
+        if self.server.background is not None:
             self.server.background.start_soon(self.shell.history_manager.run, name="history")
+        if sys.platform != "win32":
+            self._descriptors = Descriptors(self._write_captured)
+            self._descriptors.install()
+            self.server.outbox.collect = self._descriptors.collect
+            self.server.interrupts.in_services(self._descriptors.run)
 
     def unbind(self) -> None:
         """Give the streams back."""
         redirections.remove(self)
+        if self._descriptors is not None:
+            self._descriptors.restore()
         if self._shell is not None:
             self._shell.resign()
             self._shell._atexit_once()  # now that the last task has cleaned up
@@ -115,6 +130,24 @@ class PythonKernel(Kernel):
         return shell
 
     # Output
+
+    def current(self) -> Request | None:
+        """The request that this code runs for: by context, else the running or last cell."""
+        request = current_request.get()
+        return request if request is not None else self._cell() or super().current()
+
+    def _cell(self) -> Request | None:
+        """The running cell, else the last one; not counting silent ones."""
+        running = self.server.interrupts.running if self._server is not None else []
+        for request in reversed(running):
+            if getattr(request.content, "silent", None) is False:
+                return request
+        return self._last_cell
+
+    def _write_captured(self, name: str, text: str) -> None:
+        """Append what came without a context."""
+        cell = self._cell()
+        self.server.outbox.write(cell.message.header if cell is not None else None, name, text)
 
     def write_stream(self, name: str, text: str) -> None:
         """Append text of the calling context to ``stdout`` or ``stderr``."""
@@ -158,6 +191,8 @@ class PythonKernel(Kernel):
         shell, self._shown = self.shell, []
         shell.payload_manager.clear_payload()
         failed, transformed, request = None, code, current_request.get()
+        if not silent:
+            self._last_cell = request
         try:
             stripped, seconds = take_timeout(code)
             if seconds is not None and request is not None:

@@ -8,6 +8,7 @@ In a process that is a kernel, text without a context belongs to the running or 
 from __future__ import annotations
 
 import builtins
+import codecs
 import getpass
 import io
 import sys
@@ -50,6 +51,7 @@ class OutStream(io.TextIOBase):
         self._stream = name
         self._original = original
         self._redirections = redirections
+        self.buffer = _Bytes(self)
 
     def write(self, text: str) -> int:
         """Append to the current cell's stream; it is sent within `flush_interval` seconds."""
@@ -93,6 +95,37 @@ class OutStream(io.TextIOBase):
         if self._original is None:
             raise io.UnsupportedOperation("fileno")
         return self._original.fileno()
+
+
+class _Bytes(io.BufferedIOBase):
+    """``sys.stdout.buffer``: bytes of UTF-8 text."""
+
+    def __init__(self, stream: OutStream) -> None:
+        super().__init__()
+        self.raw = self
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: Any) -> int:
+        """Append to the current cell's stream what is complete of ``data``."""
+        view = memoryview(data)
+        self._stream.write(self._decoder.decode(view.tobytes()))
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Send what was written so far."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing, as for the stream."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """As for the stream."""
+        return self._stream.fileno()
 
 
 class Redirections:

@@ -1,0 +1,133 @@
+"""Output on descriptors 1 and 2, from child processes and from C, under its cell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trikernel.python.descriptors import CAPACITY, Descriptors
+
+from ..processes import KernelProcess, kernel_process
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be waited for")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelProcess]:
+    with kernel_process() as kernel:
+        yield kernel
+
+
+CASES = {
+    "os.system": ("import os; os.system('echo out')", "out\n"),
+    "a child process": ("import subprocess as s; s.run(['echo', 'out'])", "out\n"),
+    "a child of Trio": ("import trio; await trio.run_process(['echo', 'out'])", "out\n"),
+    "os.write": ("import os; os.write(1, b'out\\n')", "out\n"),
+    "sys.__stdout__": ("import sys; print('out', file=sys.__stdout__, flush=True)", "out\n"),
+    "printf in C": ("import ctypes; ctypes.CDLL(None).printf(b'out %d\\n', 7)", "out 7\n"),
+    "sys.stdout.buffer": ("import sys; sys.stdout.buffer.write('ü\\n'.encode())", "ü\n"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_there_before_the_reply_of_its_cell(kernel: KernelProcess, case: str) -> None:
+    code, text = CASES[case]
+    assert kernel.text(code + ";") == text
+
+
+def test_stderr_of_a_child_is_stderr_of_the_cell(kernel: KernelProcess) -> None:
+    reply, outputs = kernel.execute("import os; os.system('echo bad >&2');")
+    streams = [one["content"] for one in outputs if one["msg_type"] == "stream"]
+    assert reply["status"] == "ok"
+    assert streams == [{"name": "stderr", "text": "bad\n"}]
+
+
+def test_a_child_that_outlives_its_cell_writes_under_it(kernel: KernelProcess) -> None:
+    msg_id = kernel.send("child = os.popen('read x; echo late >&2', 'w')")
+    kernel.finish(msg_id)
+    kernel.client.complete("os.po", 5)  # not a cell: it changes nothing about whose text it is
+    kernel.client.get_shell_msg(timeout=60)
+    silent = kernel.send("child.write('go\\n'); child.flush()", silent=True, store_history=False)
+    late = kernel.until("stream")
+    assert late["content"] == {"name": "stderr", "text": "late\n"}
+    assert late["parent_header"]["msg_id"] == msg_id
+    assert silent != msg_id
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes hold a mebibyte on Linux only")
+def test_a_burst_of_a_million_bytes_under_the_interpreter_lock_arrives(
+    kernel: KernelProcess,
+) -> None:
+    assert CAPACITY >= 1_000_000
+    code = (
+        "import ctypes\n"
+        "locked = ctypes.PyDLL(None)  # keeps the interpreter lock during its calls\n"
+        "burst = b'x' * 1_000_000\n"
+        "written = locked.write(1, burst, len(burst))"
+    )
+    assert kernel.text(code) == "x" * 1_000_000
+    assert kernel.text("print(written)") == "1000000\n"
+
+
+def test_a_flood_from_a_child_arrives_whole(kernel: KernelProcess) -> None:
+    count = 200_000
+    text = kernel.text(f"import subprocess as s; s.run(['seq', '{count}']);")
+    assert text == "".join(f"{number}\n" for number in range(1, count + 1))
+
+
+def test_a_character_cut_in_two_is_put_together(kernel: KernelProcess) -> None:
+    assert kernel.text("import os; os.write(1, b'\\xc3'); os.write(1, b'\\xbc\\n');") == "ü\n"
+
+
+def test_a_cell_that_closes_the_descriptors_ends_nothing() -> None:
+    with kernel_process() as kernel:
+        code = "import os\nfor fd in range(3):\n    os.close(fd)\nprint('still here')"
+        assert kernel.text(code) == "still here\n"
+        assert kernel.text("print('and here')") == "and here\n"
+
+
+def test_a_fatal_error_is_written_to_the_real_stderr() -> None:
+    with kernel_process() as kernel:
+        kernel.send("import ctypes; ctypes.string_at(0)")
+        assert kernel.process.wait(60) != 0
+        assert kernel.process.stderr is not None
+        assert "Segmentation fault" in kernel.process.stderr.read()
+
+
+def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_path: Path) -> None:
+    code = (
+        "import os\n"
+        "from trikernel.python.descriptors import Descriptors\n"
+        "captured = []\n"
+        "descriptors = Descriptors(lambda name, text: captured.append((name, text)))\n"
+        "descriptors.install()\n"
+        "os.write(1, b'taken')\n"
+        "descriptors.collect()\n"
+        "os.write(1, b'left')\n"
+        "os.write(2, b'bad')\n"
+        "descriptors.restore()\n"
+        "os.write(1, repr(captured).encode())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "left[('stdout', 'taken')]"
+    assert ended.stderr == "bad"
+
+
+def test_a_forked_child_lets_go_of_the_pipes() -> None:
+    descriptors = Descriptors(lambda name, text: None)
+    descriptors.install()
+    try:
+        readers = [pipe.reader for pipe in descriptors._pipes]
+        child = os.fork()
+        if child == 0:
+            descriptors.collect()  # nothing to read any more
+            closed = sum(not os.path.exists(f"/dev/fd/{reader}") for reader in readers)
+            os._exit(closed)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    finally:
+        descriptors.restore()
