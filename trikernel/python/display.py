@@ -57,6 +57,9 @@ class CellDisplayPublisher(DisplayPublisher):
         **kwargs: Any,
     ) -> None:
         """Send ``display_data``, or ``update_display_data`` for a known ``display_id``."""
+        if self.shell.is_forked:
+            print(data.get("text/plain", ""), flush=True)  # its parent captures descriptor 1
+            return
         kernel = redirections.kernel() or self.shell.kernel
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
         if self._is_publishing or self.shell.display_captured(content, update):

@@ -56,6 +56,11 @@ class ZMQInteractiveShell(InteractiveShell):
         self.autoawait = True
         self._generation = Generation.current
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that the kernel runs in."""
+        return self._generation != Generation.current
+
     # Executing
 
     @enable_ki_protection
