@@ -106,6 +106,8 @@ def kernel_process(spec: str = PYTHON, *flags: str, **env: str) -> Iterator[Kern
                 lambda: json.loads(path.read_text())["shell_port"] or process.poll() is not None,
                 "the kernel's ports",
             )
+            if process.poll() is not None:
+                raise AssertionError(f"the kernel ended:\n{process.communicate()[1]}")
             kernel = KernelProcess(process, path)
             yield kernel
         finally:

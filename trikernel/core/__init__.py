@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .application import Application
-from .background import BackgroundNursery
+from .background import BackgroundNursery, background_scope
 from .boundary import collapse, is_cancel, stop_error
 from .console import real_stderr
 from .interrupt import Interrupts
@@ -28,6 +28,7 @@ __all__ = [
     "Server",
     "StopReason",
     "await_unprotected",
+    "background_scope",
     "call_unprotected",
     "collapse",
     "current_request",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,9 +20,12 @@ from .application import Application
 from .boundary import collapse, is_cancel
 from .protection import run_unprotected
 
-__all__ = ["BackgroundNursery"]
+__all__ = ["BackgroundNursery", "background_scope"]
 
 T = TypeVar("T")
+
+background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_scope", default=None)
+"""What to cancel to end the background task that the current one is, or is a part of."""
 
 
 class BackgroundNursery:
@@ -67,20 +71,24 @@ class BackgroundNursery:
                 task_status.started(value)
                 await trio.sleep_forever()
 
-        value: T = await self.start(hold, name=type(manager).__name__)
+        generator = getattr(manager, "gen", None)  # of a contextlib.asynccontextmanager
+        name = getattr(generator, "__qualname__", type(manager).__qualname__)
+        value: T = await self.start(hold, name=f"enter {name}")
         return value
 
     @enable_ki_protection
     async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
         generation = Generation.current
-        try:
-            await run_unprotected(async_fn, *args)
-            exit_if_forked(generation)
-        except BaseException as raised:
-            exit_if_forked(generation, raised)
-            if is_cancel(raised):
-                raise
-            self._application.report_background_error(collapse(raised))
+        with trio.CancelScope() as scope:
+            background_scope.set(scope)
+            try:
+                await run_unprotected(async_fn, *args)
+                exit_if_forked(generation)
+            except BaseException as raised:
+                exit_if_forked(generation, raised)
+                if is_cancel(raised):
+                    raise
+                self._application.report_background_error(collapse(raised))
 
     @enable_ki_protection
     async def _start(
@@ -90,13 +98,17 @@ class BackgroundNursery:
         *,
         task_status: trio.TaskStatus[Any],
     ) -> None:
-        status = _Status(task_status)
-        try:
-            await run_unprotected(partial(async_fn, *args, task_status=status))
-        except BaseException as raised:
-            if not status.is_started or is_cancel(raised):
-                raise
-            self._application.report_background_error(collapse(raised))
+        status, generation = _Status(task_status), Generation.current
+        with trio.CancelScope() as scope:
+            background_scope.set(scope)
+            try:
+                await run_unprotected(partial(async_fn, *args, task_status=status))
+                exit_if_forked(generation)
+            except BaseException as raised:
+                exit_if_forked(generation, raised)
+                if not status.is_started or is_cancel(raised):
+                    raise
+                self._application.report_background_error(collapse(raised))
 
 
 class _Status:

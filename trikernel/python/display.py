@@ -11,6 +11,7 @@ from typing import Any
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 
+from .capture import current_capture
 from .streams import redirections
 
 __all__ = ["CellDisplayHook", "CellDisplayPublisher"]
@@ -60,8 +61,11 @@ class CellDisplayPublisher(DisplayPublisher):
         if self.shell.is_forked:
             print(data.get("text/plain", ""), flush=True)  # its parent captures descriptor 1
             return
-        kernel = redirections.kernel() or self.shell.kernel
+        capture = current_capture.get()
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
+        if capture is not None and capture.take_display({**content, "update": update}):
+            return
+        kernel = redirections.kernel() or self.shell.kernel
         if self._is_publishing or self.shell.display_captured(content, update):
             return
         kernel.send_response(

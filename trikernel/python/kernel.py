@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import os
 import sys
@@ -94,6 +95,7 @@ class PythonKernel(Kernel):
         self.comm_manager = CommManager()
         redirections.add(self)
         self.shell.become_instance()
+        trio.lowlevel.add_instrument(self.shell.tasks)
         if self.server.owns_process:
             self._own_process()
 
@@ -113,6 +115,8 @@ class PythonKernel(Kernel):
         if self._descriptors is not None:
             self._descriptors.restore()
         if self._shell is not None:
+            with contextlib.suppress(KeyError):  # never started
+                trio.lowlevel.remove_instrument(self._shell.tasks)
             self._shell.resign()
             self._shell._atexit_once()  # now that the last task has cleaned up
             atexit.unregister(self._shell.atexit_operations)

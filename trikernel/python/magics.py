@@ -1,15 +1,20 @@
-"""Cell magics that the kernel itself understands, before IPython sees the cell."""
+"""The kernel's own magics."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-__all__ = ["take_timeout"]
+from .tasks import TaskTree
+
+__all__ = ["KernelMagics", "take_timeout"]
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b([^\n]*)(\n|\Z)")
+_ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
 
 def take_timeout(code: str) -> tuple[str, float | None]:
@@ -27,3 +32,65 @@ def take_timeout(code: str) -> tuple[str, float | None]:
     if not 0 < seconds < math.inf:
         raise UsageError(f"%%timeout: give a number of seconds, not {match[1].strip()!r}")
     return "\n" + code[match.end() :], seconds
+
+
+@magics_class
+class KernelMagics(Magics):
+    """Registered in the kernel's shell."""
+
+    @line_magic
+    def tasks(self, line: str) -> TaskTree:
+        """Show the tasks that cells have started and that still live, as a tree.
+
+        For each: the cell that started it, its number and name, its age, and what it waits on.
+        """
+        if line.strip():
+            raise UsageError("%tasks takes no argument")
+        tree: TaskTree = self.shell.tasks.tree()
+        return tree
+
+    @line_magic
+    def cancel(self, line: str) -> None:
+        """Cancel background tasks: ``%cancel 3`` those of cell 3, ``%cancel #7`` task 7.
+
+        ``%cancel NAME`` cancels those of that name. ``%tasks`` shows numbers and names. Their
+        ``finally`` blocks run, as with any cancel in Trio.
+        """
+        if not line.strip():
+            raise UsageError("%cancel: name a cell (3), a task (#7), or tasks by their name")
+        try:
+            names = self.shell.tasks.cancel(line)
+        except LookupError as error:
+            raise UsageError(f"%cancel: {error.args[0]}") from None
+        print("\n".join(f"cancelled {name}" for name in names))
+
+    @line_magic
+    def autoawait(self, line: str) -> None:
+        """Say how ``await`` at the top level of a cell works here, or turn it ``on`` or ``off``.
+
+        Cells run in the kernel's Trio loop, all of them in the same one. There is no choice of
+        another loop: ``asyncio.run(...)`` works inside a cell.
+        """
+        word = line.strip().lower()
+        if word in _ON:
+            self.shell.autoawait = _ON[word]
+        elif word not in ("", "trio"):
+            raise UsageError(
+                f"%autoawait {line.strip()}: cells run in this kernel's Trio loop; "
+                "say on or off, and use asyncio.run(...) for code that needs asyncio"
+            )
+        else:
+            state = "on" if self.shell.autoawait else "off"
+            print(
+                f"`await` at the top level of a cell is {state}. Cells run in the kernel's Trio "
+                "loop, which goes on between them."
+            )
+
+    @cell_magic
+    def timeout(self, line: str, cell: str) -> Any:
+        """Stop the cell after a number of seconds: ``%%timeout 5``, as its first line.
+
+        What awaits is cancelled, what computes is interrupted. The cell ends with the error
+        ``DeadlineExceeded``.
+        """
+        raise UsageError("%%timeout has to be the first line of its cell")

@@ -24,9 +24,13 @@ from ..core import await_unprotected, call_unprotected, collapse, current_reques
 from ..kernel import render_error
 from ..transport import Generation, exit_if_forked
 from ..wire import as_content
+from .awaiting import AwaitingMagics
 from .display import CellDisplayHook, CellDisplayPublisher
 from .history import CellHistory
+from .magics import KernelMagics
+from .tasks import Tasks
 from .tracebacks import clean, format_group
+from .twins import Twins
 
 __all__ = ["ZMQInteractiveShell"]
 
@@ -54,6 +58,10 @@ class ZMQInteractiveShell(InteractiveShell):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autoawait = True
+        self.loop_runner = _refuse_to_await
+        self.tasks = Tasks(self.kernel)
+        self.twins = Twins(self)
+        self.ast_transformers.append(AwaitingMagics(self))
         self._generation = Generation.current
 
     @property
@@ -173,6 +181,16 @@ class ZMQInteractiveShell(InteractiveShell):
         if InteractiveShell.initialized() and InteractiveShell._instance is self:
             type(self).clear_instance()
 
+    def init_magics(self) -> None:
+        """IPython's magics and ours."""
+        super().init_magics()
+        self.register_magics(KernelMagics)
+
+    def run_awaiting_magic(self, name: str, line: str, cell: str | None = None) -> Any:
+        """The awaitable twin of a magic. Cells that need it are rewritten to call it."""
+        twin = getattr(self.twins, name)
+        return twin(line) if cell is None else twin(line, cell)
+
     def init_history(self) -> None:
         """A history that costs a cell nothing."""
         self.history_manager = CellHistory(shell=self, parent=self)
@@ -216,6 +234,13 @@ class ZMQInteractiveShell(InteractiveShell):
             raise UsageError(
                 f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
             )
+
+
+def _refuse_to_await(coroutine: Any) -> None:
+    coroutine.close()
+    raise UsageError(
+        "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
+    )
 
 
 InteractiveShellABC.register(ZMQInteractiveShell)

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 
 from ..core import Server, current_request
 from ..transport import forget_in_child
+from .capture import current_capture
 from .threads import ThreadPatches
 
 __all__ = ["OutStream", "Redirections", "StreamKernel", "redirections"]
@@ -57,6 +58,9 @@ class OutStream(io.TextIOBase):
         """Append to the current cell's stream; it is sent within `flush_interval` seconds."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        capture = current_capture.get()
+        if capture is not None and capture.take_text(self._stream, text):
+            return len(text)
         kernel = self._redirections.kernel()
         if not text:
             return 0

@@ -16,7 +16,7 @@ import trio
 
 from ..kernel import PACKAGE
 
-__all__ = ["clean", "format_group"]
+__all__ = ["clean", "format_group", "is_machinery", "is_ours"]
 
 _HIDDEN = (
     str(Path(trio.__file__).parent),
@@ -28,6 +28,16 @@ _HIDDEN = (
 _CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
 
 NameOf = Callable[[str], tuple[str, str] | None]
+
+
+def is_ours(filename: str) -> bool:
+    """Whether that file is part of this package."""
+    return filename.startswith(str(PACKAGE))
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether code of that file is ours or Trio's, not the user's."""
+    return filename.startswith(_HIDDEN)
 
 
 def clean(error: BaseException) -> BaseException:
@@ -71,7 +81,7 @@ def _visible(tb: TracebackType | None) -> TracebackType | None:
     frames = []
     one = tb
     while one is not None:
-        if not one.tb_frame.f_code.co_filename.startswith(_HIDDEN):
+        if not is_machinery(one.tb_frame.f_code.co_filename):
             frames.append(one)
         one = one.tb_next
     result: TracebackType | None = None

@@ -1,0 +1,202 @@
+"""The tasks that cells have started and that still live: what ``%tasks`` shows.
+
+A tree, as text and as HTML with the same content: the cell that started a task, its number and
+name, its age, and what it waits on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import attrs
+import trio
+
+from ..core import Request, background_scope, current_request
+from .tracebacks import is_machinery, is_ours
+
+__all__ = ["TaskRow", "TaskTree", "Tasks"]
+
+_HEADINGS = ("cell", "task", "age", "waits on")
+
+
+@attrs.frozen
+class TaskRow:
+    """One task. ``depth`` 0 is a task of the background nursery or a cell itself.
+
+    ``number`` is what ``%cancel #number`` takes, ``cell`` the execution count of the cell that
+    started it (None for one without), ``origin`` that in words, ``age`` in seconds, ``waits_on``
+    a function and the line that called it. ``task`` is Trio's own.
+    """
+
+    number: int
+    cell: int | None
+    origin: str
+    depth: int
+    name: str
+    age: float
+    waits_on: str
+    task: trio.lowlevel.Task
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Its columns, under `_HEADINGS`."""
+        label = f"{'   ' * (self.depth - 1)}└─ " if self.depth else ""
+        return self.origin, f"{label}#{self.number} {self.name}", _duration(self.age), self.waits_on
+
+
+class TaskTree:
+    """A snapshot; ``rows`` go from each task to its children. Shown as a table."""
+
+    def __init__(self, rows: list[TaskRow]) -> None:
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return "no tasks"
+        table = [_HEADINGS, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in table
+        )
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return "<p>no tasks</p>"
+        left = ' style="text-align: left; white-space: pre"'
+        head = "".join(f"<th{left}>{heading}</th>" for heading in _HEADINGS)
+        body = "".join(
+            "<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in row.cells()) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Tasks(trio.abc.Instrument):
+    """Knows when each task of the user loop was spawned. Add it as an instrument of the loop."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self._spawned: WeakKeyDictionary[trio.lowlevel.Task, tuple[float, int]]
+        self._spawned = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[trio.lowlevel.Task, int] = WeakKeyDictionary()
+        self._next_number = itertools.count(1)
+        self._sequence = itertools.count()
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Trio has made a task."""
+        self._spawned[task] = trio.current_time(), next(self._sequence)
+
+    def tree(self) -> TaskTree:
+        """The tasks of now. In the user loop."""
+        roots = [
+            task
+            for task in self._by_age(self._kernel.nursery.child_tasks)
+            if _request(task) is not None
+            and (task is not trio.lowlevel.current_task() or any(_children(task)))
+        ]
+        return TaskTree([row for root in roots for row in self._rows(root, 0)])
+
+    def _rows(self, task: trio.lowlevel.Task, depth: int) -> Iterator[TaskRow]:
+        request = _request(task)
+        now = trio.current_time()
+        if task not in self._numbers:
+            self._numbers[task] = next(self._next_number)
+        yield TaskRow(
+            self._numbers[task],
+            request.number if request is not None else None,
+            _origin(request),
+            depth,
+            _name(task, request),
+            now - self._spawned.get(task, (now, 0))[0],
+            self._waits_on(task),
+            task,
+        )
+        for child in self._by_age(_children(task)):
+            yield from self._rows(child, depth + 1)
+
+    def _by_age(self, tasks: Iterable[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
+        return sorted(tasks, key=lambda task: self._spawned.get(task, (0, 0)))
+
+    def _waits_on(self, task: trio.lowlevel.Task) -> str:
+        """The function below the user's last line, and that line."""
+        if task is trio.lowlevel.current_task():
+            return "running"
+        place, function = "", ""
+        for frame, line in task.iter_await_frames():
+            code = frame.f_code
+            if not is_machinery(code.co_filename):
+                label = self._kernel.shell.compile.format_code_name(code.co_filename)
+                file = f"{label[0]} {label[1]}" if label else code.co_filename
+                place, function = f"{file}, line {line}", ""
+            elif not function and not is_ours(code.co_filename):
+                function = code.co_qualname
+        if function.startswith("NurseryManager."):
+            function = "its children"
+        return ", ".join(part for part in (function, place) if part) or "its start"
+
+    # Cancelling
+
+    def cancel(self, what: str) -> list[str]:
+        """Cancel the tasks that a cell started, one by its number, or those of a name.
+
+        Returns their names. Raises `LookupError`, which says what there is to cancel.
+        """
+        what = what.strip()
+        rows = self.tree().rows
+        own = [row for row in rows if row.depth == 0 and _scope(row.task) is not None]
+        if what.startswith("#"):
+            found = [row for row in rows if f"#{row.number}" == what]
+            if found and found[0] not in own:
+                root = [row for row in rows[: rows.index(found[0])] if row.depth == 0][-1]
+                raise LookupError(
+                    f"{what} is a part of #{root.number} {root.name}: cancel that, or give it "
+                    "a CancelScope of its own"
+                )
+        else:
+            number = what.removeprefix("In").strip(" []")
+            found = [row for row in own if number.isdigit() and row.cell == int(number)]
+            found = found or [row for row in own if row.name == what]
+        if not found:
+            raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
+        for row in found:
+            scope = _scope(row.task)
+            assert scope is not None
+            scope.cancel()
+        return [f"#{row.number} {row.name}" for row in found]
+
+
+def _request(task: trio.lowlevel.Task) -> Request | None:
+    return task.context.get(current_request)
+
+
+def _children(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    for nursery in task.child_nurseries:
+        yield from nursery.child_tasks
+
+
+def _scope(task: trio.lowlevel.Task) -> trio.CancelScope | None:
+    return task.context.get(background_scope)
+
+
+def _origin(request: Request | None) -> str:
+    if request is None or request.msg_type != "execute_request":
+        return "comm"
+    return f"In [{request.number if request.number is not None else ' '}]"
+
+
+def _name(task: trio.lowlevel.Task, request: Request | None) -> str:
+    if request is not None and task.name == request.msg_type:
+        return "the cell" if not request.finished else "the cell, abandoned"
+    return task.name.removeprefix("__main__.")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
