@@ -11,16 +11,17 @@ import ast
 import inspect
 from typing import Any
 
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.magics import ExecutionMagics
 
-__all__ = ["AwaitingMagics", "awaits", "compile_awaiting"]
+__all__ = ["AwaitingCompiler", "AwaitingMagics", "awaits", "compile_awaiting"]
 
 _TWINS = {"time", "timeit", "capture", "run"}
 _CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
 
 
 class AwaitingMagics(ast.NodeTransformer):
-    """Rewrites the calls. One of a shell's ``ast_transformers``."""
+    """Rewrites the calls."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -55,6 +56,19 @@ class AwaitingMagics(ast.NodeTransformer):
             return False
 
 
+class AwaitingCompiler(CachingCompiler):
+    """Rewrites where IPython parses, and looks only at code that calls a magic."""
+
+    rewrite: AwaitingMagics | None = None
+
+    def ast_parse(self, source: str, *args: Any, **kwargs: Any) -> ast.AST:
+        """The tree of a cell."""
+        tree: ast.AST = super().ast_parse(source, *args, **kwargs)
+        if self.rewrite is not None and any(call in source for call in _CALLS):
+            tree = self.rewrite.visit(tree)
+        return tree
+
+
 def _magic_call(node: ast.Call) -> tuple[str, str, str, str | None] | None:
     """The kind, the name, the line and the cell of a magic's call; None for any other call."""
     count = _CALLS.get(node.func.attr) if isinstance(node.func, ast.Attribute) else None
@@ -76,5 +90,5 @@ def compile_awaiting(shell: Any, tree: ast.Module | ast.Expression, name: str) -
 
 def awaits(shell: Any, source: str) -> bool:
     """Whether Python code awaits at its top level, or calls a magic that has to."""
-    tree = AwaitingMagics(shell).visit(ast.parse(source))
+    tree = shell.compile.rewrite.visit(ast.parse(source))
     return bool(compile_awaiting(shell, tree, "<cell>").co_flags & inspect.CO_COROUTINE)

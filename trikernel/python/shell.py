@@ -24,7 +24,7 @@ from ..core import await_unprotected, call_unprotected, collapse, current_reques
 from ..kernel import render_error
 from ..transport import Generation, exit_if_forked
 from ..wire import as_content
-from .awaiting import AwaitingMagics
+from .awaiting import AwaitingCompiler, AwaitingMagics
 from .display import CellDisplayHook, CellDisplayPublisher
 from .history import CellHistory
 from .magics import KernelMagics
@@ -50,6 +50,7 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: Any = AnyTrait()
     owns_process: Any = CBool(False)
     displayhook_class = Type(CellDisplayHook)
+    compiler_class = Type(AwaitingCompiler)
     display_pub_class = Type(CellDisplayPublisher)
     payload_manager: Any = Instance(PayloadManager)
     exiter: Any = Instance(ZMQExitAutocall, args=())
@@ -61,7 +62,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self.loop_runner = _refuse_to_await
         self.tasks = Tasks(self.kernel)
         self.twins = Twins(self)
-        self.ast_transformers.append(AwaitingMagics(self))
+        self.compile.rewrite = AwaitingMagics(self)
         self._generation = Generation.current
 
     @property
