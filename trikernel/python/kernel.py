@@ -17,14 +17,14 @@ from IPython.core import release
 from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request, current_request
+from ..core import Request, Server, current_request
 from ..errors import AbortedError
-from ..kernel import Kernel, render_error
+from ..kernel import Kernel, render_error, setting
 from ..wire import as_content
 from ..wire import contents as c
 from . import comms, introspect
-from .descriptors import Descriptors
 from .magics import take_timeout
+from .process import OwnProcess
 from .shell import ZMQInteractiveShell
 from .streams import redirections
 
@@ -33,6 +33,8 @@ __all__ = ["PythonKernel"]
 
 class PythonKernel(Kernel):
     """A kernel for Python with Trio. Cells may use ``await`` and nurseries at the top level."""
+
+    profile: str = setting("default", "the IPython profile whose configuration is read")
 
     implementation = "trikernel"
     implementation_version = "0.1.0"
@@ -63,7 +65,7 @@ class PythonKernel(Kernel):
         self._shell: ZMQInteractiveShell | None = None
         self._shown: list[str] = []
         self._last_cell: Request | None = None
-        self._descriptors: Descriptors | None = None
+        self._process: OwnProcess | None = None
         super().__init__(**settings)
 
     @property
@@ -89,6 +91,12 @@ class PythonKernel(Kernel):
         namespace: dict[str, Any] = self.shell.user_ns
         return namespace
 
+    def bind(self, server: Server) -> None:
+        """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
+        process = OwnProcess(self.profile) if server.owns_process else None
+        super().bind(server)
+        self._process = process
+
     async def started(self) -> None:
         """Make the shell, and redirect output and input of cells."""
         comms.install()
@@ -96,24 +104,14 @@ class PythonKernel(Kernel):
         redirections.add(self)
         self.shell.become_instance()
         trio.lowlevel.add_instrument(self.shell.tasks)
-        if self.server.owns_process:
-            self._own_process()
-
-    def _own_process(self) -> None:
-        """What only a kernel does that has a process to itself."""
-        if self.server.background is not None:
-            self.server.background.start_soon(self.shell.history_manager.run, name="history")
-        if sys.platform != "win32":
-            self._descriptors = Descriptors(self._write_captured)
-            self._descriptors.install()
-            self.server.outbox.collect = self._descriptors.collect
-            self.server.interrupts.in_services(self._descriptors.run)
+        if self._process is not None:
+            self._process.start(self.server, self.shell, self._write_captured)
 
     def unbind(self) -> None:
         """Give the streams back."""
         redirections.remove(self)
-        if self._descriptors is not None:
-            self._descriptors.restore()
+        if self._process is not None:
+            self._process.stop()
         if self._shell is not None:
             with contextlib.suppress(KeyError):  # never started
                 trio.lowlevel.remove_instrument(self._shell.tasks)
@@ -123,12 +121,18 @@ class PythonKernel(Kernel):
         super().unbind()
 
     def _new_shell(self) -> ZMQInteractiveShell:
-        config = Config()
-        config.IPKernelApp = Config()  # libraries look here, to tell a notebook
-        owns_process = self.server.owns_process
-        if not owns_process:
+        process, config = self._process, Config()
+        if process is not None:
+            config.merge(process.profile.config)
+        else:
             config.HistoryManager.hist_file = ":memory:"
-        shell = ZMQInteractiveShell(kernel=self, owns_process=owns_process, config=config)
+        config.IPKernelApp = Config()  # libraries look here, to tell a notebook
+        shell = ZMQInteractiveShell(
+            kernel=self,
+            owns_process=process is not None,
+            config=config,
+            profile_dir=process.profile.profile_dir if process is not None else None,
+        )
         if "JPY_SESSION_NAME" in os.environ:
             shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
         return shell

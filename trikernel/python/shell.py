@@ -95,7 +95,8 @@ class ZMQInteractiveShell(InteractiveShell):
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
         """What the statement raised, or why it was stopped, with the line where it was."""
         request = current_request.get()
-        assert request is not None
+        if request is None:
+            return await self._error_at_startup(code_obj, async_)
         where: types.TracebackType | None = None
         try:
             with request.open_scope() as scope:
@@ -114,6 +115,13 @@ class ZMQInteractiveShell(InteractiveShell):
             return error if error is raised else error.with_traceback(where)
         if scope.cancelled_caught and request.stop_reason is not None:
             return stop_error(request.stop_reason).with_traceback(where)
+        return None
+
+    async def _error_at_startup(self, code_obj: types.CodeType, async_: bool) -> Exception | None:
+        try:
+            await self._run_unprotected(code_obj, async_)
+        except Exception as raised:
+            return raised
         return None
 
     async def _run_unprotected(self, code_obj: types.CodeType, async_: bool) -> None:

@@ -1,0 +1,55 @@
+"""A person's own IPython: profile folder, configuration files, extensions, startup files.
+
+Read as IPython reads them for any kernel: ``ipython_config.py``, then
+``ipython_kernel_config.py``, of the profile and of the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from IPython.core.application import BaseIPythonApplication
+from IPython.core.profiledir import ProfileDir, ProfileDirError
+from IPython.core.shellapp import InteractiveShellApp
+
+from ..core import call_unprotected
+from ..errors import UsageError
+
+__all__ = ["Profile"]
+
+_log = logging.getLogger("trikernel")
+
+
+class Profile(BaseIPythonApplication, InteractiveShellApp):
+    """One profile. What is wrong with a person's files is logged or shown, and ends nothing."""
+
+    name = "ipython-kernel"
+
+    @classmethod
+    def read(cls, name: str) -> Profile:
+        """The profile of that name, with its configuration; `UsageError` if there is none."""
+        profile = cls(profile=name, log=_log)
+        if name != "default":  # which is made where it is missing
+            try:
+                ProfileDir.find_profile_dir_by_name(profile.ipython_dir, name)
+            except ProfileDirError:
+                raise UsageError(
+                    f"there is no IPython profile {name!r}: "
+                    f"`ipython profile create {name}` makes one"
+                ) from None
+        profile.init_profile_dir()
+        profile.init_config_files()
+        profile.load_config_file()
+        return profile
+
+    def start_in(self, shell: Any) -> None:
+        """Load extensions and run startup code in the shell. An interrupt ends it early."""
+        self.shell = shell
+        self.init_path()
+        try:
+            call_unprotected(self.init_gui_pylab)
+            call_unprotected(self.init_extensions)
+            call_unprotected(self.init_code)
+        except KeyboardInterrupt:
+            _log.warning("the startup files of profile %r were interrupted", self.profile)
