@@ -1,0 +1,162 @@
+"""A person's notebook in JupyterLab: every check is on what the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("playwright")
+pytest.importorskip("jupyterlab")
+
+from playwright.sync_api import expect
+
+from .lab import CHROMIUM, PATIENCE, Lab, open_lab
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with open_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+def test_text_results_and_awaiting(lab: Lab) -> None:
+    cells = ["print('printed')\n6 * 7", "import trio\nawait trio.sleep(0.1)\nprint('awaited')"]
+    with lab.open(cells) as notebook:
+        notebook.run_all()
+        notebook.expect_text(0, "printed")
+        notebook.expect_text(0, "42")
+        notebook.expect_text(1, "awaited")
+        expect(notebook.prompt(1)).to_have_text("[2]:")
+
+
+def test_a_slider_is_moved_while_a_cell_awaits(lab: Lab) -> None:
+    cells = [
+        "import ipywidgets, trio\n"
+        "moved = trio.Event()\n"
+        "slider = ipywidgets.IntSlider(0)\n"
+        "def on_move(change):\n"
+        "    seen.value = f'moved to {change.new}'\n"
+        "    moved.set()\n"
+        "seen = ipywidgets.Label('not moved')\n"
+        "slider.observe(on_move, 'value')\n"
+        "ipywidgets.VBox([slider, seen])",
+        "await moved.wait()\nprint('heard of it')",
+    ]
+    with lab.open(cells) as notebook:
+        notebook.run_all()
+        handle = notebook.output(0).locator(".noUi-handle")
+        handle.wait_for(timeout=PATIENCE)
+        notebook.expect_text(0, "not moved")
+        notebook.expect_running(1)
+        box = handle.bounding_box()
+        assert box is not None
+        mouse = notebook.page.mouse
+        mouse.move(box["x"] + 5, box["y"] + 5)
+        mouse.down()
+        mouse.move(box["x"] + 100, box["y"] + 5, steps=5)
+        mouse.up()
+        notebook.expect_text(0, "moved to")
+        notebook.expect_text(1, "heard of it")
+
+
+def test_a_background_task_updates_a_display(lab: Lab) -> None:
+    cells = [
+        "import trio\n"
+        "from trikernel.notebook import nursery\n"
+        "shown = display('waiting', display_id=True)\n"
+        "go = trio.Event()\n"
+        "async def update():\n"
+        "    await go.wait()\n"
+        "    shown.update('updated')\n"
+        "    print('printed later')\n"
+        "nursery.start_soon(update)",
+        "go.set()",
+    ]
+    with lab.open(cells) as notebook:
+        notebook.run(0)
+        notebook.expect_text(0, "waiting")
+        notebook.expect_ended(0)
+        notebook.run(1)
+        notebook.expect_text(0, "updated")
+        notebook.expect_text(0, "printed later")
+        expect(notebook.output(0)).not_to_contain_text("waiting")
+        expect(notebook.output(1)).not_to_contain_text("printed later")
+
+
+def test_a_plot_is_an_image(lab: Lab) -> None:
+    with lab.open(["import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);"]) as notebook:
+        notebook.run(0)
+        image = notebook.output(0).locator("img")
+        image.wait_for(timeout=PATIENCE)
+        assert image.evaluate("image => image.naturalWidth") > 300
+
+
+def test_an_error_stops_run_all(lab: Lab) -> None:
+    cells = ["print('first')", "raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])"]
+    with lab.open([*cells, "print('third')", "print('fourth')"]) as notebook:
+        notebook.run_all()
+        notebook.expect_text(1, "ValueError: a")
+        notebook.expect_text(1, "KeyError: 'b'")
+        notebook.run(0)  # when this has an answer, the ones before have theirs
+        expect(notebook.prompt(0)).to_have_text("[3]:", timeout=PATIENCE)
+        for number in (2, 3):
+            expect(notebook.output(number)).not_to_contain_text("ir")
+            expect(notebook.prompt(number)).not_to_have_text("[*]:")
+
+
+@pytest.mark.parametrize(
+    "waiting", ["import trio\nawait trio.sleep_forever()", "while True:\n    pass"]
+)
+def test_the_stop_button_stops_a_cell(lab: Lab, waiting: str) -> None:
+    with lab.open([f"print('running')\n{waiting}", "print('next')"]) as notebook:
+        notebook.run(0)
+        notebook.expect_text(0, "running")
+        notebook.expect_running(0)
+        notebook.stop()
+        notebook.expect_text(0, "KeyboardInterrupt")
+        notebook.page.wait_for_timeout(300)  # an error aborts what comes within 0.1 s of it
+        notebook.run(1)
+        notebook.expect_text(1, "next")
+
+
+def test_tab_completes(lab: Lab) -> None:
+    with lab.open(["a_long_name_to_complete = 1", "a_long_n"]) as notebook:
+        notebook.run(0)
+        notebook.expect_ended(0)
+        editor = notebook.cell(1).locator(".cm-content")
+        editor.click()
+        notebook.page.keyboard.press("End")
+        notebook.page.keyboard.press("Tab")
+        completer = notebook.page.locator(".jp-Completer-item")
+        expect(completer).to_contain_text("a_long_name_to_complete", timeout=PATIENCE)
+        notebook.page.keyboard.press("Enter")
+        expect(editor).to_contain_text("a_long_name_to_complete", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "ask", ["input('name? ')", "await __import__('trikernel.notebook').notebook.input('name? ')"]
+)
+def test_input_asks_below_its_cell(lab: Lab, ask: str) -> None:
+    with lab.open([f"answer = {ask}\nprint('hello', answer)"]) as notebook:
+        notebook.run(0)
+        box = notebook.output(0).locator("input.jp-Stdin-input")
+        box.wait_for(timeout=PATIENCE)
+        box.fill("Ada")
+        box.press("Enter")
+        notebook.expect_text(0, "hello Ada")
+
+
+def test_live_tasks_are_a_table(lab: Lab) -> None:
+    cells = [
+        "import trio\nfrom trikernel.notebook import nursery\n"
+        "nursery.start_soon(trio.sleep_forever, name='watch')",
+        "%tasks",
+    ]
+    with lab.open(cells) as notebook:
+        notebook.run_all()
+        row = notebook.output(1).locator("tbody tr")
+        expect(row).to_contain_text("In [1]", timeout=PATIENCE)
+        expect(row).to_contain_text("watch")
