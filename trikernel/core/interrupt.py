@@ -175,19 +175,20 @@ class Interrupts:
         live = [ticket for ticket in self._tickets if self._is_live(ticket)]
         if forced and not live:
             return
-        if not trio.lowlevel.currently_ki_protected() and (forced or self._in_running_task()):
+        here = self._request_here()
+        if not trio.lowlevel.currently_ki_protected() and (forced or here in self.running):
             for ticket in live if forced else ():
-                self._settle(ticket)
+                if ticket.request in (None, here):  # any other one is cancelled in its turn
+                    self._settle(ticket)
             raise KeyboardInterrupt
         if not forced:
             self.interrupt()
 
-    def _in_running_task(self) -> bool:
-        """Whether the interrupted frame belongs to a request that runs."""
+    def _request_here(self) -> Request | None:
+        """The request that the interrupted frame runs for."""
         if not trio.lowlevel.in_trio_task():
-            return False
-        request = trio.lowlevel.current_task().context.get(current_request)
-        return request is not None and request in self.running
+            return None
+        return trio.lowlevel.current_task().context.get(current_request)
 
 
 def _start(nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any) -> None:

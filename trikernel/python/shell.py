@@ -113,7 +113,7 @@ class ZMQInteractiveShell(InteractiveShell):
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
                 error = stop_error(request.stop_reason)
             return error if error is raised else error.with_traceback(where)
-        if scope.cancelled_caught and request.stop_reason is not None:
+        if scope.cancel_called and request.stop_reason is not None:  # also if it did not notice
             return stop_error(request.stop_reason).with_traceback(where)
         return None
 
