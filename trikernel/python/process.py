@@ -1,9 +1,10 @@
-"""What only a kernel does that has a process to itself."""
+"""What only a kernel does that has a process to itself: it takes over what belongs to all of it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from ..core import Server
@@ -11,6 +12,9 @@ from .descriptors import Descriptors
 from .profile import Profile
 
 __all__ = ["OwnProcess"]
+
+
+_SHELL_MODULE = "ipykernel.zmqshell"
 
 
 class OwnProcess:
@@ -29,9 +33,22 @@ class OwnProcess:
             self._descriptors.install()
             server.outbox.collect = self._descriptors.collect
             server.interrupts.in_services(self._descriptors.run)
+        _announce(type(shell))
         self.profile.start_in(shell)
 
     def stop(self) -> None:
         """Put the descriptors back."""
         if self._descriptors is not None:
             self._descriptors.restore()
+
+
+def _announce(shell_class: type) -> None:
+    """Have libraries find a notebook that look for ipykernel's shell, as tqdm does.
+
+    They look whether that module is loaded, or whether the shell is of its class. ipykernel
+    itself need not be installed, and where it is loaded already it stays.
+    """
+    if _SHELL_MODULE not in sys.modules:
+        module = ModuleType(_SHELL_MODULE, "The shell of this kernel, which is not ipykernel.")
+        vars(module)["ZMQInteractiveShell"] = shell_class
+        sys.modules[_SHELL_MODULE] = module
