@@ -102,18 +102,26 @@ async def test_input_is_refused_at_once_when_not_allowed(serving: Serving) -> No
     assert reply["ename"] == "StdinNotAllowed"
 
 
-async def test_one_question_at_a_time(serving: Serving) -> None:
+async def test_questions_are_asked_one_after_another(serving: Serving) -> None:
     class Twice(Asking):
         async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            answers = []
+
+            async def one() -> None:
+                answers.append(await self.async_input())
+
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.async_input)
-                await trio.sleep(0.01)
-                await self.async_input()
+                nursery.start_soon(one)
+                nursery.start_soon(one)
+            return {"status": "ok", "payload": [{"answers": sorted(answers)}]}
 
     async with serving(Twice()) as peer:
         await ask(peer)
+        answer(peer, {"value": "a"})
+        assert (await peer.receive("stdin")).msg_type == "input_request"
+        answer(peer, {"value": "b"})
         reply = (await peer.receive()).content
-    assert "another input() is waiting" in str(reply["traceback"])
+    assert reply["payload"] == [{"answers": ["a", "b"]}]
 
 
 async def test_synchronous_input_in_memory_says_what_to_do() -> None:

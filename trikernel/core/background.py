@@ -6,6 +6,7 @@ kernel go on. When the kernel ends, the tasks are cancelled and clean up.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from ..transport import Generation, exit_if_forked
 from .application import Application
 from .boundary import collapse, is_cancel
 from .protection import run_unprotected
+from .reopening import ReopeningNursery
 
 __all__ = ["BackgroundNursery", "background_scope"]
 
@@ -31,7 +33,7 @@ background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_s
 class BackgroundNursery:
     """Used like a Trio nursery: `start_soon`, `start`, `child_tasks`, `cancel_scope`."""
 
-    def __init__(self, application: Application, nursery: trio.Nursery) -> None:
+    def __init__(self, application: Application, nursery: ReopeningNursery) -> None:
         self._application = application
         self._nursery = nursery
 
@@ -42,13 +44,14 @@ class BackgroundNursery:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope of all background tasks; cancelled when the kernel ends."""
+        """The scope of the background tasks of now; those of later have another one."""
         return self._nursery.cancel_scope
 
     def start_soon(
         self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
     ) -> None:
         """Start a task, as `trio.Nursery.start_soon` does; what it raises is reported."""
+        _check_function(async_fn)
         self._nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
 
     async def start(
@@ -58,6 +61,7 @@ class BackgroundNursery:
 
         What it raises before that is raised here, what it raises later is reported.
         """
+        _check_function(async_fn)
         return await self._nursery.start(self._start, async_fn, args, name=name or async_fn)
 
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
@@ -109,6 +113,20 @@ class BackgroundNursery:
                 if not status.is_started or is_cancel(raised):
                     raise
                 self._application.report_background_error(collapse(raised))
+
+
+def _check_function(async_fn: object) -> None:
+    """Find at the call what would be found too late, in the background."""
+    if callable(async_fn):
+        return
+    if inspect.iscoroutine(async_fn):
+        async_fn.close()
+        name = async_fn.__name__
+        raise TypeError(
+            f"a nursery starts an async function and was given a coroutine: "
+            f"write start_soon({name}, ...), not start_soon({name}(...))"
+        )
+    raise TypeError(f"a nursery starts an async function, not {async_fn!r}")
 
 
 class _Status:

@@ -53,8 +53,8 @@ async def attempt(application: Application, request: Request) -> Outcome:
 def is_cancel(raised: BaseException) -> bool:
     """Whether this passes through every boundary: a cancel from outside, alone or in a group."""
     if isinstance(raised, BaseExceptionGroup):
-        return raised.subgroup((trio.Cancelled, GeneratorExit)) is not None
-    return isinstance(raised, (trio.Cancelled, GeneratorExit))
+        return raised.subgroup(trio.Cancelled) is not None
+    return isinstance(raised, trio.Cancelled)
 
 
 def render(application: Application, request: Request, error: BaseException) -> Reply:

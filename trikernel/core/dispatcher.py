@@ -8,6 +8,7 @@ import trio
 
 from .application import Application
 from .interrupt import Interrupts
+from .reopening import ReopeningNursery
 from .request import Request
 
 __all__ = ["Dispatcher"]
@@ -18,6 +19,7 @@ class Dispatcher(Protocol):
 
     application: Application
     interrupts: Interrupts
+    cells: ReopeningNursery
     user_token: trio.lowlevel.TrioToken
 
     async def perform(self, request: Request) -> None:

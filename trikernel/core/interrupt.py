@@ -25,6 +25,7 @@ from .request import Request, StopReason, current_request
 __all__ = ["Interrupts"]
 
 PATIENCE = 0.05  # seconds that the user loop has to turn before it counts as blocked
+LINGER = 1.0  # seconds that code may go on after its deadline before it is stopped again
 
 
 @attrs.define(eq=False)
@@ -85,10 +86,11 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def settle(self, request: Request) -> None:
-        """The caller raises `KeyboardInterrupt` for the request itself: no need to insist."""
+        """The caller raises in the code of the request: no need to insist."""
         for ticket in tuple(self._tickets):
             if ticket.request is request:
                 self._settle(ticket)
+        request.hear()
 
     def forget(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
@@ -118,11 +120,11 @@ class Interrupts:
         self._insistent = insist
 
     def stop_after(self, request: Request, seconds: float) -> None:
-        """Give a request a deadline, ``seconds`` from now; of several the earliest counts."""
+        """Give a request a deadline, ``seconds`` from now, instead of the one it may have."""
         done = trio.Event()
         self.in_services(self._expire, request, seconds, done)
         if self._services is not None:
-            request.after_idle(partial(run_in, self._services[0], done.set))
+            request.replace_deadline(partial(run_in, self._services[0], done.set))
 
     async def _expire(self, request: Request, seconds: float, done: trio.Event) -> None:
         with trio.move_on_after(seconds):
@@ -143,6 +145,10 @@ class Interrupts:
             self._forced = True
             _signal_main_thread()
             await trio.sleep(PATIENCE)
+        if ticket.request is not None and ticket.reason is not StopReason.INTERRUPT:
+            await trio.sleep(LINGER)
+            if self._is_live(ticket):  # it has swallowed the exception, or cleans up for long
+                self.stop(ticket.request, ticket.reason)
 
     def _is_live(self, ticket: _Ticket) -> bool:
         """Whether it still makes sense: a signal that comes late must hit nobody else."""
@@ -156,8 +162,8 @@ class Interrupts:
         if request is None:
             self.ignored += 1
             return
-        if delivered_before:  # the signal handler has raised already
-            return
+        if delivered_before and ticket.reason is StopReason.INTERRUPT:
+            return  # it was raised in the request's code, and heard
         request.cancel()
         now = time.monotonic()
         if request.stopped_at is None:
@@ -180,6 +186,8 @@ class Interrupts:
             for ticket in live if forced else ():
                 if ticket.request in (None, here):  # any other one is cancelled in its turn
                     self._settle(ticket)
+            if forced and here is not None:
+                here.hear()
             raise KeyboardInterrupt
         if not forced:
             self.interrupt()

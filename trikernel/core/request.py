@@ -78,6 +78,7 @@ class Request:
     finished: bool = False
     done: trio.Event | None = None
     outcome: Outcome | None = None
+    _deadline: Callable[[], object] | None = None
     _pump: trio.Lock | None = None
     _scopes: list[trio.CancelScope] = attrs.field(factory=list)
     _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
@@ -120,6 +121,17 @@ class Request:
         """
         if self.stop_reason is None:
             self.stop_reason = reason
+        self._wake()
+
+    def hear(self) -> None:
+        """The user's code has been told, by an exception in it, and may handle that.
+
+        This uses up an interrupt; a deadline, an abort and a shutdown go on holding.
+        """
+        if self.stop_reason is StopReason.INTERRUPT:
+            self.stop_reason = None
+
+    def _wake(self) -> None:
         for wake in tuple(self._on_stop):
             wake()
 
@@ -144,9 +156,17 @@ class Request:
             self.done.set()
 
     def on_stop(self, wake: Callable[[], object]) -> Callable[[], None]:
-        """Have `mark` call ``wake``; the returned function takes that back."""
+        """Have `mark` and `finish` call ``wake``; the returned function takes that back."""
         self._on_stop.append(wake)
         return lambda: self._on_stop.remove(wake)
+
+    def replace_deadline(self, withdraw: Callable[[], object]) -> None:
+        """Withdraw the deadline of before; ``withdraw`` ends this one, at idle at the latest."""
+        if self._deadline is not None:
+            self._deadline()
+        else:
+            self.after_idle(lambda: self._deadline and self._deadline())
+        self._deadline = withdraw
 
     def after_idle(self, function: Callable[[], object]) -> None:
         """Have ``function`` called once the reply and ``idle`` are out."""
@@ -155,6 +175,7 @@ class Request:
     def finish(self) -> None:
         """Its idle is out: call what waits for that."""
         self.finished = True
+        self._wake()
         while self._after_idle:
             self._after_idle.pop(0)()
 

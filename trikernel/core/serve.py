@@ -91,6 +91,8 @@ async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> No
     """Receivers and lanes within the background nursery, until the kernel is told to stop."""
     async with trio.open_nursery() as background:
         server.background = background
+        await background.start(server.cells.run)
+        await background.start(server.tasks.run)
         server.publish_status("starting", None)
         await server.application.start()
         try:

@@ -24,6 +24,7 @@ from .boundary import attempt, render
 from .interrupt import Interrupts
 from .lane import ShellLane
 from .outgoing import Outgoing
+from .reopening import ReopeningNursery
 from .request import Outcome, Reply, Request, StopReason, current_request
 from .sidelanes import CommLane, ControlLane
 
@@ -55,6 +56,8 @@ class Server(Outgoing):
         self.shell = ShellLane(self, self.comm)
         self.control = ControlLane(self)
         self.background: trio.Nursery | None = None
+        self.cells = ReopeningNursery(application.report_background_error)
+        self.tasks = ReopeningNursery(application.report_background_error)
         self.stopping = trio.Event()
         self.eventloop_changed = trio.Event()
         self.rejected: Counter[str] = Counter()
@@ -143,20 +146,20 @@ class Server(Outgoing):
             return render(self.application, request, KeyboardInterrupt())
         if request.stop_reason is not None:
             return self.application.aborted_reply(request)
-        if request.type is None or not request.type.own_task or self.background is None:
+        if request.type is None or not request.type.own_task:
             outcome: Outcome | None = await attempt(self.application, request)
         else:
-            outcome = await self._attempt_in_task(self.background, request)
+            outcome = await self._attempt_in_task(request)
         if outcome is None:  # abandoned
             return render(self.application, request, KeyboardInterrupt())
         if outcome.error is not None:
             return render(self.application, request, outcome.error)
         return outcome.reply
 
-    async def _attempt_in_task(self, background: trio.Nursery, request: Request) -> Outcome | None:
+    async def _attempt_in_task(self, request: Request) -> Outcome | None:
         """Its outcome; None if it is abandoned. Cancelled, its task is cancelled too."""
         request.done = trio.Event()
-        self._spawn(background, request)
+        self._spawn(request)
         try:
             await request.done.wait()
         except trio.Cancelled:
@@ -165,9 +168,9 @@ class Server(Outgoing):
             raise
         return request.outcome
 
-    def _spawn(self, background: trio.Nursery, request: Request) -> None:
+    def _spawn(self, request: Request) -> None:
         """Give the request a task of its own, in the context that earlier cells left."""
-        spawn = partial(background.start_soon, self._attempt, request, name=request.msg_type)
+        spawn = partial(self.cells.start_soon, self._attempt, request, name=request.msg_type)
         context = self.application.user_context
         if context is None:
             spawn()

@@ -76,14 +76,13 @@ class CommLane:
     @enable_ki_protection
     async def run(self) -> None:
         """Start a task for each comm that has messages."""
-        async with trio.open_nursery() as nursery:
-            async for request in self._receive:
-                comm_id = str(request.message.content.get("comm_id"))
-                if comm_id in self._waiting:
-                    self._waiting[comm_id].append(request)
-                else:
-                    self._waiting[comm_id] = deque([request])
-                    nursery.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
+        async for request in self._receive:
+            comm_id = str(request.message.content.get("comm_id"))
+            if comm_id in self._waiting:
+                self._waiting[comm_id].append(request)
+            else:
+                self._waiting[comm_id] = deque([request])
+                self._server.cells.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
 
     @enable_ki_protection
     async def _serve_comm(self, comm_id: str) -> None:

@@ -102,10 +102,9 @@ class Kernel(KernelHandlers):
     @property
     def nursery(self) -> BackgroundNursery:
         """A nursery for tasks that outlive the request that starts them."""
-        background = self.server.background
-        if background is None:
+        if self.server.background is None:
             raise TrikernelError("the background nursery is open once the kernel is served")
-        return BackgroundNursery(self, background)
+        return BackgroundNursery(self, self.server.tasks)
 
     async def process_one(self, wait: bool = True) -> int | None:
         """Handle the most urgent queued request; its priority, or None if none waits.

@@ -9,32 +9,48 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from ..core import call_unprotected
 from ..wire.replies import ErrorContent
 
-__all__ = ["PACKAGE", "render_error"]
+__all__ = ["PACKAGE", "name_of", "render_error", "text_of"]
 
 PACKAGE = Path(__file__).parent.parent
 _OURS = str(PACKAGE)
+_NO_TEXT = "<its text cannot be shown>"
+_ABRUPT = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 def render_error(error: BaseException) -> ErrorContent:
-    """The content of an error reply; never raises, whatever the exception does."""
+    """The content of an error reply; never raises, whatever the exception does.
+
+    An interrupt, while the exception's own code runs, ends that code.
+    """
+    name, text = name_of(error), text_of(error)
     try:
+        if text is None:
+            raise ValueError("the traceback module would ask for the text again")
         lines = traceback.format_exception(type(error), error, _trim(error.__traceback__))
-    except Exception:
-        lines = [f"{type(error).__name__}: {_text(error)}"]
+    except (Exception, *_ABRUPT):
+        lines = [f"{name}: {text or _NO_TEXT}"]
     return ErrorContent(
-        ename=type(error).__name__,
-        evalue=_text(error),
+        ename=name,
+        evalue=_NO_TEXT if text is None else text,
         traceback=[line for block in lines for line in block.splitlines()],
     )
 
 
-def _text(error: BaseException) -> str:
+def name_of(error: BaseException) -> str:
+    """The name of its class, also where a metaclass says something else."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
+
+
+def text_of(error: BaseException) -> str | None:
+    """Its text; None if it has none to show: its ``__str__`` raised, or was interrupted."""
     try:
-        return str(error)
-    except Exception:
-        return "<its text cannot be shown>"
+        return call_unprotected(str, error)
+    except (Exception, *_ABRUPT):
+        return None
 
 
 def _trim(tb: TracebackType | None) -> TracebackType | None:

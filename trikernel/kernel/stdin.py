@@ -18,7 +18,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request
+from ..core import Request, stop_error
 from ..errors import PeerGone, StdinNotAllowed, WireError
 from ..wire import Message
 from .sending import KernelSending
@@ -34,6 +34,7 @@ class KernelStdin(KernelSending):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._stdin_lock = threading.Lock()
+        self._stdin_turn = trio.Lock()
 
     @property
     def _allow_stdin(self) -> bool:
@@ -55,7 +56,7 @@ class KernelStdin(KernelSending):
             warnings.warn(
                 "the `stream` argument of getpass() has no effect in a notebook",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self._ask(str(prompt), password=True)
 
@@ -67,27 +68,33 @@ class KernelStdin(KernelSending):
         """
         request = self._asking_request()
         channel = self.server.transport.stdin
-        with self._one_question():
-            msg_id = self._send_question(request, prompt, password)
-            while True:
-                answer = self._take_answer(msg_id)
-                if answer is not None:
-                    return self._read(answer)
-                await channel.wait_readable()
+        async with self._stdin_turn:
+            with self._one_question():
+                msg_id = self._send_question(request, prompt, password)
+                while True:
+                    answer = self._take_answer(request, msg_id)
+                    if answer is not None:
+                        return self._read(answer)
+                    await channel.wait_readable()
 
     @enable_ki_protection
     def _ask(self, prompt: str, password: bool) -> str:
         request = self._asking_request()
         channel = self.server.transport.stdin
         with self._one_question(), _waker(request) as wake_fd:
-            msg_id = self._send_question(request, prompt, password, wake_fd)
-            while request.stop_reason is None:
-                answer = self._take_answer(msg_id)
+            msg_id = None
+            while request.stop_reason is None and not request.finished:
+                if msg_id is None:
+                    msg_id = self._send_question(request, prompt, password, wake_fd)
+                answer = self._take_answer(request, msg_id)
                 if answer is not None:
                     return self._read(answer)
                 channel.wait_readable_blocking(wake_fd)
+        reason = request.stop_reason
+        if reason is None:
+            raise StdinNotAllowed("the cell that asks for input has ended")
         self.server.interrupts.settle(request)
-        raise KeyboardInterrupt
+        raise stop_error(reason)
 
     def _asking_request(self) -> Request:
         request = self.current()
@@ -101,7 +108,9 @@ class KernelStdin(KernelSending):
 
     @contextmanager
     def _one_question(self) -> Iterator[None]:
-        if not self._stdin_lock.acquire(blocking=False):
+        """Questions are asked one by one; a thread waits for its turn, the user loop never."""
+        may_wait = threading.get_ident() != self.server.user_thread
+        if not self._stdin_lock.acquire(blocking=may_wait):
             raise StdinNotAllowed("another input() is waiting for its answer")
         try:
             yield
@@ -145,9 +154,10 @@ class KernelStdin(KernelSending):
                 self.server.rejected[error.kind] += 1
                 self.log.warning("dropped a message on stdin: %s", error)
 
-    def _take_answer(self, msg_id: str) -> Message | None:
+    def _take_answer(self, request: Request, msg_id: str) -> Message | None:
+        """The answer; some frontends name the cell as its parent, or nothing."""
         while (message := self._take()) is not None:
-            if message.parent_id in (None, msg_id):
+            if message.parent_id in (None, "", msg_id, request.msg_id):
                 return message
             self.log.warning("dropped an answer to an input that no longer waits")
         return None

@@ -11,10 +11,12 @@ from typing import Any
 
 import comm
 from comm.base_comm import BaseComm, CommManager
+from trio.lowlevel import enable_ki_protection
 
+from ..core import collapse, is_cancel, run_unprotected
 from .streams import redirections
 
-__all__ = ["Comm", "install"]
+__all__ = ["CellCommManager", "Comm", "install"]
 
 
 class Comm(BaseComm):
@@ -46,6 +48,75 @@ class Comm(BaseComm):
             metadata=metadata or {},
             buffers=buffers,
         )
+
+    def handle_msg(self, msg: Any) -> Any:
+        """Call the handler; what it returns, which may be awaitable."""
+        if self._msg_callback is None:
+            return None
+        shell = getattr(self.kernel, "shell", None)
+        if shell is not None:
+            shell.events.trigger("pre_execute")
+        result = self._msg_callback(msg)
+        if shell is not None:
+            shell.events.trigger("post_execute")
+        return result
+
+    def handle_close(self, msg: Any) -> Any:
+        """Call the handler; what it returns, which may be awaitable."""
+        return self._close_callback(msg) if self._close_callback is not None else None
+
+
+class CellCommManager(CommManager):
+    """The comms of one kernel. Handlers may be async; what they raise is shown.
+
+    Their errors go out under the comm message's own parent, where frontends have a log for them.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__()
+        self._kernel = kernel
+
+    @enable_ki_protection
+    async def comm_open(self, stream: Any, ident: Any, msg: Any) -> None:
+        """The frontend opens a comm; one of an unknown target is closed at once."""
+        content = msg["content"]
+        comm_id, target_name = content["comm_id"], content["target_name"]
+        opened = comm.create_comm(comm_id=comm_id, primary=False, target_name=target_name)
+        self.register_comm(opened)
+        target = self.targets.get(target_name)
+        if target is None:
+            self._kernel.log.error("no comm target %r is registered", target_name)
+        elif await self._call(target, opened, msg):
+            return
+        opened.close()
+
+    @enable_ki_protection
+    async def comm_msg(self, stream: Any, ident: Any, msg: Any) -> None:
+        """A message for a comm; for one that is closed it is dropped."""
+        found = self.get_comm(msg["content"]["comm_id"])
+        if found is not None:
+            await self._call(found.handle_msg, msg)
+
+    @enable_ki_protection
+    async def comm_close(self, stream: Any, ident: Any, msg: Any) -> None:
+        """The frontend closes a comm."""
+        found = self.get_comm(msg["content"]["comm_id"])
+        if found is not None:
+            found._closed = True
+            del self.comms[found.comm_id]
+            await self._call(found.handle_close, msg)
+
+    async def _call(self, handler: Any, *args: Any) -> bool:
+        """Whether the handler went well."""
+        try:
+            await run_unprotected(handler, *args)
+        except BaseException as raised:
+            if is_cancel(raised):
+                raise
+            self._kernel.log.warning("a comm handler failed", exc_info=raised)
+            self._kernel.show_error(collapse(raised))
+            return False
+        return True
 
 
 _install_lock = threading.Lock()

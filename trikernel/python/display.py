@@ -58,6 +58,10 @@ class CellDisplayPublisher(DisplayPublisher):
         **kwargs: Any,
     ) -> None:
         """Send ``display_data``, or ``update_display_data`` for a known ``display_id``."""
+        if not isinstance(data, dict):
+            raise TypeError(f"data must be a dict of MIME types, not {type(data).__name__}")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
         if self.shell.is_forked:
             print(data.get("text/plain", ""), flush=True)  # its parent captures descriptor 1
             return

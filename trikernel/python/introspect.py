@@ -70,11 +70,13 @@ def history(
     """A ``history_reply``, from IPython's history."""
     manager = shell.history_manager
     if hist_access_type == "tail":
-        found = manager.get_tail(n or 10, raw=raw, output=output, include_latest=True)
+        found = manager.get_tail(_count(n, 10), raw=raw, output=output, include_latest=True)
     elif hist_access_type == "range":
         found = manager.get_range(session or 0, start or 0, stop, raw=raw, output=output)
     else:
-        found = manager.search(pattern or "*", raw=raw, output=output, n=n, unique=unique)
+        found = manager.search(
+            pattern or "*", raw=raw, output=output, n=_count(n, None), unique=unique
+        )
     # IPython numbers the current session 0 in some of its answers
     entries = [(session or manager.session_number, *rest) for session, *rest in found]
     return {"status": "ok", "history": entries}
@@ -87,3 +89,8 @@ def is_complete(shell: Any, code: str) -> dict[str, Any]:
     if status == "incomplete":
         reply["indent"] = " " * (indent or 0)
     return reply
+
+
+def _count(n: int | None, default: int | None) -> int | None:
+    """How many entries; SQLite takes no more than 64 bits."""
+    return default if n is None else max(0, min(n, 1 << 62))

@@ -12,12 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 import trio
-from comm.base_comm import CommManager
 from IPython.core import release
 from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request, Server, current_request
+from ..core import Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
 from ..kernel import Kernel, render_error, setting
 from ..wire import as_content
@@ -100,7 +99,7 @@ class PythonKernel(Kernel):
     async def started(self) -> None:
         """Make the shell, and redirect output and input of cells."""
         comms.install()
-        self.comm_manager = CommManager()
+        self.comm_manager = comms.CellCommManager(self)
         redirections.add(self)
         self.shell.become_instance()
         trio.lowlevel.add_instrument(self.shell.tasks)
@@ -165,11 +164,8 @@ class PythonKernel(Kernel):
     def publish_traceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Publish an ``error`` with IPython's traceback, which the reply carries too."""
         self._shown = [line for block in stb for line in block.rstrip("\n").split("\n")]
-        content = {
-            "ename": etype.__name__,
-            "evalue": render_error(evalue).evalue,
-            "traceback": self._shown,
-        }
+        rendered = render_error(evalue)
+        content = {"ename": rendered.ename, "evalue": rendered.evalue, "traceback": self._shown}
         self.server.outbox.drain()
         self.send_response(self.iopub_socket, "error", content)
 
@@ -198,6 +194,7 @@ class PythonKernel(Kernel):
         """Run a cell in the calling task."""
         shell, self._shown = self.shell, []
         shell.payload_manager.clear_payload()
+        comms.install()  # again: importing ipykernel's own kernel puts its comms in place
         failed, transformed, request = None, code, current_request.get()
         if not silent:
             self._last_cell = request
@@ -205,8 +202,8 @@ class PythonKernel(Kernel):
             stripped, seconds = take_timeout(code)
             if seconds is not None and request is not None:
                 self.server.interrupts.stop_after(request, seconds)
-            transformed = shell.transform_cell(stripped)
-        except Exception:
+            transformed = call_unprotected(shell.transform_cell, stripped)
+        except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()
         result = await shell.run_cell_async(
             code,
@@ -234,7 +231,7 @@ class PythonKernel(Kernel):
         payload = self.shell.payload_manager.read_payload()
         self.shell.payload_manager.clear_payload()
         if error is None:
-            values = self.shell.user_expressions(user_expressions)
+            values = call_unprotected(self.shell.user_expressions, user_expressions)
             return {"status": "ok", "payload": payload, "user_expressions": values}
         content = as_content(render_error(error))
         if self._shown:

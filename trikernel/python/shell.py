@@ -21,7 +21,7 @@ from traitlets import CBool, Instance, Type
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
-from ..kernel import render_error
+from ..kernel import render_error, text_of
 from ..transport import Generation, exit_if_forked
 from ..wire import as_content
 from .awaiting import AwaitingCompiler, AwaitingMagics
@@ -42,6 +42,10 @@ _ENVIRONMENT = {
     "GIT_PAGER": "cat",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+
+
+# What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
+_NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -99,7 +103,7 @@ class ZMQInteractiveShell(InteractiveShell):
             return await self._error_at_startup(code_obj, async_)
         where: types.TracebackType | None = None
         try:
-            with request.open_scope() as scope:
+            with request.open_scope():
                 if request.stop_reason is not None:
                     return stop_error(request.stop_reason)
                 try:
@@ -113,7 +117,7 @@ class ZMQInteractiveShell(InteractiveShell):
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
                 error = stop_error(request.stop_reason)
             return error if error is raised else error.with_traceback(where)
-        if scope.cancel_called and request.stop_reason is not None:  # also if it did not notice
+        if request.stop_reason is not None:  # also if it has ended without noticing
             return stop_error(request.stop_reason).with_traceback(where)
         return None
 
@@ -137,21 +141,32 @@ class ZMQInteractiveShell(InteractiveShell):
         if isinstance(error, bdb.BdbQuit):  # the person left the debugger
             return
         clean(error)
-        group = format_group(error, self.compile.format_code_name)
-        if group is not None:
-            self._showtraceback(type(error), error, group)
+        lines = format_group(error, self.compile.format_code_name)
+        if lines is None and text_of(error) is None:  # IPython would ask for it again and again
+            lines = list(render_error(error).traceback)
+        if lines is not None:
+            self._showtraceback(type(error), error, lines)
             return
         raised = (type(error), error, error.__traceback__)
-        if isinstance(error, SystemExit):
-            self.showtraceback(raised, exception_only=True)
-        else:
-            self.showtraceback(raised, running_compiled_code=True)
+        try:
+            if isinstance(error, SystemExit):
+                self.showtraceback(raised, exception_only=True)
+            else:
+                self.showtraceback(raised, running_compiled_code=True)
+        except Exception:
+            self._showtraceback(type(error), error, list(render_error(error).traceback))
+
+    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
+        """What IPython shows of an error of its own accord, in ``%run`` for example."""
+        kind, error, tb = super()._get_exc_info(exc_tuple)
+        return (kind, error, clean(error).__traceback__) if error is not None else (kind, error, tb)
 
     def _format_exception_for_storage(
         self, exception: BaseException, *args: Any, **kwargs: Any
     ) -> Any:
         """What the history keeps of an error, also where the exception's own text raises."""
-        return as_content(render_error(exception))
+        content = as_content(render_error(exception))
+        return {name: content[name] for name in ("ename", "evalue", "traceback")}
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Send an ``error`` instead of printing the traceback."""
@@ -239,7 +254,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def enable_gui(self, gui: Any = None) -> None:
         """``%gui``: set ``kernel.eventloop`` instead."""
-        if gui not in (None, "", "inline"):
+        if gui not in _NO_LOOP:
             raise UsageError(
                 f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
             )

@@ -12,7 +12,6 @@ import codecs
 import getpass
 import io
 import sys
-from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from ..core import Server, current_request
@@ -35,6 +34,12 @@ class StreamKernel(Protocol):
     @property
     def server(self) -> Server:
         """The server that it is part of."""
+
+    def raw_input(self, prompt: str = "") -> str:
+        """Ask, and block until the answer is there."""
+
+    def getpass(self, prompt: str = "", stream: Any = None) -> str:
+        """Ask for a password."""
 
     def write_stream(self, name: str, text: str) -> None:
         """Append text of the calling context to ``stdout`` or ``stderr``."""
@@ -179,28 +184,26 @@ class Redirections:
         self._threads.install()
         sys.stdout = OutStream("stdout", sys.stdout, self)
         sys.stderr = OutStream("stderr", sys.stderr, self)
-        builtins.input = self._asking("input", "raw_input")
-        getpass.getpass = self._asking("getpass", "getpass")
+        builtins.input, getpass.getpass = self._input, self._getpass
 
     def _restore(self) -> None:
         self._threads.restore()
         sys.stdout, sys.stderr = self._saved["stdout"], self._saved["stderr"]
         builtins.input, getpass.getpass = self._saved["input"], self._saved["getpass"]
 
-    def _asking(self, name: str, method: str) -> Callable[..., str]:
-        original = self._saved[name]
+    def _input(self, prompt: object = "", /) -> str:
+        """Ask the person at the frontend."""
+        kernel = self.kernel()
+        if kernel is None:
+            return str(self._saved["input"](prompt))
+        return kernel.raw_input(str(prompt))
 
-        def ask(prompt: object = "", /, *args: Any, **kwargs: Any) -> str:
-            kernel = self.kernel()
-            if kernel is None:
-                return str(original(prompt, *args, **kwargs))
-            if args:
-                kwargs["stream"] = args[0]
-            return str(getattr(kernel, method)(prompt, **kwargs))
-
-        ask.__name__ = ask.__qualname__ = name
-        ask.__doc__ = "Ask the person at the frontend."
-        return ask
+    def _getpass(self, prompt: str = "Password: ", stream: Any = None) -> str:
+        """Ask the person at the frontend, without showing what is typed."""
+        kernel = self.kernel()
+        if kernel is None:
+            return str(self._saved["getpass"](prompt, stream))
+        return kernel.getpass(prompt, stream)
 
 
 redirections = Redirections()

@@ -92,11 +92,11 @@ class Tasks(trio.abc.Instrument):
 
     def tree(self) -> TaskTree:
         """The tasks of now. In the user loop."""
+        server = self._kernel.server
         roots = [
             task
-            for task in self._by_age(self._kernel.nursery.child_tasks)
-            if _request(task) is not None
-            and (task is not trio.lowlevel.current_task() or any(_children(task)))
+            for task in self._by_age(server.cells.child_tasks | server.tasks.child_tasks)
+            if task is not trio.lowlevel.current_task() or any(_children(task))
         ]
         return TaskTree([row for root in roots for row in self._rows(root, 0)])
 

@@ -64,7 +64,11 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
     None for any other error. ``name_of`` gives the label and the name of a cell's code.
     """
     one: BaseException | None = error
+    seen: set[int] = set()  # a chain may be a circle
     while one is not None and not isinstance(one, BaseExceptionGroup):
+        if id(one) in seen:
+            return None
+        seen.add(id(one))
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
     if one is None:
         return None

@@ -39,16 +39,21 @@ def exit_if_forked(generation: int, error: BaseException | None = None) -> None:
 
     ``generation`` is `Generation.current` of before. The child must not go on into the
     kernel's loop, which is its parent's. An error is written to the real stderr, and makes the
-    exit code 1.
+    exit code 1; a `SystemExit` says the code itself.
     """
     if Generation.current == generation:
         return
-    if error is not None:
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.__stderr__)
+    elif error is not None:
         traceback.print_exception(error, file=sys.__stderr__)
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
             stream.flush()
-    os._exit(0 if error is None else 1)
+    os._exit(code)
 
 
 def _forget_everything() -> None:

@@ -10,10 +10,11 @@ replaced, see `dumps`.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,6 +23,7 @@ import orjson
 __all__ = ["dumps", "loads"]
 
 _LONG_NUMBER = re.compile(rb"[0-9]{19}").search
+_MAX_ITEMS = 100_000  # of an iterator
 _MAX_DEPTH = 200
 
 
@@ -68,7 +70,10 @@ def _default(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Iterable) and not hasattr(value, "__fspath__"):
-        return list(value)
+        if isinstance(value, Collection):
+            return list(value)
+        items = list(itertools.islice(value, _MAX_ITEMS + 1))  # it may have no end
+        return items if len(items) <= _MAX_ITEMS else _safe_repr(value)
     return _safe_repr(value)
 
 
