@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .application import Application
-from .background import BackgroundNursery, background_scope
+from .background import BackgroundNursery
 from .boundary import collapse, is_cancel, stop_error
 from .console import real_stderr
 from .interrupt import Interrupts
@@ -11,7 +11,7 @@ from .lane import Job
 from .outbox import OutboxLimits
 from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
 from .protection import await_unprotected, call_unprotected, run_unprotected
-from .request import Reply, Request, StopReason, current_request
+from .request import Reply, Request, StopReason, background_scope, current_request
 from .serve import serve
 from .server import Server
 

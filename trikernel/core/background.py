@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,13 +20,11 @@ from .application import Application
 from .boundary import collapse, is_cancel
 from .protection import run_unprotected
 from .reopening import ReopeningNursery
+from .request import background_scope
 
-__all__ = ["BackgroundNursery", "background_scope"]
+__all__ = ["BackgroundNursery"]
 
 T = TypeVar("T")
-
-background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_scope", default=None)
-"""What to cancel to end the background task that the current one is, or is a part of."""
 
 
 class BackgroundNursery:

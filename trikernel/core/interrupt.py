@@ -8,6 +8,7 @@ never raised in ours: see the discussion page "interrupts".
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -20,7 +21,8 @@ import attrs
 import trio
 
 from ..transport import forget_in_child, run_in
-from .request import Request, StopReason, current_request
+from .protection import in_finalizer
+from .request import Request, StopReason, background_scope, current_request
 
 __all__ = ["Interrupts"]
 
@@ -44,7 +46,7 @@ class Interrupts:
         self._token = token
         self._services: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
         self._insistent = False
-        self._forced = False
+        self._forced_at = -math.inf
         self._previous: object = None
         self.installed = False
         self.running: list[Request] = []
@@ -104,6 +106,11 @@ class Interrupts:
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self.installed = True
 
+    def reinstall(self) -> None:
+        """Take SIGINT back from an earlier cell's code, which may have set a handler."""
+        if self.installed and signal.getsignal(signal.SIGINT) != self._on_sigint:
+            signal.signal(signal.SIGINT, self._on_sigint)
+
     def restore(self) -> None:
         """Give SIGINT back to who had it before `install`."""
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
@@ -142,7 +149,7 @@ class Interrupts:
         """Signal the main thread until the ticket is delivered: it may be in protected code."""
         await trio.sleep(PATIENCE)
         while not ticket.delivered and self._is_live(ticket):
-            self._forced = True
+            self._forced_at = time.monotonic()
             _signal_main_thread()
             await trio.sleep(PATIENCE)
         if ticket.request is not None and ticket.reason is not StopReason.INTERRUPT:
@@ -177,12 +184,15 @@ class Interrupts:
             self._tickets.remove(ticket)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        forced, self._forced = self._forced, False
+        # a signal of our own is handled at once: if another handler took it, this one is not it
+        forced = time.monotonic() - self._forced_at < PATIENCE
+        self._forced_at = -math.inf
         live = [ticket for ticket in self._tickets if self._is_live(ticket)]
         if forced and not live:
             return
         here = self._request_here()
-        if not trio.lowlevel.currently_ki_protected() and (forced or here in self.running):
+        protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
+        if not protected and (forced or here in self.running):
             for ticket in live if forced else ():
                 if ticket.request in (None, here):  # any other one is cancelled in its turn
                     self._settle(ticket)
@@ -193,10 +203,13 @@ class Interrupts:
             self.interrupt()
 
     def _request_here(self) -> Request | None:
-        """The request that the interrupted frame runs for."""
+        """The request that the interrupted frame is a part of; a background task is of none."""
         if not trio.lowlevel.in_trio_task():
             return None
-        return trio.lowlevel.current_task().context.get(current_request)
+        context = trio.lowlevel.current_task().context
+        if context.get(background_scope) is not None:
+            return None
+        return context.get(current_request)
 
 
 def _start(nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any) -> None:

@@ -154,6 +154,7 @@ class ShellLane:
         self._epoch.leave(item)
         running = self._server.interrupts.running
         running.append(item)
+        self._server.interrupts.reinstall()
         try:
             if item.type is not None and item.type.own_task:
                 await self._wait_for_comms(item)

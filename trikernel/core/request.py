@@ -18,7 +18,7 @@ import trio
 from ..transport import Channel
 from ..wire import Message, MessageType
 
-__all__ = ["Outcome", "Reply", "Request", "StopReason", "current_request"]
+__all__ = ["Outcome", "Reply", "Request", "StopReason", "background_scope", "current_request"]
 
 
 class StopReason(enum.Enum):
@@ -181,3 +181,6 @@ class Request:
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
+
+background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_scope", default=None)
+"""What to cancel to end the background task that the current one is, or is a part of."""

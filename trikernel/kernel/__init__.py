@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
-from .rendering import PACKAGE, name_of, render_error, text_of
+from .rendering import PACKAGE, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
 
@@ -17,10 +17,8 @@ __all__ = [
     "given_settings",
     "log_to_stderr",
     "main",
-    "name_of",
     "render_error",
     "run",
     "setting",
     "settings_of",
-    "text_of",
 ]

@@ -12,7 +12,7 @@ from types import TracebackType
 from ..core import call_unprotected
 from ..wire.replies import ErrorContent
 
-__all__ = ["PACKAGE", "name_of", "render_error", "text_of"]
+__all__ = ["PACKAGE", "render_error"]
 
 PACKAGE = Path(__file__).parent.parent
 _OURS = str(PACKAGE)
@@ -25,7 +25,7 @@ def render_error(error: BaseException) -> ErrorContent:
 
     An interrupt, while the exception's own code runs, ends that code.
     """
-    name, text = name_of(error), text_of(error)
+    name, text = _name_of(error), _text_of(error)
     try:
         if text is None:
             raise ValueError("the traceback module would ask for the text again")
@@ -39,13 +39,13 @@ def render_error(error: BaseException) -> ErrorContent:
     )
 
 
-def name_of(error: BaseException) -> str:
+def _name_of(error: BaseException) -> str:
     """The name of its class, also where a metaclass says something else."""
     name: str = type.__dict__["__name__"].__get__(type(error))
     return name
 
 
-def text_of(error: BaseException) -> str | None:
+def _text_of(error: BaseException) -> str | None:
     """Its text; None if it has none to show: its ``__str__`` raised, or was interrupted."""
     try:
         return call_unprotected(str, error)

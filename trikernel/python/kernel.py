@@ -18,8 +18,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
-from ..kernel import Kernel, render_error, setting
-from ..wire import as_content
+from ..kernel import Kernel, setting
 from ..wire import contents as c
 from . import comms, introspect
 from .magics import take_timeout
@@ -62,7 +61,6 @@ class PythonKernel(Kernel):
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
-        self._shown: list[str] = []
         self._last_cell: Request | None = None
         self._process: OwnProcess | None = None
         super().__init__(**settings)
@@ -161,14 +159,6 @@ class PythonKernel(Kernel):
         if not self._is_silent():
             self.server.outbox.write(self.parent_header(), name, text)
 
-    def publish_traceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
-        """Publish an ``error`` with IPython's traceback, which the reply carries too."""
-        self._shown = [line for block in stb for line in block.rstrip("\n").split("\n")]
-        rendered = render_error(evalue)
-        content = {"ename": rendered.ename, "evalue": rendered.evalue, "traceback": self._shown}
-        self.server.outbox.drain()
-        self.send_response(self.iopub_socket, "error", content)
-
     def show_error(self, error: BaseException) -> None:
         """Publish an ``error`` with IPython's traceback."""
         self.shell.show(error)
@@ -192,7 +182,8 @@ class PythonKernel(Kernel):
         cell_id: str | None = None,
     ) -> dict[str, Any]:
         """Run a cell in the calling task."""
-        shell, self._shown = self.shell, []
+        shell = self.shell
+        shell.forget_error()
         shell.payload_manager.clear_payload()
         comms.install()  # again: importing ipykernel's own kernel puts its comms in place
         failed, transformed, request = None, code, current_request.get()
@@ -233,9 +224,7 @@ class PythonKernel(Kernel):
         if error is None:
             values = call_unprotected(self.shell.user_expressions, user_expressions)
             return {"status": "ok", "payload": payload, "user_expressions": values}
-        content = as_content(render_error(error))
-        if self._shown:
-            content["traceback"] = self._shown
+        content = {"status": "error", **self.shell.rendered(error)}
         return {**content, "payload": payload, "user_expressions": {}}
 
     def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:

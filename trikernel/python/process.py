@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..core import Server
+from . import debugger
 from .descriptors import Descriptors
 from .profile import Profile
 
@@ -34,6 +35,7 @@ class OwnProcess:
             server.outbox.collect = self._descriptors.collect
             server.interrupts.in_services(self._descriptors.run)
         _announce(type(shell))
+        debugger.install()
         self.profile.start_in(shell)
 
     def stop(self) -> None:

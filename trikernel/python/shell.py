@@ -6,9 +6,9 @@ cancel scope stands directly around the user's code, and only that code is unpro
 
 from __future__ import annotations
 
-import bdb
 import os
 import types
+from functools import partial
 from typing import Any
 
 from IPython.core import page, payloadpage
@@ -16,20 +16,18 @@ from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from IPython.core.payload import PayloadManager
-from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
-from ..kernel import render_error, text_of
 from ..transport import Generation, exit_if_forked
-from ..wire import as_content
 from .awaiting import AwaitingCompiler, AwaitingMagics
+from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher
+from .errors import ErrorShell
 from .history import CellHistory
 from .magics import KernelMagics
 from .tasks import Tasks
-from .tracebacks import clean, format_group
 from .twins import Twins
 
 __all__ = ["ZMQInteractiveShell"]
@@ -48,10 +46,9 @@ _ENVIRONMENT = {
 _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
-class ZMQInteractiveShell(InteractiveShell):
+class ZMQInteractiveShell(ErrorShell):
     """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
 
-    kernel: Any = AnyTrait()
     owns_process: Any = CBool(False)
     displayhook_class = Type(CellDisplayHook)
     compiler_class = Type(AwaitingCompiler)
@@ -134,44 +131,6 @@ class ZMQInteractiveShell(InteractiveShell):
         else:
             call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
 
-    # Showing
-
-    def show(self, error: BaseException) -> None:
-        """Publish an error under the current cell, without frames that are not the user's."""
-        if isinstance(error, bdb.BdbQuit):  # the person left the debugger
-            return
-        clean(error)
-        lines = format_group(error, self.compile.format_code_name)
-        if lines is None and text_of(error) is None:  # IPython would ask for it again and again
-            lines = list(render_error(error).traceback)
-        if lines is not None:
-            self._showtraceback(type(error), error, lines)
-            return
-        raised = (type(error), error, error.__traceback__)
-        try:
-            if isinstance(error, SystemExit):
-                self.showtraceback(raised, exception_only=True)
-            else:
-                self.showtraceback(raised, running_compiled_code=True)
-        except Exception:
-            self._showtraceback(type(error), error, list(render_error(error).traceback))
-
-    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
-        """What IPython shows of an error of its own accord, in ``%run`` for example."""
-        kind, error, tb = super()._get_exc_info(exc_tuple)
-        return (kind, error, clean(error).__traceback__) if error is not None else (kind, error, tb)
-
-    def _format_exception_for_storage(
-        self, exception: BaseException, *args: Any, **kwargs: Any
-    ) -> Any:
-        """What the history keeps of an error, also where the exception's own text raises."""
-        content = as_content(render_error(exception))
-        return {name: content[name] for name in ("ename", "evalue", "traceback")}
-
-    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
-        """Send an ``error`` instead of printing the traceback."""
-        self.kernel.publish_traceback(etype, evalue, stb)
-
     def display_captured(self, content: dict[str, Any], update: bool) -> bool:
         """Whether ``capture_output`` takes this display instead of the frontend."""
         outputs = getattr(self.display_pub, "outputs", None)
@@ -204,6 +163,34 @@ class ZMQInteractiveShell(InteractiveShell):
         """No longer be it."""
         if InteractiveShell.initialized() and InteractiveShell._instance is self:
             type(self).clear_instance()
+
+    @property
+    def debugger_cls(self) -> type:
+        """What ``%debug`` and ``%pdb`` start."""
+        return CellDebugger
+
+    def transform_ast(self, node: Any) -> Any:
+        """Transformers are the user's code."""
+        return call_unprotected(super().transform_ast, node)
+
+    def init_events(self) -> None:
+        """Hooks are the user's code."""
+        super().init_events()
+        self.events.trigger = partial(call_unprotected, self.events.trigger)
+
+    def get_parent(self) -> dict[str, Any]:
+        """The message that this code runs for, as ipykernel's shell has it."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    def set_parent(self, parent: dict[str, Any]) -> None:
+        """Make ``parent`` the parent of what this task and its children send."""
+        self.kernel.set_parent([], parent)
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The message that this code runs for."""
+        return self.get_parent()
 
     def init_magics(self) -> None:
         """IPython's magics and ours."""

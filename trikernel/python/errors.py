@@ -1,0 +1,76 @@
+"""Errors of cells, as their author should read them.
+
+An exception is asked for its text once, under the interrupts of the person who waits for it:
+what it says is shown, replied and kept.
+"""
+
+from __future__ import annotations
+
+import bdb
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Any as AnyTrait
+
+from ..kernel import render_error
+from ..wire import as_content
+from .tracebacks import clean, format_group
+
+__all__ = ["ErrorShell"]
+
+
+class ErrorShell(InteractiveShell):
+    """The part of the shell that shows errors."""
+
+    kernel: Any = AnyTrait()
+    _rendered: tuple[BaseException, dict[str, Any]] | None = None
+
+    def rendered(self, error: BaseException) -> dict[str, Any]:
+        """``ename``, ``evalue`` and ``traceback``, the latter as it was shown, if it was."""
+        if self._rendered is None or self._rendered[0] is not error:
+            content = as_content(render_error(error))
+            self._rendered = error, {key: content[key] for key in ("ename", "evalue", "traceback")}
+        return self._rendered[1]
+
+    def forget_error(self) -> None:
+        """A cell begins, or has been answered: let go of the last error."""
+        self._rendered = None
+
+    def show(self, error: BaseException) -> None:
+        """Publish an error under the current cell, without frames that are not the user's."""
+        if isinstance(error, bdb.BdbQuit):  # the person left the debugger
+            return
+        clean(error)
+        content = self.rendered(error)
+        lines = format_group(error, self.compile.format_code_name)
+        if lines is None and len(content["traceback"]) == 1:  # its text cannot be shown: IPython
+            lines = content["traceback"]  # would ask for it again and again
+        if lines is not None:
+            self._showtraceback(type(error), error, lines)
+            return
+        raised = (type(error), error, error.__traceback__)
+        try:
+            if isinstance(error, SystemExit):
+                self.showtraceback(raised, exception_only=True)
+            else:
+                self.showtraceback(raised, running_compiled_code=True)
+        except Exception:
+            self._showtraceback(type(error), error, content["traceback"])
+
+    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
+        """What IPython shows of an error of its own accord, in ``%run`` for example."""
+        kind, error, tb = super()._get_exc_info(exc_tuple)
+        return (kind, error, clean(error).__traceback__) if error is not None else (kind, error, tb)
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, *args: Any, **kwargs: Any
+    ) -> Any:
+        """What the history keeps of an error."""
+        return dict(self.rendered(exception))
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        """Send an ``error`` instead of printing the traceback."""
+        content = self.rendered(evalue)
+        content["traceback"] = [line for block in stb for line in block.rstrip("\n").split("\n")]
+        self.kernel.server.outbox.drain()
+        self.kernel.send_response(self.kernel.iopub_socket, "error", content)
