@@ -202,9 +202,9 @@ def test_a_thread_that_cannot_be_cancelled_is_waited_for(kernel: KernelProcess) 
         "ended = False\n"
         "def work():\n"
         "    global ended\n"
+        "    print('begun', flush=True)\n"
         "    time.sleep(0.5)\n"
         "    ended = True\n"
-        "print('begun', flush=True)\n"
         "await trio.to_thread.run_sync(work)"
     )
     kernel.until("stream")
@@ -230,7 +230,12 @@ def test_a_cell_may_handle_it_itself(kernel: KernelProcess, by: str) -> None:
 
 
 def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None:
-    msg_id = kernel.send("print('begun', flush=True)\nawait trio.to_thread.run_sync(time.sleep, 3)")
+    msg_id = kernel.send(
+        "def work():\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(3)\n"
+        "await trio.to_thread.run_sync(work)"
+    )
     kernel.until("stream")
     kernel.interrupt()
     time.sleep(0.3)  # the second one has to come after the first was delivered

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from trikernel.core import OutboxLimits
+from trikernel.core import CLOSED, OutboxLimits
 from trikernel.core.outbox import Outbox
 from trikernel.wire import Codec, Header, Message
 
@@ -58,6 +58,11 @@ ONE, TWO = header("one"), header("two")
 @pytest.fixture
 def channel() -> FakeIOPub:
     return FakeIOPub()
+
+
+@pytest.fixture
+def outbox(channel: FakeIOPub) -> Outbox:
+    return outbox_on(channel)
 
 
 def outbox_on(channel: FakeIOPub, **limits: Any) -> Outbox:
@@ -253,3 +258,56 @@ async def test_a_cancelled_flush_keeps_the_queue(channel: FakeIOPub) -> None:
     channel.stalled = False
     outbox.drain()
     assert channel.texts() == [("stdout", "kept")]
+
+
+def test_a_post_never_waits_for_a_thread_that_sends(outbox: Outbox, channel: FakeIOPub) -> None:
+    """Its caller may be a finalizer that runs while its thread holds the channel's lock."""
+
+    def while_sending() -> None:
+        thread = threading.Thread(target=outbox.post, args=([b"from the other", b""],))
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+
+    channel.during_send = while_sending
+    outbox.post([b"first", b""])
+    assert [frames[0] for frames in channel.sent] == [b"first", b"from the other"]
+
+
+def test_pieces_are_merged_until_something_else_is_to_be_sent(
+    outbox: Outbox, channel: FakeIOPub
+) -> None:
+    out = outbox.open_text("me", ONE, "stdout")
+    out.pieces.extend(["a", "b"])
+    err = outbox.open_text("me", ONE, "stderr")
+    assert out.writer is CLOSED
+    err.pieces.append("c")
+    outbox.post(Codec().encode("status", {}, identities=[b"status"]))
+    assert err.writer is CLOSED
+    outbox.write(ONE, "stdout", "d")
+    outbox.drain()
+    assert channel.texts() == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
+    assert [one.msg_type for one in channel.messages()] == ["stream", "stream", "status", "stream"]
+
+
+def test_a_piece_that_comes_while_its_text_is_closed_is_sent_too(
+    outbox: Outbox, channel: FakeIOPub
+) -> None:
+    out = outbox.open_text("me", ONE, "stdout")
+    out.pieces.append("in time")
+    outbox.drain()
+    assert out.writer is CLOSED
+    out.pieces.append("late")
+    outbox.reopen(out)
+    outbox.reopen(out)
+    outbox.drain()
+    assert "".join(text for _, text in channel.texts()) == "in timelate"
+
+
+def test_long_texts_are_cut_where_a_message_is_full(outbox: Outbox, channel: FakeIOPub) -> None:
+    out = outbox.open_text("me", ONE, "stdout")
+    piece = "x" * (outbox.limits.max_merge // 2)
+    out.pieces.extend([piece] * 5)
+    outbox.drain()
+    lengths = [len(text) for _, text in channel.texts()]
+    assert lengths == [outbox.limits.max_merge] * 2 + [len(piece)]

@@ -14,12 +14,15 @@ from .protection import await_unprotected, call_unprotected, run_unprotected
 from .request import Reply, Request, StopReason, background_scope, current_request
 from .serve import serve
 from .server import Server
+from .text import CLOSED, OpenText
 
 __all__ = [
+    "CLOSED",
     "Application",
     "BackgroundNursery",
     "Interrupts",
     "Job",
+    "OpenText",
     "OutboxLimits",
     "PriorityReceiveChannel",
     "PrioritySendChannel",

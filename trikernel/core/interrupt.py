@@ -27,6 +27,7 @@ from .request import Request, StopReason, background_scope, current_request
 __all__ = ["Interrupts"]
 
 PATIENCE = 0.05  # seconds that the user loop has to turn before it counts as blocked
+PROMPT = 0.002  # and before the request's own code is told where it is, which hits nobody else
 LINGER = 1.0  # seconds that code may go on after its deadline before it is stopped again
 
 
@@ -37,6 +38,7 @@ class _Ticket:
     request: Request | None
     reason: StopReason
     delivered: bool = False
+    since: float = attrs.field(factory=time.monotonic)
 
 
 class Interrupts:
@@ -49,6 +51,7 @@ class Interrupts:
         self._forced_at = -math.inf
         self._previous: object = None
         self.installed = False
+        self.before_stop: Callable[[], object] = lambda: None
         self.running: list[Request] = []
         self._tickets: list[_Ticket] = []
         self.ignored = 0
@@ -63,6 +66,7 @@ class Interrupts:
         """Stop ``request`` for ``reason``; a second interrupt abandons one that lingers."""
         ticket = _Ticket(request, reason)
         self._tickets.append(ticket)
+        self.before_stop()
         if request is not None:
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(ticket))
@@ -147,7 +151,7 @@ class Interrupts:
 
     async def _insist(self, ticket: _Ticket) -> None:
         """Signal the main thread until the ticket is delivered: it may be in protected code."""
-        await trio.sleep(PATIENCE)
+        await trio.sleep(PROMPT)
         while not ticket.delivered and self._is_live(ticket):
             self._forced_at = time.monotonic()
             _signal_main_thread()
@@ -185,15 +189,17 @@ class Interrupts:
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         # a signal of our own is handled at once: if another handler took it, this one is not it
-        forced = time.monotonic() - self._forced_at < PATIENCE
+        now = time.monotonic()
+        forced = now - self._forced_at < PATIENCE
         self._forced_at = -math.inf
         live = [ticket for ticket in self._tickets if self._is_live(ticket)]
         if forced and not live:
             return
         here = self._request_here()
         protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
-        if not protected and (forced or here in self.running):
-            for ticket in live if forced else ():
+        due = [one for one in live if one.request is here or now - one.since >= PATIENCE]
+        if not protected and (due if forced else here in self.running):
+            for ticket in due if forced else ():
                 if ticket.request in (None, here):  # any other one is cancelled in its turn
                     self._settle(ticket)
             if forced and here is not None:

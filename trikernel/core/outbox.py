@@ -24,6 +24,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import BroadcastChannel, forget_in_child
 from ..wire import Codec, Header
+from .text import CLOSED, OpenText
 
 __all__ = ["Outbox", "OutboxLimits"]
 
@@ -60,10 +61,14 @@ class Outbox:
         self._channel = channel
         self._codec = codec
         self.limits = limits or OutboxLimits()
-        self._entries: deque[_Text | list[bytes]] = deque()
+        self._entries: deque[_Text | OpenText | list[bytes]] = deque()
+        self._open: OpenText | None = None
+        self._text_lock = threading.RLock()
         self._head: list[bytes] | None = None
         self._lock = threading.RLock()
         self._draining = False
+        self._again = False
+        self._cut = False
         self._size = 0
         self._stalled_at: float | None = None
         self._dropping = False
@@ -75,15 +80,47 @@ class Outbox:
 
     def forget(self) -> None:
         """In a forked child: nothing more goes out."""
-        self._lock, self._draining = threading.RLock(), False
+        self._lock, self._text_lock, self._draining = threading.RLock(), threading.RLock(), False
         self._entries, self._head = deque(maxlen=0), None
+        self.close_text()
         self._stalled_at, self._arm = None, None
 
     @enable_ki_protection
     def write(self, parent: Header | None, name: str, text: str) -> None:
         """Append to the stream ``name`` of the request with that header; `flush` sends it."""
+        self.close_text()
         self._entries.append(_Text(parent, name, text))
         self._size += len(text) + ENTRY_COST
+        self._send_soon()
+
+    @enable_ki_protection
+    def open_text(self, writer: object, parent: Header | None, name: str) -> OpenText:
+        """As `write`, for somebody who has much to write, piece by piece."""
+        opened = OpenText(writer, parent, name)
+        self._replace_open(opened)
+        self._entries.append(opened)
+        self._send_soon()
+        return opened
+
+    @enable_ki_protection
+    def reopen(self, closed: OpenText) -> None:
+        """A piece was appended while it was being closed: send that too."""
+        if closed.pieces:
+            self._entries.append(closed)
+            self._send_soon()
+
+    def close_text(self) -> None:
+        """Have the next piece of text go through `write` or `open_text`; from any thread."""
+        if self._open is not None:
+            self._replace_open(None)
+
+    def _replace_open(self, opened: OpenText | None) -> None:
+        with self._text_lock:  # no call in between: the garbage collector may print
+            previous, self._open = self._open, opened
+        if previous is not None:
+            self._size += previous.close() + ENTRY_COST
+
+    def _send_soon(self) -> None:
         if self._size > self.limits.budget_bytes // 4:
             self.drain()
         elif not self._armed and self._arm is not None:
@@ -93,27 +130,40 @@ class Outbox:
     @enable_ki_protection
     def post(self, frames: list[bytes]) -> None:
         """Append an encoded message (its first frame is the topic) and send what is queued."""
+        self.close_text()
         self._entries.append(frames)
         self._size += sum(map(len, frames)) + ENTRY_COST
         self.drain()
 
     @enable_ki_protection
-    def drain(self) -> None:
-        """Send what is queued now, as far as subscribers can take it. Never waits for them."""
-        with self._lock:
-            if self._draining:
-                return
-            self._draining = True
+    def drain(self, *, wait: bool = False) -> None:
+        """Send what is queued now, as far as subscribers can take it. Never waits for them.
+
+        Somebody else who is at it sends this too, and is not waited for: the caller may be a
+        finalizer, in a thread that holds any lock. ``wait`` is for who must know that it is done.
+        """
+        self._again = True
+        while self._again and self._lock.acquire(blocking=wait):
             try:
-                # no more than there is: while other threads print, there would be no end
-                for _ in range(len(self._entries) + (self._head is not None)):
-                    if not self._send_one():
-                        break
+                if self._draining:  # by this very thread
+                    return
+                self._again = False
+                self._send_all()
             finally:
-                self._draining = False
+                self._lock.release()
         if (self._entries or self._head is not None) and not self._armed and self._arm is not None:
             self._armed = True
             self._arm()
+
+    def _send_all(self) -> None:
+        self._draining = True
+        try:
+            # no more than there is: while other threads print, there would be no end
+            left = len(self._entries) + (self._head is not None)
+            while left > 0 and self._send_one():
+                left -= not self._cut
+        finally:
+            self._draining = False
 
     async def flush(self) -> None:
         """Wait until everything appended so far is sent, or the stalled one's budget is spent.
@@ -123,10 +173,10 @@ class Outbox:
         """
         if self.collect is not None:
             self.collect()
-        self.drain()
+        self.drain(wait=True)
         while self._stalled_at is not None:
             await trio.sleep(self.limits.interval / 2)
-            self.drain()
+            self.drain(wait=True)
 
     async def run_flusher(self, token: trio.lowlevel.TrioToken) -> None:
         """Send text soon after it was written; waits without a timer while there is none."""
@@ -166,7 +216,9 @@ class Outbox:
         if not self._entries:
             self._size = 0
             return None
-        entry = self._entries.popleft()
+        entry, self._cut = self._entries.popleft(), False
+        if isinstance(entry, OpenText):
+            return self._pieces_of(entry)
         if not isinstance(entry, _Text):
             self._size = max(0, self._size - sum(map(len, entry)) - ENTRY_COST)
             return entry
@@ -184,6 +236,24 @@ class Outbox:
             size += len(following.text)
         self._size = max(0, self._size - size - ENTRY_COST * len(parts))
         return self._stream(entry.parent, entry.name, "".join(parts))
+
+    def _pieces_of(self, entry: OpenText) -> list[bytes] | None:
+        if entry.writer is not CLOSED:
+            self.close_text()
+            entry.close()
+        parts: list[str] = []
+        size = 0
+        try:
+            while size < self.limits.max_merge:
+                parts.append(entry.pieces.popleft())
+                size += len(parts[-1])
+        except IndexError:
+            self._size = max(0, self._size - ENTRY_COST)
+        self._cut = bool(entry.pieces)
+        if self._cut:
+            self._entries.appendleft(entry)
+        self._size = max(0, self._size - size)
+        return self._stream(entry.parent, entry.name, "".join(parts)) if parts else self._next()
 
     def _stream(self, parent: Header | None, name: str, text: str) -> list[bytes]:
         content: dict[str, Any] = {"name": name, "text": text}

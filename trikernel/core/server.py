@@ -52,6 +52,7 @@ class Server(Outgoing):
         self.user_token = trio.lowlevel.current_trio_token()
         self.user_thread = threading.get_ident()
         self.interrupts = Interrupts(self.user_token)
+        self.interrupts.before_stop = self.outbox.close_text  # so that `print` looks
         self.comm = CommLane(self)
         self.shell = ShellLane(self, self.comm)
         self.control = ControlLane(self)

@@ -74,6 +74,7 @@ class KernelSending(KernelState):
         self.control_stream = ChannelHandle(self, "control")
         self._last_request: Request | None = None
         self._session: Any = None
+        self.said_parent = False  # whether any code has ever set a parent of its own
 
     @property
     def shell_streams(self) -> list[ChannelHandle]:
@@ -124,6 +125,7 @@ class KernelSending(KernelState):
             header.get("version", ""),
             json.dumps(header),
         )
+        self.said_parent = True
         _said.set(_Parent(current_request.get(), parent_header, list(ident or ())))
 
     def get_parent(self, channel: str = "shell") -> dict[str, Any]:

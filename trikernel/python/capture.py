@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from IPython.utils.capture import CapturedIO
 
-__all__ = ["Capture", "capturing", "current_capture"]
+__all__ = ["Capture", "captures_open", "capturing", "current_capture"]
 
 
 @attrs.define(eq=False)
@@ -44,6 +44,14 @@ class Capture:
         return CapturedIO(self.streams.get("stdout"), self.streams.get("stderr"), self.outputs)
 
 
+_open: set[Capture] = set()
+
+
+def captures_open() -> bool:
+    """Whether any context's output is taken aside: then each text has to be looked at."""
+    return bool(_open)
+
+
 current_capture: ContextVar[Capture | None] = ContextVar("current_capture", default=None)
 
 
@@ -54,8 +62,10 @@ def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]
     streams = {name: io.StringIO() for name, takes in wanted.items() if takes}
     capture = Capture(streams, [] if display else None)
     token = current_capture.set(capture)
+    _open.add(capture)
     try:
         yield capture
     finally:
         capture.is_open = False
+        _open.discard(capture)
         current_capture.reset(token)

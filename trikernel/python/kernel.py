@@ -16,7 +16,7 @@ from IPython.core import release
 from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request, Server, call_unprotected, current_request
+from ..core import OpenText, Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
 from ..kernel import Kernel, setting
 from ..wire import contents as c
@@ -158,6 +158,13 @@ class PythonKernel(Kernel):
         """Append text of the calling context to ``stdout`` or ``stderr``."""
         if not self._is_silent():
             self.server.outbox.write(self.parent_header(), name, text)
+
+    def open_stream(self, name: str) -> OpenText | None:
+        """The same, to append piece by piece; None where each piece has to be looked at."""
+        request = current_request.get()
+        if request is None or self.said_parent or self._is_silent():
+            return None
+        return self.server.outbox.open_text(request, request.message.header, name)
 
     def show_error(self, error: BaseException) -> None:
         """Publish an ``error`` with IPython's traceback."""

@@ -14,9 +14,9 @@ import io
 import sys
 from typing import Any, Protocol, TextIO
 
-from ..core import Server, current_request
+from ..core import CLOSED, OpenText, Server, current_request
 from ..transport import forget_in_child
-from .capture import current_capture
+from .capture import captures_open, current_capture
 from .threads import ThreadPatches
 
 __all__ = ["OutStream", "Redirections", "StreamKernel", "redirections"]
@@ -44,6 +44,15 @@ class StreamKernel(Protocol):
     def write_stream(self, name: str, text: str) -> None:
         """Append text of the calling context to ``stdout`` or ``stderr``."""
 
+    def open_stream(self, name: str) -> OpenText | None:
+        """The same, to append piece by piece; None where each piece has to be looked at."""
+
+
+_current = current_request.get
+_NOTHING_OPEN = OpenText(CLOSED, None, "")
+_PIECE = 4096  # characters of a text that is written piece by piece, and how many pieces
+_PIECES = 4096  # may wait: what is beyond goes the way that watches the size
+
 
 class OutStream(io.TextIOBase):
     """``sys.stdout`` or ``sys.stderr`` of the cells."""
@@ -57,10 +66,25 @@ class OutStream(io.TextIOBase):
         self._stream = name
         self._original = original
         self._redirections = redirections
+        self._opened = _NOTHING_OPEN
         self.buffer = _Bytes(self)
 
     def write(self, text: str) -> int:
         """Append to the current cell's stream; it is sent within `flush_interval` seconds."""
+        opened, length = self._opened, len(text)
+        if (
+            opened.writer is _current()
+            and type(text) is str
+            and length < _PIECE
+            and len(opened.pieces) < _PIECES
+        ):
+            opened.pieces.append(text)
+            if opened.writer is CLOSED:
+                self._redirections.reopen(opened)
+            return length
+        return self._write(text)
+
+    def _write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         capture = current_capture.get()
@@ -71,7 +95,16 @@ class OutStream(io.TextIOBase):
             return 0
         if kernel is None:
             return self._original.write(text) if self._original is not None else len(text)
-        kernel.write_stream(self._stream, text)
+        opened = None
+        if len(text) < _PIECE and not captures_open():
+            opened = kernel.open_stream(self._stream)
+        if opened is not None:
+            self._opened = opened
+            opened.pieces.append(text)
+            if opened.writer is CLOSED:
+                kernel.server.outbox.reopen(opened)
+        else:
+            kernel.write_stream(self._stream, text)
         kernel.server.interrupts.raise_pending()
         return len(text)
 
@@ -143,6 +176,7 @@ class Redirections:
     def __init__(self) -> None:
         self._kernels: list[StreamKernel] = []
         self._saved: dict[str, Any] = {}
+        self._streams: list[OutStream] = []
         self._threads = ThreadPatches()
         forget_in_child(self)
 
@@ -151,6 +185,8 @@ class Redirections:
         if self._kernels:
             self._kernels.clear()
             self._restore()
+            for stream in self._streams:  # a logging handler may hold one
+                stream._opened = _NOTHING_OPEN
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def kernel(self) -> StreamKernel | None:
@@ -161,6 +197,12 @@ class Redirections:
         last = self._kernels[-1] if self._kernels else None
         return last if last is not None and last.server.owns_process else None
 
+    def reopen(self, closed: OpenText) -> None:
+        """A piece of text came while it was being closed."""
+        kernel = self.kernel()
+        if kernel is not None:
+            kernel.server.outbox.reopen(closed)
+
     def add(self, kernel: StreamKernel) -> None:
         """Redirect for this kernel too."""
         if not self._kernels:
@@ -170,6 +212,7 @@ class Redirections:
     def remove(self, kernel: StreamKernel) -> None:
         """No longer for this one; the last one puts everything back."""
         if kernel in self._kernels:
+            kernel.server.outbox.close_text()
             self._kernels.remove(kernel)
             if not self._kernels:
                 self._restore()
@@ -182,8 +225,9 @@ class Redirections:
             "getpass": getpass.getpass,
         }
         self._threads.install()
-        sys.stdout = OutStream("stdout", sys.stdout, self)
-        sys.stderr = OutStream("stderr", sys.stderr, self)
+        sys.stdout = out = OutStream("stdout", sys.stdout, self)
+        sys.stderr = err = OutStream("stderr", sys.stderr, self)
+        self._streams = [out, err]
         builtins.input, getpass.getpass = self._input, self._getpass
 
     def _restore(self) -> None:

@@ -96,6 +96,7 @@ class Twins(Magics):
         with capturing(
             stdout=not wanted.no_stdout, stderr=not wanted.no_stderr, display=not wanted.no_display
         ) as capture:
+            self.shell.kernel.server.outbox.close_text()  # so that each text is looked at
             value = await self._run(cell)
             silenced = DisplayHook.semicolon_at_end_of_expression(cell)
             if value is not None and not silenced:
