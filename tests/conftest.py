@@ -1,4 +1,4 @@
-"""Fixtures, and the record that ties rows of `docs/reference/seed.md` to passing tests."""
+"""Fixtures, and the record that ties rows of the reference pages to passing tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trio.testing
 
 import trikernel
 
-from . import seed_table
+from . import evidence
 from .harness import Medium, Peer, open_peer
 
 hypothesis.settings.register_profile("suite", max_examples=25, deadline=None)
@@ -56,7 +56,9 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "seed(number, ...): the rows of SEED that a test shows")
+    for table in evidence.TABLES:
+        about = f"{table.mark}(number, ...): rows of {table.path.name} that a test shows"
+        config.addinivalue_line("markers", about)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -66,8 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         in_memory = parameters is not None and parameters.params.get("medium") == "memory"
         if in_memory or "autojump_clock" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_on_virtual_time), append=False)
-    items.sort(key=lambda item: item.nodeid.startswith("tests/test_seed.py"))
-    seed_table.note_items(items)
+    items.sort(key=lambda item: item.nodeid.startswith("tests/test_evidence.py"))
+    evidence.note_items(items)
 
 
 def _run_on_virtual_time(function: Any, *, clock: Any = None, **options: Any) -> Any:
@@ -76,4 +78,4 @@ def _run_on_virtual_time(function: Any, *, clock: Any = None, **options: Any) ->
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    seed_table.note_report(report)
+    evidence.note_report(report)

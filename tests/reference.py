@@ -64,4 +64,4 @@ PAGES = {"messages.md": messages, "settings.md": settings}
 if __name__ == "__main__":
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), "utf-8")
-    sys.exit(subprocess.run([sys.executable, "-m", "tests.seed_table"]).returncode)
+    sys.exit(subprocess.run([sys.executable, "-m", "tests.evidence"]).returncode)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import transports
+from .cells import CELL_TARGETS, measure_cells
 from .environments import KERNELS, environment, versions
 from .measuring import Kernel, started
 
@@ -73,6 +74,10 @@ def measure_import(python: Path, module: str) -> float:
     return float(run.stdout) * 1e3
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
 def page(rounds: int) -> str:
     """Run everything; the page's text."""
     pythons = {name: environment(name) for name in KERNELS}
@@ -81,7 +86,9 @@ def page(rounds: int) -> str:
         for name, python in pythons.items():
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
             with started(python, KERNELS[name][1]) as (kernel, start):
-                results[name].append(measure(kernel, start))
+                figures = measure(kernel, start)
+                figures |= measure_cells(kernel, trio=name == "trikernel")
+                results[name].append(figures)
     medians = {
         name: {key: statistics.median(one[key] for one in rows) for key in rows[0]}
         for name, rows in results.items()
@@ -94,6 +101,7 @@ def page(rounds: int) -> str:
         "execute p50, µs": "≤ 0.30",
         "queued executes per second": "≥ 6",
         "kernel_info p50, µs": "≤ 0.35",
+        **CELL_TARGETS,
     }
     lines = [
         "# Performance",
@@ -111,10 +119,9 @@ def page(rounds: int) -> str:
         "|---|--:|--:|--:|---|",
     ]
     for key, ours in medians["trikernel"].items():
-        theirs = medians["ipykernel"][key]
-        lines.append(
-            f"| {key} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} | {targets.get(key, '')} |"
-        )
+        theirs = medians["ipykernel"].get(key)
+        beside = f"{_figure(theirs)} | {ours / theirs:.2f}" if theirs is not None else "- | -"
+        lines.append(f"| {key} | {_figure(ours)} | {beside} | {targets.get(key, '')} |")
     ratio = imports["trikernel"] / imports["trio"]
     lines += [
         "",

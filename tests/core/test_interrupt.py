@@ -93,6 +93,7 @@ CELLS = {
 }  # fmt: skip
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("by", ["signal", "message"])
 @pytest.mark.parametrize("case", CELLS)
 def test_a_cell_is_interrupted(kernel: KernelProcess, case: str, by: str) -> None:
@@ -106,6 +107,7 @@ def test_a_cell_is_interrupted(kernel: KernelProcess, case: str, by: str) -> Non
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("by", ["signal", "message"])
 def test_every_child_of_a_nursery_cleans_up(kernel: KernelProcess, by: str) -> None:
     msg_id = kernel.send(
@@ -136,6 +138,7 @@ def test_a_regular_expression_that_holds_the_interpreter_lock(kernel: KernelProc
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("by", ["signal", "message"])
 def test_a_comm_handler_that_spins_beside_an_awaiting_cell(kernel: KernelProcess, by: str) -> None:
     kernel.execute(
@@ -173,6 +176,7 @@ def test_a_completion_that_spins(kernel: KernelProcess, by: str) -> None:
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("by", ["signal", "message"])
 def test_an_idle_kernel_ignores_it(kernel: KernelProcess, by: str) -> None:
     for _ in range(20):
@@ -229,6 +233,7 @@ def test_a_cell_may_handle_it_itself(kernel: KernelProcess, by: str) -> None:
     assert "handled\n" in [one["content"].get("text") for one in outputs]
 
 
+@pytest.mark.promise(4)
 def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None:
     msg_id = kernel.send(
         "def work():\n"
@@ -247,6 +252,7 @@ def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.promise(14)
 def test_a_storm_of_interrupts_hits_no_task_of_the_kernel(kernel: KernelProcess) -> None:
     chance, stop = random.Random(3), threading.Event()
     sent = 0
@@ -278,6 +284,7 @@ def test_a_storm_of_interrupts_hits_no_task_of_the_kernel(kernel: KernelProcess)
     assert kernel.process.poll() is None
 
 
+@pytest.mark.promise(14)
 async def test_an_interrupt_between_two_queued_cells_hits_neither(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

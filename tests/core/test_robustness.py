@@ -209,6 +209,7 @@ async def test_set_parent_holds_for_its_own_cell_only(serving: Serving) -> None:
         assert (await peer.execute("say mine")).text() == "mine"
 
 
+@pytest.mark.promise(14)
 async def test_every_task_of_the_kernel_is_protected_from_interrupts(serving: Serving) -> None:
     """A signal must never raise in a frame of ours, whatever task it belongs to."""
     from trio.lowlevel import current_root_task
@@ -265,6 +266,7 @@ def test_two_interrupts_are_two_and_no_more() -> None:
         assert 1 <= int(hits) <= 2
 
 
+@pytest.mark.promise(14)
 def test_an_interrupt_while_the_kernel_starts_is_ignored() -> None:
     import signal
     import subprocess

@@ -39,6 +39,7 @@ async def run_all(peer: Any, failing: str) -> list[str]:
     return [str(one.content["status"]) for one in replies]
 
 
+@pytest.mark.promise(7)
 @pytest.mark.seed(13)
 @pytest.mark.parametrize(("failing", "times"), [("fail", 50), ("block", 50), ("later", 50)])
 async def test_run_all_aborts_exactly_what_is_after_the_failing_cell(
@@ -53,6 +54,7 @@ async def test_run_all_aborts_exactly_what_is_after_the_failing_cell(
     assert kernel.ran.count("say 0") == 0
 
 
+@pytest.mark.promise(7)
 @pytest.mark.seed(13)
 @pytest.mark.parametrize(
     ("delay", "status"), [(0.0, "aborted"), (0.099, "aborted"), (0.101, "ok"), (1.0, "ok")]

@@ -23,6 +23,7 @@ async def test_everything_a_cell_puts_out_comes_between_busy_and_idle(serving: S
             assert heard.text() == str(number)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.seed(25)
 async def test_output_is_out_before_the_reply_without_sleeping(serving: Serving) -> None:
     """The reply finds all output sent: nothing is left for a timer."""
@@ -55,6 +56,7 @@ async def test_the_order_is_kept_when_the_verb_raises(serving: Serving) -> None:
     assert heard.reply["execution_count"] == 1
 
 
+@pytest.mark.promise(3)
 @pytest.mark.seed(7)
 async def test_the_order_is_kept_when_the_cell_is_cancelled(serving: Serving) -> None:
     kernel = Recorder()
@@ -172,6 +174,7 @@ async def test_requests_are_handled_one_at_a_time_in_order(serving: Serving) -> 
     assert kernel.order == [str(number) for number in range(30)]
 
 
+@pytest.mark.promise(6)
 @pytest.mark.seed(5)
 async def test_control_is_served_while_a_cell_runs(serving: Serving) -> None:
     kernel = Recorder()
@@ -263,6 +266,7 @@ async def test_iopub_topics_name_the_kernel_and_the_type(serving: Serving) -> No
     }
 
 
+@pytest.mark.promise(3)
 async def test_every_subscription_is_welcomed_under_its_topic(serving: Serving) -> None:
     async with serving(Recorder()) as peer:
         if hasattr(peer.transport.iopub, "_socket"):

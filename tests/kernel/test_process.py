@@ -84,6 +84,7 @@ def test_a_bad_reply_reads_as_an_empty_string(asking: KernelProcess) -> None:
     assert text_of(asking.finish(msg_id)[1]) == "''"
 
 
+@pytest.mark.promise(16)
 @pytest.mark.seed(19)
 def test_stale_replies_are_dropped(asking: KernelProcess) -> None:
     asking.client.input("stale")
@@ -96,6 +97,7 @@ def test_stale_replies_are_dropped(asking: KernelProcess) -> None:
     assert text_of(asking.finish(msg_id)[1]) == "'fresh'"
 
 
+@pytest.mark.promise(16)
 @posix
 @pytest.mark.seed(19)
 def test_an_interrupt_ends_the_question(asking: KernelProcess) -> None:
@@ -153,6 +155,7 @@ def test_flags_set_settings() -> None:
         assert kernel.text("x").endswith(" 0.25")
 
 
+@pytest.mark.promise(8)
 @posix
 @pytest.mark.seed(18)
 @pytest.mark.parametrize("code", ["sleep", "spin"])
@@ -176,6 +179,7 @@ def test_a_kernel_ends_with_its_parent(tmp_path: Any) -> None:
         assert kernel.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.promise(8)
 @posix
 def test_a_busy_kernel_ends_with_its_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

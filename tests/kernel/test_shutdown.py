@@ -66,6 +66,7 @@ async def test_reply_idle_and_the_broadcast_as_the_last_word(
     assert iopub[-1].msg_type == "shutdown_reply"
 
 
+@pytest.mark.promise(8)
 async def test_the_running_cell_is_stopped_and_the_queue_answered(medium: Medium) -> None:
     kernel = Recorder()
     ids: list[str] = []

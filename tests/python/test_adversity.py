@@ -107,6 +107,7 @@ BACKGROUND = {
 }  # fmt: skip
 
 
+@pytest.mark.promise(13)
 @pytest.mark.parametrize("case", BACKGROUND)
 def test_a_background_task_that_fails_oddly(kernel: KernelProcess, case: str) -> None:
     msg_id = kernel.send(f"{BACKGROUND[case]}\nnursery.start_soon(f)\nawait trio.sleep(0.05)")
@@ -115,6 +116,7 @@ def test_a_background_task_that_fails_oddly(kernel: KernelProcess, case: str) ->
     assert [one["msg_type"] for one in outputs].count("error") == 1
 
 
+@pytest.mark.promise(17)
 def test_cancelling_the_background_nursery_ends_its_tasks_only(kernel: KernelProcess) -> None:
     text = kernel.text(
         "async def wait(name):\n"
@@ -131,6 +133,7 @@ def test_cancelling_the_background_nursery_ends_its_tasks_only(kernel: KernelPro
     assert kernel.text("await trio.sleep(0.05)\nprint(get_ipython().tasks.tree())") == "no tasks\n"
 
 
+@pytest.mark.promise(16)
 @pytest.mark.parametrize("by", ["signal", "message"])
 def test_a_question_is_interrupted_once(kernel: KernelProcess, by: str) -> None:
     msg_id = kernel.send(
@@ -159,6 +162,7 @@ def test_the_debugger_is_left(kernel: KernelProcess, by: str) -> None:
     assert kernel.text("print(value)") == "5\n"
 
 
+@pytest.mark.promise(16)
 def test_a_question_of_a_thread_ends_with_its_cell(kernel: KernelProcess) -> None:
     msg_id = kernel.send(
         "thread = threading.Thread(target=input, args=('thread? ',))\nthread.start()",

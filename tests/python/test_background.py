@@ -22,6 +22,7 @@ async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
         yield peer
 
 
+@pytest.mark.promise(11)
 async def test_a_background_task_prints_under_its_own_cell_long_after_it_ended(peer: Peer) -> None:
     first = await peer.execute(
         "async def later():\n    await trio.sleep(5)\n    print('later')\nnursery.start_soon(later)"
@@ -34,6 +35,7 @@ async def test_a_background_task_prints_under_its_own_cell_long_after_it_ended(p
     assert [one.parent_id for one in late] == [first.message.parent_id]
 
 
+@pytest.mark.promise(13, 17)
 async def test_a_crash_is_shown_under_its_cell_and_nothing_else_falls(peer: Peer) -> None:
     first = await peer.execute(
         "ticks = 0\n"
@@ -72,6 +74,7 @@ async def test_start_waits_and_raises_what_comes_before_started(peer: Peer) -> N
     assert heard.reply["ename"] == "KeyError"
 
 
+@pytest.mark.promise(17)
 async def test_it_serves_where_trio_takes_a_nursery(peer: Peer) -> None:
     heard = await peer.execute(
         "async def handle(stream): await stream.send_all(b'hi')\n"
@@ -81,6 +84,7 @@ async def test_it_serves_where_trio_takes_a_nursery(peer: Peer) -> None:
     assert heard.contents("execute_result")[0]["data"]["text/plain"] == "True"
 
 
+@pytest.mark.promise(11)
 async def test_an_entered_context_manager_stays_open_across_cells_until_the_end() -> None:
     events: list[str] = []
 

@@ -46,6 +46,7 @@ async def test_the_last_expression_is_the_result(peer: Peer, code: str, result: 
     assert results(heard) == ([] if result is None else [result])
 
 
+@pytest.mark.promise(17)
 async def test_a_nursery_at_the_top_level(peer: Peer) -> None:
     heard = await peer.execute(
         "import trio\n"
@@ -69,6 +70,7 @@ async def test_names_last_from_cell_to_cell_and_results_are_kept(peer: Peer) -> 
     ]
 
 
+@pytest.mark.promise(12)
 async def test_context_variables_last_from_cell_to_cell(peer: Peer) -> None:
     await peer.execute("import contextvars; v = contextvars.ContextVar('v', default=0); v.set(1)")
     await peer.execute(
@@ -384,6 +386,7 @@ async def test_a_comm_opens_speaks_and_closes(serving: Serving) -> None:
         assert comms == {}
 
 
+@pytest.mark.promise(6)
 async def test_comm_messages_are_served_while_a_cell_awaits(serving: Serving) -> None:
     async with serving(PythonKernel()) as peer:
         await peer.execute(

@@ -34,6 +34,7 @@ CASES = {
 }
 
 
+@pytest.mark.promise(10)
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_there_before_the_reply_of_its_cell(kernel: KernelProcess, case: str) -> None:
     code, text = CASES[case]
@@ -47,6 +48,7 @@ def test_stderr_of_a_child_is_stderr_of_the_cell(kernel: KernelProcess) -> None:
     assert streams == [{"name": "stderr", "text": "bad\n"}]
 
 
+@pytest.mark.promise(10)
 def test_a_child_that_outlives_its_cell_writes_under_it(kernel: KernelProcess) -> None:
     msg_id = kernel.send("child = os.popen('read x; echo late >&2', 'w')")
     kernel.finish(msg_id)
@@ -59,6 +61,7 @@ def test_a_child_that_outlives_its_cell_writes_under_it(kernel: KernelProcess) -
     assert silent != msg_id
 
 
+@pytest.mark.promise(10)
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes hold a mebibyte on Linux only")
 def test_a_burst_of_a_million_bytes_under_the_interpreter_lock_arrives(
     kernel: KernelProcess,
@@ -74,6 +77,7 @@ def test_a_burst_of_a_million_bytes_under_the_interpreter_lock_arrives(
     assert kernel.text("print(written)") == "1000000\n"
 
 
+@pytest.mark.promise(9)
 def test_a_flood_from_a_child_arrives_whole(kernel: KernelProcess) -> None:
     count = 200_000
     text = kernel.text(f"import subprocess as s; s.run(['seq', '{count}']);")

@@ -19,6 +19,7 @@ def kernel() -> Iterator[KernelProcess]:
         yield kernel
 
 
+@pytest.mark.promise(21)
 @pytest.mark.parametrize("times", range(3))
 def test_a_raw_fork_ends_at_the_end_of_its_cell_and_the_parent_goes_on(
     kernel: KernelProcess, times: int
@@ -42,6 +43,7 @@ def test_an_error_in_a_raw_fork_is_shown_and_is_its_exit_code(kernel: KernelProc
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.promise(21)
 def test_multiprocessing_by_fork_prints_and_ends(kernel: KernelProcess) -> None:
     text = kernel.text(
         "def child(queue):\n"

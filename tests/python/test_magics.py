@@ -98,6 +98,7 @@ async def test_timeit_finds_a_number_of_loops(peer: Peer) -> None:
     assert int(result(await execute(peer, "r.loops"))) >= 100
 
 
+@pytest.mark.promise(5)
 async def test_capture_takes_the_output_of_its_own_cell_only(peer: Peer) -> None:
     await execute(
         peer,

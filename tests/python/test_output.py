@@ -21,6 +21,7 @@ def streams(outputs: list[dict[str, Any]]) -> list[str]:
     return [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"]
 
 
+@pytest.mark.promise(3, 9)
 def test_a_million_lines_arrive_complete_and_in_order_in_a_few_hundred_messages(
     kernel: KernelProcess,
 ) -> None:
@@ -30,6 +31,7 @@ def test_a_million_lines_arrive_complete_and_in_order_in_a_few_hundred_messages(
     assert len(texts) < 500
 
 
+@pytest.mark.promise(3)
 def test_text_and_displays_keep_their_order(kernel: KernelProcess) -> None:
     _, outputs = kernel.execute(
         "import sys\n"
@@ -89,6 +91,7 @@ WRITERS = {
 }  # fmt: skip
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_is_written_long_after_a_cell_appears_under_it(
     kernel: KernelProcess, writer: str
@@ -106,6 +109,7 @@ def test_what_is_written_long_after_a_cell_appears_under_it(
     assert message["parent_header"]["msg_id"] == msg_id
 
 
+@pytest.mark.promise(5)
 def test_many_threads_print_whole_lines_under_their_own_cell(kernel: KernelProcess) -> None:
     code = (
         "def work(name):\n"

@@ -152,6 +152,7 @@ async def test_a_message_arrives_with_its_peers_identity_and_is_answered(opening
         assert await in_time(receive(client.shell)) == [b"answer"]
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("sender", ["task", "thread"])
 async def test_a_burst_is_answered_whole_when_replies_go_out_elsewhere(
     opening: Opening, sender: str
