@@ -46,6 +46,13 @@ def test_run_shows_the_outputs_and_the_count() -> None:
     assert run.stderr == ""
 
 
+def test_run_shows_the_tutorial() -> None:
+    run = trikernel("run", ROOT / "docs" / "examples" / "structured_concurrency.ipynb")
+    assert run.returncode == 0, run.stderr
+    assert "caught: (ValueError('no such page'),)" in run.stdout
+    assert "sleep, Cell In[6], line 12" in run.stdout
+
+
 def test_run_writes_the_notebook_that_it_ran(tmp_path: Path) -> None:
     out = tmp_path / "out.ipynb"
     assert trikernel("run", QUICKSTART, "-o", out).returncode == 0

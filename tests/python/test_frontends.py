@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,25 @@ def test_nbclient_executes_the_quickstart() -> None:
     assert "hello from Trio" in text
     assert "the deadline was missed" in text
     assert "5050" in text
+
+
+def test_nbclient_executes_the_tutorial() -> None:
+    path = ROOT / "docs" / "examples" / "structured_concurrency.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    stored = [_texts(cell) for cell in notebook.cells]
+    nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="trikernel").execute()
+    ran = [_texts(cell) for cell in notebook.cells]
+    assert ran == stored
+
+
+def _texts(cell: Any) -> str:
+    """What a code cell put out, without figures that change from run to run."""
+    texts = []
+    for output in cell.get("outputs", []):
+        assert output.output_type != "error", output.traceback
+        texts.append(output.text if "text" in output else output.data["text/plain"])
+    text = re.sub(r"[\d.]+ (ns|μs|ms|s|min)\b", "TIME", "".join(texts))
+    return re.sub(r" +", " ", re.sub(r"(?m)^tick \d+\n", "", text))
 
 
 @pytest.mark.seed(29)
