@@ -6,6 +6,7 @@ from .application import Application
 from .background import BackgroundNursery
 from .boundary import collapse, is_cancel, stop_error
 from .console import real_stderr
+from .frames import is_machinery, is_ours
 from .interrupt import Interrupts
 from .lane import Job
 from .outbox import OutboxLimits
@@ -36,6 +37,8 @@ __all__ = [
     "collapse",
     "current_request",
     "is_cancel",
+    "is_machinery",
+    "is_ours",
     "open_priority_channel",
     "real_stderr",
     "run_unprotected",

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from ..transport import forget_in_child, run_in
-from .protection import in_finalizer
+from .frames import in_finalizer
 from .request import Request, StopReason, background_scope, current_request
 
 __all__ = ["Interrupts"]

@@ -7,20 +7,14 @@ cells, comm handlers and event loops are called through these frames, in which i
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Awaitable, Callable
-from types import FrameType
 from typing import Any, TypeVar
 
-import trio
 from trio.lowlevel import disable_ki_protection
 
-__all__ = ["await_unprotected", "call_unprotected", "in_finalizer", "run_unprotected"]
+__all__ = ["await_unprotected", "call_unprotected", "run_unprotected"]
 
 T = TypeVar("T")
-_MACHINERY = tuple(
-    os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), trio.__file__)
-)
 
 
 @disable_ki_protection
@@ -33,17 +27,6 @@ def call_unprotected(function: Callable[..., T], *args: Any, **kwargs: Any) -> T
 async def await_unprotected(awaitable: Awaitable[T]) -> T:
     """Await the user's coroutine; `KeyboardInterrupt` may be raised in it."""
     return await awaitable
-
-
-def in_finalizer(frame: FrameType | None) -> bool:
-    """Whether the user's code in that frame runs in a ``__del__``, which Trio protects."""
-    if frame is None or frame.f_code.co_filename.startswith(_MACHINERY):
-        return False
-    while frame is not None and not frame.f_code.co_filename.startswith(_MACHINERY):
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 async def run_unprotected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -48,6 +48,8 @@ async def serve(
     if services not in ("thread", "inline"):
         raise ValueError(f"services must be 'thread' or 'inline', not {services!r}")
     inline = services == "inline"
+    if inline and owns_process:
+        raise ValueError("a kernel that owns its process needs services='thread'")
     server = Server(kernel, transport, inline=inline, owns_process=owns_process)
     kernel.bind(server)
     try:

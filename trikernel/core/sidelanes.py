@@ -99,4 +99,7 @@ class CommLane:
                 finally:
                     self._active.discard(request)
         finally:
-            del self._waiting[comm_id]
+            if waiting:  # the user's code has ended this task: the rest gets another one
+                self._server.cells.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
+            else:
+                del self._waiting[comm_id]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
-from .rendering import PACKAGE, render_error
+from .rendering import render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
 
 __all__ = [
-    "PACKAGE",
     "ChannelHandle",
     "Kernel",
     "Setting",

@@ -6,16 +6,13 @@ Frames of ours at the top of a traceback are left out: the reader wrote what is 
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
 from types import TracebackType
 
-from ..core import call_unprotected
+from ..core import call_unprotected, is_ours
 from ..wire.replies import ErrorContent
 
-__all__ = ["PACKAGE", "render_error"]
+__all__ = ["render_error"]
 
-PACKAGE = Path(__file__).parent.parent
-_OURS = str(PACKAGE)
 _NO_TEXT = "<its text cannot be shown>"
 _ABRUPT = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -56,6 +53,6 @@ def _text_of(error: BaseException) -> str | None:
 def _trim(tb: TracebackType | None) -> TracebackType | None:
     """Without the frames of ours that lead to the user's; None if there are only ours."""
     first = tb
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
+    while first is not None and is_ours(first.tb_frame.f_code.co_filename):
         first = first.tb_next
     return first

@@ -14,14 +14,14 @@ from typing import Any
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.magics import ExecutionMagics
 
-__all__ = ["AwaitingCompiler", "AwaitingMagics", "awaits", "compile_awaiting"]
+__all__ = ["AwaitingCompiler", "AwaitingTransformer", "awaits", "compile_awaiting"]
 
 _TWINS = {"time", "timeit", "capture", "run"}
 _CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
 
 
-class AwaitingMagics(ast.NodeTransformer):
-    """Rewrites the calls."""
+class AwaitingTransformer(ast.NodeTransformer):
+    """Rewrites the calls; none while ``%autoawait`` is off."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -29,7 +29,7 @@ class AwaitingMagics(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """``get_ipython().run_line_magic('time', 'await f()')`` and its like."""
         self.generic_visit(node)
-        arguments = _magic_call(node)
+        arguments = _magic_call(node) if self._shell.autoawait else None
         if arguments is None or not self._has_twin(*arguments):
             return node
         assert isinstance(node.func, ast.Attribute)
@@ -59,7 +59,7 @@ class AwaitingMagics(ast.NodeTransformer):
 class AwaitingCompiler(CachingCompiler):
     """Rewrites where IPython parses, and looks only at code that calls a magic."""
 
-    rewrite: AwaitingMagics | None = None
+    rewrite: AwaitingTransformer | None = None
 
     def ast_parse(self, source: str, *args: Any, **kwargs: Any) -> ast.AST:
         """The tree of a cell."""
@@ -82,7 +82,7 @@ def _magic_call(node: ast.Call) -> tuple[str, str, str, str | None] | None:
 
 
 def compile_awaiting(shell: Any, tree: ast.Module | ast.Expression, name: str) -> Any:
-    """A code object that may await; `awaits` of it tells whether it does."""
+    """A code object of a cell, which may await: then its value is a coroutine."""
     mode = "eval" if isinstance(tree, ast.Expression) else "exec"
     flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     return compile(tree, name, mode, flags=flags, dont_inherit=True)

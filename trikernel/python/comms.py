@@ -16,7 +16,7 @@ from trio.lowlevel import enable_ki_protection
 from ..core import collapse, is_cancel, run_unprotected
 from .streams import redirections
 
-__all__ = ["CellCommManager", "Comm", "install"]
+__all__ = ["CellCommManager", "Comm", "install", "uninstall"]
 
 
 class Comm(BaseComm):
@@ -120,6 +120,7 @@ class CellCommManager(CommManager):
 
 
 _install_lock = threading.Lock()
+_previous: list[tuple[Any, Any]] = []
 
 
 def install() -> None:
@@ -127,6 +128,7 @@ def install() -> None:
     with _install_lock:
         if comm.create_comm is Comm:
             return
+        _previous.append((comm.create_comm, comm.get_comm_manager))
         fallback = comm.get_comm_manager
 
         def get_comm_manager() -> CommManager:
@@ -135,3 +137,11 @@ def install() -> None:
 
         comm.create_comm = Comm
         comm.get_comm_manager = get_comm_manager
+
+
+def uninstall() -> None:
+    """Put back what was there before the first `install`; no kernel is served any more."""
+    with _install_lock:
+        if _previous:
+            comm.create_comm, comm.get_comm_manager = _previous[0]
+            _previous.clear()

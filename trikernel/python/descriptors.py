@@ -84,7 +84,8 @@ class Descriptors:
         self._write = write
         self._pipes: list[_Pipe] = []
         self._lock = threading.Lock()
-        self._traced = False
+        self._thread = threading.get_ident()
+        self._had_faulthandler = False
         self._flush_c: list[Callable[[], object]] = []
 
     def install(self) -> None:
@@ -97,17 +98,16 @@ class Descriptors:
             self._pipes.append(_Pipe(fd, name))
             if fd == 2:
                 real_stderr.fd = self._pipes[-1].saved
-                self._traced = faulthandler.is_enabled()
+                self._had_faulthandler = faulthandler.is_enabled()
                 faulthandler.enable(file=real_stderr.fd)  # a crash leaves nobody to read a pipe
         self._flush_c = _c_flushers()
         forget_in_child(self)
 
     def restore(self) -> None:
         """Put both descriptors back; what nobody has read goes to them."""
-        self._flush()
         if real_stderr.fd is not None:
             real_stderr.fd = None
-            faulthandler.enable(file=2) if self._traced else faulthandler.disable()
+            faulthandler.disable()
         with self._lock:
             for pipe in self._pipes:
                 rest = pipe.read()
@@ -115,6 +115,9 @@ class Descriptors:
                 if rest:
                     os.write(pipe.fd, rest.encode(errors="replace"))
             self._pipes.clear()
+        if self._had_faulthandler:
+            faulthandler.enable(file=2)
+        self._flush()  # only now: nobody reads the pipes any more
 
     def forget(self) -> None:
         """In a forked child: it writes into its parent's pipes and never reads them."""
@@ -124,8 +127,13 @@ class Descriptors:
 
     @enable_ki_protection
     def collect(self) -> None:
-        """Read what has been written so far; from any thread."""
-        self._flush()
+        """Read what has been written so far; from any thread.
+
+        The buffers of C are emptied in the thread of `install` only: that may have to wait for
+        the reader of the pipes.
+        """
+        if threading.get_ident() == self._thread:
+            self._flush()
         for pipe in self._pipes:
             self._read(pipe)
 

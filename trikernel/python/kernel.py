@@ -92,7 +92,7 @@ class PythonKernel(Kernel):
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
         process = OwnProcess(self.profile) if server.owns_process else None
         super().bind(server)
-        self._process = process
+        self._process, self._shell, self._last_cell = process, None, None
 
     async def started(self) -> None:
         """Make the shell, and redirect output and input of cells."""
@@ -106,7 +106,8 @@ class PythonKernel(Kernel):
 
     def unbind(self) -> None:
         """Give the streams back."""
-        redirections.remove(self)
+        if redirections.remove(self):
+            comms.uninstall()
         if self._process is not None:
             self._process.stop()
         if self._shell is not None:
@@ -123,7 +124,7 @@ class PythonKernel(Kernel):
             config.merge(process.profile.config)
         else:
             config.HistoryManager.hist_file = ":memory:"
-        config.IPKernelApp = Config()  # libraries look here, to tell a notebook
+        config.setdefault("IPKernelApp", Config())  # libraries look here, to tell a notebook
         shell = ZMQInteractiveShell(
             kernel=self,
             owns_process=process is not None,
@@ -211,6 +212,8 @@ class PythonKernel(Kernel):
             preprocessing_exc_tuple=failed,
             cell_id=cell_id,
         )
+        if request is not None and request.done is not None and request.done.is_set():
+            return {}  # abandoned: what it says is for nobody
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)

@@ -12,6 +12,7 @@ from typing import Any
 from IPython.core.application import BaseIPythonApplication
 from IPython.core.profiledir import ProfileDir, ProfileDirError
 from IPython.core.shellapp import InteractiveShellApp
+from traitlets.config import Config
 
 from ..core import call_unprotected
 from ..errors import UsageError
@@ -41,6 +42,9 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         profile.init_profile_dir()
         profile.init_config_files()
         profile.load_config_file()
+        for_any_kernel = profile.config.get("IPKernelApp")  # the name that people's files know
+        if for_any_kernel:
+            profile.update_config(Config(Profile=for_any_kernel))
         return profile
 
     def start_in(self, shell: Any) -> None:
@@ -53,3 +57,5 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
             call_unprotected(self.init_code)
         except KeyboardInterrupt:
             _log.warning("the startup files of profile %r were interrupted", self.profile)
+        except SystemExit as error:
+            _log.warning("a startup file of profile %r exits: %s", self.profile, error)

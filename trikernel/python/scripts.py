@@ -1,11 +1,12 @@
 """Files that await at their top level, run by ``%run``: scripts, ``.ipy`` files and notebooks.
 
-While one runs, ``sys.argv`` and ``__main__`` are its own, for the whole process.
+While one runs, ``sys.argv``, ``sys.path`` and ``__main__`` are its own, for the whole process.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import sys
@@ -13,87 +14,93 @@ import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
+import attrs
 from IPython.core.error import UsageError
 from IPython.utils.path import get_py_filename, shellglob
+from IPython.utils.syspathcontext import prepended_to_syspath
 
 from ..core import await_unprotected
-from .awaiting import awaits, compile_awaiting
+from .awaiting import awaits
 
-__all__ = ["RUN_OPTIONS", "file_awaits", "find_file", "run_file"]
+__all__ = ["RUN_OPTIONS", "AwaitingFile", "find_awaiting_file"]
 
 RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's; of those, these work with `await`:
 _SUPPORTED = set("nieG")
 
 
-def find_file(words: list[str]) -> Path | None:
-    """The file that the first word names; None if there is none."""
+@attrs.frozen
+class AwaitingFile:
+    """What ``%run`` was told to run, read and compiled: a script's code, or cells."""
+
+    path: Path
+    code: CodeType | None
+    cells: list[str]
+
+    async def run(self, shell: Any, arguments: list[str], options: Any) -> None:
+        """Run it. Raises what it raises, `UsageError` for options that do not work here."""
+        unsupported = sorted(set(options) - _SUPPORTED)
+        if unsupported:
+            raise UsageError(
+                f"%run -{unsupported[0]} cannot run {self.path.name}, which awaits at its top "
+                "level: run it without that option"
+            )
+        with prepended_to_syspath(str(self.path.resolve().parent)):
+            if self.code is None:
+                await self._run_cells(shell)
+            else:
+                arguments = arguments if "G" in options else _expand(arguments)
+                await self._run_script(self.code, shell, arguments, options)
+
+    async def _run_cells(self, shell: Any) -> None:
+        shell.user_ns["__file__"] = str(self.path)
+        for cell in self.cells:
+            transformed = shell.transform_cell(cell)
+            result = await shell.run_cell_async(cell, silent=True, transformed_cell=transformed)
+            result.raise_error()
+
+    async def _run_script(
+        self, code: CodeType, shell: Any, arguments: list[str], options: Any
+    ) -> None:
+        name = self.path.stem if "n" in options else "__main__"
+        module = shell.user_module if "i" in options else shell.new_main_mod(str(self.path), name)
+        with _as_main(module, name, self.path, arguments):
+            try:
+                await await_unprotected(eval(code, module.__dict__))
+            except SystemExit as error:
+                if error.code and "e" not in options:
+                    raise
+            finally:
+                names = {**vars(module)}
+                for own in ("__name__", "__file__"):
+                    names.pop(own, None)
+                shell.user_ns.update(names)
+
+
+def find_awaiting_file(shell: Any, words: list[str]) -> AwaitingFile | None:
+    """The file that the first word names, if it awaits; None for any other, or if there is none."""
     try:
-        return Path(get_py_filename(words[0]))
-    except (IndexError, OSError):
-        return None
-
-
-def file_awaits(shell: Any, path: Path) -> bool:
-    """Whether it awaits at its top level; False too if it cannot be read as Python."""
-    try:
-        if _is_script(path):
-            return awaits(shell, _read_source(path))
-        return any(awaits(shell, shell.transform_cell(cell)) for cell in _cells(path))
-    except (OSError, SyntaxError, ValueError, KeyError):
-        return False
-
-
-async def run_file(shell: Any, path: Path, arguments: list[str], options: Any) -> None:
-    """Run it as ``%run`` does. Raises what it raises, `UsageError` for options."""
-    unsupported = sorted(set(options) - _SUPPORTED)
-    if unsupported:
-        raise UsageError(
-            f"%run -{unsupported[0]} cannot run {path.name}, which awaits at its top level: "
-            "run it without that option"
+        path = Path(get_py_filename(words[0]))
+        if path.suffix in (".ipy", ".ipynb"):
+            cells = _cells(path)
+            if any(awaits(shell, shell.transform_cell(cell)) for cell in cells):
+                return AwaitingFile(path, None, cells)
+            return None
+        with tokenize.open(path) as file:  # as Python itself finds out the encoding
+            tree = ast.parse(file.read(), str(path))
+        code = compile(
+            tree, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
         )
-    if not _is_script(path):
-        await _run_cells(shell, path)
-        return
-    if "G" not in options:
-        arguments = _expand(arguments)
-    code = compile_awaiting(shell, ast.parse(_read_source(path), str(path)), str(path))
-    if "i" in options:
-        module = shell.user_module
-    else:
-        module = shell.new_main_mod(str(path), path.stem if "n" in options else "__main__")
-    with _as_main(module, path, arguments):
-        try:
-            await await_unprotected(eval(code, module.__dict__))
-        except SystemExit:
-            if "e" not in options:
-                raise
-        finally:
-            names = {key: one for key, one in vars(module).items() if not key.startswith("__")}
-            shell.user_ns.update(names)
-
-
-async def _run_cells(shell: Any, path: Path) -> None:
-    for cell in _cells(path):
-        transformed = shell.transform_cell(cell)
-        result = await shell.run_cell_async(cell, silent=True, transformed_cell=transformed)
-        result.raise_error()
+        return AwaitingFile(path, code, []) if code.co_flags & inspect.CO_COROUTINE else None
+    except (IndexError, OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return None  # IPython says what is wrong with it
 
 
 def _expand(arguments: list[str]) -> list[str]:
     expanded: list[str] = shellglob([os.path.expanduser(one) for one in arguments])
     return expanded
-
-
-def _is_script(path: Path) -> bool:
-    return path.suffix not in (".ipy", ".ipynb")
-
-
-def _read_source(path: Path) -> str:
-    with tokenize.open(path) as file:  # as Python itself finds out the encoding
-        return file.read()
 
 
 def _cells(path: Path) -> list[str]:
@@ -106,22 +113,24 @@ def _cells(path: Path) -> list[str]:
 
 
 @contextmanager
-def _as_main(module: ModuleType, path: Path, arguments: list[str]) -> Iterator[None]:
-    """The module under its name, with ``sys.argv`` and ``__file__`` of a script."""
-    name, argv = module.__name__, sys.argv
-    before = sys.modules.get(name)
-    had_file, file = hasattr(module, "__file__"), getattr(module, "__file__", None)
-    module.__file__ = str(path)
-    sys.modules[name], sys.argv = module, [str(path), *arguments]
+def _as_main(module: ModuleType, name: str, path: Path, arguments: list[str]) -> Iterator[None]:
+    """The module under that name, with ``sys.argv`` and ``__file__`` of a script.
+
+    What was there before comes back, unless another script has taken the place meanwhile.
+    """
+    before, own_name, own_argv = sys.modules.get(name), module.__name__, sys.argv
+    own_file = getattr(module, "__file__", None)
+    argv = [str(path), *arguments]
+    module.__name__, module.__file__ = name, str(path)
+    sys.modules[name], sys.argv = module, argv
     try:
         yield
     finally:
-        sys.argv = argv
-        if before is not None:
-            sys.modules[name] = before
-        else:
-            sys.modules.pop(name, None)
-        if had_file:
-            module.__file__ = file
-        else:
-            del module.__file__
+        module.__name__, module.__file__ = own_name, own_file
+        if sys.argv is argv:
+            sys.argv = own_argv
+        if sys.modules.get(name) is module:
+            if before is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = before

@@ -6,7 +6,6 @@ cancel scope stands directly around the user's code, and only that code is unpro
 
 from __future__ import annotations
 
-import os
 import types
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
 from ..transport import Generation, exit_if_forked
-from .awaiting import AwaitingCompiler, AwaitingMagics
+from .awaiting import AwaitingCompiler, AwaitingTransformer
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher
 from .errors import ErrorShell
@@ -31,16 +30,6 @@ from .tasks import Tasks
 from .twins import Twins
 
 __all__ = ["ZMQInteractiveShell"]
-
-_ENVIRONMENT = {
-    "CLICOLOR": "1",
-    "FORCE_COLOR": "1",
-    "CLICOLOR_FORCE": "1",
-    "PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-}
-
 
 # What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
 _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
@@ -60,11 +49,20 @@ class ZMQInteractiveShell(ErrorShell):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autoawait = True
+        self.runs_synchronously = False
         self.loop_runner = _refuse_to_await
         self.tasks = Tasks(self.kernel)
         self.twins = Twins(self)
-        self.compile.rewrite = AwaitingMagics(self)
+        self.compile.rewrite = AwaitingTransformer(self)
         self._generation = Generation.current
+
+    def run_cell(self, *args: Any, **kwargs: Any) -> Any:
+        """Run code that awaits nothing, from inside a cell; other code is refused."""
+        before, self.runs_synchronously = self.runs_synchronously, True
+        try:
+            return super().run_cell(*args, **kwargs)
+        finally:
+            self.runs_synchronously = before
 
     @property
     def is_forked(self) -> bool:
@@ -228,10 +226,7 @@ class ZMQInteractiveShell(ErrorShell):
         self.display_formatter.active_types = self.display_formatter.format_types
 
     def init_environment(self) -> None:
-        """Colours yes, pagers no: for the programs that cells start."""
-        if self.owns_process:
-            for name, value in _ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
+        """The environment is `process`' business."""
 
     def init_virtualenv(self) -> None:
         """The kernel runs in the environment it was installed in."""

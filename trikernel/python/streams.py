@@ -146,11 +146,15 @@ class _Bytes(io.BufferedIOBase):
         super().__init__()
         self.raw = self
         self._stream = stream
+        self._writer: object = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: Any) -> int:
         """Append to the current cell's stream what is complete of ``data``."""
-        view = memoryview(data)
+        view, writer = memoryview(data), current_request.get()
+        if writer is not self._writer:  # half a character of another cell is not this one's
+            self._writer = writer
+            self._decoder.reset()
         self._stream.write(self._decoder.decode(view.tobytes()))
         return view.nbytes
 
@@ -209,13 +213,14 @@ class Redirections:
             self._install()
         self._kernels.append(kernel)
 
-    def remove(self, kernel: StreamKernel) -> None:
-        """No longer for this one; the last one puts everything back."""
+    def remove(self, kernel: StreamKernel) -> bool:
+        """No longer for this one; the last one puts everything back. Whether it was the last."""
         if kernel in self._kernels:
             kernel.server.outbox.close_text()
             self._kernels.remove(kernel)
             if not self._kernels:
                 self._restore()
+        return not self._kernels
 
     def _install(self) -> None:
         self._saved = {

@@ -15,8 +15,7 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
-from ..core import Request, background_scope, current_request
-from .tracebacks import is_machinery, is_ours
+from ..core import Request, background_scope, current_request, is_machinery, is_ours
 
 __all__ = ["TaskRow", "TaskTree", "Tasks"]
 
@@ -29,7 +28,7 @@ class TaskRow:
 
     ``number`` is what ``%cancel #number`` takes, ``cell`` the execution count of the cell that
     started it (None for one without), ``origin`` that in words, ``age`` in seconds, ``waits_on``
-    a function and the line that called it. ``task`` is Trio's own.
+    a function and the line that called it.
     """
 
     number: int
@@ -39,7 +38,6 @@ class TaskRow:
     name: str
     age: float
     waits_on: str
-    task: trio.lowlevel.Task
 
     def cells(self) -> tuple[str, str, str, str]:
         """Its columns, under `_HEADINGS`."""
@@ -92,20 +90,25 @@ class Tasks(trio.abc.Instrument):
 
     def tree(self) -> TaskTree:
         """The tasks of now. In the user loop."""
+        return TaskTree([row for row, _ in self._living()])
+
+    def _living(self) -> list[tuple[TaskRow, trio.lowlevel.Task]]:
         server = self._kernel.server
         roots = [
             task
             for task in self._by_age(server.cells.child_tasks | server.tasks.child_tasks)
             if task is not trio.lowlevel.current_task() or any(_children(task))
         ]
-        return TaskTree([row for root in roots for row in self._rows(root, 0)])
+        return [found for root in roots for found in self._rows(root, 0)]
 
-    def _rows(self, task: trio.lowlevel.Task, depth: int) -> Iterator[TaskRow]:
+    def _rows(
+        self, task: trio.lowlevel.Task, depth: int
+    ) -> Iterator[tuple[TaskRow, trio.lowlevel.Task]]:
         request = _request(task)
         now = trio.current_time()
         if task not in self._numbers:
             self._numbers[task] = next(self._next_number)
-        yield TaskRow(
+        row = TaskRow(
             self._numbers[task],
             request.number if request is not None else None,
             _origin(request),
@@ -113,8 +116,8 @@ class Tasks(trio.abc.Instrument):
             _name(task, request),
             now - self._spawned.get(task, (now, 0))[0],
             self._waits_on(task),
-            task,
         )
+        yield row, task
         for child in self._by_age(_children(task)):
             yield from self._rows(child, depth + 1)
 
@@ -146,8 +149,10 @@ class Tasks(trio.abc.Instrument):
         Returns their names. Raises `LookupError`, which says what there is to cancel.
         """
         what = what.strip()
-        rows = self.tree().rows
-        own = [row for row in rows if row.depth == 0 and _scope(row.task) is not None]
+        living = self._living()
+        rows = [row for row, _ in living]
+        scopes = {row: scope for row, task in living if (scope := _scope(task)) and not row.depth}
+        own = list(scopes)
         if what.startswith("#"):
             found = [row for row in rows if f"#{row.number}" == what]
             if found and found[0] not in own:
@@ -163,9 +168,7 @@ class Tasks(trio.abc.Instrument):
         if not found:
             raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
         for row in found:
-            scope = _scope(row.task)
-            assert scope is not None
-            scope.cancel()
+            scopes[row].cancel()
         return [f"#{row.number} {row.name}" for row in found]
 
 

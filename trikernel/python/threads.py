@@ -1,7 +1,7 @@
 """Threads keep the cell that started them: their output appears under it.
 
-`threading.Thread.start` and `ThreadPoolExecutor.submit` carry one context variable along, the
-current request; everything else of a thread's context stays as Python has it.
+`threading.Thread.start` and `ThreadPoolExecutor.submit` carry along whose output it is, the
+current request and a ``%%capture``; everything else of a thread's context stays as Python has it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ..core import Request, current_request
+from ..core import current_request
+from .capture import current_capture
 
 __all__ = ["ThreadPatches"]
 
@@ -29,17 +30,15 @@ class ThreadPatches:
         self._start, self._submit = original_start, original_submit
 
         def start(thread: threading.Thread) -> None:
-            request = current_request.get()
-            if request is not None:
-                thread.run = _carrying(request, thread.run)  # type: ignore[method-assign]
+            if current_request.get() is not None:
+                thread.run = _carrying(thread.run)  # type: ignore[method-assign]
             original_start(thread)
 
         def submit(
             self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
         ) -> Future[Any]:
-            request = current_request.get()
-            if request is not None:
-                fn = _carrying(request, fn)
+            if current_request.get() is not None:
+                fn = _carrying(fn)
             return original_submit(self, fn, *args, **kwargs)
 
         threading.Thread.start = start  # type: ignore[method-assign, assignment]
@@ -51,12 +50,15 @@ class ThreadPatches:
         ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
 
 
-def _carrying(request: Request, function: Callable[..., Any]) -> Callable[..., Any]:
+def _carrying(function: Callable[..., Any]) -> Callable[..., Any]:
+    request, capture = current_request.get(), current_capture.get()
+
     def run(*args: Any, **kwargs: Any) -> Any:
-        token = current_request.set(request)
+        tokens = current_request.set(request), current_capture.set(capture)
         try:
             return function(*args, **kwargs)
         finally:
-            current_request.reset(token)
+            current_request.reset(tokens[0])
+            current_capture.reset(tokens[1])
 
     return run

@@ -8,36 +8,17 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
-import outcome
 import trio
 
-from ..kernel import PACKAGE
+from ..core import is_machinery
 
-__all__ = ["clean", "format_group", "is_machinery", "is_ours"]
-
-_HIDDEN = (
-    str(Path(trio.__file__).parent),
-    str(Path(outcome.__file__).parent),
-    str(PACKAGE),
-)
-
+__all__ = ["clean", "format_group"]
 
 _CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
 
 NameOf = Callable[[str], tuple[str, str] | None]
-
-
-def is_ours(filename: str) -> bool:
-    """Whether that file is part of this package."""
-    return filename.startswith(str(PACKAGE))
-
-
-def is_machinery(filename: str) -> bool:
-    """Whether code of that file is ours or Trio's, not the user's."""
-    return filename.startswith(_HIDDEN)
 
 
 def clean(error: BaseException) -> BaseException:
