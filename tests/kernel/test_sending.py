@@ -285,3 +285,10 @@ async def test_a_kernel_is_served_once_at_a_time(serving: Serving) -> None:
             await trikernel.serve(kernel, trikernel.MemoryTransport(), services="inline")
     async with serving(kernel) as peer:
         assert (await peer.execute("say again")).text() == "again"
+
+
+async def test_a_kernel_that_owns_its_process_needs_a_service_thread() -> None:
+    with pytest.raises(ValueError, match="needs services='thread'"):
+        await trikernel.serve(
+            Recorder(), trikernel.MemoryTransport(), services="inline", owns_process=True
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import marshal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -355,3 +357,53 @@ def test_finalizers_that_print_and_close_comms_at_any_moment(kernel: KernelProce
     )
     assert text.count("line") == 500
     assert text.count("gone") == 500
+
+
+def test_an_abandoned_cell_takes_nothing_from_the_next_one(kernel: KernelProcess) -> None:
+    msg_id = kernel.send(
+        "print('begun', flush=True)\nwith trio.CancelScope(shield=True): await trio.sleep(1.5)"
+    )
+    kernel.until("stream")
+    kernel.interrupt()
+    time.sleep(0.3)  # the second one has to come after the first was delivered
+    kernel.interrupt()
+    assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+    reply, _ = kernel.execute("get_ipython().set_next_input('x')\nawait trio.sleep(2)")
+    assert [one["source"] for one in reply["payload"]] == ["set_next_input"]
+
+
+def test_comm_messages_outlive_a_cell_that_cancels_its_nursery(kernel: KernelProcess) -> None:
+    kernel.execute(
+        "import comm\nheard = []\n"
+        "async def slowly(message):\n"
+        "    await trio.sleep(0.5)\n    heard.append(message['content']['data'])\n"
+        "comm.get_comm_manager().register_target('slow', lambda one, _: one.on_msg(slowly))"
+    )
+    client = kernel.client
+
+    def send(kind: str, **content: object) -> None:
+        client.shell_channel.send(client.session.msg(kind, {"comm_id": "slow", **content}))
+
+    send("comm_open", target_name="slow", data={})
+    send("comm_msg", data={"n": 1})
+    msg_id = kernel.send(
+        "await trio.sleep(0.2)\n"
+        "trio.lowlevel.current_task().parent_nursery.cancel_scope.cancel()\n"
+        "await trio.sleep(1)"
+    )
+    kernel.until("execute_input")
+    send("comm_msg", data={"n": 2})
+    kernel.finish(msg_id)
+    assert "'n': 2" in kernel.text("await trio.sleep(1)\nprint(heard)")
+
+
+def test_frames_of_packages_named_like_trio_are_shown(
+    kernel: KernelProcess, tmp_path: Path
+) -> None:
+    import trio
+
+    folder = Path(trio.__file__).parent.parent
+    code = compile("def fail():\n    1 / 0\n", str(folder / "trio_other" / "module.py"), "exec")
+    kernel.execute(f"import marshal\nexec(marshal.loads({marshal.dumps(code)!r}))")
+    reply, _ = kernel.execute("fail()")
+    assert "trio_other" in "".join(reply["traceback"])

@@ -84,6 +84,22 @@ def test_a_flood_from_a_child_arrives_whole(kernel: KernelProcess) -> None:
     assert text == "".join(f"{number}\n" for number in range(1, count + 1))
 
 
+def test_c_code_that_never_stops_printing_leaves_control_reachable(kernel: KernelProcess) -> None:
+    msg_id = kernel.send(
+        "import ctypes, time\n"
+        "libc, big = ctypes.CDLL(None), b'x' * (1 << 20)\n"
+        "end = time.monotonic() + 2\n"
+        "print('begun', flush=True)\n"
+        "while time.monotonic() < end: libc.puts(big);"
+    )
+    kernel.until("stream")
+    client = kernel.client
+    for _ in range(20):
+        client.control_channel.send(client.session.msg("kernel_info_request", {}))
+        assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
+    assert kernel.finish(msg_id)[0]["status"] == "ok"
+
+
 def test_a_character_cut_in_two_is_put_together(kernel: KernelProcess) -> None:
     assert kernel.text("import os; os.write(1, b'\\xc3'); os.write(1, b'\\xbc\\n');") == "ü\n"
 

@@ -248,3 +248,106 @@ async def test_the_kernels_magics_are_documented(peer: Peer) -> None:
         assert name in listed
     late = await execute(peer, "1\n%%timeout 5\n2")
     assert late.reply["status"] == "error"
+
+
+async def test_a_twin_is_refused_where_nothing_can_be_awaited(peer: Peer, tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text("import trio\nawait trio.sleep(1)\n", "utf-8")
+    plain = tmp_path / "plain.py"
+    plain.write_text("plain = 'ran'\n", "utf-8")
+    for line in ("%time await trio.sleep(0)", f"%run {script}"):
+        heard = await execute(peer, f"get_ipython().run_cell({line!r}).success")
+        assert "`await get_ipython().run_cell_async(...)`" in heard.text("stderr")
+        assert result(heard) == "False"
+    await execute(peer, f"get_ipython().run_cell('%run {plain}')")
+    assert result(await execute(peer, "await trio.sleep(0)\nplain")) == "'ran'"
+
+
+async def test_run_expands_the_users_names_only(peer: Peer, tmp_path: Path) -> None:
+    script = tmp_path / "arguments.py"
+    script.write_text("import sys\nprint(sys.argv[1:])\n", "utf-8")
+    await execute(peer, "args = ['a', 'b']\nfunction = line = options = 'mine'")
+    for words, argv in [("{args}", "['[a,', 'b]']"), ("$function $line {options}", "3 * ['mine']")]:
+        heard = await execute(peer, f"%run {script} {words}")
+        assert heard.text().strip() == str(eval(argv))
+
+
+async def test_a_script_may_call_magics_itself(peer: Peer, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.py"
+    plain.write_text("print('plain')\n", "utf-8")
+    script = tmp_path / "calling.py"
+    call = f"get_ipython().run_line_magic('run', {str(plain)!r})"
+    for wait in ("", "import trio\nawait trio.sleep(1)\n"):
+        script.write_text(f"{wait}{call}\nprint('after')\n", "utf-8")
+        heard = await execute(peer, f"%run {script}")
+        assert heard.reply["status"] == "ok"
+        assert heard.text() == "plain\nafter\n"
+
+
+async def test_a_script_finds_its_neighbours_and_keeps_its_own_futures(
+    peer: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "a_neighbour.py").write_text("value = 7\n", "utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, trio\nfrom a_neighbour import value\nawait trio.sleep(1)\n"
+        "def f(x: int): ...\nprint(value, f.__annotations__)\nsys.exit(0)\n",
+        "utf-8",
+    )
+    heard = await execute(peer, f"from __future__ import annotations\n%run {script}")
+    assert heard.reply["status"] == "ok", heard.reply
+    assert heard.text() == "7 {'x': <class 'int'>}\n"
+    assert result(await execute(peer, "import sys\nsys.path[0]")) != repr(str(tmp_path))
+
+
+async def test_an_abandoned_script_leaves_main_alone(peer: Peer, tmp_path: Path) -> None:
+    text = "import trio\nprint('begun')\nwith trio.CancelScope(shield=True): await trio.sleep({})\n"
+    paths = []
+    for name, seconds in (("one", 2), ("two", 3)):
+        paths.append(tmp_path / f"{name}.py")
+        paths[-1].write_text(text.format(seconds), "utf-8")
+    await execute(peer, "import sys\nmain, argv = sys.modules['__main__'], sys.argv")
+    msg_id = peer.send("execute_request", {"code": f"%run {paths[0]}", "stop_on_error": False})
+    while "begun" not in (await peer.hear()).content.get("text", ""):
+        pass
+    for _ in range(2):
+        await peer.ask("interrupt_request", channel="control")
+        await trio.sleep(0.1)
+    assert (await peer.receive()).parent_id == msg_id
+    await execute(peer, f"%run {paths[1]}")
+    await trio.sleep(5)
+    heard = await execute(peer, "sys.modules['__main__'] is main, sys.argv == argv")
+    assert result(heard) == "(True, True)"
+
+
+async def test_names_of_the_measurement_are_not_the_users(peer: Peer) -> None:
+    await execute(
+        peer,
+        "begin, timer, times, number = 1, 2, 3, 4\nseen = []\n"
+        "async def note(*values): seen.append(values)\n"
+        "%timeit -q -n 1 -r 1 await note(begin, timer, times, number)",
+    )
+    assert result(await execute(peer, "seen")) == "[(1, 2, 3, 4)]"
+
+
+async def test_autoawait_off_leaves_run_alone(peer: Peer, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.py"
+    plain.write_text("print('plain')\n", "utf-8")
+    await execute(peer, "%autoawait off")
+    assert (await execute(peer, f"%run {plain}")).text() == "plain\n"
+
+
+async def test_capture_keeps_what_came_before_an_error(peer: Peer) -> None:
+    heard = await execute(peer, "%%capture out\nprint('before')\nawait trio.sleep(0)\n1 / 0")
+    assert heard.reply["ename"] == "ZeroDivisionError"
+    assert result(await execute(peer, "out.stdout")) == r"'before\n'"
+
+
+async def test_capture_takes_what_its_threads_print(peer: Peer) -> None:
+    await execute(
+        peer,
+        "%%capture out\nimport threading\n"
+        "thread = threading.Thread(target=print, args=('in a thread',))\n"
+        "thread.start()\nthread.join()\nawait trio.sleep(0)",
+    )
+    assert result(await execute(peer, "out.stdout")) == r"'in a thread\n'"

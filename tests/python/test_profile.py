@@ -22,7 +22,9 @@ STARTUP = {
         "c.InteractiveShellApp.extensions = ['autoreload']\n"
         "c.InteractiveShell.ast_node_interactivity = 'all'\n"
     ),
-    "ipython_kernel_config.py": "get_config().InteractiveShell.cache_size = 17\n",
+    "ipython_kernel_config.py": (
+        "c = get_config()\nc.InteractiveShell.cache_size = 17\nc.IPKernelApp.exec_files = []\n"
+    ),
 }
 
 
@@ -76,6 +78,7 @@ def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
     [
         ("startup/bad.py", "1 / 0\n"),
         ("startup/bad.ipy", "await nothing\n"),
+        ("startup/exit.py", "import sys; sys.exit(3)\n"),
         ("ipython_config.py", "this is no python\n"),
         ("ipython_config.py", "c.InteractiveShellApp.extensions = ['no.such.extension']\n"),
         ("ipython_config.py", "c.InteractiveShellApp.exec_lines = ['1 / 0']\n"),
@@ -112,3 +115,42 @@ def test_a_backend_in_the_environment_is_honoured(tmp_path: Path) -> None:
         assert "matplotlib_inline" in kernel.text(
             "import matplotlib; print(matplotlib.get_backend())"
         )
+
+
+def test_what_files_say_of_ipkernelapp_counts(tmp_path: Path) -> None:
+    line = "get_config().IPKernelApp.exec_lines = ['said = 1']\n"
+    write_profile(tmp_path, "default", {"ipython_kernel_config.py": line})
+    with kernel_process(IPYTHONDIR=str(tmp_path)) as kernel:
+        assert kernel.text("print(said)") == "1\n"
+
+
+def test_everything_is_given_back_when_the_kernel_has_ended(tmp_path: Path) -> None:
+    code = (
+        "import builtins, comm, os, pdb, signal, sys, threading\n"
+        "from trikernel.python import PythonKernel\n"
+        "import trikernel\n"
+        "def state():\n"
+        "    return (dict(os.environ), sys.path[:], sys.stdout, sys.__dict__.get('ps1'), pdb.Pdb,\n"
+        "            pdb.set_trace, sys.modules['__main__'], comm.create_comm,\n"
+        "            vars(builtins).copy(), 'ipykernel.zmqshell' in sys.modules,\n"
+        "            signal.getsignal(signal.SIGINT))\n"
+        "class Short(PythonKernel):\n"
+        "    async def started(self):\n"
+        "        await super().started()\n"
+        "        self.server.stop()\n"
+        "kernel = Short()\n"
+        "before = state()\n"
+        "for _ in range(2):\n"
+        "    trikernel.run(kernel)\n"
+        "changed = [n for n, (a, b) in enumerate(zip(before, state())) if a != b]\n"
+        "print('changed', changed)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.stdout == "changed []\n", ended.stderr

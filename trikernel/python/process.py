@@ -45,7 +45,7 @@ class OwnProcess:
         self._keep(sys.modules, "__main__", _SHELL_MODULE)
         self._keep(builtins.__dict__, "display", "get_ipython", "__IPYTHON__")
         self._keep(pdb.__dict__, "Pdb", "set_trace")
-        self._keep(sys.__dict__, "path")
+        self._keep(sys.__dict__, "path", "ps1", "ps2", "ps3", "displayhook", "excepthook")
         sys.path = list(sys.path)
         missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
         self._keep(os.environ, *missing)
