@@ -177,6 +177,21 @@ def test_a_completion_that_spins(kernel: KernelProcess, by: str) -> None:
 
 
 @pytest.mark.promise(14)
+@pytest.mark.parametrize("code", ["while True: pass", "time.sleep(100)", "await trio.sleep(100)"])
+def test_an_abort_by_id_stops_the_running_cell_only(kernel: KernelProcess, code: str) -> None:
+    msg_id = kernel.send(f"print('begun', flush=True)\n{code}")
+    queued = kernel.send("print('queued')")
+    kernel.until("stream")
+    client = kernel.client
+    client.control_channel.send(client.session.msg("abort_request", {"msg_ids": [msg_id]}))
+    assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
+    reply, outputs = kernel.finish(msg_id)
+    assert reply["status"] == "aborted"
+    errors = [one["content"]["ename"] for one in outputs if one["msg_type"] == "error"]
+    assert errors == ["AbortedError"]
+    assert kernel.finish(queued)[0]["status"] == "ok"
+
+
 @pytest.mark.parametrize("by", ["signal", "message"])
 def test_an_idle_kernel_ignores_it(kernel: KernelProcess, by: str) -> None:
     for _ in range(20):

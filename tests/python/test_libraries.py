@@ -139,3 +139,39 @@ def test_what_ipython_users_do(kernel: KernelProcess) -> None:
     assert "iterables" in page["data"]["text/plain"]
     reply, _ = kernel.execute("exit")
     assert [one["source"] for one in reply["payload"]] == ["ask_exit"]
+
+
+def test_widgets_open_update_and_take_messages_with_buffers(kernel: KernelProcess) -> None:
+    _, outputs = kernel.execute(
+        "import ipywidgets\n"
+        "image = ipywidgets.Image(value=b'\\x00\\xffbytes')\n"
+        "heard = []\n"
+        "image.on_msg(lambda widget, content, buffers: heard.append((content, buffers)))"
+    )
+    (opened,) = [
+        one
+        for one in outputs
+        if one["msg_type"] == "comm_open"
+        and one["content"]["data"]["state"].get("_model_name") == "ImageModel"
+    ]
+    assert [bytes(one) for one in opened["buffers"]] == [b"\x00\xffbytes"]
+    assert opened["content"]["data"]["buffer_paths"] == [["value"]]
+    client, comm_id = kernel.client, opened["content"]["comm_id"]
+
+    def send(data: dict[str, Any], *buffers: bytes) -> None:
+        content = {"comm_id": comm_id, "data": data}
+        message = client.session.msg("comm_msg", content)
+        client.session.send(client.shell_channel.socket, message, buffers=list(buffers))
+
+    update = {"method": "update", "state": {}, "buffer_paths": [["value"]]}
+    send(update, b"new \x00")
+    send({"method": "custom", "content": {"n": 1}}, b"raw")
+    text = kernel.text("print(bytes(image.value), heard[0][0], bytes(heard[0][1][0]))")
+    assert text == "b'new \\x00' {'n': 1} b'raw'\n"
+    _, outputs = kernel.execute(
+        "image.send({'to': 'the frontend'}, buffers=[b'out'])\nimage.close()"
+    )
+    sent = [one for one in outputs if one["msg_type"] in ("comm_msg", "comm_close")]
+    assert sent[0]["content"]["data"] == {"method": "custom", "content": {"to": "the frontend"}}
+    assert [bytes(one) for one in sent[0]["buffers"]] == [b"out"]
+    assert [one["msg_type"] for one in sent] == ["comm_msg", "comm_close"]

@@ -351,3 +351,18 @@ async def test_capture_takes_what_its_threads_print(peer: Peer) -> None:
         "thread.start()\nthread.join()\nawait trio.sleep(0)",
     )
     assert result(await execute(peer, "out.stdout")) == r"'in a thread\n'"
+
+
+@pytest.mark.parametrize("magic", ["less", "more"])
+async def test_a_file_is_shown_in_the_pager(peer: Peer, tmp_path: Path, magic: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("some text\n", "utf-8")
+    (payload,) = (await execute(peer, f"%{magic} {path}")).reply["payload"]
+    assert payload["source"] == "page"
+    assert "some text" in payload["data"]["text/plain"]
+    missing = await execute(peer, f"%{magic} {tmp_path / 'missing'}")
+    assert "No such file" in missing.reply["evalue"]
+
+
+async def test_connect_info_says_that_there_is_none_in_memory(peer: Peer) -> None:
+    assert "no sockets of its own" in (await execute(peer, "%connect_info")).reply["evalue"]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import attrs
+from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
@@ -14,7 +20,16 @@ from .tasks import TaskTree
 __all__ = ["KernelMagics", "take_timeout"]
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b([^\n]*)(\n|\Z)")
+_MAN = {**os.environ, "MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
 _ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
+
+
+def read_text(path: str) -> str:
+    """A file's text; `UsageError` if it cannot be read."""
+    try:
+        return Path(path).read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"%less: {path}: {error.strerror}") from None
 
 
 def take_timeout(code: str) -> tuple[str, float | None]:
@@ -63,6 +78,41 @@ class KernelMagics(Magics):
         except LookupError as error:
             raise UsageError(f"%cancel: {error.args[0]}") from None
         print("\n".join(f"cancelled {name}" for name in names))
+
+    @line_magic
+    def less(self, line: str) -> None:
+        """Show a file in the frontend's pager."""
+        path = os.path.expanduser(line.strip())
+        if not path:
+            raise UsageError("%less: name a file")
+        text = read_text(path)
+        page.page(self.shell.pycolorize(text) if path.endswith(".py") else text)
+
+    @line_magic
+    def more(self, line: str) -> None:
+        """The same as ``%less``."""
+        self.less(line)
+
+    @line_magic
+    def man(self, line: str) -> None:
+        """Show a manual page in the frontend's pager."""
+        try:
+            text = subprocess.run(
+                ["man", *line.split()], capture_output=True, text=True, check=True, env=_MAN
+            ).stdout
+        except FileNotFoundError:
+            raise UsageError("%man: there is no program `man` here") from None
+        except subprocess.CalledProcessError as error:
+            raise UsageError(f"%man: {error.stderr.strip()}") from None
+        page.page(text)
+
+    @line_magic
+    def connect_info(self, line: str) -> None:
+        """Print how another client reaches this kernel: ports, address and key, as JSON."""
+        info = getattr(self.shell.kernel.server.transport, "info", None)
+        if info is None:
+            raise UsageError("%connect_info: this kernel has no sockets of its own")
+        print(json.dumps(attrs.asdict(info), indent=2))
 
     @line_magic
     def autoawait(self, line: str) -> None:
