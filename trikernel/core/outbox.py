@@ -5,15 +5,13 @@ this very thread holds a lock. So every producer appends to a deque; draining po
 as one block under the lock, and a re-entrant caller returns. Adjacent text of one cell and
 stream is merged into one message.
 
-A subscriber that does not read is waited for, within a budget of bytes and seconds; then it
-loses messages, the others do not, and the log says so.
+A subscriber that does not read is waited for, within a budget: see `patience`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import BroadcastChannel, forget_in_child
 from ..wire import Codec, Header
+from .patience import PatientChannel
 from .text import CLOSED, OpenText
 
 __all__ = ["Outbox", "OutboxLimits"]
@@ -58,9 +57,10 @@ class Outbox:
     def __init__(
         self, channel: BroadcastChannel, codec: Codec, limits: OutboxLimits | None = None
     ) -> None:
-        self._channel = channel
-        self._codec = codec
         self.limits = limits or OutboxLimits()
+        budget = self.limits.budget_seconds, self.limits.budget_bytes
+        self._channel = PatientChannel(channel, *budget)
+        self._codec = codec
         self._entries: deque[_Text | OpenText | list[bytes]] = deque()
         self._open: OpenText | None = None
         self._text_lock = threading.RLock()
@@ -70,12 +70,9 @@ class Outbox:
         self._again = False
         self._cut = False
         self._size = 0
-        self._stalled_at: float | None = None
-        self._dropping = False
         self._armed = False
         self._arm: Callable[[], None] | None = None
         self.collect: Callable[[], object] | None = None
-        self.dropped = 0
         forget_in_child(self)
 
     def forget(self) -> None:
@@ -83,7 +80,8 @@ class Outbox:
         self._lock, self._text_lock, self._draining = threading.RLock(), threading.RLock(), False
         self._entries, self._head = deque(maxlen=0), None
         self.close_text()
-        self._stalled_at, self._arm = None, None
+        self._channel.forget()
+        self._arm = None
 
     @enable_ki_protection
     def write(self, parent: Header | None, name: str, text: str) -> None:
@@ -174,7 +172,7 @@ class Outbox:
         if self.collect is not None:
             self.collect()
         self.drain(wait=True)
-        while self._stalled_at is not None:
+        while self._channel.is_stalled:
             await trio.sleep(self.limits.interval / 2)
             self.drain(wait=True)
 
@@ -265,22 +263,15 @@ class Outbox:
         )
 
     def _send(self, frames: list[bytes]) -> bool:
-        """False if a subscriber is stalled and its budget not yet spent."""
+        """False if it has to wait for a subscriber."""
         try:
-            self._channel.send_nowait(frames)
-        except trio.WouldBlock:
-            now = time.monotonic()
-            if self._stalled_at is None:
-                self._stalled_at = now
-            if (
-                now - self._stalled_at <= self.limits.budget_seconds
-                and self._size <= self.limits.budget_bytes
-            ):
-                return False
-            _log.warning("a frontend does not read its output, and loses some of it")
-            self.dropped += 1
-            self._channel.send_dropping(frames)
+            return self._channel.send(frames, self._size)
         except trio.ClosedResourceError:
             self._entries.clear()
-        self._stalled_at = None
-        return True
+            self._channel.forget()
+            return True
+
+    @property
+    def dropped(self) -> int:
+        """How many messages a subscriber has lost."""
+        return self._channel.dropped

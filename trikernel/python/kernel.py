@@ -16,12 +16,13 @@ from IPython.core import release
 from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
-from ..core import OpenText, Request, Server, call_unprotected, current_request
+from ..core import Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
-from ..kernel import Kernel, setting
+from ..kernel import setting
 from ..wire import contents as c
 from . import comms, introspect
 from .magics import take_timeout
+from .output import CellOutput
 from .process import OwnProcess
 from .shell import ZMQInteractiveShell
 from .streams import redirections
@@ -29,7 +30,7 @@ from .streams import redirections
 __all__ = ["PythonKernel"]
 
 
-class PythonKernel(Kernel):
+class PythonKernel(CellOutput):
     """A kernel for Python with Trio. Cells may use ``await`` and nurseries at the top level."""
 
     profile: str = setting("default", "the IPython profile whose configuration is read")
@@ -61,7 +62,6 @@ class PythonKernel(Kernel):
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
-        self._last_cell: Request | None = None
         self._process: OwnProcess | None = None
         super().__init__(**settings)
 
@@ -134,42 +134,6 @@ class PythonKernel(Kernel):
         if "JPY_SESSION_NAME" in os.environ:
             shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
         return shell
-
-    # Output
-
-    def current(self) -> Request | None:
-        """The request that this code runs for: by context, else the running or last cell."""
-        request = current_request.get()
-        return request if request is not None else self._cell() or super().current()
-
-    def _cell(self) -> Request | None:
-        """The running cell, else the last one; not counting silent ones."""
-        running = self.server.interrupts.running if self._server is not None else []
-        for request in reversed(running):
-            if getattr(request.content, "silent", None) is False:
-                return request
-        return self._last_cell
-
-    def _write_captured(self, name: str, text: str) -> None:
-        """Append what came without a context."""
-        cell = self._cell()
-        self.server.outbox.write(cell.message.header if cell is not None else None, name, text)
-
-    def write_stream(self, name: str, text: str) -> None:
-        """Append text of the calling context to ``stdout`` or ``stderr``."""
-        if not self._is_silent():
-            self.server.outbox.write(self.parent_header(), name, text)
-
-    def open_stream(self, name: str) -> OpenText | None:
-        """The same, to append piece by piece; None where each piece has to be looked at."""
-        request = current_request.get()
-        if request is None or self.said_parent or self._is_silent():
-            return None
-        return self.server.outbox.open_text(request, request.message.header, name)
-
-    def show_error(self, error: BaseException) -> None:
-        """Publish an ``error`` with IPython's traceback."""
-        self.shell.show(error)
 
     # Verbs
 
