@@ -71,5 +71,6 @@ def _visible(tb: TracebackType | None) -> TracebackType | None:
         one = one.tb_next
     result: TracebackType | None = None
     for frame in reversed(frames):
-        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+        line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno  # None between two lines
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
     return result
