@@ -59,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for table in evidence.TABLES:
         about = f"{table.mark}(number, ...): rows of {table.path.name} that a test shows"
         config.addinivalue_line("markers", about)
+    config.addinivalue_line("markers", "slow: repeats something often, whatever the Python")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

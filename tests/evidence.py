@@ -125,6 +125,12 @@ PROMISES = Table(
 TABLES = (SEED, PROMISES)
 passed: set[str] = set()
 ran: set[str] = set()
+files: set[Path] = set()
+
+
+def all_collected() -> bool:
+    """Whether the whole suite was collected, and not a part of it."""
+    return files >= set(Path(__file__).parent.rglob("test_*.py"))
 
 
 def name_of(nodeid: str) -> str:
@@ -135,6 +141,7 @@ def name_of(nodeid: str) -> str:
 def note_items(items: list[pytest.Item]) -> None:
     """Remember which rows the collected tests show."""
     for item in items:
+        files.add(item.path)
         for table in TABLES:
             table.note(item)
 

@@ -267,6 +267,7 @@ def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None
     assert kernel.text("print('alive')") == "alive\n"
 
 
+@pytest.mark.slow
 @pytest.mark.promise(14)
 def test_a_storm_of_interrupts_hits_no_task_of_the_kernel(kernel: KernelProcess) -> None:
     chance, stop = random.Random(3), threading.Event()

@@ -17,11 +17,11 @@ from .kernels import Recorder
 
 
 class Failing(Recorder):
-    """``block``: fails after 300 ms of blocking; ``later``: after an awaited sleep."""
+    """``block``: fails after 150 ms of blocking; ``later``: after an awaited sleep."""
 
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
         if code == "block":
-            time.sleep(0.3)  # noqa: ASYNC251  # the point: the loop stands still meanwhile
+            time.sleep(0.15)  # noqa: ASYNC251  # the point: the loop stands still meanwhile
             raise ValueError("blocked")
         if code == "later":
             await trio.sleep(0.05)
@@ -39,6 +39,7 @@ async def run_all(peer: Any, failing: str) -> list[str]:
     return [str(one.content["status"]) for one in replies]
 
 
+@pytest.mark.slow
 @pytest.mark.promise(7)
 @pytest.mark.seed(13)
 @pytest.mark.parametrize(("failing", "times"), [("fail", 50), ("block", 50), ("later", 50)])

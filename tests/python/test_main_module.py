@@ -42,7 +42,10 @@ def test_spawned_processes_run_imported_functions(
     if sys.platform == "win32" and method != "spawn":
         pytest.skip("only spawn is there")
     module = tmp_path / f"work_for_{method}.py"
-    module.write_text("def double(n):\n    print('working', n)\n    return 2 * n\n", "utf-8")
+    module.write_text(
+        "import os\ndef double(n):\n    os.write(1, b'working %d\\n' % n)\n    return 2 * n\n",
+        "utf-8",
+    )
     text = kernel.text(
         f"import multiprocessing, sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
         f"from {module.stem} import double\n"
