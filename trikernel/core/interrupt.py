@@ -23,6 +23,7 @@ import trio
 from ..transport import forget_in_child, run_in
 from .frames import in_finalizer
 from .request import Request, StopReason, background_scope, current_request
+from .signals import SignalArrivals
 
 __all__ = ["Interrupts"]
 
@@ -50,6 +51,7 @@ class Interrupts:
         self._insistent = False
         self._forced_at = -math.inf
         self._previous: object = None
+        self._arrivals: SignalArrivals | None = None
         self.installed = False
         self.before_stop: Callable[[], object] = lambda: None
         self.running: list[Request] = []
@@ -104,21 +106,27 @@ class Interrupts:
         self._tickets.clear()
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(-1)
 
     def install(self) -> None:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+        self._arrivals = SignalArrivals()
         self.installed = True
 
     def reinstall(self) -> None:
         """Take SIGINT back from an earlier cell's code, which may have set a handler."""
         if self.installed and signal.getsignal(signal.SIGINT) != self._on_sigint:
             signal.signal(signal.SIGINT, self._on_sigint)
+        if self._arrivals is not None:
+            self._arrivals.listen()
 
     def restore(self) -> None:
         """Give SIGINT back to who had it before `install`."""
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+        if self._arrivals is not None:
+            self._arrivals.close()
 
     def serve_from(
         self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery, *, insist: bool
@@ -129,6 +137,8 @@ class Interrupts:
         """
         self._services = token, nursery
         self._insistent = insist
+        if self._arrivals is not None:
+            nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
 
     def stop_after(self, request: Request, seconds: float) -> None:
         """Give a request a deadline, ``seconds`` from now, instead of the one it may have."""
@@ -161,6 +171,17 @@ class Interrupts:
             if self._is_live(ticket):  # it has swallowed the exception, or cleans up for long
                 self.stop(ticket.request, ticket.reason)
 
+    async def _repeat_unheard(self, arrivals: SignalArrivals) -> None:
+        """Signal the main thread again if it has not run the handler of a signal that came.
+
+        A signal may come to another thread, or in the moment before the main thread blocks in
+        a lock: then nothing wakes it, and an interrupt would be lost.
+        """
+        while True:
+            await arrivals.unheard(PATIENCE)
+            if signal.getsignal(signal.SIGINT) == self._on_sigint:
+                _signal_main_thread()
+
     def _is_live(self, ticket: _Ticket) -> bool:
         """Whether it still makes sense: a signal that comes late must hit nobody else."""
         return ticket.request is None or ticket.request in self.running
@@ -188,6 +209,8 @@ class Interrupts:
             self._tickets.remove(ticket)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        if self._arrivals is not None:
+            self._arrivals.heard()
         # a signal of our own is handled at once: if another handler took it, this one is not it
         now = time.monotonic()
         forced = now - self._forced_at < PATIENCE
