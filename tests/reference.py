@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from trikernel.kernel import Kernel, settings_of
+from trikernel.python import PythonKernel
 from trikernel.wire import IOPUB_TYPES, REQUESTS, STDIN_TYPES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -45,17 +46,17 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from `trikernel.Kernel` by `python -m tests.reference`. A keyword has the setting's",
-        "name with underscores.",
+        "Made from the kernels' classes by `python -m tests.reference`. A keyword has the",
+        "setting's name with underscores.",
         "",
         "| flag | environment | default | range | |",
         "|---|---|---|---|---|",
     ]
-    for one in settings_of(Kernel).values():
+    python_only = settings_of(PythonKernel).keys() - settings_of(Kernel).keys()
+    for one in settings_of(PythonKernel).values():
         limits = f"{one.minimum:g} to {one.maximum:g}" if one.kind in (int, float) else ""
-        lines.append(
-            f"| `{one.flag}` | `{one.variable}` | `{one.default}` | {limits} | {one.help} |"
-        )
+        text = f"{one.help} (Python kernel)" if one.name in python_only else one.help
+        lines.append(f"| `{one.flag}` | `{one.variable}` | `{one.default}` | {limits} | {text} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -407,3 +408,40 @@ def test_frames_of_packages_named_like_trio_are_shown(
     kernel.execute(f"import marshal\nexec(marshal.loads({marshal.dumps(code)!r}))")
     reply, _ = kernel.execute("fail()")
     assert "trio_other" in "".join(reply["traceback"])
+
+
+def test_the_debugger_opens_the_one_error_of_a_group(kernel: KernelProcess) -> None:
+    kernel.execute("def older(): return 1 / 0\nolder()")
+    kernel.execute(
+        "async def fail():\n    local = 'here'\n    raise ValueError(local)\n"
+        "async with trio.open_nursery() as group: group.start_soon(fail)"
+    )
+    msg_id = kernel.send("%debug", allow_stdin=True)
+    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.input("p local")
+    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.input("q")
+    _, outputs = kernel.finish(msg_id)
+    text = "".join(one["content"].get("text", "") for one in outputs)
+    assert "'here'" in text
+
+
+@pytest.mark.parametrize("code", ["exit", "quit()"])
+def test_exit_ends_the_process_once_it_is_answered(code: str) -> None:
+    with kernel_process() as kernel:
+        reply, _ = kernel.execute(code)
+        assert reply["status"] == "ok"
+        assert [one["source"] for one in reply["payload"]] == ["ask_exit"]
+        assert kernel.process.wait(PATIENCE) == 0
+
+
+def test_an_interrupt_just_before_a_lock_is_not_lost(kernel: KernelProcess) -> None:
+    chance = random.Random(5)
+    for _ in range(60):
+        msg_id = kernel.send(
+            "print('begun', flush=True)\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()"
+        )
+        kernel.until("stream")
+        time.sleep(chance.random() * 0.0005)  # as the main thread is about to block
+        kernel.interrupt()
+        assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"

@@ -183,3 +183,24 @@ def test_an_interrupt_breaks_a_background_task_that_spins_and_not_the_kernel() -
         kernel.interrupt()
         assert kernel.until("error")["content"]["ename"] == "KeyboardInterrupt"
         assert kernel.text("print('alive')") == "alive\n"
+
+
+async def test_a_cancelled_of_somebody_else_is_a_crash_like_any(peer: Peer) -> None:
+    heard = await peer.execute(
+        "async def sibling():\n"
+        "    await trio.sleep(5)\n"
+        "    print('sibling goes on')\n"
+        "async def stray():\n"
+        "    with trio.move_on_after(0):\n"
+        "        try: await trio.sleep(1)\n"
+        "        except trio.Cancelled as error:\n"
+        "            saved = error\n"
+        "            raise\n"
+        "    raise saved\n"
+        "nursery.start_soon(sibling)\n"
+        "nursery.start_soon(stray)\n"
+        "await trio.sleep(10)"
+    )
+    assert heard.text() == "sibling goes on\n"
+    (error,) = heard.contents("error")
+    assert error["ename"] == "Cancelled"

@@ -137,8 +137,6 @@ def test_what_ipython_users_do(kernel: KernelProcess) -> None:
     (page,) = reply["payload"]
     assert page["source"] == "page"
     assert "iterables" in page["data"]["text/plain"]
-    reply, _ = kernel.execute("exit")
-    assert [one["source"] for one in reply["payload"]] == ["ask_exit"]
 
 
 def test_widgets_open_update_and_take_messages_with_buffers(kernel: KernelProcess) -> None:

@@ -235,7 +235,7 @@ async def test_a_nested_cell_runs_and_may_await(peer: Peer) -> None:
     heard = await execute(
         peer,
         "done = await get_ipython().run_cell_async("
-        "'await trio.sleep(3)\\nvalue = 5', transformed_cell='await trio.sleep(3)\\nvalue = 5')\n"
+        "'%time await trio.sleep(3)\\nvalue = 5')\n"
         "done.success, value",
     )
     assert result(heard) == "(True, 5)"
@@ -366,3 +366,11 @@ async def test_a_file_is_shown_in_the_pager(peer: Peer, tmp_path: Path, magic: s
 
 async def test_connect_info_says_that_there_is_none_in_memory(peer: Peer) -> None:
     assert "no sockets of its own" in (await execute(peer, "%connect_info")).reply["evalue"]
+
+
+async def test_a_deadline_of_0_lifts_the_kernels(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_peer(PythonKernel(cell_timeout=2.0)) as peer:
+        code = "import trio\nawait trio.sleep(5)\n'whole'"
+        assert (await execute(peer, code)).reply["ename"] == "DeadlineExceeded"
+        assert result(await execute(peer, f"%%timeout 0\n{code}")) == "'whole'"
+        assert result(await execute(peer, f"%%timeout 9\n{code}")) == "'whole'"

@@ -7,6 +7,7 @@ kernel go on. When the kernel ends, the tasks are cancelled and clean up.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -43,6 +44,9 @@ class BackgroundNursery:
     def cancel_scope(self) -> trio.CancelScope:
         """The scope of the background tasks of now; those of later have another one."""
         return self._nursery.cancel_scope
+
+    def __repr__(self) -> str:
+        return f"<background nursery: {len(self.child_tasks)} tasks, which %tasks shows>"
 
     def start_soon(
         self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
@@ -87,7 +91,7 @@ class BackgroundNursery:
                 exit_if_forked(generation)
             except BaseException as raised:
                 exit_if_forked(generation, raised)
-                if is_cancel(raised):
+                if _is_cancelled(raised):
                     raise
                 self._application.report_background_error(collapse(raised))
 
@@ -107,9 +111,14 @@ class BackgroundNursery:
                 exit_if_forked(generation)
             except BaseException as raised:
                 exit_if_forked(generation, raised)
-                if not status.is_started or is_cancel(raised):
+                if not status.is_started or _is_cancelled(raised):
                     raise
                 self._application.report_background_error(collapse(raised))
+
+
+def _is_cancelled(raised: BaseException) -> bool:
+    """Whether this task is being cancelled; a `Cancelled` of another one is a crash like any."""
+    return is_cancel(raised) and trio.current_effective_deadline() == -math.inf
 
 
 def _check_function(async_fn: object) -> None:

@@ -141,7 +141,13 @@ class Interrupts:
             nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
 
     def stop_after(self, request: Request, seconds: float) -> None:
-        """Give a request a deadline, ``seconds`` from now, instead of the one it may have."""
+        """Give a request a deadline, ``seconds`` from now, instead of the one it may have.
+
+        0 seconds mean none.
+        """
+        if not seconds:
+            request.replace_deadline(lambda: None)
+            return
         done = trio.Event()
         self.in_services(self._expire, request, seconds, done)
         if self._services is not None:

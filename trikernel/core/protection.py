@@ -20,12 +20,14 @@ T = TypeVar("T")
 @disable_ki_protection
 def call_unprotected(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Call the user's function; `KeyboardInterrupt` may be raised in it."""
+    __tracebackhide__ = True  # from a debugger's stack
     return function(*args, **kwargs)
 
 
 @disable_ki_protection
 async def await_unprotected(awaitable: Awaitable[T]) -> T:
     """Await the user's coroutine; `KeyboardInterrupt` may be raised in it."""
+    __tracebackhide__ = True
     return await awaitable
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
-from .rendering import render_error
+from .rendering import NO_TEXT, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
 
 __all__ = [
+    "NO_TEXT",
     "ChannelHandle",
     "Kernel",
     "Setting",

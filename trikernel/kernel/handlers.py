@@ -7,6 +7,7 @@ raises is turned into a reply by the core's one boundary.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -265,8 +266,9 @@ class KernelHandlers(KernelVerbs):
             self.show_error(error)
 
     def report_background_error(self, error: BaseException) -> None:
-        """Show what a background task raised under the cell that started it, and log it."""
-        self.log.error("a background task failed", exc_info=error)
+        """Show what a background task raised under the cell that started it; else log it."""
+        level = logging.ERROR if self.current() is None else logging.DEBUG
+        self.log.log(level, "a background task failed", exc_info=error)
         self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:

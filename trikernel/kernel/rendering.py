@@ -11,9 +11,9 @@ from types import TracebackType
 from ..core import call_unprotected, is_ours
 from ..wire.replies import ErrorContent
 
-__all__ = ["render_error"]
+__all__ = ["NO_TEXT", "render_error"]
 
-_NO_TEXT = "<its text cannot be shown>"
+NO_TEXT = "<its text cannot be shown>"
 _ABRUPT = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -24,14 +24,16 @@ def render_error(error: BaseException) -> ErrorContent:
     """
     name, text = _name_of(error), _text_of(error)
     try:
-        if text is None:
-            raise ValueError("the traceback module would ask for the text again")
-        lines = traceback.format_exception(type(error), error, _trim(error.__traceback__))
+        tb = _trim(error.__traceback__)
+        if text is None:  # `format_exception` would ask for it again
+            lines = [*traceback.format_tb(tb), f"{name}: {NO_TEXT}"]
+        else:
+            lines = traceback.format_exception(type(error), error, tb)
     except (Exception, *_ABRUPT):
-        lines = [f"{name}: {text or _NO_TEXT}"]
+        lines = [f"{name}: {text or NO_TEXT}"]
     return ErrorContent(
         ename=name,
-        evalue=_NO_TEXT if text is None else text,
+        evalue=NO_TEXT if text is None else text,
         traceback=[line for block in lines for line in block.splitlines()],
     )
 

@@ -7,12 +7,13 @@ what it says is shown, replied and kept.
 from __future__ import annotations
 
 import bdb
+import sys
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 
-from ..kernel import render_error
+from ..kernel import NO_TEXT, render_error
 from ..wire import as_content
 from .tracebacks import clean, format_group
 
@@ -43,9 +44,10 @@ class ErrorShell(InteractiveShell):
         clean(error)
         content = self.rendered(error)
         lines = format_group(error, self.compile.format_code_name)
-        if lines is None and len(content["traceback"]) == 1:  # its text cannot be shown: IPython
-            lines = content["traceback"]  # would ask for it again and again
+        if lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
+            lines = content["traceback"]
         if lines is not None:
+            self._remember(error)
             self._showtraceback(type(error), error, lines)
             return
         raised = (type(error), error, error.__traceback__)
@@ -56,6 +58,16 @@ class ErrorShell(InteractiveShell):
                 self.showtraceback(raised, running_compiled_code=True)
         except Exception:
             self._showtraceback(type(error), error, content["traceback"])
+
+    def _remember(self, error: BaseException) -> None:
+        """For ``%debug`` and ``%tb``: the error, or the one leaf that a group is about."""
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error
+        self.InteractiveTB.etype, self.InteractiveTB.evalue = type(error), error
+        self.InteractiveTB.tb = error.__traceback__
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """What IPython shows of an error of its own accord, in ``%run`` for example."""
@@ -72,5 +84,7 @@ class ErrorShell(InteractiveShell):
         """Send an ``error`` instead of printing the traceback."""
         content = self.rendered(evalue)
         content["traceback"] = [line for block in stb for line in block.rstrip("\n").split("\n")]
+        if self.kernel.current() is None:  # a startup file's: no cell to show it under
+            self.kernel.log.error("%s", "\n".join(content["traceback"]))
         self.kernel.server.outbox.drain()
         self.kernel.send_response(self.kernel.iopub_socket, "error", content)

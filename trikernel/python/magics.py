@@ -19,7 +19,7 @@ from .tasks import TaskTree
 
 __all__ = ["KernelMagics", "take_timeout"]
 
-_TIMEOUT = re.compile(r"\s*%%timeout\b([^\n]*)(\n|\Z)")
+_TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
 _MAN = {**os.environ, "MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
 _ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
@@ -44,7 +44,7 @@ def take_timeout(code: str) -> tuple[str, float | None]:
         seconds = float(match[1])
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
+    if not 0 <= seconds < math.inf:
         raise UsageError(f"%%timeout: give a number of seconds, not {match[1].strip()!r}")
     return "\n" + code[match.end() :], seconds
 
@@ -68,8 +68,8 @@ class KernelMagics(Magics):
     def cancel(self, line: str) -> None:
         """Cancel background tasks: ``%cancel 3`` those of cell 3, ``%cancel #7`` task 7.
 
-        ``%cancel NAME`` cancels those of that name. ``%tasks`` shows numbers and names. Their
-        ``finally`` blocks run, as with any cancel in Trio.
+        ``%cancel NAME`` cancels those of that name, ``%cancel all`` all. ``%tasks`` shows
+        numbers and names. Their ``finally`` blocks run, as with any cancel in Trio.
         """
         if not line.strip():
             raise UsageError("%cancel: name a cell (3), a task (#7), or tasks by their name")
@@ -140,7 +140,8 @@ class KernelMagics(Magics):
     def timeout(self, line: str, cell: str) -> Any:
         """Stop the cell after a number of seconds: ``%%timeout 5``, as its first line.
 
-        What awaits is cancelled, what computes is interrupted. The cell ends with the error
+        0 lifts a deadline that the kernel has for every cell. What awaits is cancelled, what
+        computes is interrupted. The cell ends with the error
         ``DeadlineExceeded``.
         """
         raise UsageError("%%timeout has to be the first line of its cell")

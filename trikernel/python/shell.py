@@ -6,6 +6,7 @@ cancel scope stands directly around the user's code, and only that code is unpro
 
 from __future__ import annotations
 
+import sys
 import types
 from functools import partial
 from typing import Any
@@ -64,6 +65,28 @@ class ZMQInteractiveShell(ErrorShell):
         finally:
             self.runs_synchronously = before
 
+    async def run_cell_async(
+        self,
+        raw_cell: str,
+        *args: Any,
+        transformed_cell: str | None = None,
+        preprocessing_exc_tuple: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run code as a cell, from inside one too: ``await get_ipython().run_cell_async(code)``."""
+        if transformed_cell is None and preprocessing_exc_tuple is None:
+            try:
+                transformed_cell = call_unprotected(self.transform_cell, raw_cell)
+            except Exception:
+                preprocessing_exc_tuple = sys.exc_info()
+        return await super().run_cell_async(
+            raw_cell,
+            *args,
+            transformed_cell=transformed_cell,
+            preprocessing_exc_tuple=preprocessing_exc_tuple,
+            **kwargs,
+        )
+
     @property
     def is_forked(self) -> bool:
         """Whether this is a child of the process that the kernel runs in."""
@@ -93,6 +116,7 @@ class ZMQInteractiveShell(ErrorShell):
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
         """What the statement raised, or why it was stopped, with the line where it was."""
+        __tracebackhide__ = True  # from a debugger's stack
         request = current_request.get()
         if request is None:
             return await self._error_at_startup(code_obj, async_)
@@ -124,6 +148,7 @@ class ZMQInteractiveShell(ErrorShell):
         return None
 
     async def _run_unprotected(self, code_obj: types.CodeType, async_: bool) -> None:
+        __tracebackhide__ = True
         if async_:
             await await_unprotected(eval(code_obj, self.user_global_ns, self.user_ns))
         else:
@@ -138,10 +163,12 @@ class ZMQInteractiveShell(ErrorShell):
         return True
 
     def ask_exit(self) -> None:
-        """``exit`` and ``quit``: ask the frontend, which ends the kernel or keeps it."""
-        self.payload_manager.write_payload(
-            {"source": "ask_exit", "keepkernel": bool(self.keepkernel_on_exit)}
-        )
+        """``exit`` and ``quit``: tell the frontend, and end the process once this is answered."""
+        keep = bool(self.keepkernel_on_exit)
+        self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": keep})
+        request = current_request.get()
+        if self.owns_process and not keep and request is not None:
+            request.after_idle(self.kernel.server.stop)
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the frontend put ``text`` in the next cell, or in this one."""

@@ -153,7 +153,9 @@ class Tasks(trio.abc.Instrument):
         rows = [row for row, _ in living]
         scopes = {row: scope for row, task in living if (scope := _scope(task)) and not row.depth}
         own = list(scopes)
-        if what.startswith("#"):
+        if what == "all":
+            found = own
+        elif what.startswith("#"):
             found = [row for row in rows if f"#{row.number}" == what]
             if found and found[0] not in own:
                 root = [row for row in rows[: rows.index(found[0])] if row.depth == 0][-1]
