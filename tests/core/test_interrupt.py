@@ -28,7 +28,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[KernelProcess]:
     with kernel_process() as kernel:
-        kernel.execute("import asyncio, threading, time, trio")
+        kernel.execute("import asyncio, threading, time, trio, trio.testing")
         yield kernel
 
 
@@ -118,7 +118,7 @@ def test_every_child_of_a_nursery_cleans_up(kernel: KernelProcess, by: str) -> N
         "    finally: cleaned += 1\n"
         "async with trio.open_nursery() as nursery:\n"
         "    for _ in range(100): nursery.start_soon(child)\n"
-        "    await trio.sleep(0)\n"
+        "    await trio.testing.wait_all_tasks_blocked(0.01)\n"
         "    print('begun', flush=True)"
     )
     kernel.until("stream")

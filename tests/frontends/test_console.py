@@ -57,6 +57,7 @@ def test_control_c_stops_a_cell(console: Terminal) -> None:
     console.wait_for("In [2]:")
     console.type("print('go' + 'ing on')\r")
     console.wait_for("going on")
+    assert console.text.count("KeyboardInterrupt") >= 1
 
 
 def test_exit_ends_the_console_and_its_kernel(console: Terminal) -> None:
@@ -65,7 +66,7 @@ def test_exit_ends_the_console_and_its_kernel(console: Terminal) -> None:
     pid = int(console.text.split("\npid ")[1].split()[0])
     console.type("exit\r")
     console.wait_for_end()
-    wait_until(lambda: not psutil.pid_exists(pid) or is_zombie(pid), "the kernel's end")
+    assert wait_until(lambda: not psutil.pid_exists(pid) or is_zombie(pid), "the kernel's end")
 
 
 def is_zombie(pid: int) -> bool:

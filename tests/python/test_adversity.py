@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process
+from ..processes import PATIENCE, KernelProcess, kernel_process, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses signals and forks")
 
@@ -317,7 +317,7 @@ def test_an_update_of_an_unknown_display(kernel: KernelProcess) -> None:
 @pytest.mark.parametrize("position", [-5, 10_000, 8])
 def test_a_cursor_that_is_nowhere(kernel: KernelProcess, position: int) -> None:
     for ask in (kernel.client.complete, kernel.client.inspect):
-        kernel.finish(ask("x = '😀😀'; prin", position))
+        assert kernel.finish(ask("x = '😀😀'; prin", position))[0]["status"] == "ok"
 
 
 def test_comm_messages_for_comms_that_are_not_open(kernel: KernelProcess) -> None:
@@ -343,10 +343,13 @@ def test_an_answer_that_nobody_asked_for(kernel: KernelProcess) -> None:
 def test_finalizers_that_print_and_close_comms_at_any_moment(kernel: KernelProcess) -> None:
     text = kernel.text(
         "import comm, gc\n"
+        "gone = 0\n"
         "class Noisy:\n"
         "    def __init__(self):\n"
         "        self.me, self.comm = self, comm.create_comm(target_name='noisy')\n"
         "    def __del__(self):\n"
+        "        global gone\n"
+        "        gone += 1\n"
         "        print('gone')\n"
         "        self.comm.close()\n"
         "gc.set_threshold(20)\n"
@@ -357,7 +360,9 @@ def test_finalizers_that_print_and_close_comms_at_any_moment(kernel: KernelProce
         "gc.collect();"
     )
     assert text.count("line") == 500
-    assert text.count("gone") == 500
+    assert "gone" in text
+    # a collection that another thread has begun may go on after the cell
+    wait_until(lambda: kernel.text("gc.collect()\nprint(gone)").endswith("500\n"), "finalizers")
 
 
 def test_an_abandoned_cell_takes_nothing_from_the_next_one(kernel: KernelProcess) -> None:

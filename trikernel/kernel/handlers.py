@@ -16,9 +16,10 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, run_unprotected
 from ..errors import ContentError
-from ..wire import Message, as_content, parse
+from ..wire import Message, as_content
 from ..wire import contents as c
 from ..wire import replies as r
+from .comms import KernelComms
 from .rendering import render_error
 from .signatures import accepted
 from .verbs import KernelVerbs
@@ -26,7 +27,7 @@ from .verbs import KernelVerbs
 __all__ = ["KernelHandlers"]
 
 
-class KernelHandlers(KernelVerbs):
+class KernelHandlers(KernelComms):
     """The built-in handlers. Override one, or add one for a type of your own.
 
     A handler takes the `Request` and returns a content, a `Reply`, or None (then
@@ -145,18 +146,6 @@ class KernelHandlers(KernelVerbs):
         """The recorded ports."""
         return {"status": "ok", **self._ports}
 
-    async def comm_info_request(self, request: Request) -> r.CommInfoReply:
-        """The open comms, all or those of one target."""
-        target_name = self._parse(c.CommInfoRequest, request).target_name
-        comms = self.comm_manager.comms if self.comm_manager is not None else {}
-        return r.CommInfoReply(
-            comms={
-                comm_id: {"target_name": comm.target_name}
-                for comm_id, comm in tuple(comms.items())
-                if target_name in (None, comm.target_name)
-            }
-        )
-
     async def shutdown_request(self, request: Request) -> dict[str, Any]:
         """Stop what runs, call `do_shutdown`, and end the kernel after idle."""
         restart = self._parse(c.ShutdownRequest, request).restart
@@ -192,42 +181,7 @@ class KernelHandlers(KernelVerbs):
         """Clear an engine's namespace."""
         return await self._call(self.do_clear) or r.OkReply()
 
-    @enable_ki_protection
-    async def comm_open(self, request: Request) -> None:
-        """Open a comm; one of an unknown target is closed at once."""
-        content = self._parse(c.CommOpen, request)
-        if self.comm_manager is None:
-            self.send_response(
-                self.iopub_socket, "comm_close", {"comm_id": content.comm_id, "data": {}}
-            )
-            return
-        await self._comm(self.comm_manager.comm_open, request)
-
-    @enable_ki_protection
-    async def comm_msg(self, request: Request) -> None:
-        """A message for an open comm."""
-        self._parse(c.CommMsg, request)
-        if self.comm_manager is not None:
-            await self._comm(self.comm_manager.comm_msg, request)
-
-    @enable_ki_protection
-    async def comm_close(self, request: Request) -> None:
-        """The frontend closes a comm."""
-        self._parse(c.CommClose, request)
-        if self.comm_manager is not None:
-            await self._comm(self.comm_manager.comm_close, request)
-
-    async def _comm(self, function: Callable[..., Any], request: Request) -> None:
-        message = request.message
-        await run_unprotected(
-            function, self.shell_stream, list(message.identities), message.as_dict()
-        )
-
     # What handlers share
-
-    def _parse(self, cls: type[Any], request: Request) -> Any:
-        request.content = parse(cls, request.msg_type, request.message.content)
-        return request.content
 
     async def _call(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call an author's verb with the keywords that it takes."""
