@@ -250,7 +250,7 @@ def test_what_spins_is_interrupted(kernel: KernelProcess, case: str, by: str) ->
 
 
 def test_an_interrupt_hits_the_cell_that_runs_when_it_comes(kernel: KernelProcess) -> None:
-    ids = [kernel.send(f"print({n}, flush=True)\ntime.sleep(0.04)") for n in range(8)]
+    ids = [kernel.send(f"print({n}, flush=True)\ntime.sleep(0.3)") for n in range(6)]
     kernel.until("stream")
     kernel.interrupt("message")
     replies = [kernel.client.get_shell_msg(timeout=PATIENCE)["content"] for _ in ids]
