@@ -56,10 +56,10 @@ class Terminal:
         except pexpect.EOF:
             self._child.wait()
             return
+        self._stream.feed(data)
         if b"\x1b[6n" in data:  # "where is the cursor?", which a terminal answers
             cursor = self._screen.cursor
             self._child.send(f"\x1b[{cursor.y + 1};{cursor.x + 1}R")
-        self._stream.feed(data)
 
 
 @contextmanager

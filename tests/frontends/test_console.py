@@ -35,7 +35,7 @@ def console(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_person_at_a_console(console: Terminal) -> None:
-    assert "top-level await runs in Trio" in console.text
+    console.wait_for("top-level await runs in Trio")
     console.type("6 * 7\r")
     console.wait_for("Out[1]: 42")
     console.wait_for("In [2]:")
