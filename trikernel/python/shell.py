@@ -11,12 +11,11 @@ import types
 from functools import partial
 from typing import Any
 
-from IPython.core import page, payloadpage
+import trio
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
-from IPython.core.payload import PayloadManager
-from traitlets import CBool, Instance, Type
+from traitlets import Instance, Type
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
@@ -24,26 +23,22 @@ from ..transport import Generation, exit_if_forked
 from .awaiting import AwaitingCompiler, AwaitingTransformer
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher
-from .errors import ErrorShell
-from .history import CellHistory
 from .magics import KernelMagics
+from .particulars import ParticularShell
 from .tasks import Tasks
 from .twins import Twins
 
 __all__ = ["ZMQInteractiveShell"]
 
-# What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
-_NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
+EXIT_DELAY = 0.3  # seconds
 
 
-class ZMQInteractiveShell(ErrorShell):
+class ZMQInteractiveShell(ParticularShell):
     """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
 
-    owns_process: Any = CBool(False)
     displayhook_class = Type(CellDisplayHook)
     compiler_class = Type(AwaitingCompiler)
     display_pub_class = Type(CellDisplayPublisher)
-    payload_manager: Any = Instance(PayloadManager)
     exiter: Any = Instance(ZMQExitAutocall, args=())
     keepkernel_on_exit = None
 
@@ -167,8 +162,17 @@ class ZMQInteractiveShell(ErrorShell):
         keep = bool(self.keepkernel_on_exit)
         self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": keep})
         request = current_request.get()
-        if self.owns_process and not keep and request is not None:
-            request.after_idle(self.kernel.server.stop)
+        background = self.kernel.server.background
+        if self.owns_process and not keep and request is not None and background is not None:
+            request.after_idle(partial(background.start_soon, self._leave, name="exit"))
+
+    @enable_ki_protection
+    async def _leave(self) -> None:
+        """End the kernel, once clients had the time to read the reply: some look first whether
+        the process is alive.
+        """
+        await trio.sleep(EXIT_DELAY)
+        self.kernel.server.stop()
 
     def set_next_input(self, text: str, replace: bool = False) -> None:
         """Have the frontend put ``text`` in the next cell, or in this one."""
@@ -226,47 +230,6 @@ class ZMQInteractiveShell(ErrorShell):
         """The awaitable twin of a magic. Cells that need it are rewritten to call it."""
         twin = getattr(self.twins, name)
         return twin(line) if cell is None else twin(line, cell)
-
-    def init_history(self) -> None:
-        """A history that costs a cell nothing."""
-        self.history_manager = CellHistory(shell=self, parent=self)
-        self.configurables.append(self.history_manager)
-
-    def init_payload(self) -> None:
-        """Payloads: what a reply asks of the frontend."""
-        self.payload_manager = PayloadManager(parent=self)
-        self.configurables.append(self.payload_manager)
-
-    def init_sys_modules(self) -> None:
-        """Make the namespace ``__main__``, in a process of its own only."""
-        if self.owns_process:
-            super().init_sys_modules()
-
-    def init_hooks(self) -> None:
-        """Pagers show their text by way of the frontend."""
-        super().init_hooks()
-        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
-
-    def init_display_formatter(self) -> None:
-        """Every representation of an object, not only the text."""
-        super().init_display_formatter()
-        self.display_formatter.active_types = self.display_formatter.format_types
-
-    def init_environment(self) -> None:
-        """The environment is `process`' business."""
-
-    def init_virtualenv(self) -> None:
-        """The kernel runs in the environment it was installed in."""
-
-    def init_io(self) -> None:
-        """The streams are `redirections`' business."""
-
-    def enable_gui(self, gui: Any = None) -> None:
-        """``%gui``: set ``kernel.eventloop`` instead."""
-        if gui not in _NO_LOOP:
-            raise UsageError(
-                f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
-            )
 
 
 def _refuse_to_await(coroutine: Any) -> None:
