@@ -32,6 +32,7 @@ def kernel() -> Iterator[KernelProcess]:
         yield kernel
 
 
+# Code for the kernel: where it sleeps, that is what the interrupt has to break.
 CELLS = {
     "spins": "print('begun', flush=True)\nwhile True: pass",
     "prints": "while True: print('begun')",
@@ -222,7 +223,7 @@ def test_a_thread_that_cannot_be_cancelled_is_waited_for(kernel: KernelProcess) 
         "def work():\n"
         "    global ended\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(0.5)\n"
+        "    time.sleep(0.5)\n"  # the call that is to be waited for
         "    ended = True\n"
         "await trio.to_thread.run_sync(work)"
     )
@@ -253,7 +254,7 @@ def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None
     msg_id = kernel.send(
         "def work():\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(3)\n"
+        "    time.sleep(3)\n"  # the call that is to be abandoned
         "await trio.to_thread.run_sync(work)"
     )
     kernel.until("stream")
@@ -279,7 +280,7 @@ def test_a_storm_of_interrupts_hits_no_task_of_the_kernel(kernel: KernelProcess)
             kernel.process.send_signal(signal.SIGINT)
             sent += 1
 
-    cells = [
+    cells = [  # what a signal may hit: waiting, computing, printing, blocking
         "await trio.sleep(0.001)",
         "for _ in range(1000): pass",
         "print('x')",

@@ -47,6 +47,7 @@ def test_a_person_at_a_console(console: Terminal) -> None:
     console.type("Ada\r")
     console.wait_for("hello Ada")
     console.wait_for("In [4]:")
+    assert "Traceback" not in console.text
 
 
 def test_control_c_stops_a_cell(console: Terminal) -> None:

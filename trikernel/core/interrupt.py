@@ -1,9 +1,9 @@
 """One way to stop what runs: interrupts, deadlines, aborts and shutdown all come through here.
 
 `Interrupts.stop` cancels the request's scope in the user loop. Cancelling cannot stop
-synchronous code, so when the user loop has not turned within 50 ms, the service loop sends
-SIGINT to the main thread, and the handler raises `KeyboardInterrupt` in the user's code. It is
-never raised in ours: see the discussion page "interrupts".
+synchronous code, so when the user loop does not turn at once, the service loop sends SIGINT to
+the main thread, and the handler raises `KeyboardInterrupt` in the user's code. It is never raised
+in ours: see the discussion page "interrupts".
 """
 
 from __future__ import annotations

@@ -144,6 +144,11 @@ class Request:
         if self._scopes:
             self._scopes[-1].cancel()
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the lane has gone on without its task: what that still says is for nobody."""
+        return self.done is not None and self.done.is_set()
+
     def pump_lock(self) -> trio.Lock:
         """Held by the one task of this request that handles another one within it."""
         if self._pump is None:

@@ -94,7 +94,7 @@ async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> No
     async with trio.open_nursery() as background:
         server.background = background
         await background.start(server.cells.run)
-        await background.start(server.tasks.run)
+        await background.start(server.background_tasks.run)
         server.publish_status("starting", None)
         await server.application.start()
         try:

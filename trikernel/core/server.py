@@ -58,7 +58,7 @@ class Server(Outgoing):
         self.control = ControlLane(self)
         self.background: trio.Nursery | None = None
         self.cells = ReopeningNursery(application.report_background_error)
-        self.tasks = ReopeningNursery(application.report_background_error)
+        self.background_tasks = ReopeningNursery(application.report_background_error)
         self.stopping = trio.Event()
         self.eventloop_changed = trio.Event()
         self.rejected: Counter[str] = Counter()

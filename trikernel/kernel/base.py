@@ -104,7 +104,7 @@ class Kernel(KernelHandlers):
         """A nursery for tasks that outlive the request that starts them."""
         if self.server.background is None:
             raise TrikernelError("the background nursery is open once the kernel is served")
-        return BackgroundNursery(self, self.server.tasks)
+        return BackgroundNursery(self, self.server.background_tasks)
 
     async def process_one(self, wait: bool = True) -> int | None:
         """Handle the most urgent queued request; its priority, or None if none waits.

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import ast
 import inspect
-from typing import Any
+from typing import Any, NoReturn
 
 from IPython.core.compilerop import CachingCompiler
+from IPython.core.error import UsageError
 from IPython.core.magics import ExecutionMagics
 
-__all__ = ["AwaitingCompiler", "AwaitingTransformer", "awaits", "compile_awaiting"]
+__all__ = [
+    "AwaitingCompiler",
+    "AwaitingTransformer",
+    "awaits",
+    "compile_awaiting",
+    "refuse_to_await",
+]
 
 _TWINS = {"time", "timeit", "capture", "run"}
 _CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
@@ -92,3 +99,10 @@ def awaits(shell: Any, source: str) -> bool:
     """Whether Python code awaits at its top level, or calls a magic that has to."""
     tree = shell.compile.rewrite.visit(ast.parse(source))
     return bool(compile_awaiting(shell, tree, "<cell>").co_flags & inspect.CO_COROUTINE)
+
+
+def refuse_to_await() -> NoReturn:
+    """Say what to do where nothing can be awaited, because the caller is not async."""
+    raise UsageError(
+        "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
+    )

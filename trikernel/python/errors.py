@@ -34,7 +34,7 @@ class ErrorShell(InteractiveShell):
         return self._rendered[1]
 
     def forget_error(self) -> None:
-        """A cell begins, or has been answered: let go of the last error."""
+        """A cell begins: let go of the last one's error."""
         self._rendered = None
 
     def show(self, error: BaseException) -> None:

@@ -176,8 +176,8 @@ class PythonKernel(CellOutput):
             preprocessing_exc_tuple=failed,
             cell_id=cell_id,
         )
-        if request is not None and request.done is not None and request.done.is_set():
-            return {}  # abandoned: what it says is for nobody
+        if request is not None and request.abandoned:
+            return {}
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
@@ -186,7 +186,7 @@ class PythonKernel(CellOutput):
 
     def _keep_context(self, request: Request | None) -> None:
         """What the cell set in context variables lasts to the next one."""
-        if request is not None and request.done is not None and not request.done.is_set():
+        if request is not None and request.done is not None:  # it has a context of its own
             self.user_context = contextvars.copy_context()
 
     def _reply(self, result: Any, user_expressions: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from .tasks import TaskTree
 __all__ = ["KernelMagics", "take_timeout"]
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
-_MAN = {**os.environ, "MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
+_MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
 _ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
 
-def read_text(path: str) -> str:
+def _read_text(path: str) -> str:
     """A file's text; `UsageError` if it cannot be read."""
     try:
         return Path(path).read_text("utf-8", errors="replace")
@@ -85,7 +85,7 @@ class KernelMagics(Magics):
         path = os.path.expanduser(line.strip())
         if not path:
             raise UsageError("%less: name a file")
-        text = read_text(path)
+        text = _read_text(path)
         page.page(self.shell.pycolorize(text) if path.endswith(".py") else text)
 
     @line_magic
@@ -98,7 +98,11 @@ class KernelMagics(Magics):
         """Show a manual page in the frontend's pager."""
         try:
             text = subprocess.run(
-                ["man", *line.split()], capture_output=True, text=True, check=True, env=_MAN
+                ["man", *line.split()],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=os.environ | _MAN,
             ).stdout
         except FileNotFoundError:
             raise UsageError("%man: there is no program `man` here") from None
@@ -141,7 +145,6 @@ class KernelMagics(Magics):
         """Stop the cell after a number of seconds: ``%%timeout 5``, as its first line.
 
         0 lifts a deadline that the kernel has for every cell. What awaits is cancelled, what
-        computes is interrupted. The cell ends with the error
-        ``DeadlineExceeded``.
+        computes is interrupted. The cell ends with the error ``DeadlineExceeded``.
         """
         raise UsageError("%%timeout has to be the first line of its cell")

@@ -13,14 +13,13 @@ from typing import Any
 
 import trio
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Instance, Type
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
 from ..transport import Generation, exit_if_forked
-from .awaiting import AwaitingCompiler, AwaitingTransformer
+from .awaiting import AwaitingCompiler, AwaitingTransformer, refuse_to_await
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher
 from .magics import KernelMagics
@@ -46,7 +45,7 @@ class ZMQInteractiveShell(ParticularShell):
         super().__init__(**kwargs)
         self.autoawait = True
         self.runs_synchronously = False
-        self.loop_runner = _refuse_to_await
+        self.loop_runner = _refuse
         self.tasks = Tasks(self.kernel)
         self.twins = Twins(self)
         self.compile.rewrite = AwaitingTransformer(self)
@@ -232,11 +231,9 @@ class ZMQInteractiveShell(ParticularShell):
         return twin(line) if cell is None else twin(line, cell)
 
 
-def _refuse_to_await(coroutine: Any) -> None:
+def _refuse(coroutine: Any) -> None:
     coroutine.close()
-    raise UsageError(
-        "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
-    )
+    refuse_to_await()
 
 
 InteractiveShellABC.register(ZMQInteractiveShell)

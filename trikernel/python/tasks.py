@@ -96,7 +96,7 @@ class Tasks(trio.abc.Instrument):
         server = self._kernel.server
         roots = [
             task
-            for task in self._by_age(server.cells.child_tasks | server.tasks.child_tasks)
+            for task in self._by_age(server.cells.child_tasks | server.background_tasks.child_tasks)
             if task is not trio.lowlevel.current_task() or any(_children(task))
         ]
         return [found for root in roots for found in self._rows(root, 0)]

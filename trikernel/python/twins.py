@@ -24,7 +24,7 @@ from IPython.utils.timing import clock, clock2
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, current_request
-from .awaiting import compile_awaiting
+from .awaiting import compile_awaiting, refuse_to_await
 from .capture import capturing
 from .scripts import RUN_OPTIONS, find_awaiting_file
 
@@ -131,12 +131,9 @@ class Twins(Magics):
         await file.run(self.shell, words[1:], options)
 
     def check_may_await(self) -> None:
-        """`UsageError` where nothing can be awaited, because the caller is not async."""
+        """Raise `UsageError` inside `run_cell`, which is not async."""
         if self.shell.runs_synchronously:
-            raise UsageError(
-                "this code awaits, and run_cell() cannot: "
-                "use `await get_ipython().run_cell_async(...)`"
-            )
+            refuse_to_await()
 
     def _compile(self, source: str) -> list[CodeType]:
         """The code of a cell in the user's namespace; a last expression is a part of its own."""
