@@ -9,10 +9,15 @@ from __future__ import annotations
 
 __all__ = [
     "AbortedError",
+    "CellFailed",
+    "ClientError",
     "ConnectionFileError",
     "ContentError",
     "DeadlineExceeded",
+    "ExecutionTimeout",
     "KernelDied",
+    "KernelNotReady",
+    "NoSuchKernel",
     "PeerGone",
     "SettingError",
     "StdinNotAllowed",
@@ -68,12 +73,12 @@ class DeadlineExceeded(TrikernelError, TimeoutError):
     """The request was cancelled because its deadline passed."""
 
 
-class KernelDied(TrikernelError):
-    """The kernel ended while somebody waited for its answer."""
-
-
 class UsageError(TrikernelError):
     """Something that the person at the command line can mend; shown as one line, exit code 2."""
+
+
+class NoSuchKernel(UsageError):
+    """There is no kernelspec of that name; names those that are installed."""
 
 
 class SettingError(UsageError, ValueError):
@@ -82,3 +87,31 @@ class SettingError(UsageError, ValueError):
 
 class ConnectionFileError(UsageError):
     """A connection file cannot be used; names the file and the field."""
+
+
+class ClientError(TrikernelError):
+    """Something that a client asked for went wrong; see its subclasses."""
+
+
+class CellFailed(ClientError):
+    """A cell ended with an error. ``execution`` is what it brought until then."""
+
+    def __init__(self, text: str, execution: object = None) -> None:
+        super().__init__(text)
+        self.execution = execution
+
+
+class ExecutionTimeout(ClientError, TimeoutError):
+    """A cell took longer than its ``timeout``; the kernel was interrupted."""
+
+    def __init__(self, text: str, execution: object = None) -> None:
+        super().__init__(text)
+        self.execution = execution
+
+
+class KernelDied(ClientError):
+    """The kernel ended, or does not answer any more, while somebody needs it."""
+
+
+class KernelNotReady(KernelDied):
+    """A kernel was started and ended, or gave no answer, before it was ready."""

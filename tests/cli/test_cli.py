@@ -119,7 +119,8 @@ def test_a_screen_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
 BROKEN = {
     "missing": (None, "cannot be read: No such file"),
     "empty": ("", "is no valid notebook"),
-    "no JSON": ("<<<<<<< HEAD\n{}", "is no valid notebook"),
+    "no JSON": ("{,}", "is no valid notebook"),
+    "conflict": ("<<<<<<< HEAD\n{}", "merge-conflict markers from line 1 on"),
     "no notebook": ("[1, 2]", "is no valid notebook"),
     "no cells": ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is no valid notebook"),
     "no text": (b"\xff\xfe\x00", "is no text in UTF-8"),

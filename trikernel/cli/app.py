@@ -20,6 +20,7 @@ from ..kernel import (
     settings_of,
 )
 from . import kernelspecs
+from .runflags import add_run_flags
 
 __all__ = ["main"]
 
@@ -35,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 0, 1 when a cell failed, 2 when the call is to be mended."""
+    """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` has more."""
     parser, start = _parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -58,10 +59,9 @@ def _parser() -> tuple[_Parser, _Parser]:
     parser.add_argument("--version", action="version", version=_version("trikernel"))
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
-    run_command = commands.add_parser("run", help="run a notebook and show its outputs")
-    run_command.add_argument("notebook", metavar="NOTEBOOK")
-    run_command.add_argument("-o", "--output", metavar="OUT", help="write the run notebook here")
+    run_command = commands.add_parser("run", help="run notebooks and show their outputs")
     run_command.set_defaults(function=_run)
+    add_run_flags(run_command)
 
     start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
     start.add_argument("-f", "--connection-file", metavar="FILE")
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
             f"running notebooks needs more packages ({error.name} is missing): "
             "pip install 'trikernel[python]'"
         ) from None
-    return runner.run_file(options.notebook, options.output, load_kernel_class(PYTHON_KERNEL))
+    return runner.run_files(options)
 
 
 def _install(options: argparse.Namespace) -> int:

@@ -1,79 +1,173 @@
-"""``trikernel run``: a kernel in this process's main thread, its client in another one.
+"""``trikernel run``: notebooks to exit codes, several at once, each with a kernel of its own.
 
-The client has a loop of its own, so that outputs are shown while a cell computes. Both speak
-through memory: no socket, no server.
+The kernels are processes, because the working directory, ``__main__`` and the descriptors are
+a process's; this process only speaks to them and shows what comes back.
 """
 
 from __future__ import annotations
 
-import threading
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import outcome
+import attrs
 import trio
 
-from ..client import open_client
-from ..client.notebook import CellFailed, read_notebook, run_cells, write_notebook
-from ..core import serve
-from ..errors import KernelDied, UsageError
-from ..kernel import Kernel
-from ..transport import MemoryClient, MemoryTransport
-from .screen import Screen
+from ..client.notebooks import NotebookWriter, parse_value, read_notebook, run_notebook
+from ..errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
+from .screen import Board, Screen, View
 
-__all__ = ["run_file"]
+__all__ = ["run_files"]
+
+OK, FAILED, USAGE, DIED = 0, 1, 2, 3
 
 
-def run_file(path: str, output: str | None, kernel_class: type[Kernel]) -> int:
-    """Run a notebook; 0 when every cell went well, 1 when one failed.
+@attrs.frozen
+class Job:
+    """One notebook to run, and where it goes."""
 
-    Raises `UsageError` for files that cannot be read or written.
+    path: Path
+    output: Path | None
+    cells: int
+
+
+def run_files(options: argparse.Namespace) -> int:
+    """Run notebooks; the exit code.
+
+    Raises `UsageError`, before anything runs, for files and parameters that cannot be used.
     """
-    notebook = read_notebook(path)
+    jobs = _plan(options)
+    runs = _Runs(options)
+    view: View = Screen(jobs[0].cells) if len(jobs) == 1 else Board(len(jobs))
+    try:
+        with view:
+            code = trio.run(runs.run, jobs, view)
+            view.summary(code)
+            return code
+    except OSError as error:
+        _forget_stdout()
+        raise UsageError(
+            f"the outputs cannot be written to standard output: {error.strerror}"
+        ) from None
 
-    def save() -> None:
-        if output is not None:
-            write_notebook(notebook, output)
 
-    save()
-    screen = Screen(sum(cell.cell_type == "code" for cell in notebook.cells))
-    with screen:
-        result = _run(notebook, screen, save, kernel_class)
+class _Runs:
+    """Runs jobs, at most so many at once, until all are done or somebody interrupts."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._limit = trio.CapacityLimiter(options.jobs or os.cpu_count() or 1)
+        self._codes = [OK]
+        given = {name: parse_value(text) for name, text in options.parameter}
+        self._parameters = {**given, **dict(options.raw_parameter)}
+
+    async def run(self, jobs: Sequence[Job], view: View) -> int:
+        """Run them all; the highest exit code, or 128 and the number of the signal that came."""
         try:
-            failed = result.unwrap()
+            async with trio.open_nursery() as nursery:
+                watch = partial(_cancel_on_signals, nursery.cancel_scope, self._codes)
+                await nursery.start(watch)
+                async with trio.open_nursery() as running:
+                    for job in jobs:
+                        running.start_soon(self._run_one, job, view)
+                nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            if group.subgroup((OSError, SystemExit)) is None:
-                raise
-            raise UsageError("the outputs cannot be written to standard output") from None
-        if failed is not None:
-            screen.failed(failed)
-            return 1
-        screen.finished()
-    return 0
+            raise _first(group) from None
+        return max(self._codes)
+
+    async def _run_one(self, job: Job, view: View) -> None:
+        options = self._options
+        async with self._limit:
+            progress = view.open(job.path, job.cells)
+            try:
+                await run_notebook(
+                    job.path,
+                    job.output,
+                    kernel_name=options.kernel,
+                    parameters=self._parameters,
+                    allow_errors=options.allow_errors,
+                    cell_timeout=options.cell_timeout,
+                    timeout=options.timeout,
+                    cwd=options.cwd,
+                    progress=progress,
+                )
+            except (ClientError, UsageError) as error:
+                self._codes.append(_code(error))
+                progress.failed(error)
+            else:
+                progress.finished()
 
 
-def _run(
-    notebook: Any, screen: Screen, save: Any, kernel_class: type[Kernel]
-) -> outcome.Outcome[CellFailed | None]:
-    """Serve in this thread while another one asks; how the asking went."""
-    transport = MemoryTransport()
-    client = transport.connect()
-    results: list[outcome.Outcome[CellFailed | None]] = []
-
-    def ask() -> None:
-        results.append(outcome.capture(trio.run, _ask, client, notebook, screen, save))
-
-    thread = threading.Thread(target=ask, name="trikernel client", daemon=True)
-    thread.start()
-    trio.run(partial(serve, kernel_class(), transport))
-    client.close()
-    thread.join()
-    return results[0] if results else outcome.Error(KernelDied("the kernel ended"))
+async def _cancel_on_signals(
+    scope: trio.CancelScope,
+    codes: list[int],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Ctrl-C and SIGTERM end the run in good order: cells stop, notebooks are written."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            codes.append(128 + number)
+            scope.cancel()
 
 
-async def _ask(client: MemoryClient, notebook: Any, screen: Screen, save: Any) -> CellFailed | None:
-    async with open_client(client) as asking:
-        try:
-            return await run_cells(asking, notebook, screen, save)
-        finally:  # no wait for the reply: if the screen has failed, nobody receives any more
-            asking.send("shutdown_request", {"restart": False}, channel="control")
+def _plan(options: argparse.Namespace) -> list[Job]:
+    """Look at every file before the first one runs."""
+    if options.inplace and options.output is not None:
+        raise UsageError("--inplace and --output exclude each other")
+    if options.cwd is not None and not Path(options.cwd).is_dir():
+        raise UsageError(f"--cwd: there is no folder {options.cwd}")
+    paths = [Path(name) for name in options.notebooks]
+    into_folder = len(paths) > 1 or (options.output is not None and Path(options.output).is_dir())
+    jobs: list[Job] = []
+    for path in paths:
+        notebook = read_notebook(path)
+        target = None
+        if options.inplace:
+            target = path
+            if path.suffix != ".ipynb":
+                raise UsageError(f"notebook {path}: --inplace needs an .ipynb file")
+        elif options.output is not None:
+            target = Path(options.output)
+            if into_folder:
+                target = target / path.with_suffix(".ipynb").name
+        cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+        jobs.append(Job(path, target, cells))
+        if target is not None:
+            _check_target(options, notebook, target, [job.output for job in jobs[:-1]])
+    return jobs
+
+
+def _check_target(
+    options: argparse.Namespace, notebook: Any, target: Path, taken: list[Path | None]
+) -> None:
+    if target in taken:
+        raise UsageError(f"{target}: two notebooks would be written there")
+    if len(options.notebooks) > 1 and not options.inplace and not target.parent.is_dir():
+        raise UsageError(f"--output: {target.parent} must be a folder that exists")
+    NotebookWriter(notebook, target)
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, CellFailed | ExecutionTimeout):
+        return FAILED
+    return DIED if isinstance(error, KernelDied) else USAGE
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error in nested groups: what a screen that cannot be written raises, mostly."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _forget_stdout() -> None:
+    """What stdout still buffers cannot be written either; Python would try once more."""
+    sys.stdout = sys.__stdout__ = None  # type: ignore[misc]

@@ -1,7 +1,35 @@
-"""A client of kernels on Trio. `trikernel.client.notebook` needs nbformat, this does not."""
+"""Clients of kernels on Trio, and the running of notebooks.
+
+`trikernel.client.notebooks` needs nbformat, the rest does not.
+"""
 
 from __future__ import annotations
 
-from .client import Client, Execution, open_client
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Client", "Execution", "open_client"]
+from .client import Client
+from .comms import Comm
+from .execution import CellError, Execution
+from .opening import connect, open_client, open_kernel
+
+if TYPE_CHECKING:
+    from .notebooks import run_notebook
+
+__all__ = [
+    "CellError",
+    "Client",
+    "Comm",
+    "Execution",
+    "connect",
+    "open_client",
+    "open_kernel",
+    "run_notebook",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run_notebook":
+        from .notebooks import run_notebook
+
+        return run_notebook
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,155 +1,278 @@
-"""A Trio client of one kernel: requests out, replies and outputs back, matched by message id.
+"""A Trio client of one kernel: the verbs of the Jupyter protocol, each a call to await.
 
-Works the same over sockets and in memory. Knows nothing of kernels' insides, of processes, nor
-of notebooks.
+Works the same over sockets and in memory. Knows nothing of kernels' insides, of how their
+processes are started, nor of notebooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import attrs
 import trio
 
-from ..errors import WireError
-from ..transport import Channel, ClientTransport, receive
-from ..wire import Codec, Message
+from ..errors import ExecutionTimeout, KernelDied
+from ..transport import ClientTransport
+from ..wire import Message
+from .comms import Comm, Comms
+from .execution import Execution, InputHandler
+from .requests import LAST_WORDS, Requests
 
-__all__ = ["Client", "Execution", "open_client"]
+__all__ = ["INTERRUPT_GRACE", "Client"]
+
+INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
+_EOF = "\x04"
 
 
-@attrs.define(eq=False)
-class Execution:
-    """One request on its way: what it has brought so far, and its reply."""
+class Client(Requests):
+    """Speaks to one kernel. Made by `open_kernel`, `connect` or `open_client`.
 
-    msg_id: str
-    on_message: Callable[[Message], object] | None = None
-    messages: list[Message] = attrs.field(factory=list)
-    reply: Message | None = None
-    _replied: trio.Event = attrs.field(factory=trio.Event)
-    _idle: trio.Event = attrs.field(factory=trio.Event)
+    Any number of tasks may use it at once; answers are told apart by message id. Every wait
+    raises `KernelDied` when the kernel ends. Cancelled, a wait for a cell interrupts the
+    kernel, all other waits drop the answer as it comes. ``on_input``, which may be set, answers
+    the questions of cells that were executed without an ``on_input`` of their own. ``info`` is
+    the content of the ``kernel_info_reply`` that the kernel gave when it was ready (empty in
+    memory), ``log_tail()`` the end of its log, where this program started it.
+    """
+
+    def __init__(
+        self,
+        transport: ClientTransport,
+        name: str = "the kernel",
+        *,
+        interrupt: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(transport, name)
+        self.on_input: InputHandler | None = None
+        self.info: Mapping[str, Any] = {}
+        self.log_tail: Callable[[], str] = str
+        self._interrupt = interrupt
+        self._comms = Comms(self)
+        self._abandoned: set[str] = set()
+        self._nursery: trio.Nursery | None = None
 
     @property
-    def status(self) -> str:
-        """``ok``, ``error`` or ``aborted``; empty before the reply is there."""
-        return str(self.reply.content.get("status", "")) if self.reply is not None else ""
+    def comms(self) -> Mapping[str, Comm]:
+        """The open comms by their id, those that the kernel opened too."""
+        return self._comms.open
 
-    async def wait(self) -> Message:
-        """The reply, once it and ``idle`` are in. Cancelled, nothing is lost: wait again."""
-        await self._replied.wait()
-        await self._idle.wait()
-        assert self.reply is not None
-        return self.reply
-
-    def take_reply(self, message: Message) -> None:
-        """The reply has come."""
-        self.reply = message
-        self._replied.set()
-
-    def take(self, message: Message) -> None:
-        """Something on iopub has come that is about this request."""
-        self.messages.append(message)
-        if self.on_message is not None:
-            self.on_message(message)
-        if message.content.get("execution_state") == "idle" and message.msg_type == "status":
-            self._idle.set()
-
-
-class Client:
-    """Speaks to one kernel. Made by `open_client`."""
-
-    def __init__(self, transport: ClientTransport) -> None:
-        self._transport = transport
-        self._codec = Codec(transport.key, transport.signature_scheme)
-        self._pending: dict[str, Execution] = {}
-
-    def send(
-        self,
-        msg_type: str,
-        content: Mapping[str, Any],
-        *,
-        channel: str = "shell",
-        metadata: Mapping[str, Any] | None = None,
-        on_message: Callable[[Message], object] | None = None,
-    ) -> Execution:
-        """Send a request now; what it brings gathers in the returned `Execution`."""
-        frames = self._codec.encode(msg_type, content, metadata=metadata)
-        execution = Execution(self._codec.decode_header(frames[2]).msg_id, on_message)
-        self._pending[execution.msg_id] = execution
-        chosen: Channel = getattr(self._transport, channel)
-        chosen.send_nowait(frames)
-        return execution
-
-    async def request(
-        self, msg_type: str, content: Mapping[str, Any] | None = None, *, channel: str = "shell"
-    ) -> Message:
-        """The reply to a request, once it and ``idle`` are in."""
-        return await self.send(msg_type, content or {}, channel=channel).wait()
+    # Running code
 
     async def execute(
+        self, code: str, *, timeout: float | None = None, **options: Any
+    ) -> Execution:
+        """Run code; the `Execution`, once its reply and its ``idle`` are in.
+
+        An error in the code is no exception here: look at ``execution.status`` and ``.error``,
+        or call ``execution.raise_for_error()``. ``options`` are those of `start`. Raises
+        `ExecutionTimeout` when it takes longer than ``timeout`` seconds, `KernelDied` when
+        the kernel ends. Timed out or cancelled, the kernel is interrupted, and the cell has
+        `INTERRUPT_GRACE` seconds to end.
+        """
+        async with self.executing(code, timeout=timeout, **options) as execution:
+            await execution.wait()
+        return execution
+
+    @asynccontextmanager
+    async def executing(
+        self, code: str, *, timeout: float | None = None, **options: Any
+    ) -> AsyncIterator[Execution]:
+        """Run code and have its outputs while they come.
+
+        ::
+
+            async with client.executing(code) as execution:
+                async for output in execution: ...
+
+        Left normally, the block waits for the cell's end; left by an exception or a cancel, it
+        interrupts the kernel. ``timeout`` holds for the block as a whole. Raises as `execute`.
+        """
+        execution = self.start(code, **options)
+        try:
+            with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
+                yield execution
+                await execution.wait()
+        finally:
+            if not execution.done:
+                await self._stop(execution)
+        if scope.cancelled_caught:
+            deaf = "" if execution.done else ", but goes on"
+            raise ExecutionTimeout(
+                f"the cell took longer than {timeout:g} seconds and was interrupted{deaf}",
+                execution,
+            )
+
+    def start(
         self,
         code: str,
         *,
-        on_message: Callable[[Message], object] | None = None,
+        silent: bool = False,
         metadata: Mapping[str, Any] | None = None,
-        **options: Any,
+        on_input: InputHandler | None = None,
+        **fields: Any,
     ) -> Execution:
-        """Run code; returns when reply and ``idle`` are in.
+        """Send an ``execute_request`` now, without waiting; ``await execution.wait()`` later.
 
-        ``options`` are fields of an ``execute_request``; ``on_message`` is called with what
-        comes on iopub meanwhile.
+        ``fields`` are further fields of the request: ``store_history``, ``user_expressions``,
+        ``stop_on_error`` (off unless given: an error aborts nothing that others sent, and nothing
+        that is sent right after it). ``on_input`` answers its questions (`EOFError` ends the
+        input); without one, here or on the client, the cell is told that input is not allowed.
+        Cancelling the wait for it interrupts nothing.
         """
-        content = {"code": code, "silent": False, "allow_stdin": False, **options}
-        execution = self.send("execute_request", content, metadata=metadata, on_message=on_message)
-        try:
-            await execution.wait()
-        finally:
-            self._pending.pop(execution.msg_id, None)
+        handler = on_input or self.on_input
+        content = {
+            "code": code,
+            "silent": silent,
+            "allow_stdin": handler is not None,
+            "stop_on_error": False,
+            **fields,
+        }
+        execution = self.send("execute_request", content, metadata=metadata)
+        execution.on_input = handler
         return execution
+
+    async def interrupt(self) -> None:
+        """Interrupt what runs: by signal or by message, as the kernelspec says."""
+        if self._interrupt is not None:
+            await self._interrupt()
+        else:
+            await self.request("interrupt_request", channel="control")
+
+    # The other verbs; each returns the reply
+
+    async def complete(self, code: str, cursor_pos: int | None = None) -> Message:
+        """``matches``, ``cursor_start``, ``cursor_end``, ``metadata``.
+
+        ``cursor_pos`` counts code points and defaults to the end.
+        """
+        return await self.request("complete_request", _code(code, cursor_pos))
+
+    async def inspect(
+        self, code: str, cursor_pos: int | None = None, *, detail_level: int = 0
+    ) -> Message:
+        """``found``, ``data``, ``metadata`` of the object under the cursor."""
+        content = {**_code(code, cursor_pos), "detail_level": detail_level}
+        return await self.request("inspect_request", content)
+
+    async def history(
+        self,
+        hist_access_type: str = "tail",
+        *,
+        output: bool = False,
+        raw: bool = True,
+        **fields: Any,
+    ) -> Message:
+        """``history``. ``fields``: ``n`` for tail, ``session``, ``start``, ``stop`` for range,
+        ``pattern``, ``n``, ``unique`` for search."""
+        if hist_access_type == "tail":
+            fields.setdefault("n", 10)
+        content = {"hist_access_type": hist_access_type, "output": output, "raw": raw, **fields}
+        return await self.request("history_request", content)
+
+    async def is_complete(self, code: str) -> Message:
+        """``status``: complete, incomplete (with ``indent``), invalid or unknown."""
+        return await self.request("is_complete_request", {"code": code})
+
+    async def kernel_info(self) -> Message:
+        """``implementation``, ``language_info``, ``banner``, ``protocol_version`` ..."""
+        return await self.request("kernel_info_request")
+
+    async def comm_info(self, target_name: str | None = None) -> Message:
+        """``comms``: the kernel's open comms, all of them or those of one target."""
+        content = {} if target_name is None else {"target_name": target_name}
+        return await self.request("comm_info_request", content)
 
     async def shutdown(self, *, restart: bool = False) -> Message:
         """Ask the kernel to end; its reply."""
-        return await self.request("shutdown_request", {"restart": restart}, channel="control")
+        execution = self.send("shutdown_request", {"restart": restart}, channel="control")
+        return await execution.wait_reply()
+
+    def comm_open(
+        self,
+        target_name: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        buffers: Sequence[bytes] = (),
+        metadata: Mapping[str, Any] | None = None,
+        comm_id: str | None = None,
+    ) -> Comm:
+        """Open a comm now; the kernel closes it at once if it does not know the target."""
+        comm = self._comms.add(comm_id or uuid.uuid4().hex, target_name)
+        content = {"comm_id": comm.comm_id, "target_name": target_name, "data": dict(data or {})}
+        comm.opened = self.send("comm_open", content, buffers=buffers, metadata=metadata)
+        return comm
+
+    # Inside
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._receive_replies, self._transport.shell)
-            nursery.start_soon(self._receive_replies, self._transport.control)
-            nursery.start_soon(self._receive_iopub, self._transport.iopub)
-            task_status.started()
+        async with trio.open_nursery() as self._nursery:
+            await super().run(task_status=task_status)
 
-    async def _receive_replies(self, channel: Channel) -> None:
-        while True:
-            message = self._decode(await receive(channel))
-            execution = self._find(message)
-            if execution is not None and message is not None:
-                execution.take_reply(message)
+    async def _stop(self, execution: Execution) -> None:
+        """Interrupt a cell, now or (behind others) when its turn has come, and see it end."""
+        ahead = (one for one in self._waiting() if one.msg_type == "execute_request")
+        is_first = next(ahead, execution) is execution
+        with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
+            if execution.started:
+                await self.interrupt()
+            else:
+                self._abandoned.add(execution.msg_id)
+            if is_first:
+                await execution.wait()
 
-    async def _receive_iopub(self, channel: Channel) -> None:
-        while True:
-            message = self._decode(await receive(channel))
-            execution = self._find(message)
-            if execution is not None and message is not None:
-                execution.take(message)
+    async def _interrupt_abandoned(self) -> None:
+        with suppress(KernelDied):
+            await self.interrupt()
 
-    def _decode(self, frames: list[bytes]) -> Message | None:
+    def _take(self, message: Message) -> None:
+        super()._take(message)
+        kind = message.msg_type
+        if kind.startswith("comm_"):
+            self._comms.take(message)
+        elif kind == "status" and message.parent_id in self._abandoned:
+            if message.content.get("execution_state") == "busy":
+                self._spawn(self._interrupt_abandoned)
+            else:
+                self._abandoned.discard(message.parent_id)
+        elif kind == "shutdown_reply":
+            self._spawn(self._end_after_last_word)
+
+    async def _end_after_last_word(self) -> None:
+        """Replies were sent before the last word, but come over other sockets."""
+        if self._waiting():
+            await trio.sleep(LAST_WORDS)
+        self.die("has shut down", tell_shutdown=False)
+
+    def _take_question(self, message: Message) -> None:
+        execution = self._known.get(message.parent_id or "")
+        if execution is not None and message.msg_type == "input_request":
+            self._spawn(self._answer, message, execution)
+
+    def _spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        assert self._nursery is not None, "a client receives only while it runs"
+        self._nursery.start_soon(function, *args)
+
+    async def _answer(self, question: Message, execution: Execution) -> None:
+        """Call the handler; what it raises is raised where the execution is waited for."""
+        handler, content = execution.on_input, question.content
+        if handler is None:
+            return
         try:
-            return self._codec.decode(frames)
-        except WireError:
-            return None
+            value = handler(str(content.get("prompt", "")), bool(content.get("password")))
+            if inspect.isawaitable(value):
+                value = await value
+        except EOFError:
+            value = _EOF
+        except Exception as error:
+            execution.fail(lambda error=error: error)  # type: ignore[misc]
+            return
+        frames = self._codec.encode("input_reply", {"value": value}, parent=question.header)
+        self._transport.stdin.send_nowait(frames)
 
-    def _find(self, message: Message | None) -> Execution | None:
-        return self._pending.get(message.parent_id or "") if message is not None else None
 
-
-@asynccontextmanager
-async def open_client(transport: ClientTransport) -> AsyncIterator[Client]:
-    """A client over ``transport``, receiving while the body runs."""
-    client = Client(transport)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(client.run)
-        yield client
-        nursery.cancel_scope.cancel()
+def _code(code: str, cursor_pos: int | None) -> dict[str, Any]:
+    return {"code": code, "cursor_pos": len(code) if cursor_pos is None else cursor_pos}

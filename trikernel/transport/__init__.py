@@ -9,6 +9,7 @@ from .base import BroadcastChannel, Channel, ClientTransport, Transport, receive
 from .connection import ConnectionInfo, read_connection_file, write_connection_file
 from .fork import Generation, exit_if_forked, forget_in_child
 from .memory import MemoryClient, MemoryTransport
+from .processes import wait_for_process_end
 from .zeromq import ZmqClientTransport, ZmqTransport
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "read_connection_file",
     "receive",
     "run_in",
+    "wait_for_process_end",
     "write_connection_file",
 ]

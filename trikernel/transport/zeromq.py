@@ -5,6 +5,7 @@ Binds and connects, with the options that a kernel needs; a single socket is `Zm
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .zmqtools import Options, bind, new_socket
 __all__ = ["ZmqClientTransport", "ZmqTransport"]
 
 IOPUB_HWM = 1000  # messages queued for one subscriber, before it counts as stalled
+RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
 
 
 class ZmqTransport:
@@ -135,18 +137,26 @@ class ZmqTransport:
 
 
 class ZmqClientTransport:
-    """A client's sockets, connected to where ``info`` says."""
+    """A client's sockets, connected to where ``info`` says.
 
-    def __init__(self, info: ConnectionInfo, *, identity: bytes) -> None:
+    ``heartbeat`` echoes what it is sent. ``identity`` is any that no other client has unless it
+    is given. Closing waits at most a second for what was sent to be taken.
+    """
+
+    def __init__(self, info: ConnectionInfo, *, identity: bytes | None = None) -> None:
         self.key = info.key.encode()
         self.signature_scheme = info.signature_scheme
         self._info = info
         self._context: zmq.Context[Any] = zmq.Context()
-        dealer: Options = {zmq.IDENTITY: identity, zmq.LINGER: LINGER, zmq.SNDHWM: 0}
+        self._secrets = _client_curve(info)
+        name = identity if identity is not None else uuid.uuid4().bytes.hex().encode()
+        dealer: Options = {zmq.IDENTITY: name, zmq.SNDHWM: 0, zmq.LINGER: LINGER}
+        drop: Options = {zmq.LINGER: 0}  # nothing of these needs to arrive at the end
         self.shell = self._connect("shell", zmq.DEALER, dealer)
         self.control = self._connect("control", zmq.DEALER, dealer)
         self.stdin = self._connect("stdin", zmq.DEALER, dealer)
-        self.iopub = self._connect("iopub", zmq.SUB, {zmq.SUBSCRIBE: b"", zmq.RCVHWM: 0})
+        self.iopub = self._connect("iopub", zmq.SUB, {zmq.SUBSCRIBE: b"", zmq.RCVHWM: 0, **drop})
+        self.heartbeat = self._connect("hb", zmq.DEALER, {zmq.SNDHWM: 10, **drop})
 
     def __enter__(self) -> ZmqClientTransport:
         return self
@@ -156,11 +166,25 @@ class ZmqClientTransport:
 
     def close(self) -> None:
         """Close every socket, lingering at most a second."""
-        for channel in (self.shell, self.control, self.stdin, self.iopub):
+        for channel in (self.shell, self.control, self.stdin, self.iopub, self.heartbeat):
             channel.close()
         self._context.term()
 
     def _connect(self, name: str, kind: int, options: Options) -> ZmqChannel:
-        socket = new_socket(self._context, kind, options)
+        common: Options = {zmq.RECONNECT_IVL: RECONNECT, **self._secrets}
+        socket = new_socket(self._context, kind, {**options, **common})
         socket.connect(self._info.endpoint(getattr(self._info, f"{name}_port")))
         return ZmqChannel(name, socket)
+
+
+def _client_curve(info: ConnectionInfo) -> Options:
+    """A key pair of the client's own, and the kernel's public key, where the kernel has one."""
+    server = info.extra.get("curve_publickey")
+    if not isinstance(server, str):
+        return {}
+    public, secret = zmq.curve_keypair()
+    return {
+        zmq.CURVE_SERVERKEY: server.encode(),
+        zmq.CURVE_PUBLICKEY: public,
+        zmq.CURVE_SECRETKEY: secret,
+    }

@@ -121,7 +121,7 @@ class ZmqChannel:
                 return
             self._closed = True
             self._parking.wake()
-            self._socket.close(linger=LINGER)
+            self._socket.close()  # lingers as its option says
 
     def _send(self, frames: Sequence[bytes]) -> None:
         copy = max(map(len, frames)) < COPY_LIMIT

@@ -1,0 +1,49 @@
+"""The arguments of ``trikernel run``; apart from the runner, whose imports take their time."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["add_run_flags"]
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``trikernel run``."""
+    add = parser.add_argument
+    add("notebooks", metavar="NOTEBOOK", nargs="+", help=".ipynb, or .py in the percent format")
+    add("-o", "--output", metavar="OUT", help="write the run notebook to this file, or folder")
+    add("--inplace", action="store_true", help="write the run notebook over the notebook")
+    value: dict[str, Any] = {
+        "nargs": 2,
+        "metavar": ("NAME", "VALUE"),
+        "action": "append",
+        "default": [],
+    }
+    add("-p", "--parameter", **value, help="set a parameter: a JSON or Python literal, or text")
+    add("-r", "--raw-parameter", **value, help="set a parameter to the text as it is")
+    add("--kernel", metavar="NAME", help="a kernelspec (default: this environment's Python)")
+    add("--allow-errors", action="store_true", help="go on after cells that fail")
+    add("--cell-timeout", metavar="SECONDS", type=_seconds, help="interrupt a cell after this")
+    add("--timeout", metavar="SECONDS", type=_seconds, help="interrupt a notebook after this")
+    add("-j", "--jobs", metavar="N", type=_count, help="notebooks to run at once (default: CPUs)")
+    add("--cwd", metavar="DIR", help="where notebooks work (default: each one's folder)")
+    parser.epilog = (
+        "Exit codes: 0 all cells went well, 1 a cell failed or took too long, 2 something about "
+        "the call or a file is to be mended, 3 a kernel could not be started or died, "
+        "130 interrupted. Of several notebooks the highest counts."
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value

@@ -1,0 +1,225 @@
+"""One request on its way: what came about it, its outputs, its reply, and waiting for them.
+
+An `Execution` is filled by the client's receivers and read by whoever asked. Waiting takes
+nothing away, so a cancelled wait loses nothing: wait again. Knows nothing of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import attrs
+import trio
+
+from ..errors import CellFailed
+from ..wire import Message
+from .outputs import OUTPUT_TYPES, Output, OutputArea, as_output
+
+__all__ = ["CellError", "Execution", "InputHandler"]
+
+InputHandler = Callable[[str, bool], str | Awaitable[str]]
+"""Answers a cell's question: called with the prompt, and whether a password is asked for."""
+
+
+class _Outputs:
+    """The iterator of an execution's outputs."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._position = 0
+
+    def __aiter__(self) -> _Outputs:
+        return self
+
+    async def __anext__(self) -> Output:
+        while (message := await self._execution.wait_message(self._position)) is not None:
+            self._position += 1
+            if message.msg_type in OUTPUT_TYPES:
+                return as_output(message)
+        raise StopAsyncIteration
+
+
+@attrs.frozen
+class CellError:
+    """The error that a cell ended with, as the kernel sent it."""
+
+    ename: str
+    evalue: str
+    traceback: list[str] = attrs.field(factory=list, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.ename}: {self.evalue}" if self.evalue else self.ename
+
+
+class Execution:
+    """A request and everything that came about it.
+
+    ``msg_id`` is the request's id, ``messages`` all iopub messages about it, in order,
+    ``reply`` the reply `Message` (``reply.content`` is the dictionary on the wire), None until
+    it is there. ``late`` are outputs that came after idle, of tasks that outlive the cell;
+    they stand among the `outputs` too, for as long as the execution is kept. ``revision`` grows
+    whenever something changes.
+    """
+
+    def __init__(
+        self,
+        msg_id: str,
+        msg_type: str = "execute_request",
+        code: str = "",
+        *,
+        has_reply: bool = True,
+    ) -> None:
+        self.msg_id = msg_id
+        self.msg_type = msg_type
+        self.code = code
+        self.messages: list[Message] = []
+        self.late: list[Message] = []
+        self.reply: Message | None = None
+        self.started = False
+        self.revision = 0
+        self.on_input: InputHandler | None = None
+        self._has_reply = has_reply
+        self._idle = False
+        self._area = OutputArea()
+        self._failure: Callable[[], Exception] | None = None
+        self._news = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        state = self.status or ("running" if self.started else "sent")
+        return f"<{self.msg_type.removesuffix('_request')} {self.msg_id}: {state}>"
+
+    # What it brought
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``error`` or ``aborted``; empty before the reply is there."""
+        return str(self.reply.content.get("status", "")) if self.reply is not None else ""
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The outputs as a notebook keeps them: dictionaries in the shapes of nbformat 4."""
+        return self._area.outputs
+
+    @property
+    def stdout(self) -> str:
+        """The text written to stdout."""
+        return self._area.text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """The text written to stderr."""
+        return self._area.text("stderr")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The MIME bundle of the ``execute_result``, or None: ``{"text/plain": "42"}``."""
+        for output in reversed(self.outputs):
+            if output["output_type"] == "execute_result":
+                data: dict[str, Any] = output["data"]
+                return data
+        return None
+
+    @property
+    def error(self) -> CellError | None:
+        """The error that the reply tells of; None when it is ``ok``, or not there yet."""
+        if self.status not in ("error", "aborted", "abort"):
+            return None
+        assert self.reply is not None
+        content = self.reply.content
+        return CellError(
+            str(content.get("ename") or self.status),
+            str(content.get("evalue") or ""),
+            [str(line) for line in content.get("traceback") or ()],
+        )
+
+    @property
+    def execution_count(self) -> int | None:
+        """The number in ``In [n]``, of the reply, or of ``execute_input`` before it."""
+        contents = [one.content for one in self.messages if one.msg_type == "execute_input"]
+        if self.reply is not None:
+            contents.append(self.reply.content)
+        counts = [one["execution_count"] for one in contents if "execution_count" in one]
+        return counts[-1] if counts else None
+
+    @property
+    def done(self) -> bool:
+        """Whether reply and idle are in."""
+        return self._idle and (self.reply is not None or not self._has_reply)
+
+    def raise_for_error(self) -> Execution:
+        """Itself if its status is ``ok``; raises `CellFailed` with the error otherwise."""
+        if self.error is not None:
+            raise CellFailed(str(self.error), self)
+        return self
+
+    # Waiting
+
+    async def wait(self) -> Execution:
+        """Itself, once reply and idle are in.
+
+        Raises `KernelDied` when the kernel ends before. Cancelled, nothing is lost: wait again.
+        """
+        await self._until(lambda: self.done)
+        return self
+
+    async def wait_started(self) -> Execution:
+        """Itself, once the kernel is busy with it."""
+        await self._until(lambda: self.started)
+        return self
+
+    async def wait_reply(self) -> Message:
+        """The reply, though outputs may still follow."""
+        await self._until(lambda: self.reply is not None)
+        assert self.reply is not None
+        return self.reply
+
+    def __aiter__(self) -> AsyncIterator[Output]:
+        """Each output as it comes, from the first one on; ends with idle.
+
+        Text comes in the pieces in which the kernel sent it. Raises as `wait` does.
+        """
+        return _Outputs(self)
+
+    async def wait_message(self, position: int) -> Message | None:
+        """The iopub message at ``position``, waiting for it; None if idle came before."""
+        await self._until(lambda: self._idle or len(self.messages) > position)
+        return self.messages[position] if len(self.messages) > position else None
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not condition():
+            if self._failure is not None:
+                raise self._failure()
+            await self._news.park()
+
+    # What the client's receivers call
+
+    def take_reply(self, message: Message) -> None:
+        """The reply has come; a second one is ignored."""
+        if self.reply is None:
+            self.reply = message
+            self.revision += 1
+            self._news.unpark_all()
+
+    def take(self, message: Message) -> None:
+        """Something on iopub has come that is about this request."""
+        self.revision += 1
+        (self.late if self._idle else self.messages).append(message)
+        self._area.take(message)
+        if message.msg_type == "status":
+            state = message.content.get("execution_state")
+            self.started = self.started or state == "busy"
+            self._idle = self._idle or state == "idle"
+        self._news.unpark_all()
+
+    def update_display(self, message: Message) -> None:
+        """Another request updates a display that may stand here."""
+        if self._area.update(message.content):
+            self.revision += 1
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """Nothing will come any more: every waiter raises what ``error`` returns."""
+        if self._failure is None:
+            self._failure = error
+            self._news.unpark_all()

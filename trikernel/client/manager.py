@@ -1,0 +1,218 @@
+"""A kernel's process: started, interrupted, watched and ended by jupyter_client's manager.
+
+jupyter_client's coroutines need asyncio and may block, so each call runs in a worker thread, in
+an asyncio loop that lives as long as the kernel. Whatever provisioner the kernelspec names does
+the work, a remote one too. Knows nothing of messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import IO, Any
+
+import outcome
+import trio
+
+from ..errors import KernelDied, KernelNotReady, NoSuchKernel
+from ..transport import ConnectionInfo, wait_for_process_end
+
+__all__ = ["KernelProcess"]
+
+REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no local process
+LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
+KILL_GRACE = 10  # seconds for a provisioner to end what it started
+
+_log = logging.getLogger("trikernel.client")
+_log.addHandler(logging.NullHandler())
+
+
+class KernelProcess:
+    """One kernel that this program starts and ends. ``kernel_name`` is a kernelspec's, or None
+    for the Python kernel of this very environment, which needs no kernelspec.
+
+    What the kernel writes to its stdout and stderr goes to a temporary file, see `log_tail`.
+    """
+
+    def __init__(self, kernel_name: str | None = None) -> None:
+        self.kernel_name = kernel_name or "trikernel"
+        self._own = kernel_name is None
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._turn = trio.Lock()
+        self._manager: Any = None
+
+    async def start(
+        self,
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        extra_arguments: Sequence[str] = (),
+    ) -> ConnectionInfo:
+        """Start it; where it will listen.
+
+        Raises `NoSuchKernel`, or `KernelNotReady` when the provisioner cannot start it.
+        """
+        self._manager = await trio.to_thread.run_sync(self._new_manager)
+        start = partial(
+            self._manager.start_kernel,
+            cwd=None if cwd is None else str(cwd),
+            env={**os.environ, **(env or {})},
+            extra_arguments=list(extra_arguments),
+            stdin=-3,  # subprocess.DEVNULL
+            stdout=self._log,
+            stderr=self._log,
+        )
+        try:
+            await self._call(start)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise KernelNotReady(
+                f"kernel {self.kernel_name!r} cannot be started: {reason}"
+            ) from error
+        return _info(self._manager.get_connection_info(session=False))
+
+    async def wait_ended(self) -> str:
+        """Wait for its end; how it ended, in words. Nothing asks again and again while local."""
+        process = self._local_process()
+        if process is None:
+            while await self._call(self._manager.is_alive):  # noqa: ASYNC110  # no event there
+                await trio.sleep(REMOTE_POLL)
+            return "ended"
+        handle = process._handle if sys.platform == "win32" else process.pid
+        await wait_for_process_end(int(handle))
+        return _how_it_ended(process.pid)
+
+    async def interrupt(self) -> None:
+        """Send the interrupt signal, or whatever the provisioner does instead."""
+        try:
+            await self._call(self._manager.interrupt_kernel)
+        except RuntimeError as error:
+            raise KernelDied(
+                f"kernel {self.kernel_name!r} cannot be interrupted: {error}"
+            ) from None
+
+    @property
+    def interrupted_by_signal(self) -> bool:
+        """What the kernelspec's ``interrupt_mode`` says."""
+        return bool(self._manager.kernel_spec.interrupt_mode != "message")
+
+    async def kill(self) -> None:
+        """End it now, with the processes of its group, and free what belonged to it.
+
+        Not to be cancelled: it ends within `KILL_GRACE` seconds by itself.
+        """
+        with trio.CancelScope(shield=True):
+            if self._manager is not None:
+                with trio.move_on_after(KILL_GRACE):
+                    await self._call(partial(self._manager.shutdown_kernel, now=True))
+            self._runner.close()
+            self._log.close()
+
+    def log_tail(self) -> str:
+        """The last lines that the kernel wrote to its stdout and stderr."""
+        if self._log.closed:
+            return ""
+        size = os.fstat(self._log.fileno()).st_size
+        self._log.seek(max(0, size - LOG_TAIL))
+        return self._log.read().decode("utf-8", "replace").strip()
+
+    def _new_manager(self) -> Any:
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.kernelspec import NoSuchKernel as NoSpec
+        from jupyter_client.manager import AsyncKernelManager
+
+        specs = _own_specs() if self._own else KernelSpecManager()
+        manager = AsyncKernelManager(
+            kernel_name=self.kernel_name, kernel_spec_manager=specs, log=_log
+        )
+        try:
+            manager.kernel_spec  # noqa: B018  # looked up now, so that it fails now
+        except NoSpec:
+            names = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+            raise NoSuchKernel(
+                f"there is no kernelspec {self.kernel_name!r}; installed are: {names}"
+            ) from None
+        return manager
+
+    def _local_process(self) -> Any:
+        return getattr(self._manager.provisioner, "process", None)
+
+    async def _call(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a coroutine function in the asyncio loop; cancelled, it is cancelled there."""
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def call() -> Any:
+            tasks.extend(task for task in [asyncio.current_task()] if task is not None)
+            return await function()
+
+        def run() -> Any:
+            return outcome.capture(self._runner.run, call())
+
+        async with self._turn:
+            loop = self._runner.get_loop()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_with_us, loop, tasks)
+                with trio.CancelScope(shield=True):
+                    result = await trio.to_thread.run_sync(run)
+                nursery.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return result.unwrap()
+
+
+async def _cancel_with_us(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        for task in tasks:
+            if not task.done():
+                loop.call_soon_threadsafe(task.cancel)
+
+
+def _own_specs() -> Any:
+    """A manager of one kernelspec: the Python kernel of this environment."""
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    class OwnSpecs(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> Any:
+            return KernelSpec(
+                argv=[sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"],
+                display_name="Python 3 (Trio)",
+                language="python",
+                interrupt_mode="signal",
+            )
+
+    return OwnSpecs()
+
+
+def _info(fields: Mapping[str, Any]) -> ConnectionInfo:
+    """jupyter_client's connection information as ours; its keys are bytes."""
+    plain = {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in fields.items()
+    }
+    known: dict[str, Any] = {
+        name: plain.pop(name) for name in ConnectionInfo().as_dict() if name in plain
+    }
+    return ConnectionInfo(**known, extra=plain)
+
+
+def _how_it_ended(pid: int) -> str:
+    """In words; the process stays a zombie, so that its group is still its own."""
+    if not hasattr(os, "waitid"):
+        return "died"
+    with contextlib.suppress(ChildProcessError):
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            import signal
+
+            return f"died by signal {found.si_status} ({signal.strsignal(found.si_status)})"
+        if found is not None:
+            return f"died with exit code {found.si_status}"
+    return "died"

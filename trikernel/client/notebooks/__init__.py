@@ -1,0 +1,16 @@
+"""Running notebooks: files to cells, cells to a kernel, what comes back into the file again."""
+
+from __future__ import annotations
+
+from .files import NotebookWriter, read_notebook
+from .parameters import inject_parameters, parse_value
+from .running import Progress, run_notebook
+
+__all__ = [
+    "NotebookWriter",
+    "Progress",
+    "inject_parameters",
+    "parse_value",
+    "read_notebook",
+    "run_notebook",
+]

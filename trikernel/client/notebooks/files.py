@@ -1,0 +1,152 @@
+"""Notebook files to notebooks and back: ``.ipynb``, and ``.py`` scripts in the percent format.
+
+nbformat and jupytext say what the formats are. Everything that is wrong with a file is one
+`UsageError` that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from ...errors import UsageError
+
+__all__ = ["NotebookWriter", "read_notebook"]
+
+
+def read_notebook(path: str | os.PathLike[str]) -> Any:
+    """The notebook in a file, in version 4 of the format, older ones converted.
+
+    Raises `UsageError` that names the file and says what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"notebook {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"notebook {path}: is no text in UTF-8") from None
+    if path.suffix == ".py":
+        return _read_percent_script(path, text)
+    if path.suffix != ".ipynb":
+        raise UsageError(f"notebook {path}: must be an .ipynb file, or a .py percent script")
+    return _read_ipynb(path, text)
+
+
+class NotebookWriter:
+    """Writes one notebook to one file again and again, as its cells change.
+
+    A reader never sees half of it, and a crash leaves what was written last. Only cells that
+    changed are formatted again: with hundreds of cells that, not the disk, is what takes time.
+    Raises `UsageError` at once when ``path`` is read-only, or its folder is.
+    """
+
+    def __init__(self, notebook: Any, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._notebook = notebook
+        self._texts: dict[int, str] = {}
+        with self._errors():
+            if self.path.exists() and not stat.S_IMODE(self.path.stat().st_mode) & 0o222:
+                raise PermissionError(0, "it is read-only")
+            handle, name = tempfile.mkstemp(dir=self._folder(), prefix=f".{self.path.name}.")
+            os.close(handle)
+            os.unlink(name)
+
+    def changed(self, index: int) -> None:
+        """The cell at ``index`` is another one since it was written."""
+        self._texts.pop(index, None)
+
+    def write(self) -> None:
+        """Replace the file. Raises `UsageError`; the old file then stays as it was."""
+        text = self.text()
+        with self._errors():
+            target = self._folder() / self.path.name
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.chmod(name, 0o666 & ~_umask())
+                os.replace(name, target)
+            except BaseException:
+                os.unlink(name)
+                raise
+
+    def text(self) -> str:
+        """The file's content, the same as `nbformat.writes` gives."""
+        cells = self._notebook.cells
+        for index, cell in enumerate(cells):
+            if index not in self._texts:
+                self._texts[index] = _cell_text(cell)
+        rest: str = nbformat.v4.writes(nbformat.from_dict({**self._notebook, "cells": []}))
+        if not cells:
+            return rest + "\n"
+        joined = ",\n".join(self._texts[index] for index in range(len(cells)))
+        return rest.replace(_NO_CELLS, f'"cells": [\n{joined}\n ]', 1) + "\n"
+
+    def _folder(self) -> Path:
+        return self.path.resolve().parent
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+
+_NO_CELLS = '"cells": []'
+_BEFORE = '{\n "cells": [\n'
+_AFTER = '\n ],\n "metadata": {}'
+
+
+def _cell_text(cell: Any) -> str:
+    """One cell as it stands in a file, by having a notebook of this one cell written."""
+    alone = nbformat.from_dict(
+        {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    )
+    text = nbformat.v4.writes(alone)
+    return str(text[len(_BEFORE) : text.rindex(_AFTER)])
+
+
+def _read_ipynb(path: Path, text: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ids that are missing, which it adds
+            notebook = nbformat.reads(text, as_version=4)
+            nbformat.validate(notebook)
+    except Exception as error:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith("<<<<<<<"):
+                raise UsageError(
+                    f"notebook {path}: has merge-conflict markers from line {number} on; "
+                    "resolve the conflict first"
+                ) from None
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(f"notebook {path}: is no valid notebook: {reason[0]:.200}") from None
+    return notebook
+
+
+def _read_percent_script(path: Path, text: str) -> Any:
+    try:
+        import jupytext
+    except ImportError:
+        raise UsageError(
+            f"notebook {path}: running .py scripts needs jupytext: pip install jupytext"
+        ) from None
+    notebook = jupytext.reads(text, fmt="py:percent")
+    notebook.metadata.pop("jupytext", None)
+    return notebook
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

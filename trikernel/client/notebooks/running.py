@@ -1,0 +1,200 @@
+"""Running a notebook's cells in order on a kernel, and keeping what they put out.
+
+Outputs are gathered as nbformat keeps them, so that the notebook can be written at any moment.
+Knows nothing of screens and command lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import nbformat
+import trio
+
+from ...errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
+from ..client import Client
+from ..execution import Execution
+from ..opening import open_kernel
+from .files import NotebookWriter, read_notebook
+from .parameters import inject_parameters
+
+__all__ = ["Progress", "run_notebook"]
+
+SKIP_TAGS = frozenset({"skip", "skip-execution"})
+ERROR_TAG = "raises-exception"
+
+
+class Progress(Protocol):
+    """Who wants to know how far a notebook is. What it raises ends the run."""
+
+    def begin(self, number: int, cell: Any) -> None:
+        """Cell ``number`` (counted from 1 among the code cells) starts."""
+
+    def output(self, output: Any) -> None:
+        """It put something out: a dictionary, as nbformat keeps it."""
+
+    def end(self, number: int) -> None:
+        """It is done."""
+
+
+async def run_notebook(
+    notebook: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    kernel_name: str | None = None,
+    client: Client | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    allow_errors: bool = False,
+    cell_timeout: float | None = None,
+    timeout: float | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Run a notebook's code cells in order; the notebook with their outputs.
+
+    ``notebook`` is a path (``.ipynb``, or ``.py`` in the percent format) or an nbformat
+    notebook, which is then changed. ``output`` is written before the first cell and after each,
+    so that a crash keeps what was done.
+
+    The kernel is, in this order: that of ``client``; the kernelspec ``kernel_name``; the
+    notebook's own kernelspec where its language is not Python; the Python kernel of this
+    environment. It works in ``cwd``, by default the notebook's folder.
+
+    Cells tagged ``skip`` or ``skip-execution`` stay as they are. A cell's error ends the run
+    with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``.
+    ``cell_timeout`` and ``timeout`` (seconds, for a cell and for all of them) end it with
+    `ExecutionTimeout`, after the cell was interrupted. Raises `UsageError` for what is wrong with
+    the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
+    log lines. Cancelled, the cell is interrupted and the notebook written as it then is.
+    """
+    path = None if isinstance(notebook, Mapping) else Path(notebook)
+    if path is not None:
+        notebook = read_notebook(path)
+    try:
+        inject_parameters(notebook, parameters or {})
+    except UsageError as error:
+        raise UsageError(f"notebook {path}: {error}" if path else str(error)) from None
+    run = _Run(notebook, NotebookWriter(notebook, output) if output is not None else None, progress)
+    run.allow_errors, run.cell_timeout = allow_errors, cell_timeout
+    folder = cwd if cwd is not None or path is None else path.resolve().parent
+    async with _kernel(client, kernel_name or _foreign_kernel(notebook), folder) as kernel:
+        await run.note_language(kernel, bool(parameters))
+        with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
+            await run.run(kernel)
+        if scope.cancelled_caught:
+            raise ExecutionTimeout(
+                f"the notebook took longer than {timeout:g} seconds and was interrupted in cell "
+                f"{run.number}"
+            )
+    return notebook
+
+
+class _Run:
+    """One run of one notebook."""
+
+    def __init__(
+        self, notebook: Any, writer: NotebookWriter | None, progress: Progress | None
+    ) -> None:
+        self.number = 0
+        self.allow_errors = False
+        self.cell_timeout: float | None = None
+        self._notebook = notebook
+        self._writer = writer
+        self._progress = progress
+        self._executions: dict[int, Execution] = {}
+        self._revisions: dict[int, int] = {}
+
+    async def note_language(self, client: Client, needs_python: bool) -> None:
+        """Keep the kernel's language in the notebook, as notebooks do."""
+        info = client.info or (await client.kernel_info()).content
+        language = dict(info.get("language_info") or {})
+        if needs_python and language.get("name") != "python":
+            raise UsageError(
+                f"parameters can be given to Python kernels only, not to {language.get('name')!r}"
+            )
+        self._notebook.metadata["language_info"] = nbformat.from_dict(language)
+
+    async def run(self, client: Client) -> None:
+        """Run every cell; what is there is written whatever happens."""
+        cells = [pair for pair in enumerate(self._notebook.cells) if pair[1].cell_type == "code"]
+        for _, cell in cells:
+            if not _is_skipped(cell):
+                cell.outputs, cell.execution_count = [], None
+        self._save()
+        try:
+            for number, (index, cell) in enumerate(cells, 1):
+                self.number = number
+                if self._progress is not None:
+                    self._progress.begin(number, cell)
+                if cell.source.strip() and not _is_skipped(cell):
+                    await self._run_cell(client, index, cell)
+                if self._progress is not None:
+                    self._progress.end(number)
+        finally:
+            self._save()  # with what came late, from tasks that outlive their cell
+
+    async def _run_cell(self, client: Client, index: int, cell: Any) -> None:
+        try:
+            running = client.executing(
+                cell.source, timeout=self.cell_timeout, metadata={"cellId": cell.get("id")}
+            )
+            async with running as execution:
+                self._executions[index] = execution
+                async for output in execution:
+                    if self._progress is not None:
+                        self._progress.output(output)
+        except (ExecutionTimeout, KernelDied) as error:
+            raise _in_cell(error, self.number) from None
+        finally:
+            self._save()
+        if execution.error is not None and not self._may_fail(cell):
+            raise CellFailed(f"cell {self.number} failed: {execution.error}", execution)
+
+    def _may_fail(self, cell: Any) -> bool:
+        return self.allow_errors or ERROR_TAG in cell.metadata.get("tags", ())
+
+    def _save(self) -> None:
+        """Bring the notebook up to date, and write it where it is to be written."""
+        for index, execution in self._executions.items():
+            if self._revisions.get(index) != execution.revision:
+                self._revisions[index] = execution.revision
+                cell = self._notebook.cells[index]
+                cell.outputs = nbformat.from_dict(execution.outputs)
+                cell.execution_count = execution.execution_count
+                if self._writer is not None:
+                    self._writer.changed(index)
+        if self._writer is not None:
+            self._writer.write()
+
+
+@asynccontextmanager
+async def _kernel(
+    client: Client | None, kernel_name: str | None, cwd: str | os.PathLike[str] | None
+) -> AsyncIterator[Client]:
+    if client is not None:
+        yield client
+        return
+    async with open_kernel(kernel_name, cwd=cwd) as opened:
+        yield opened
+
+
+def _foreign_kernel(notebook: Any) -> str | None:
+    """The kernelspec that a notebook names, if its language is another one than Python."""
+    spec = notebook.metadata.get("kernelspec") or {}
+    language = spec.get("language") or (notebook.metadata.get("language_info") or {}).get("name")
+    return spec.get("name") if language and language.lower() != "python" else None
+
+
+def _in_cell(error: ClientError, number: int) -> ClientError:
+    """The same error, naming the cell."""
+    if isinstance(error, ExecutionTimeout):
+        return ExecutionTimeout(f"cell {number}: {error}", error.execution)
+    return KernelDied(f"cell {number}: {error}")
+
+
+def _is_skipped(cell: Any) -> bool:
+    return not SKIP_TAGS.isdisjoint(cell.metadata.get("tags", ()))

@@ -1,0 +1,193 @@
+"""Clients of kernels: of one that is started here, of one that runs already, of one in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from ..errors import KernelDied, KernelNotReady
+from ..transport import (
+    Channel,
+    ClientTransport,
+    ConnectionInfo,
+    ZmqClientTransport,
+    read_connection_file,
+    receive,
+)
+from .client import Client
+from .manager import KernelProcess
+from .nursery import open_hidden_nursery
+
+__all__ = ["connect", "open_client", "open_kernel"]
+
+STARTUP_TIMEOUT = 60  # seconds
+SHUTDOWN_TIMEOUT = 5  # seconds for a kernel to end by itself
+HEARTBEAT_TIMEOUT = 10  # seconds without an echo after which a kernel counts as dead
+BEATS = 5  # heartbeats in that time
+RESEND = 2  # seconds after which a kernel that starts is asked again
+SUBSCRIBED = 0.05  # seconds from a reply to its idle, beyond which nobody listened to iopub yet
+
+
+@asynccontextmanager
+async def open_client(
+    transport: ClientTransport, client: Client | None = None
+) -> AsyncIterator[Client]:
+    """A client over a transport: `MemoryTransport.connect`, or `ZmqClientTransport`.
+
+    The transport stays open: who opened it closes it. ``client`` is one over that transport
+    which is not running yet, made here unless given. Errors of the body come out as they are.
+    """
+    client = client or Client(transport)
+    async with open_hidden_nursery() as nursery:
+        await nursery.start(client.run)
+        yield client
+
+
+@asynccontextmanager
+async def connect(
+    connection_file: str | os.PathLike[str] | ConnectionInfo,
+    *,
+    timeout: float = STARTUP_TIMEOUT,
+    heartbeat: float | None = HEARTBEAT_TIMEOUT,
+) -> AsyncIterator[Client]:
+    """A client of a kernel that runs already; it goes on when the block is left.
+
+    Waits up to ``timeout`` seconds until it answers, else raises `KernelNotReady`. A kernel
+    whose heartbeat is not heard for ``heartbeat`` seconds counts as dead: every wait raises
+    `KernelDied`. None turns that off. Raises `ConnectionFileError`.
+    """
+    if isinstance(connection_file, ConnectionInfo):
+        info, name = connection_file, "the kernel"
+    else:
+        info = read_connection_file(connection_file)
+        name = f"the kernel of {os.path.basename(connection_file)}"
+    async with _sockets(info) as transport, open_client(transport, Client(transport, name)) as one:
+        await _wait_until_ready(one, timeout)
+        async with open_hidden_nursery() as nursery:
+            if heartbeat is not None:
+                nursery.start_soon(_watch_heartbeat, one, transport.heartbeat, heartbeat)
+            yield one
+
+
+@asynccontextmanager
+async def open_kernel(
+    kernel_name: str | None = None,
+    *,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    extra_arguments: Sequence[str] = (),
+    timeout: float = STARTUP_TIMEOUT,
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+) -> AsyncIterator[Client]:
+    """Start a kernel and have a client of it; the kernel ends with the block.
+
+    ::
+
+        async with open_kernel("python3") as client:
+            execution = await client.execute("6 * 7")
+
+    ``kernel_name`` names a kernelspec, whose provisioner starts the kernel; without one it is the
+    Python kernel of this environment. ``cwd``, ``env`` (added to this process's) and
+    ``extra_arguments`` are handed to the provisioner.
+
+    Raises `NoSuchKernel`; `KernelNotReady`, with the kernel's last log lines, when it ends or
+    does not answer within ``timeout`` seconds. Leaving the block, whatever happened in it, asks
+    the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
+    later; cancelling does not shorten that.
+    """
+    process = KernelProcess(kernel_name)
+    try:
+        info = await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
+        async with _sockets(info) as transport:
+            interrupt = process.interrupt if process.interrupted_by_signal else None
+            client = Client(transport, f"kernel {process.kernel_name!r}", interrupt=interrupt)
+            client.log_tail = process.log_tail
+            async with open_client(transport, client), open_hidden_nursery() as nursery:
+                nursery.start_soon(_watch_process, client, process)
+                await _wait_until_ready(client, timeout)
+                try:
+                    yield client
+                finally:
+                    await _shut_down(client, process, shutdown_timeout)
+    finally:
+        await process.kill()
+
+
+@asynccontextmanager
+async def _sockets(info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
+    transport = ZmqClientTransport(info)
+    try:
+        yield transport
+    finally:
+        with trio.CancelScope(shield=True):  # lingers for at most a second, in a thread
+            await trio.to_thread.run_sync(transport.close)
+
+
+async def _wait_until_ready(client: Client, timeout: float) -> None:
+    """Ask for its kernel_info until both the reply and its idle on iopub are heard.
+
+    A reply alone is not enough: the subscription may still be on its way.
+    """
+    with trio.move_on_after(timeout) as scope:
+        try:
+            while True:
+                info = client.send("kernel_info_request", {})
+                with trio.move_on_after(RESEND):
+                    client.info = (await info.wait_reply()).content
+                if info.reply is not None:
+                    with trio.move_on_after(SUBSCRIBED):
+                        await info.wait()
+                        return
+        except KernelDied as error:
+            raise KernelNotReady(f"{error}, before it was ready") from None
+    assert scope.cancelled_caught
+    unread = sum(client.rejected.values())
+    garbage = f"; {unread} messages of it could not be read: {dict(client.rejected)}"
+    raise KernelNotReady(
+        f"{client.name} has not answered within {timeout:g} seconds"
+        f"{garbage if unread else ''}{_quoted(client.log_tail())}"
+    )
+
+
+async def _watch_process(client: Client, process: KernelProcess) -> None:
+    how = await process.wait_ended()
+    client.die(how + _quoted(process.log_tail()))
+
+
+async def _watch_heartbeat(client: Client, channel: Channel, timeout: float) -> None:
+    """Send beats; any echo within the time-out will do."""
+    while True:
+        with trio.move_on_after(timeout) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_beat, channel, timeout / BEATS)
+                await receive(channel)
+                nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            client.die(f"has had no heartbeat for {timeout:g} seconds")
+            return
+        await trio.sleep(timeout / BEATS)
+
+
+async def _beat(channel: Channel, interval: float) -> None:
+    while True:
+        with suppress(trio.WouldBlock):
+            channel.send_nowait([b"", b"beat"])  # the empty frame is for a REP at the other end
+        await trio.sleep(interval)
+
+
+async def _shut_down(client: Client, process: KernelProcess, timeout: float) -> None:
+    with trio.move_on_after(timeout, shield=True):
+        with suppress(KernelDied):
+            client.send("shutdown_request", {"restart": False}, channel="control")
+        await process.wait_ended()
+
+
+def _quoted(log: str) -> str:
+    """The end of a kernel's log as an error shows it."""
+    if not log:
+        return ""
+    lines = log.splitlines()[-10:]
+    return "; its last words:\n" + "\n".join(f"    {line}" for line in lines)

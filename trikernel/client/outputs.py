@@ -1,0 +1,125 @@
+"""What a cell put out: iopub messages to the list of outputs that a notebook file keeps.
+
+Consecutive text of one stream is merged, ``clear_output`` clears (at once, or as the next output
+comes), ``update_display_data`` changes what stands there. The outputs are plain dictionaries in
+the shapes of nbformat 4: ``stream`` (``name``, ``text``), ``display_data`` and
+``execute_result`` (``data``, ``metadata``, the latter with ``execution_count``), ``error``
+(``ename``, ``evalue``, ``traceback``). Source: nbformat's documentation, "Code cell outputs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..wire import Message
+
+__all__ = ["OUTPUT_TYPES", "OutputArea", "as_output"]
+
+OUTPUT_TYPES = frozenset({"stream", "display_data", "execute_result", "error"})
+
+Output = dict[str, Any]
+
+
+def as_output(message: Message) -> Output:
+    """One output message (of `OUTPUT_TYPES`) as nbformat keeps it; missing fields are empty."""
+    content = message.content
+    kind = message.msg_type
+    if kind == "stream":
+        return {
+            "output_type": kind,
+            "name": str(content.get("name") or "stdout"),
+            "text": str(content.get("text") or ""),
+        }
+    if kind == "error":
+        return {
+            "output_type": kind,
+            "ename": str(content.get("ename") or ""),
+            "evalue": str(content.get("evalue") or ""),
+            "traceback": [str(line) for line in content.get("traceback") or ()],
+        }
+    output: Output = {
+        "output_type": kind,
+        "data": dict(content.get("data") or {}),
+        "metadata": dict(content.get("metadata") or {}),
+    }
+    if kind == "execute_result":
+        output["execution_count"] = content.get("execution_count")
+    return output
+
+
+class OutputArea:
+    """The outputs below one cell. Taking a message never fails, whatever its content is."""
+
+    def __init__(self) -> None:
+        self._outputs: list[Output] = []
+        self._chunks: list[list[str]] = []  # of each output that is a stream, its text in parts
+        self._displays: dict[str, list[Output]] = {}
+        self._clear_first = False
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The outputs as they stand now."""
+        for output, chunks in zip(self._outputs, self._chunks, strict=True):
+            if len(chunks) > 1:
+                chunks[:] = ["".join(chunks)]
+            if chunks:
+                output["text"] = chunks[0]
+        return self._outputs
+
+    def text(self, name: str) -> str:
+        """Everything that stands there of one stream: ``stdout`` or ``stderr``."""
+        texts = [one["text"] for one in self.outputs if one.get("name") == name]
+        return "".join(texts)
+
+    def take(self, message: Message) -> None:
+        """Change the outputs as an iopub message asks; other types of message change nothing."""
+        kind = message.msg_type
+        if kind in OUTPUT_TYPES:
+            self._append(message)
+        elif kind == "clear_output":
+            if message.content.get("wait"):
+                self._clear_first = True
+            else:
+                self.clear()
+        elif kind == "update_display_data":
+            self.update(message.content)
+
+    def update(self, content: Mapping[str, Any]) -> bool:
+        """Change what was displayed under the content's ``display_id``; whether anything was."""
+        displayed = self._displays.get(display_id(content), [])
+        for output in displayed:
+            output["data"] = dict(content.get("data") or {})
+            output["metadata"] = dict(content.get("metadata") or {})
+        return bool(displayed)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._clear_first = False
+        self._outputs = []
+        self._chunks = []
+        self._displays = {}
+
+    def _append(self, message: Message) -> None:
+        if self._clear_first:
+            self.clear()
+        output = as_output(message)
+        if message.msg_type == "stream":
+            last = self._outputs[-1] if self._outputs else {}
+            if last.get("name") == output["name"]:
+                self._chunks[-1].append(output["text"])
+            else:
+                self._outputs.append(output)
+                self._chunks.append([output["text"]])
+            return
+        self._outputs.append(output)
+        self._chunks.append([])
+        if name := display_id(message.content):
+            self._displays.setdefault(name, []).append(output)
+
+
+def display_id(content: Mapping[str, Any]) -> str:
+    """The ``transient.display_id`` of a display; empty if it has none."""
+    transient = content.get("transient")
+    found = transient.get("display_id") if isinstance(transient, dict) else None
+    return found if isinstance(found, str) else ""

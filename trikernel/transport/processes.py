@@ -1,0 +1,80 @@
+"""Waiting for the end of a process without asking it again and again, and without a thread.
+
+The system says when a process ends: a pidfd on Linux, kqueue on macOS and BSD, the handle on
+Windows. Only elsewhere is it asked once a second. Knows nothing of kernels.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+import trio
+
+__all__ = ["wait_for_process_end"]
+
+
+async def wait_for_process_end(pid: int) -> None:
+    """Wait until a process has ended; at once if there is no such process.
+
+    On Windows ``pid`` is a handle. A child that has ended and was not yet waited for counts as
+    ended. Cancelled, nothing is left open.
+    """
+    if sys.platform == "win32":
+        await trio.lowlevel.WaitForSingleObject(pid)
+    elif sys.platform == "linux":
+        await _wait_by_pidfd(pid)
+    elif hasattr(select, "kqueue"):
+        await _wait_by_kqueue(pid)
+    else:
+        await _wait_by_polling(pid)
+
+
+async def _wait_by_pidfd(pid: int) -> None:
+    if sys.platform == "linux":
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # an old kernel, or one that forbids it
+            await _wait_by_polling(pid)
+            return
+        try:
+            await trio.lowlevel.wait_readable(fd)
+        finally:
+            os.close(fd)
+
+
+async def _wait_by_polling(pid: int) -> None:
+    while _is_there(pid):  # noqa: ASYNC110  # this system offers no event
+        await trio.sleep(1)
+
+
+def _is_there(pid: int) -> bool:
+    if pid == os.getppid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:  # no child of ours: whoever started it waits for it
+        return True
+
+
+async def _wait_by_kqueue(pid: int) -> None:
+    if sys.platform != "linux" and sys.platform != "win32":
+        kevent = select.kevent(
+            pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
+        )
+        try:
+            trio.lowlevel.current_kqueue().control([kevent], 0)
+        except ProcessLookupError:
+            return
+        await trio.lowlevel.wait_kevent(
+            pid, select.KQ_FILTER_PROC, lambda _: trio.lowlevel.Abort.SUCCEEDED
+        )
