@@ -17,6 +17,7 @@ ORDER = ["errors", "wire", "transport", "core", "kernel", "python", "cli"]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "client": {"errors", "wire", "transport"},
+    "testing": {*ORDER[:-1], "client"},
     "cli": {*ORDER[:-1], "client"},
     "__init__": {"errors", "wire", "transport", "core", "kernel"},
     "__main__": {"cli"},
@@ -103,9 +104,17 @@ OFFERED = {
         "MemoryClient",
         "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport", "exit_if_forked",
         "forget_in_child",
-        "read_connection_file", "receive", "run_in", "write_connection_file",
+        "read_connection_file", "receive", "run_in", "wait_for_process_end", "write_connection_file",
     },
-    "trikernel.client": {"Client", "Execution", "open_client"},
+    "trikernel.client": {
+        "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",
+        "run_notebook",
+    },
+    "trikernel.testing": {
+        "REQUIREMENTS", "CheckedClient", "InjectedScope", "Requirement", "Samples",
+        "assert_conforms", "assert_order", "at_every_checkpoint", "message_types",
+        "open_memory_client",
+    },
     "trikernel.python": {"PythonKernel"},
     "trikernel.cli": {"main"},
 }  # fmt: skip

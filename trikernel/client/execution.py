@@ -6,7 +6,7 @@ nothing away, so a cancelled wait loses nothing: wait again. Knows nothing of ch
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -55,31 +55,27 @@ class CellError:
 class Execution:
     """A request and everything that came about it.
 
-    ``msg_id`` is the request's id, ``messages`` all iopub messages about it, in order,
-    ``reply`` the reply `Message` (``reply.content`` is the dictionary on the wire), None until
-    it is there. ``late`` are outputs that came after idle, of tasks that outlive the cell;
-    they stand among the `outputs` too, for as long as the execution is kept. ``revision`` grows
-    whenever something changes.
+    ``msg_id`` is the request's id, ``code`` and ``silent`` are what it asked for. ``messages`` are
+    all iopub messages about it, in order; ``reply`` is the reply `Message` (``reply.content``
+    is the dictionary on the wire), None until it is there, and ``replies`` counts them: more
+    than one is a kernel's fault. ``late`` are outputs that came after idle, of tasks that outlive
+    the cell; they stand among the `outputs` too, for as long as the execution is kept.
+    ``revision`` grows whenever something changes.
     """
 
-    def __init__(
-        self,
-        msg_id: str,
-        msg_type: str = "execute_request",
-        code: str = "",
-        *,
-        has_reply: bool = True,
-    ) -> None:
+    def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
         self.msg_id = msg_id
         self.msg_type = msg_type
-        self.code = code
+        self.code = str(content.get("code", ""))
+        self.silent = bool(content.get("silent"))
+        self.has_reply = msg_type.endswith("_request")
         self.messages: list[Message] = []
         self.late: list[Message] = []
         self.reply: Message | None = None
+        self.replies = 0
         self.started = False
         self.revision = 0
         self.on_input: InputHandler | None = None
-        self._has_reply = has_reply
         self._idle = False
         self._area = OutputArea()
         self._failure: Callable[[], Exception] | None = None
@@ -145,7 +141,7 @@ class Execution:
     @property
     def done(self) -> bool:
         """Whether reply and idle are in."""
-        return self._idle and (self.reply is not None or not self._has_reply)
+        return self._idle and (self.reply is not None or not self.has_reply)
 
     def raise_for_error(self) -> Execution:
         """Itself if its status is ``ok``; raises `CellFailed` with the error otherwise."""
@@ -196,7 +192,8 @@ class Execution:
     # What the client's receivers call
 
     def take_reply(self, message: Message) -> None:
-        """The reply has come; a second one is ignored."""
+        """The reply has come; a second one is counted only."""
+        self.replies += 1
         if self.reply is None:
             self.reply = message
             self.revision += 1

@@ -23,8 +23,9 @@ import trio
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel
 from ..transport import ConnectionInfo, wait_for_process_end
 
-__all__ = ["KernelProcess"]
+__all__ = ["KernelProcess", "connection_info", "new_manager"]
 
+OWN_KERNEL = "trikernel"  # the name that the Python kernel of this environment goes by
 REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no local process
 LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
 KILL_GRACE = 10  # seconds for a provisioner to end what it started
@@ -41,8 +42,8 @@ class KernelProcess:
     """
 
     def __init__(self, kernel_name: str | None = None) -> None:
-        self.kernel_name = kernel_name or "trikernel"
-        self._own = kernel_name is None
+        self.kernel_name = kernel_name or OWN_KERNEL
+        self._spec_name = kernel_name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._turn = trio.Lock()
@@ -59,7 +60,7 @@ class KernelProcess:
 
         Raises `NoSuchKernel`, or `KernelNotReady` when the provisioner cannot start it.
         """
-        self._manager = await trio.to_thread.run_sync(self._new_manager)
+        self._manager = await trio.to_thread.run_sync(new_manager, self._spec_name)
         start = partial(
             self._manager.start_kernel,
             cwd=None if cwd is None else str(cwd),
@@ -76,7 +77,7 @@ class KernelProcess:
             raise KernelNotReady(
                 f"kernel {self.kernel_name!r} cannot be started: {reason}"
             ) from error
-        return _info(self._manager.get_connection_info(session=False))
+        return connection_info(self._manager)
 
     async def wait_ended(self) -> str:
         """Wait for its end; how it ended, in words. Nothing asks again and again while local."""
@@ -123,24 +124,6 @@ class KernelProcess:
         self._log.seek(max(0, size - LOG_TAIL))
         return self._log.read().decode("utf-8", "replace").strip()
 
-    def _new_manager(self) -> Any:
-        from jupyter_client.kernelspec import KernelSpecManager
-        from jupyter_client.kernelspec import NoSuchKernel as NoSpec
-        from jupyter_client.manager import AsyncKernelManager
-
-        specs = _own_specs() if self._own else KernelSpecManager()
-        manager = AsyncKernelManager(
-            kernel_name=self.kernel_name, kernel_spec_manager=specs, log=_log
-        )
-        try:
-            manager.kernel_spec  # noqa: B018  # looked up now, so that it fails now
-        except NoSpec:
-            names = ", ".join(sorted(specs.find_kernel_specs())) or "none"
-            raise NoSuchKernel(
-                f"there is no kernelspec {self.kernel_name!r}; installed are: {names}"
-            ) from None
-        return manager
-
     def _local_process(self) -> Any:
         return getattr(self._manager.provisioner, "process", None)
 
@@ -175,6 +158,29 @@ async def _cancel_with_us(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.T
                 loop.call_soon_threadsafe(task.cancel)
 
 
+def new_manager(kernel_name: str | None) -> Any:
+    """jupyter_client's asyncio manager of a kernel that is not started yet. Raises `NoSuchKernel`.
+
+    ``kernel_name`` is a kernelspec's, or None for the Python kernel of this environment.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.kernelspec import NoSuchKernel as NoSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    specs = _own_specs() if kernel_name is None else KernelSpecManager()
+    manager = AsyncKernelManager(
+        kernel_name=kernel_name or OWN_KERNEL, kernel_spec_manager=specs, log=_log
+    )
+    try:
+        manager.kernel_spec  # noqa: B018  # looked up now, so that it fails now
+    except NoSpec:
+        names = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+        raise NoSuchKernel(
+            f"there is no kernelspec {kernel_name!r}; installed are: {names}"
+        ) from None
+    return manager
+
+
 def _own_specs() -> Any:
     """A manager of one kernelspec: the Python kernel of this environment."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -191,15 +197,14 @@ def _own_specs() -> Any:
     return OwnSpecs()
 
 
-def _info(fields: Mapping[str, Any]) -> ConnectionInfo:
+def connection_info(manager: Any) -> ConnectionInfo:
     """jupyter_client's connection information as ours; its keys are bytes."""
     plain = {
         name: value.decode() if isinstance(value, bytes) else value
-        for name, value in fields.items()
+        for name, value in manager.get_connection_info(session=False).items()
     }
-    known: dict[str, Any] = {
-        name: plain.pop(name) for name in ConnectionInfo().as_dict() if name in plain
-    }
+    fields = ConnectionInfo().as_dict()
+    known: dict[str, Any] = {name: plain.pop(name) for name in fields if name in plain}
     return ConnectionInfo(**known, extra=plain)
 
 

@@ -52,24 +52,27 @@ async def connect(
     *,
     timeout: float = STARTUP_TIMEOUT,
     heartbeat: float | None = HEARTBEAT_TIMEOUT,
+    client_class: type[Client] = Client,
 ) -> AsyncIterator[Client]:
     """A client of a kernel that runs already; it goes on when the block is left.
 
     Waits up to ``timeout`` seconds until it answers, else raises `KernelNotReady`. A kernel
     whose heartbeat is not heard for ``heartbeat`` seconds counts as dead: every wait raises
-    `KernelDied`. None turns that off. Raises `ConnectionFileError`.
+    `KernelDied`. None turns that off. ``client_class`` is `Client` or a subclass. Raises
+    `ConnectionFileError`.
     """
     if isinstance(connection_file, ConnectionInfo):
         info, name = connection_file, "the kernel"
     else:
         info = read_connection_file(connection_file)
         name = f"the kernel of {os.path.basename(connection_file)}"
-    async with _sockets(info) as transport, open_client(transport, Client(transport, name)) as one:
-        await _wait_until_ready(one, timeout)
-        async with open_hidden_nursery() as nursery:
+    async with _sockets(info) as transport:
+        client = client_class(transport, name)
+        async with open_client(transport, client), open_hidden_nursery() as nursery:
+            await _wait_until_ready(client, timeout)
             if heartbeat is not None:
-                nursery.start_soon(_watch_heartbeat, one, transport.heartbeat, heartbeat)
-            yield one
+                nursery.start_soon(_watch_heartbeat, client, transport.heartbeat, heartbeat)
+            yield client
 
 
 @asynccontextmanager

@@ -58,12 +58,8 @@ class Requests:
         if self._death is not None:
             raise self._death()
         frames = self._codec.encode(msg_type, content, metadata=metadata, buffers=buffers)
-        execution = Execution(
-            self._codec.decode_header(frames[2]).msg_id,
-            msg_type,
-            str(content.get("code", "")),
-            has_reply=msg_type.endswith("_request"),
-        )
+        msg_id = self._codec.decode_header(frames[2]).msg_id
+        execution = Execution(msg_id, msg_type, content)
         self._known[execution.msg_id] = execution
         chosen: Channel = getattr(self._transport, channel)
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
+from .handlers import BACKGROUND_FAILED
 from .rendering import NO_TEXT, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
 
 __all__ = [
+    "BACKGROUND_FAILED",
     "NO_TEXT",
     "ChannelHandle",
     "Kernel",

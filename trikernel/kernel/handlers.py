@@ -24,7 +24,9 @@ from .rendering import render_error
 from .signatures import accepted
 from .verbs import KernelVerbs
 
-__all__ = ["KernelHandlers"]
+__all__ = ["BACKGROUND_FAILED", "KernelHandlers"]
+
+BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
 
 
 class KernelHandlers(KernelComms):
@@ -222,7 +224,7 @@ class KernelHandlers(KernelComms):
     def report_background_error(self, error: BaseException) -> None:
         """Show what a background task raised under the cell that started it; else log it."""
         level = logging.ERROR if self.current() is None else logging.DEBUG
-        self.log.log(level, "a background task failed", exc_info=error)
+        self.log.log(level, BACKGROUND_FAILED, exc_info=error)
         self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:

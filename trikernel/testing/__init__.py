@@ -1,0 +1,27 @@
+"""Testing kernels and notebooks: in memory, under a virtual clock, in milliseconds.
+
+The fixtures are in `trikernel.testing.plugin`, which pytest loads by itself. What they are made
+of is here, for tests that want more than one kernel, or none of the fixtures.
+"""
+
+from __future__ import annotations
+
+from .checkpoints import InjectedScope, at_every_checkpoint
+from .checks import CheckedClient
+from .conformance import Requirement, Samples, assert_conforms
+from .harness import open_memory_client
+from .order import assert_order, message_types
+from .requirements import REQUIREMENTS
+
+__all__ = [
+    "REQUIREMENTS",
+    "CheckedClient",
+    "InjectedScope",
+    "Requirement",
+    "Samples",
+    "assert_conforms",
+    "assert_order",
+    "at_every_checkpoint",
+    "message_types",
+    "open_memory_client",
+]

@@ -1,0 +1,144 @@
+"""Cancellation at every checkpoint: a scenario is run again and again, cancelled one step later.
+
+A scenario that survives that keeps its promises wherever a cancel may land. SQLite is tested so
+with failing allocations; here it is Trio's checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+import trio
+
+__all__ = ["InjectedScope", "at_every_checkpoint"]
+
+LIMIT = 100_000  # runs of one scenario; more than that is a scenario that does not end
+
+
+async def at_every_checkpoint(
+    scenario: Callable[..., Awaitable[object]],
+    check: Callable[[], Awaitable[object]] | None = None,
+    *,
+    limit: int = LIMIT,
+) -> int:
+    """Run a scenario once for each of its checkpoints, with a cancel injected there.
+
+    ::
+
+        async def scenario():
+            async with open_memory_client(MyKernel()) as client:
+                await client.execute("something")
+
+        assert await at_every_checkpoint(scenario) > 10
+
+    A checkpoint is a moment at which a task of the scenario, or one that it started, gives the
+    loop back. In run *n* the scenario is cancelled as a whole at the *n*-th; the last run is not
+    cancelled any more. A scenario that takes an argument is handed an `InjectedScope`
+    and enters it itself: then only what is in it is counted and cancelled, and what follows it
+    can assert what must hold. ``check`` is awaited after every run, for the same purpose.
+
+    Returns the number of cancels injected. What a scenario or ``check`` raises is raised, with a
+    note that says which checkpoint it was and where the task stood. Raises `RuntimeError` after
+    ``limit`` runs. Works best under `trio.testing.MockClock`, where waiting costs nothing.
+    """
+    takes_scope = bool(inspect.signature(scenario).parameters)
+    for number in range(limit):
+        injector = _Injector(number)
+        try:
+            await _run_once(scenario, takes_scope, injector)
+            if check is not None:
+                await check()
+        except BaseException as error:
+            if injector.where:
+                error.add_note(f"cancelled at checkpoint {number + 1}: {injector.where}")
+            raise
+        if not injector.where:
+            return number
+    raise RuntimeError(f"after {limit} runs the scenario still had a checkpoint more")
+
+
+async def _run_once(
+    scenario: Callable[..., Awaitable[object]], takes_scope: bool, injector: _Injector
+) -> None:
+    trio.lowlevel.add_instrument(injector)
+    try:
+        if takes_scope:
+            await scenario(injector.scope)
+        else:
+            with injector.scope:
+                await scenario()
+    finally:
+        trio.lowlevel.remove_instrument(injector)
+
+
+class InjectedScope:
+    """A cancel scope whose tasks are counted: the one that enters it, and all they start."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+        self._token: contextvars.Token[InjectedScope | None] | None = None
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether the cancel was injected and has ended the block early."""
+        return self._scope.cancelled_caught
+
+    def __enter__(self) -> InjectedScope:
+        self._scope.__enter__()
+        self._token = _inside.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool:
+        assert self._token is not None
+        _inside.reset(self._token)
+        return bool(self._scope.__exit__(kind, error, tb))
+
+    def has(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task runs in it."""
+        return task.context.get(_inside) is self
+
+    def cancel(self) -> None:
+        """Cancel everything in it."""
+        self._scope.cancel()
+
+
+_inside: contextvars.ContextVar[InjectedScope | None] = contextvars.ContextVar(
+    "inside", default=None
+)
+
+
+class _Injector(trio.abc.Instrument):
+    """Counts the checkpoints inside of its scope, and cancels the scope at one of them."""
+
+    def __init__(self, number: int) -> None:
+        self.scope = InjectedScope()
+        self.where = ""
+        self._left = number
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """A task has given the loop back, or ended, which is no checkpoint."""
+        if self.where or not self.scope.has(task) or task.coro.cr_frame is None:
+            return
+        if self._left:
+            self._left -= 1
+        else:
+            self.where = f"task {task.name}, {_where(task)}"
+            self.scope.cancel()
+
+
+def _where(task: trio.lowlevel.Task) -> str:
+    """Where a task waits: the innermost line that is not Trio's own."""
+    place = "at its start"
+    for frame, line in task.iter_await_frames():
+        if not frame.f_globals.get("__name__", "").startswith("trio."):
+            code = frame.f_code
+            place = f"{code.co_filename}:{line} in {code.co_name}"
+    return place

@@ -1,0 +1,85 @@
+"""Notebooks as tests: found below a folder, run, their failing cell shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from ..client import Client, Execution, run_notebook
+from ..errors import CellFailed, ClientError, ExecutionTimeout, UsageError
+from .checks import CheckedClient, describe
+
+__all__ = ["NotebookCase", "NotebookItem", "find_notebooks"]
+
+IGNORED = frozenset({"node_modules", "__pycache__", "venv", "build", "dist"})
+
+
+def find_notebooks(folders: Sequence[Path]) -> list[Path]:
+    """Every ``.ipynb`` below these folders, or one of these files; not in hidden folders."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        paths = sorted(folder.rglob("*.ipynb")) if folder.is_dir() else [folder]
+        for path in paths:
+            inner = path.relative_to(folder).parts if folder.is_dir() else ()
+            hidden = any(part.startswith(".") or part in IGNORED for part in inner)
+            if path.suffix == ".ipynb" and not hidden:
+                found[path.resolve()] = None
+    return list(found)
+
+
+class NotebookCase:
+    """A notebook under test; ``path`` is its file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<notebook {self.path}>"
+
+    async def run(self, client: Client | None = None, **options: Any) -> Any:
+        """Run it and assert that every cell ends well; the notebook with its outputs.
+
+        On ``client``'s kernel (``kernel_client`` has one in memory, under whatever clock the
+        test uses), or on a process of its own. ``options`` are those of `run_notebook`. Raises
+        `AssertionError` that shows the cell that failed, its outputs and the kernel's log.
+        """
+        __tracebackhide__ = True
+        try:
+            return await run_notebook(self.path, client=client, **options)
+        except (CellFailed, ExecutionTimeout) as error:
+            log = client.log_tail() if isinstance(client, CheckedClient) else ""
+            execution = error.execution
+            shown = describe(execution, log) if isinstance(execution, Execution) else log
+            raise AssertionError(f"{self.path.name}: {error}\n{shown}") from None
+
+
+class NotebookItem(pytest.Item):
+    """A notebook as a test of its own, run in a process."""
+
+    obj: object = None  # pytest-trio looks at it
+
+    def runtest(self) -> None:
+        """Run it."""
+        trio.run(NotebookCase(self.path).run)
+
+    def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
+        """What failed, without the frames that led to it."""
+        if isinstance(excinfo.value, AssertionError | ClientError | UsageError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where it is."""
+        return self.path, 0, self.name
+
+
+def notebook_items(session: pytest.Session, paths: Sequence[Path]) -> Iterator[NotebookItem]:
+    """One item for each notebook."""
+    root = session.config.rootpath
+    for path in paths:
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+        yield NotebookItem.from_parent(session, name=name, path=path, nodeid=name)

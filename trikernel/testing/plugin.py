@@ -1,0 +1,184 @@
+"""The pytest plugin: fixtures for tests of kernels and notebooks, with pytest-trio.
+
+A test takes ``kernel_client``, a client of the kernel that the fixture ``kernel`` returns:
+override that one to test a kernel of your own. The kernel is served in memory, in the test's own
+loop; with ``autojump_clock`` beside it, on virtual time. ``kernel_process`` is a client of a real
+process. A failure comes out as the plain error that it is, not in an ``ExceptionGroup``.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+    from .checks import CheckedClient
+    from .notebooks import NotebookCase
+    from .processes import SessionKernel
+
+FIXTURES = frozenset({"kernel_client", "kernel_process", "notebook"})
+
+try:
+    from pytest_trio import trio_fixture
+except ImportError:
+
+    def trio_fixture(function: Callable[..., Any]) -> Any:
+        """Without pytest-trio the fixtures can only say what is missing."""
+
+        def missing() -> None:
+            pytest.fail(f"the fixture {function.__name__!r} needs: pip install pytest-trio")
+
+        return pytest.fixture(name=function.__name__)(missing)
+
+
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    """The kernel that ``kernel_client`` speaks to; override it to return your own.
+
+    ::
+
+        @pytest.fixture
+        def kernel():
+            return MyKernel()
+    """
+    found: Kernel = request.getfixturevalue("python_kernel")
+    return found
+
+
+@pytest.fixture
+def python_kernel() -> Kernel:
+    """A fresh Python kernel, for notebooks with Trio; needs ``pip install trikernel[python]``."""
+    try:
+        from ..python import PythonKernel
+    except ImportError as error:
+        pytest.fail(
+            f"the Python kernel needs more packages ({error.name} is missing): "
+            "pip install 'trikernel[python]', or override the fixture 'kernel'"
+        )
+    return PythonKernel()
+
+
+@trio_fixture
+async def kernel_client(kernel: Kernel) -> AsyncIterator[CheckedClient]:
+    """A client of ``kernel``, which is served in memory in the test's own loop."""
+    from .harness import open_memory_client
+
+    async with open_memory_client(kernel) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def kernel_process_name() -> str | None:
+    """The kernelspec that ``kernel_process`` starts; override it in your ``conftest.py``.
+
+    None is the Python kernel of this environment.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def _session_kernel(kernel_process_name: str | None) -> Iterator[SessionKernel]:
+    from .processes import session_kernel
+
+    with session_kernel(kernel_process_name) as kernel:
+        yield kernel
+
+
+@trio_fixture
+async def kernel_process(
+    request: pytest.FixtureRequest, _session_kernel: SessionKernel
+) -> AsyncIterator[CheckedClient]:
+    """A client of a kernel in a real process, which is started once for the session.
+
+    What a test leaves in its namespace is there in the next one. Not for virtual time.
+    """
+    if "autojump_clock" in request.fixturenames or "mock_clock" in request.fixturenames:
+        pytest.fail("kernel_process is a real process: it cannot run on a virtual clock")
+    async with _session_kernel.client() as client:
+        yield client
+
+
+@pytest.fixture
+def notebook(request: pytest.FixtureRequest) -> NotebookCase:
+    """A notebook: with ``--trikernel-notebooks``, each one below the root folder in turn."""
+    from .notebooks import NotebookCase
+
+    if not hasattr(request, "param"):
+        pytest.skip("run pytest with --trikernel-notebooks")
+    return NotebookCase(request.param)
+
+
+# Hooks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--trikernel-notebooks``."""
+    parser.getgroup("trikernel").addoption(
+        "--trikernel-notebooks",
+        action="store_true",
+        help="test notebooks (*.ipynb below the folders given, or the root folder): by the tests "
+        "that take the fixture 'notebook', or, where no test takes it, by running each one",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that take ``notebook`` are run for each one."""
+    if "notebook" in metafunc.fixturenames and metafunc.config.option.trikernel_notebooks:
+        from .notebooks import find_notebooks
+
+        paths = find_notebooks(_folders(metafunc.config))
+        root = metafunc.config.rootpath
+        ids = [str(one.relative_to(root) if one.is_relative_to(root) else one) for one in paths]
+        metafunc.parametrize("notebook", paths, ids=ids, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Where no test takes ``notebook``, each notebook is a test of its own."""
+    taken = any("notebook" in getattr(item, "fixturenames", ()) for item in items)
+    if config.option.trikernel_notebooks and not taken:
+        from .notebooks import find_notebooks, notebook_items
+
+        items.extend(notebook_items(session, find_notebooks(_folders(config))))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    """Errors in groups, as nurseries and pytest-trio make them, come out as they were raised.
+
+    Of several the first, which tells of the others.
+    """
+    __tracebackhide__ = True
+    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        return (yield)
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        error, *others = _leaves(group)
+        for other in others:
+            lines = traceback.format_exception_only(other)
+            error.add_note(f"besides, there was: {''.join(lines).rstrip()}")
+    raise error  # outside of the except clause, so that the group is not its context
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors in nested groups; what the test itself asserted comes first."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return sorted(found, key=lambda error: not isinstance(error, AssertionError))
+
+
+def _folders(config: pytest.Config) -> list[Path]:
+    """The folders and files given on the command line, else the root folder."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return [config.rootpath]
+    given = [Path(arg.partition("::")[0]) for arg in config.args]
+    return [path if path.is_dir() or path.suffix == ".ipynb" else path.parent for path in given]
