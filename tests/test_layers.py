@@ -104,7 +104,8 @@ OFFERED = {
         "MemoryClient",
         "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport", "exit_if_forked",
         "forget_in_child",
-        "read_connection_file", "receive", "run_in", "wait_for_process_end", "write_connection_file",
+        "read_connection_file", "receive", "run_in", "wait_for_process_end",
+        "write_connection_file",
     },
     "trikernel.client": {
         "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from .checkpoints import InjectedScope, at_every_checkpoint
 from .checks import CheckedClient
-from .conformance import Requirement, Samples, assert_conforms
+from .conformance import assert_conforms
 from .harness import open_memory_client
 from .order import assert_order, message_types
+from .probe import Requirement, Samples
 from .requirements import REQUIREMENTS
 
 __all__ = [
