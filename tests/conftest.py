@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         about = f"{table.mark}(number, ...): rows of {table.path.name} that a test shows"
         config.addinivalue_line("markers", about)
     config.addinivalue_line("markers", "slow: repeats something often, whatever the Python")
+    config.addinivalue_line("markers", "python: the kernel under test is the Python kernel")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

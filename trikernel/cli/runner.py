@@ -27,7 +27,7 @@ __all__ = ["run_files"]
 OK, FAILED, USAGE, DIED = 0, 1, 2, 3
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Job:
     """One notebook to run, and where it goes."""
 
@@ -73,7 +73,8 @@ class _Runs:
                 watch = partial(_cancel_on_signals, nursery.cancel_scope, self._codes)
                 await nursery.start(watch)
                 async with trio.open_nursery() as running:
-                    for job in jobs:
+                    for job in jobs:  # started in their order, each as soon as one has ended
+                        await self._limit.acquire_on_behalf_of(job)
                         running.start_soon(self._run_one, job, view)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -81,26 +82,26 @@ class _Runs:
         return max(self._codes)
 
     async def _run_one(self, job: Job, view: View) -> None:
-        options = self._options
-        async with self._limit:
-            progress = view.open(job.path, job.cells)
-            try:
-                await run_notebook(
-                    job.path,
-                    job.output,
-                    kernel_name=options.kernel,
-                    parameters=self._parameters,
-                    allow_errors=options.allow_errors,
-                    cell_timeout=options.cell_timeout,
-                    timeout=options.timeout,
-                    cwd=options.cwd,
-                    progress=progress,
-                )
-            except (ClientError, UsageError) as error:
-                self._codes.append(_code(error))
-                progress.failed(error)
-            else:
-                progress.finished()
+        options, progress = self._options, view.open(job.path, job.cells)
+        try:
+            await run_notebook(
+                job.path,
+                job.output,
+                kernel_name=options.kernel,
+                parameters=self._parameters,
+                allow_errors=options.allow_errors,
+                cell_timeout=options.cell_timeout,
+                timeout=options.timeout,
+                cwd=options.cwd,
+                progress=progress,
+            )
+        except (ClientError, UsageError) as error:
+            self._codes.append(_code(error))
+            progress.failed(error)
+        else:
+            progress.finished()
+        finally:
+            self._limit.release_on_behalf_of(job)
 
 
 async def _cancel_on_signals(

@@ -9,7 +9,9 @@ the shapes of nbformat 4: ``stream`` (``name``, ``text``), ``display_data`` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..wire import Message
@@ -19,6 +21,8 @@ __all__ = ["OUTPUT_TYPES", "OutputArea", "as_output"]
 OUTPUT_TYPES = frozenset({"stream", "display_data", "execute_result", "error"})
 
 Output = dict[str, Any]
+
+_JSON = re.compile(r"application/(.*\+)?json")  # as nbformat's schema has it
 
 
 def as_output(message: Message) -> Output:
@@ -40,7 +44,7 @@ def as_output(message: Message) -> Output:
         }
     output: Output = {
         "output_type": kind,
-        "data": dict(content.get("data") or {}),
+        "data": _bundle(content),
         "metadata": dict(content.get("metadata") or {}),
     }
     if kind == "execute_result":
@@ -49,11 +53,15 @@ def as_output(message: Message) -> Output:
 
 
 class OutputArea:
-    """The outputs below one cell. Taking a message never fails, whatever its content is."""
+    """The outputs below one cell, at first those given.
 
-    def __init__(self) -> None:
-        self._outputs: list[Output] = []
-        self._chunks: list[list[str]] = []  # of each output that is a stream, its text in parts
+    Taking a message never fails, whatever its content is.
+    """
+
+    def __init__(self, outputs: Iterable[Output] = ()) -> None:
+        self._outputs: list[Output] = [dict(one) for one in outputs]
+        # Of each output that is a stream its text in parts.
+        self._chunks = [[one["text"]] if "text" in one else [] for one in self._outputs]
         self._displays: dict[str, list[Output]] = {}
         self._clear_first = False
 
@@ -89,7 +97,7 @@ class OutputArea:
         """Change what was displayed under the content's ``display_id``; whether anything was."""
         displayed = self._displays.get(display_id(content), [])
         for output in displayed:
-            output["data"] = dict(content.get("data") or {})
+            output["data"] = _bundle(content)
             output["metadata"] = dict(content.get("metadata") or {})
         return bool(displayed)
 
@@ -116,6 +124,20 @@ class OutputArea:
         self._chunks.append([])
         if name := display_id(message.content):
             self._displays.setdefault(name, []).append(output)
+
+
+def _bundle(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``data``, with objects of MIME types that are no JSON as text: a file needs it so."""
+    data = content.get("data") or {}
+    return {
+        mime: value if isinstance(value, str) or _JSON.fullmatch(mime) else _as_text(value)
+        for mime, value in data.items()
+    }
+
+
+def _as_text(value: Any) -> Any:
+    is_lines = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return value if is_lines else json.dumps(value)
 
 
 def display_id(content: Mapping[str, Any]) -> str:

@@ -27,12 +27,14 @@ LAST_WORDS = 0.5  # seconds that replies may take to arrive after the kernel's l
 class Requests:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
-    ``rejected`` counts what could not be read, by the kind of `WireError`.
+    ``rejected`` counts what could not be read, by the kind of `WireError`. ``divert`` may be set to
+    hear iopub messages first; where it returns true the message is not put to its execution.
     """
 
     def __init__(self, transport: ClientTransport, name: str = "the kernel") -> None:
         self.name = name
         self.rejected: Counter[str] = Counter()
+        self.divert: Callable[[Message], bool] | None = None
         self._transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
         # Weak: an execution that nobody holds has nobody to tell. Kept ones hear what comes late.
@@ -133,7 +135,8 @@ class Requests:
     def _take(self, message: Message) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
-        if execution := self._known.get(message.parent_id or ""):
+        taken = self.divert is not None and self.divert(message)
+        if (execution := self._known.get(message.parent_id or "")) and not taken:
             execution.take(message)
         if message.msg_type == "update_display_data":
             for other in tuple(self._known.values()):

@@ -21,6 +21,7 @@ from ..execution import Execution
 from ..opening import open_kernel
 from .files import NotebookWriter, read_notebook
 from .parameters import inject_parameters
+from .widgets import WidgetRecorder
 
 __all__ = ["Progress", "run_notebook"]
 
@@ -106,6 +107,7 @@ class _Run:
         self._writer = writer
         self._progress = progress
         self._executions: dict[int, Execution] = {}
+        self._widgets: WidgetRecorder | None = None
         self._revisions: dict[int, int] = {}
 
     async def note_language(self, client: Client, needs_python: bool) -> None:
@@ -125,6 +127,8 @@ class _Run:
             if not _is_skipped(cell):
                 cell.outputs, cell.execution_count = [], None
         self._save()
+        self._widgets = WidgetRecorder(client)
+        client.divert = self._widgets.divert
         try:
             for number, (index, cell) in enumerate(cells, 1):
                 self.number = number
@@ -135,6 +139,7 @@ class _Run:
                 if self._progress is not None:
                     self._progress.end(number)
         finally:
+            client.divert = None
             self._save()  # with what came late, from tasks that outlive their cell
 
     async def _run_cell(self, client: Client, index: int, cell: Any) -> None:
@@ -167,6 +172,8 @@ class _Run:
                 cell.execution_count = execution.execution_count
                 if self._writer is not None:
                     self._writer.changed(index)
+        if self._widgets is not None and (widgets := self._widgets.metadata()):
+            self._notebook.metadata["widgets"] = nbformat.from_dict(widgets)
         if self._writer is not None:
             self._writer.write()
 

@@ -1,0 +1,285 @@
+"""Kernels in processes: started, found ready, watched, and ended whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import psutil
+import pytest
+import trio
+
+from trikernel.client import Execution, connect, open_kernel
+from trikernel.errors import (
+    ConnectionFileError,
+    ExecutionTimeout,
+    KernelDied,
+    KernelNotReady,
+    NoSuchKernel,
+)
+from trikernel.transport import ConnectionInfo, ZmqClientTransport
+
+from ..processes import ROOT, KernelProcess, kernel_process
+
+PATIENCE = 60
+DIES = "import sys; print('the reason', file=sys.stderr); sys.exit(3)"
+NEVER_ANSWERS = "import time; time.sleep(1000)"
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from trikernel.python import PythonKernel
+class Stubborn(PythonKernel):
+    async def do_shutdown(self, restart):
+        import trio
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1000)
+import trikernel
+trikernel.main(Stubborn)
+"""
+
+
+@pytest.fixture
+def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of kernelspecs that jupyter_client looks into."""
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    return tmp_path / "kernels"
+
+
+def add_spec(specs: Path, name: str, code: str, **fields: object) -> None:
+    folder = specs / name
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-c", code, "-f", "{connection_file}"]
+    env = {"PYTHONPATH": str(ROOT)}
+    spec = {"argv": argv, "display_name": name, "language": "python", "env": env, **fields}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    yield
+    left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
+    assert left == []
+
+
+async def test_the_default_kernel_needs_no_kernelspec() -> None:
+    async with open_kernel() as client:
+        assert client.info["implementation"] == "trikernel"
+        execution = await client.execute("import sys; print(sys.executable)")
+        assert execution.stdout.strip() == sys.executable
+
+
+async def test_any_kernelspec_can_be_started() -> None:
+    async with open_kernel("python3") as client:
+        assert client.info["implementation"] == "ipython"
+        execution = await client.execute("print('hi'); 6 * 7")
+        assert (execution.stdout, execution.result) == ("hi\n", {"text/plain": "42"})
+        assert (await client.execute("1/0")).error is not None
+        with pytest.raises(ExecutionTimeout):
+            await client.execute("import time; time.sleep(1000)", timeout=0.5)
+        assert (await client.execute("input()", on_input=lambda *_: "typed")).result == {
+            "text/plain": "'typed'"
+        }
+
+
+async def test_it_works_in_the_folder_and_the_environment_that_are_given(tmp_path: Path) -> None:
+    async with open_kernel(cwd=tmp_path, env={"COLOUR": "blue"}) as client:
+        code = "import os; print(os.getcwd(), os.environ['COLOUR'])"
+        assert (await client.execute(code)).stdout == f"{tmp_path} blue\n"
+
+
+async def test_an_unknown_kernelspec_is_told_with_those_that_are_there() -> None:
+    with pytest.raises(NoSuchKernel, match=r"no kernelspec 'nonsense'; installed are: .*python3"):
+        async with open_kernel("nonsense"):
+            pass
+
+
+async def test_a_kernel_that_dies_at_its_start_shows_its_last_words(specs: Path) -> None:
+    add_spec(specs, "dies", DIES)
+    with pytest.raises(KernelNotReady) as caught:
+        async with open_kernel("dies"):
+            pass
+    assert str(caught.value).startswith("kernel 'dies' died with exit code 3")
+    assert "the reason" in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+async def test_a_kernel_whose_program_is_missing_says_so(specs: Path) -> None:
+    add_spec(specs, "missing", "", argv=["/no/such/program", "{connection_file}"])
+    with pytest.raises(KernelNotReady, match=r"'missing' cannot be started: .*/no/such/program"):
+        async with open_kernel("missing"):
+            pass
+
+
+async def test_a_kernel_that_never_answers_is_given_up(specs: Path) -> None:
+    add_spec(specs, "silent", NEVER_ANSWERS)
+    with pytest.raises(KernelNotReady, match="has not answered within"):
+        async with open_kernel("silent", timeout=0.5):
+            pass
+
+
+async def test_a_kernel_that_speaks_garbage_is_given_up_and_the_garbage_counted(
+    specs: Path,
+) -> None:
+    code = (
+        "import json, sys, zmq\n"
+        "info = json.load(open(sys.argv[-1])); context = zmq.Context()\n"
+        "shell = context.socket(zmq.ROUTER); shell.bind(f\"tcp://127.0.0.1:{info['shell_port']}\")\n"
+        "while True:\n"
+        "    who = shell.recv_multipart()[0]\n"
+        "    shell.send_multipart([who, b'garbage'])\n"
+    )
+    add_spec(specs, "garbage", code)
+    with pytest.raises(KernelNotReady, match=r"messages of it could not be read: {'delimiter'"):
+        async with open_kernel("garbage", timeout=5):
+            pass
+
+
+async def test_a_kernel_that_dies_in_a_cell_fails_every_waiter() -> None:
+    errors = []
+
+    async def wait_for(execution: Execution) -> None:
+        try:
+            await execution.wait()
+        except KernelDied as error:
+            errors.append(str(error))
+
+    async with open_kernel() as client:
+        async with trio.open_nursery() as nursery:
+            for code in ("import os, time; time.sleep(.3); os._exit(7)", "1", "2"):
+                nursery.start_soon(wait_for, client.start(code))
+        assert errors == ["kernel 'trikernel' died with exit code 7"] * 3
+        with pytest.raises(KernelDied):
+            await client.kernel_info()
+
+
+async def test_a_kernel_that_is_killed_is_noticed_at_once() -> None:
+    async with open_kernel() as client:
+        pid = int((await client.execute("import os; print(os.getpid())")).stdout)
+        execution = client.start("import time; time.sleep(1000)")
+        await execution.wait_started()
+        os.kill(pid, signal.SIGKILL)
+        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="died by signal 9"):
+            await execution.wait()
+
+
+async def test_a_kernel_ends_with_the_processes_that_it_started() -> None:
+    async with open_kernel() as client:
+        code = "import subprocess as s; p = s.Popen(['sleep', '1000']); print(p.pid)"
+        pid = int((await client.execute(code)).stdout)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+
+
+async def test_the_block_may_end_in_any_way() -> None:
+    with pytest.raises(LookupError):
+        async with open_kernel() as client:
+            raise LookupError
+    with trio.move_on_after(0.1) as scope:
+        async with open_kernel():
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    async with open_kernel() as client:
+        with trio.move_on_after(0.3):
+            async with client.executing("import time; time.sleep(1000)"):
+                await trio.sleep_forever()
+
+
+async def test_a_stubborn_kernel_is_killed_in_the_end(specs: Path) -> None:
+    add_spec(specs, "stubborn", STUBBORN)
+    async with open_kernel("stubborn", shutdown_timeout=0.5) as client:
+        await client.execute("1")
+        start = time.monotonic()
+    assert time.monotonic() - start < PATIENCE
+
+
+async def test_a_kernelspec_may_want_to_be_interrupted_by_message(specs: Path) -> None:
+    argv = [sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"]
+    add_spec(specs, "by-message", "", argv=argv, interrupt_mode="message")
+    async with open_kernel("by-message") as client:
+        with pytest.raises(ExecutionTimeout, match=r"was interrupted$"):
+            await client.execute("import time; time.sleep(1000)", timeout=0.3)
+
+
+@pytest.fixture
+def running() -> Iterator[KernelProcess]:
+    """A kernel that somebody else has started."""
+    with kernel_process() as kernel:
+        yield kernel
+
+
+async def test_a_running_kernel_can_be_joined_and_goes_on(running: KernelProcess) -> None:
+    async with connect(running.path) as client:
+        await client.execute("x = 5")
+        async with connect(running.path) as other:
+            assert (await other.execute("x")).result == {"text/plain": "5"}
+    async with connect(running.path) as client:
+        assert (await client.execute("x")).result == {"text/plain": "5"}
+
+
+async def test_without_its_heartbeat_a_kernel_counts_as_dead(running: KernelProcess) -> None:
+    async with connect(running.path, heartbeat=0.5) as client:
+        await client.execute("import time; time.sleep(1.5)")  # busy is not dead
+        running.process.send_signal(signal.SIGSTOP)
+        execution = client.start("1")
+        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="no heartbeat for"):
+            await execution.wait()
+        running.process.send_signal(signal.SIGCONT)
+
+
+async def test_nobody_at_the_other_end_is_told_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        names = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+        info = attrs.evolve(ConnectionInfo(), **dict.fromkeys(names, port))
+        with pytest.raises(KernelNotReady, match="has not answered within"):
+            async with connect(info, timeout=0.3):
+                pass
+
+
+async def test_a_connection_file_that_is_wrong_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFileError, match="there is no such file"):
+        async with connect(tmp_path / "none.json"):
+            pass
+
+
+async def test_an_encrypted_kernel_is_spoken_to() -> None:
+    zmq = pytest.importorskip("zmq")
+    if not zmq.has("curve"):
+        pytest.skip("libzmq was built without curve")
+    from trikernel import Kernel, ZmqTransport, serve
+
+    class Echo(Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: object) -> None:
+            self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+
+    public, secret = zmq.curve_keypair()
+    curve = {"curve_publickey": public.decode(), "curve_secretkey": secret.decode()}
+    with ZmqTransport(ConnectionInfo(extra=curve)) as transport:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve, Echo(), transport)
+            async with connect(transport.info) as client:
+                assert (await client.execute("secret")).stdout == "secret"
+            with ZmqClientTransport(attrs.evolve(transport.info, key="x", extra={})) as plain:
+                plain.shell.send_nowait([b"x"])
+            server.stop()
+
+
+def test_no_thread_is_left() -> None:
+    async def main() -> None:
+        async with open_kernel() as client:
+            await client.execute("1")
+
+    before = threading.active_count()
+    trio.run(main)
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before:  # trio's idle worker threads end by themselves
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.05)
