@@ -84,10 +84,9 @@ NOTEBOOKS: dict[str, Cells] = {
     "progress": ["from tqdm import tqdm\nfor _ in tqdm(range(3), ncols=0, disable=True): pass"],
     "widgets": [
         "import ipywidgets as w\ns = w.IntSlider(value=3, description='n')\ns",
+        "w.HBox([s, w.Button(description='go')])",
+        "s.value = 7",
         "out = w.Output()\nout",
-        "with out: print('inside'); display('shown inside')",
-        "with out: 1/0",
-        "print('outside')",
         "out.append_stdout('appended\\n')",
     ],
     "namespaces": ["x = 1", "%who_ls", "del x", ("x", ["raises-exception"])],

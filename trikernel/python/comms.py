@@ -106,6 +106,12 @@ class CellCommManager(CommManager):
             del self.comms[found.comm_id]
             await self._call(found.handle_close, msg)
 
+    def forget_all(self) -> None:
+        """The kernel ends: nothing is to be said any more when its comms are collected."""
+        for one in self.comms.values():
+            one._closed = True
+        self.comms.clear()
+
     async def _call(self, handler: Any, *args: Any) -> bool:
         """Whether the handler went well."""
         try:

@@ -93,11 +93,11 @@ class PythonKernel(CellOutput):
         process = OwnProcess(self.profile) if server.owns_process else None
         super().bind(server)
         self._process, self._shell, self._last_cell = process, None, None
+        self.comm_manager = comms.CellCommManager(self)
 
     async def started(self) -> None:
         """Make the shell, and redirect output and input of cells."""
         comms.install()
-        self.comm_manager = comms.CellCommManager(self)
         redirections.add(self)
         self.shell.become_instance()
         trio.lowlevel.add_instrument(self.shell.tasks)
@@ -106,6 +106,7 @@ class PythonKernel(CellOutput):
 
     def unbind(self) -> None:
         """Give the streams back."""
+        self.comm_manager.forget_all()
         if redirections.remove(self):
             comms.uninstall()
         if self._process is not None:

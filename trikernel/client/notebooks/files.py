@@ -56,7 +56,9 @@ class NotebookWriter:
         with self._errors():
             if self.path.exists() and not stat.S_IMODE(self.path.stat().st_mode) & 0o222:
                 raise PermissionError(0, "it is read-only")
-            handle, name = tempfile.mkstemp(dir=self._folder(), prefix=f".{self.path.name}.")
+            handle, name = tempfile.mkstemp(
+                dir=self.path.resolve().parent, prefix=f".{self.path.name}."
+            )
             os.close(handle)
             os.unlink(name)
 
@@ -68,7 +70,7 @@ class NotebookWriter:
         """Replace the file. Raises `UsageError`; the old file then stays as it was."""
         text = self.text()
         with self._errors():
-            target = self._folder() / self.path.name
+            target = self.path.resolve()
             handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -90,9 +92,6 @@ class NotebookWriter:
             return rest + "\n"
         joined = ",\n".join(self._texts[index] for index in range(len(cells)))
         return rest.replace(_NO_CELLS, f'"cells": [\n{joined}\n ]', 1) + "\n"
-
-    def _folder(self) -> Path:
-        return self.path.resolve().parent
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
