@@ -19,6 +19,8 @@ import trikernel
 from . import evidence
 from .harness import Medium, Peer, open_peer
 
+pytest_plugins = ["pytester"]
+
 hypothesis.settings.register_profile("suite", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

@@ -1,29 +1,63 @@
-"""A nursery that an async context manager hides inside: errors come out as they were raised."""
+"""The nursery that an async context manager hides inside, for what serves its body."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-__all__ = ["open_hidden_nursery"]
+__all__ = ["open_service_nursery"]
 
 
 @asynccontextmanager
-async def open_hidden_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery that is cancelled when the body ends, and adds no group to a single error.
+async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks serve the body: they end when it has ended, and not before.
 
-    Who writes ``async with open_kernel() as client`` sees no nursery, and so should see no
-    `ExceptionGroup` around what the body raises. Several errors still come as a group.
+    A cancel from outside reaches the body only. So while the body cleans up (interrupts its
+    kernel, say, and waits for the cell's end) its tasks still receive. Who writes ``async with
+    open_kernel() as client`` sees no nursery, and should see no `ExceptionGroup` around what the
+    body raises: a single error comes out as it is. A task that crashes cancels the body.
     """
+    with _without_group():
+        async with trio.open_nursery() as outer:
+            host = _Host()
+            outer.start_soon(host.run)
+            try:
+                with trio.CancelScope(shield=True):  # for as long as a task needs to begin
+                    await host.ready.wait()
+                yield host.nursery
+            finally:
+                host.scope.cancel()
+
+
+class _Host:
+    """Holds the nursery open, out of the reach of cancels from outside."""
+
+    nursery: trio.Nursery
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope(shield=True)
+        self.ready = trio.Event()
+
+    async def run(self) -> None:
+        with _without_group(), self.scope:
+            async with trio.open_nursery() as self.nursery:
+                self.ready.set()
+                await trio.sleep_forever()
+
+
+@contextmanager
+def _without_group() -> Iterator[None]:
+    """Raise the one error of a group itself; several stay a group."""
     try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-            nursery.cancel_scope.cancel()
-        return
+        yield
     except BaseExceptionGroup as group:
         if len(group.exceptions) > 1:
             raise
         error = group.exceptions[0]
-    raise error  # outside of the except clause, so that the group is not its context
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            error.__context__ = context  # without the group

@@ -19,7 +19,7 @@ from ..transport import (
 )
 from .client import Client
 from .manager import KernelProcess
-from .nursery import open_hidden_nursery
+from .nursery import open_service_nursery
 
 __all__ = ["connect", "open_client", "open_kernel"]
 
@@ -41,7 +41,7 @@ async def open_client(
     which is not running yet, made here unless given. Errors of the body come out as they are.
     """
     client = client or Client(transport)
-    async with open_hidden_nursery() as nursery:
+    async with open_service_nursery() as nursery:
         await nursery.start(client.run)
         yield client
 
@@ -68,7 +68,7 @@ async def connect(
         name = f"the kernel of {os.path.basename(connection_file)}"
     async with _sockets(info) as transport:
         client = client_class(transport, name)
-        async with open_client(transport, client), open_hidden_nursery() as nursery:
+        async with open_client(transport, client), open_service_nursery() as nursery:
             await _wait_until_ready(client, timeout)
             if heartbeat is not None:
                 nursery.start_soon(_watch_heartbeat, client, transport.heartbeat, heartbeat)
@@ -108,7 +108,7 @@ async def open_kernel(
             interrupt = process.interrupt if process.interrupted_by_signal else None
             client = Client(transport, f"kernel {process.kernel_name!r}", interrupt=interrupt)
             client.log_tail = process.log_tail
-            async with open_client(transport, client), open_hidden_nursery() as nursery:
+            async with open_client(transport, client), open_service_nursery() as nursery:
                 nursery.start_soon(_watch_process, client, process)
                 await _wait_until_ready(client, timeout)
                 try:

@@ -11,6 +11,7 @@ from ..errors import ClientError
 from ..kernel import Kernel
 from .checks import CheckedClient
 from .harness import open_memory_client
+from .order import require
 from .probe import NotChecked, Probe, Requirement, Samples
 from .requirements import REQUIREMENTS
 
@@ -46,7 +47,7 @@ async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = Non
         if isinstance(client, CheckedClient):
             client.pop_background_errors()
     text = "\n".join(faults)
-    assert not faults, f"{len(faults)} of {len(checked)} requirements are not met:\n{text}"
+    require(not faults, f"{len(faults)} of {len(checked)} requirements are not met:\n{text}")
     return checked
 
 

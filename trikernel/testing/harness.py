@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from ..client import open_client
-from ..client.nursery import open_hidden_nursery
+from ..client.nursery import open_service_nursery
 from ..core import Server, serve
 from ..kernel import BACKGROUND_FAILED, Kernel
 from ..transport import MemoryTransport
@@ -52,7 +52,7 @@ async def open_memory_client(
             ended.set()
 
     try:
-        async with open_hidden_nursery() as nursery:
+        async with open_service_nursery() as nursery:
             server: Server = await nursery.start(run)
             async with open_client(connection, client):
                 yield client

@@ -13,7 +13,7 @@ from ..client import Client, Execution, run_notebook
 from ..errors import CellFailed, ClientError, ExecutionTimeout, UsageError
 from .checks import CheckedClient, describe
 
-__all__ = ["NotebookCase", "NotebookItem", "find_notebooks"]
+__all__ = ["NotebookCase", "NotebookFile", "NotebookItem", "find_notebooks"]
 
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "build", "dist"})
 
@@ -77,9 +77,9 @@ class NotebookItem(pytest.Item):
         return self.path, 0, self.name
 
 
-def notebook_items(session: pytest.Session, paths: Sequence[Path]) -> Iterator[NotebookItem]:
-    """One item for each notebook."""
-    root = session.config.rootpath
-    for path in paths:
-        name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-        yield NotebookItem.from_parent(session, name=name, path=path, nodeid=name)
+class NotebookFile(pytest.File):
+    """A notebook that pytest has found."""
+
+    def collect(self) -> Iterator[NotebookItem]:
+        """The one test in it."""
+        yield NotebookItem.from_parent(self, name=self.path.name)

@@ -105,7 +105,7 @@ async def kernel_process(
 
 @pytest.fixture
 def notebook(request: pytest.FixtureRequest) -> NotebookCase:
-    """A notebook: with ``--trikernel-notebooks``, each one below the root folder in turn."""
+    """A notebook: with ``--trikernel-notebooks``, each one where pytest looks, in turn."""
     from .notebooks import NotebookCase
 
     if not hasattr(request, "param"):
@@ -121,8 +121,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("trikernel").addoption(
         "--trikernel-notebooks",
         action="store_true",
-        help="test notebooks (*.ipynb below the folders given, or the root folder): by the tests "
-        "that take the fixture 'notebook', or, where no test takes it, by running each one",
+        help="test the notebooks (*.ipynb) where pytest looks for tests: by the tests that take "
+        "the fixture 'notebook', or, where none takes it, each one as a test of its own",
     )
 
 
@@ -137,16 +137,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("notebook", paths, ids=ids, indirect=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Where no test takes ``notebook``, each notebook is a test of its own."""
-    taken = any("notebook" in getattr(item, "fixturenames", ()) for item in items)
-    if config.option.trikernel_notebooks and not taken:
-        from .notebooks import find_notebooks, notebook_items
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Each notebook is a test of its own."""
+    if file_path.suffix != ".ipynb" or not parent.config.option.trikernel_notebooks:
+        return None
+    from .notebooks import NotebookFile
 
-        items.extend(notebook_items(session, find_notebooks(_folders(config))))
+    return NotebookFile.from_parent(parent, path=file_path)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where a test takes ``notebook``, that one tests the notebooks."""
+    if any("notebook" in getattr(item, "fixturenames", ()) for item in items):
+        from .notebooks import NotebookItem
+
+        replaced = [item for item in items if isinstance(item, NotebookItem)]
+        if replaced:
+            config.hook.pytest_deselected(items=replaced)
+            items[:] = [item for item in items if item not in replaced]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -177,8 +185,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _folders(config: pytest.Config) -> list[Path]:
-    """The folders and files given on the command line, else the root folder."""
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return [config.rootpath]
-    given = [Path(arg.partition("::")[0]) for arg in config.args]
+    """Where pytest looks for tests; of a test file, its folder."""
+    given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
     return [path if path.is_dir() or path.suffix == ".ipynb" else path.parent for path in given]

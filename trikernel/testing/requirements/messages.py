@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..order import order_faults
 from ..probe import Probe, Requirement
 from ..schema import content_faults, header_faults
-from .table import adding_to
+from .table import adding_to, require
 
 __all__ = ["REQUIREMENTS"]
 
@@ -17,18 +17,18 @@ requirement = adding_to(REQUIREMENTS)
 async def _contents(probe: Probe) -> None:
     replies = [one.reply for one in probe.finished if one.reply is not None]
     faults = [fault for one in (*replies, *probe.iopub) for fault in content_faults(one)]
-    assert not faults, _listed(faults)
+    require(not faults, _listed(faults))
 
 
 @requirement("messages.header", "Every header is whole, its date in ISO 8601.", "Message header")
 async def _headers(probe: Probe) -> None:
     replies = [one.reply for one in probe.finished if one.reply is not None]
     faults = [fault for one in (*replies, *probe.iopub) for fault in header_faults(one)]
-    assert not faults, _listed(faults)
+    require(not faults, _listed(faults))
     ids = [one.msg_id for one in (*replies, *probe.iopub)]
-    assert len(ids) == len(set(ids)), "a msg_id was used twice"
+    require(len(ids) == len(set(ids)), "a msg_id was used twice")
     sessions = {one.header.session for one in (*replies, *probe.iopub)}
-    assert len(sessions) == 1, f"the kernel has {len(sessions)} session ids"
+    require(len(sessions) == 1, f"the kernel has {len(sessions)} session ids")
 
 
 @requirement(
@@ -38,9 +38,9 @@ async def _parents(probe: Probe) -> None:
     for execution in probe.finished:
         assert execution.reply is not None
         parent = execution.reply.parent_header
-        assert parent.get("msg_type") == execution.msg_type, f"a parent header is {dict(parent)}"
+        require(parent.get("msg_type") == execution.msg_type, f"a parent header is {dict(parent)}")
         expected = execution.msg_type.replace("_request", "_reply")
-        assert execution.reply.msg_type == expected, f"the reply is a {execution.reply.msg_type}"
+        require(execution.reply.msg_type == expected, f"the reply is a {execution.reply.msg_type}")
 
 
 @requirement(
@@ -48,7 +48,7 @@ async def _parents(probe: Probe) -> None:
 )
 async def _order(probe: Probe) -> None:
     faults = [f"{one}: {fault}" for one in probe.finished for fault in order_faults(one)]
-    assert not faults, _listed(faults)
+    require(not faults, _listed(faults))
 
 
 def _listed(faults: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from ..probe import Probe, Requirement
-from .table import adding_to, is_error, ok
+from .table import adding_to, is_error, ok, require
 
 __all__ = ["REQUIREMENTS"]
 
@@ -24,13 +24,13 @@ async def _execute_input(probe: Probe) -> None:
     reply = ok(execution)
     inputs = [dict(one.content) for one in execution.messages if one.msg_type == "execute_input"]
     expected = {"code": execution.code, "execution_count": reply["execution_count"]}
-    assert inputs == [expected], f"execute_input is {inputs}, but should be {expected}"
+    require(inputs == [expected], f"execute_input is {inputs}, but should be {expected}")
 
 
 @requirement("execute.count", "The number grows by one with each cell.", "Execution counter")
 async def _execute_count(probe: Probe) -> None:
     counts = [ok(await probe.execute(probe.sample("code")))["execution_count"] for _ in range(3)]
-    assert counts == [counts[0], counts[0] + 1, counts[0] + 2], f"the numbers are {counts}"
+    require(counts == [counts[0], counts[0] + 1, counts[0] + 2], f"the numbers are {counts}")
 
 
 @requirement("execute.silent", "A silent cell publishes nothing and is not counted.", "Execute")
@@ -39,9 +39,9 @@ async def _execute_silent(probe: Probe) -> None:
     silent = await probe.execute(probe.sample("code"), silent=True, store_history=False)
     ok(silent)
     kinds = {one.msg_type for one in silent.messages}
-    assert kinds == {"status"}, f"iopub has {sorted(kinds)}"
+    require(kinds == {"status"}, f"iopub has {sorted(kinds)}")
     after = ok(await probe.execute(probe.sample("code")))["execution_count"]
-    assert after == before + 1, f"the number goes from {before} to {after}"
+    require(after == before + 1, f"the number goes from {before} to {after}")
 
 
 @requirement("execute.empty", "Empty code ends well.", "Execute")
@@ -53,7 +53,7 @@ async def _execute_empty(probe: Probe) -> None:
 async def _execute_stdout(probe: Probe) -> None:
     execution = await probe.execute(probe.sample("printing"))
     ok(execution)
-    assert execution.stdout, f"the outputs are {execution.outputs}"
+    require(execution.stdout, f"the outputs are {execution.outputs}")
 
 
 @requirement("execute.error", "Failing code gets an error reply and an error output.", "Execute")
@@ -61,9 +61,9 @@ async def _execute_error(probe: Probe) -> None:
     execution = await probe.execute(probe.sample("failing"))
     is_error(execution)
     assert execution.reply is not None
-    assert "execution_count" in execution.reply.content, "the reply has no execution_count"
+    require("execution_count" in execution.reply.content, "the reply has no execution_count")
     names = [one["ename"] for one in execution.outputs if one["output_type"] == "error"]
-    assert names == [execution.reply.content["ename"]], f"the error outputs are {names}"
+    require(names == [execution.reply.content["ename"]], f"the error outputs are {names}")
 
 
 @requirement("execute.goes-on", "After an error, code runs as before.", "Execute")
@@ -82,7 +82,7 @@ async def _execute_aborts(probe: Probe) -> None:
     third = client.send("kernel_info_request", {})
     probe.finished += [await one.wait() for one in (first, second, third)]
     is_error(first)
-    assert second.status == "aborted", f"the queued cell's status is {second.status!r}"
+    require(second.status == "aborted", f"the queued cell's status is {second.status!r}")
     ok(third)
     while (await probe.execute(probe.sample("code"))).status == "aborted":  # noqa: ASYNC110
         await trio.sleep(0.1)  # a kernel may go on aborting for a while, and tells nobody
@@ -95,7 +95,7 @@ async def _execute_fifo(probe: Probe) -> None:
     cells = [probe.client.start(probe.sample("code")) for _ in range(5)]
     probe.finished += [await one.wait() for one in cells]
     counts = [ok(one)["execution_count"] for one in cells]
-    assert counts == sorted(counts), f"the numbers are {counts}"
+    require(counts == sorted(counts), f"the numbers are {counts}")
     ids = [one.msg_id for one in cells]
     states = [
         (message.parent_id, message.content["execution_state"])
@@ -103,7 +103,7 @@ async def _execute_fifo(probe: Probe) -> None:
         if message.msg_type == "status" and message.parent_id in ids
     ]
     expected = [(one, state) for one in ids for state in ("busy", "idle")]
-    assert states == expected, "the cells' busy and idle overlap"
+    require(states == expected, "the cells' busy and idle overlap")
 
 
 @requirement("execute.expressions", "A failing user expression is an error of its own.", "Execute")
@@ -111,4 +111,4 @@ async def _user_expressions(probe: Probe) -> None:
     reply = ok(await probe.execute(probe.sample("code"), user_expressions={"x": ")("}))
     values = reply.get("user_expressions", {})
     status = values.get("x", {}).get("status", "error")
-    assert status == "error", f"user_expressions is {values}"
+    require(status == "error", f"user_expressions is {values}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..probe import Probe, Requirement
-from .table import adding_to, is_error, ok
+from .table import adding_to, is_error, ok, require
 
 __all__ = ["REQUIREMENTS"]
 
@@ -42,5 +42,5 @@ async def _interrupt(probe: Probe) -> None:
 @requirement("shutdown.reply", "A shutdown is answered with what it was asked.", "Kernel shutdown")
 async def _shutdown(probe: Probe) -> None:
     reply = await probe.client.shutdown()
-    assert reply.content.get("status") == "ok", f"the reply is {dict(reply.content)}"
-    assert reply.content.get("restart") is False, "restart is not false"
+    require(reply.content.get("status") == "ok", f"the reply is {dict(reply.content)}")
+    require(reply.content.get("restart") is False, "restart is not false")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ...client import Execution
+from ..order import require
 from ..probe import Check, Requirement
 
-__all__ = ["adding_to", "is_error", "ok"]
+__all__ = ["adding_to", "is_error", "ok", "require"]
 
 SPEC = "messaging.rst"
 
@@ -29,7 +30,7 @@ def adding_to(table: list[Requirement]) -> Callable[[str, str, str], Callable[[C
 def ok(execution: Execution) -> dict[str, Any]:
     """The content of a reply that must be ok."""
     assert execution.reply is not None
-    assert execution.status == "ok", f"the reply is {dict(execution.reply.content)}"
+    require(execution.status == "ok", f"the reply is {dict(execution.reply.content)}")
     return dict(execution.reply.content)
 
 
@@ -37,6 +38,6 @@ def is_error(execution: Execution) -> None:
     """The reply must be a whole error reply."""
     assert execution.reply is not None
     content = execution.reply.content
-    assert content.get("status") == "error", f"the reply is {dict(content)}"
+    require(content.get("status") == "error", f"the reply is {dict(content)}")
     missing = {"ename", "evalue", "traceback"} - set(content)
-    assert not missing, f"the reply has no {', '.join(sorted(missing))}"
+    require(not missing, f"the reply has no {', '.join(sorted(missing))}")

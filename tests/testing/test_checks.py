@@ -1,0 +1,191 @@
+"""`expect` sees what is wrong, and says it so that a person can mend it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import trio
+
+from trikernel import Kernel
+from trikernel.testing import (
+    CheckedClient,
+    assert_order,
+    at_every_checkpoint,
+    message_types,
+    open_memory_client,
+)
+
+
+async def test_what_is_as_expected_passes(kernel_client: CheckedClient) -> None:
+    expect = kernel_client.expect
+    await expect("print('a')", stdout="a")
+    await expect("print('a')", stdout="a\n", stderr="", status="ok")
+    await expect("print('abc')", stdout=re.compile("b"))
+    await expect("[1, 'x']", result=[1, "x"])
+    await expect("'x'", result="'x'")
+    await expect("int('x')", error="ValueError")
+    await expect("int('x')", error=ValueError, status="error")
+    await expect("raise KeyError('k')", error="KeyError: 'k'")
+    await expect("int('x')", error=re.compile("invalid literal"))
+    await expect("1", messages=["status:busy", "execute_input", "execute_result", "status:idle"])
+    execution = await expect("1", silent=True)
+    assert message_types(execution) == ["status:busy", "status:idle"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "words"),
+    [
+        ("1/0", {}, "the cell failed: ZeroDivisionError: division by zero"),
+        ("1/0", {"error": "ValueError"}, "failed with ZeroDivisionError: .*, but should with Val"),
+        ("1", {"error": ValueError}, "ended well, but should fail with ValueError"),
+        ("1", {"error": re.compile("x")}, "should fail with an error that matches 'x'"),
+        ("print(1)", {"stdout": ""}, r"stdout should be ''\n *but is '1\\n'"),
+        ("print(1)", {"stdout": re.compile("2")}, "stdout has no match of '2'"),
+        ("1", {"stderr": "x"}, "stderr should be 'x'"),
+        ("1", {"result": 2}, "result should be '2'\n *but is '1'"),
+        ("1", {"status": "error"}, "the status is 'ok', but should be 'error'"),
+        ("1", {"messages": ["stream"]}, "iopub has .*, but should have"),
+    ],
+)
+async def test_what_is_not_as_expected_is_told_with_the_cell(
+    kernel_client: CheckedClient, code: str, expected: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AssertionError, match=words) as caught:
+        await kernel_client.expect(code, **expected)
+    assert f"cell:\n    {code}" in str(caught.value)
+
+
+class Wrong(Kernel):
+    """Breaks the order of messages in the way that the code names."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        request = self.current()
+        assert request is not None
+        if code == "two replies":
+            self.server.reply(request, self.aborted_reply(request))
+        elif code == "idle early":
+            self._publish_status("idle")
+        elif code == "no error output":
+            return {"status": "error", "ename": "E", "evalue": "", "traceback": []}
+        elif code == "two results":
+            content = {"data": {}, "metadata": {}, "execution_count": 1}
+            for _ in range(2):
+                self.send_response(self.iopub_socket, "execute_result", content)
+        elif code == "two inputs":
+            content = {"code": "", "execution_count": 1}
+            self.send_response(self.iopub_socket, "execute_input", content)
+        return {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("idle early", "idle must come once, after everything else"),
+        ("no error output", "there must be an error output"),
+        ("two results", "at most one execute_result"),
+        ("two inputs", "one execute_input, not 2"),
+    ],
+)
+async def test_a_wrong_order_is_told(code: str, words: str) -> None:
+    async with open_memory_client(Wrong()) as client:
+        execution = await client.execute(code)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(AssertionError, match=words):
+            assert_order(execution)
+
+
+async def test_exact_types_can_be_asked_for(kernel_client: CheckedClient) -> None:
+    execution = await kernel_client.execute("print(1); print(2)")
+    assert_order(execution, "status:busy", "execute_input", "stream", "status:idle")
+    with pytest.raises(AssertionError, match=r"expected are stream\niopub: status:busy"):
+        assert_order(execution, "stream")
+
+
+class Tidy(Kernel):
+    """Keeps count of what it has opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+        self.opened += 1
+        try:
+            await trio.sleep(1)
+        finally:
+            if code != "untidy" or trio.current_effective_deadline() > 0:
+                self.opened -= 1
+
+
+async def test_a_scenario_is_cancelled_at_each_of_its_checkpoints(autojump_clock: Any) -> None:
+    steps: list[int] = []
+
+    async def scenario() -> None:
+        for number in range(5):
+            await trio.lowlevel.checkpoint()
+            steps.append(number)
+
+    assert await at_every_checkpoint(scenario) == 5
+    assert steps == [0, 0, 1, 0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4]
+
+
+async def test_tasks_that_a_scenario_starts_are_counted_too(autojump_clock: Any) -> None:
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(trio.sleep, 1)
+
+    assert await at_every_checkpoint(scenario) >= 4
+
+
+async def test_only_the_scope_that_is_entered_is_cancelled(autojump_clock: Any) -> None:
+    kernel = Tidy()
+    caught = []
+
+    async def scenario(scope: Any) -> None:
+        async with open_memory_client(kernel) as client:
+            with scope:
+                await client.execute("tidy")
+            caught.append(scope.cancelled_caught)
+            assert kernel.opened == 0
+
+    assert await at_every_checkpoint(scenario) == len(caught) - 1 > 0
+    assert caught == [True] * (len(caught) - 1) + [False]
+
+
+async def test_where_a_scenario_fails_is_noted(autojump_clock: Any) -> None:
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            raise LookupError from None
+
+    with pytest.raises(LookupError) as caught:
+        await at_every_checkpoint(scenario)
+    (note,) = caught.value.__notes__
+    assert re.search(r"cancelled at checkpoint 1: task .*test_checks.py:\d+ in scenario", note)
+
+
+async def test_what_must_hold_afterwards_is_checked(autojump_clock: Any) -> None:
+    kernel = Tidy()
+
+    async def scenario() -> None:
+        async with open_memory_client(kernel) as client:
+            await client.execute("untidy")
+
+    async def check() -> None:
+        assert kernel.opened == 0, "something is left open"
+
+    with pytest.raises(AssertionError, match="something is left open"):
+        await at_every_checkpoint(scenario, check)
+
+
+async def test_a_scenario_without_an_end_is_given_up(autojump_clock: Any) -> None:
+    async def scenario() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(RuntimeError, match="after 10 runs"):
+        await at_every_checkpoint(scenario, limit=10)

@@ -1,0 +1,96 @@
+"""The requirements hold for the kernels that should meet them, and find those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trikernel import Kernel
+from trikernel.client import open_kernel
+from trikernel.python import PythonKernel
+from trikernel.testing import REQUIREMENTS, Samples, assert_conforms
+from trikernel.wire import Codec, Message
+
+from ..kernel.kernels import Asynchronous, Recorder, Synchronous
+
+PYTHON = Samples(code="1 + 1", failing="1/0", printing="print('x')", completing="impor")
+EVERY = [one.id for one in REQUIREMENTS]
+
+
+async def test_the_python_kernel_meets_them_all() -> None:
+    assert await assert_conforms(PythonKernel(), PYTHON) == EVERY
+
+
+async def test_the_python_kernel_meets_them_all_in_a_process() -> None:
+    async with open_kernel() as client:
+        assert await assert_conforms(client, PYTHON) == EVERY
+
+
+@pytest.mark.parametrize("kernel_class", [Synchronous, Asynchronous])
+async def test_small_kernels_meet_what_their_samples_allow(
+    kernel_class: type[Kernel], autojump_clock: Any
+) -> None:
+    checked = await assert_conforms(kernel_class())
+    assert len(checked) > 20
+    assert "execute.error" not in checked
+
+
+async def test_a_kernel_with_samples_meets_more(autojump_clock: Any) -> None:
+    samples = Samples(code="say x", failing="fail", printing="say x")
+    checked = await assert_conforms(Recorder(), samples)
+    assert {"execute.error", "execute.aborts", "execute.stdout"} <= set(checked)
+
+
+async def test_what_is_not_met_is_listed_with_its_source(autojump_clock: Any) -> None:
+    class Bad(Recorder):
+        language_info = {"name": 5}
+
+        def do_is_complete(self, code: str) -> Any:
+            return {"status": "perhaps"}
+
+    with pytest.raises(AssertionError) as caught:
+        await assert_conforms(Bad(), Samples(code="say x", failing="say no error"))
+    text = str(caught.value)
+    assert "4 of 27 requirements are not met:" in text
+    assert "execute.error: Failing code gets an error reply" in text
+    assert "is-complete.status: Code is complete, incomplete, invalid or unknown" in text
+    assert "(messaging.rst, Code completeness)" in text
+    assert "the field 'name' must be str, not 5" in text
+
+
+async def test_ipykernel_meets_what_it_is_known_to_meet() -> None:
+    """The one peer that is at hand: what is said of it is measured."""
+    async with open_kernel("python3") as client:
+        with pytest.raises(AssertionError) as caught:
+            await assert_conforms(client, PYTHON)
+    missed = {line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]}
+    assert "request.malformed" in missed
+    assert not {"execute.reply", "execute.input", "complete.reply", "messages.header"} & missed
+
+
+def test_ids_are_unique_and_every_requirement_has_a_source() -> None:
+    assert len(EVERY) == len(set(EVERY)) >= 28
+    assert all(one.sentence.endswith(".") and one.source for one in REQUIREMENTS)
+
+
+def message(msg_type: str, **content: Any) -> Message:
+    codec = Codec()
+    return codec.decode(codec.encode(msg_type, content))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (message("stream", name="stdout"), "the field 'text' is missing"),
+        (message("stream", name="stdlog", text=""), "'name' must be ('stdout', 'stderr')"),
+        (message("execute_result", data={}, metadata={}, execution_count=True), "must be int"),
+        (message("execute_reply", status="fine"), "'status' must be ok, error or aborted"),
+        (message("execute_reply", status="error", ename="E"), "'evalue' is missing"),
+        (message("complete_reply", status="ok", matches=[1]), "'matches' must be a list of str"),
+    ],
+)
+def test_a_content_that_is_wrong_is_seen(found: Message, words: str) -> None:
+    from trikernel.testing.schema import content_faults
+
+    assert any(words in fault for fault in content_faults(found))
