@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trikernel.kernel import Kernel, settings_of
 from trikernel.python import PythonKernel
+from trikernel.testing import REQUIREMENTS
 from trikernel.wire import IOPUB_TYPES, REQUESTS, STDIN_TYPES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -60,7 +61,22 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"messages.md": messages, "settings.md": settings}
+def requirements() -> str:
+    """The page of what `assert_conforms` checks."""
+    lines = [
+        "# What a kernel must do",
+        "",
+        "Made from the table in `trikernel/testing/requirements` by `python -m tests.reference`.",
+        "`trikernel.testing.assert_conforms` checks them in this order.",
+        "",
+        "| id | requirement | source |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{one.id}` | {one.sentence} | {one.source} |" for one in REQUIREMENTS]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"messages.md": messages, "settings.md": settings, "requirements.md": requirements}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +69,56 @@ def test_the_top_level_holds_what_it_should() -> None:
     names = {line.partition("/")[0] for line in listed.stdout.splitlines()}
     visible = {name for name in names if not name.startswith(".")}
     assert visible == {"pyproject.toml", "trikernel", "tests", "docs", "README.md", "LICENSE"}
+
+
+def test_the_client_example_runs() -> None:
+    run = subprocess.run(
+        [sys.executable, "ask_a_kernel.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stdout.splitlines() == [
+        "hello 42 ok",
+        "ZeroDivisionError: division by zero",
+        "got ['0', '1', '2']",
+        "the cell took longer than 0.5 seconds and was interrupted",
+        "['import']",
+    ]
+    assert run.stderr == ""
+
+
+def test_the_tutorial_shows_the_package_that_is_tested() -> None:
+    page = (ROOT / "docs" / "tutorial" / "test-your-kernel.md").read_text("utf-8")
+    package = EXAMPLES / "countdown"
+    assert (package / "countdown_kernel.py").read_text("utf-8").partition('"""\n\n')[2] in page
+    tests = (package / "tests" / "test_countdown.py").read_text("utf-8")
+    for test in tests.partition("@pytest.fixture")[2].split("\n\n\n"):
+        assert test.strip() in page
+
+
+@pytest.mark.slow
+def test_the_example_package_passes_its_own_tests_in_an_environment_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """As a stranger has it: a fresh environment, two installations, pytest."""
+    package = tmp_path / "countdown"
+    shutil.copytree(EXAMPLES / "countdown", package)
+    python = tmp_path / "venv" / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "venv", str(tmp_path / "venv")],
+        [str(python), "-m", "pip", "install", "-q", f"{ROOT}[testing]", f"{package}[test]"],
+    ):
+        subprocess.run(command, check=True, timeout=600)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    run = subprocess.run(
+        [python, "-m", "pytest", "-q", "-W", "error"],
+        cwd=package,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "6 passed" in run.stdout

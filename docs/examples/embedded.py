@@ -16,9 +16,7 @@ async def main():
         await nursery.start(serve)
         async with open_client(transport.connect()) as client:
             execution = await client.execute("hello")
-            for message in execution.messages:
-                if message.msg_type == "stream":
-                    print(message.content["text"], "->", execution.status)
+            print(execution.stdout, "->", execution.status)
             await client.shutdown()
 
 
