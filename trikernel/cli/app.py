@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"trikernel: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before a command has its own way to be interrupted
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> tuple[_Parser, _Parser]:

@@ -31,7 +31,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Exit codes: 0 all cells went well, 1 a cell failed or took too long, 2 something about "
         "the call or a file is to be mended, 3 a kernel could not be started or died, "
-        "130 interrupted. Of several notebooks the highest counts."
+        "130 or 143 ended by Ctrl-C or SIGTERM. Of several notebooks the highest counts."
     )
 
 

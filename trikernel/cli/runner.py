@@ -20,7 +20,7 @@ import trio
 
 from ..client.notebooks import NotebookWriter, parse_value, read_notebook, run_notebook
 from ..errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
-from .screen import Board, Screen, View
+from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]
 
@@ -49,11 +49,9 @@ def run_files(options: argparse.Namespace) -> int:
             code = trio.run(runs.run, jobs, view)
             view.summary(code)
             return code
-    except OSError as error:
+    except ScreenError as error:
         _forget_stdout()
-        raise UsageError(
-            f"the outputs cannot be written to standard output: {error.strerror}"
-        ) from None
+        raise UsageError(f"the outputs cannot be written to standard output: {error}") from None
 
 
 class _Runs:

@@ -19,7 +19,7 @@ from ..client import Execution
 from ..client.notebooks import Progress as CellProgress
 from ..errors import CellFailed, UsageError
 
-__all__ = ["Board", "NotebookView", "Screen", "View"]
+__all__ = ["Board", "NotebookView", "Screen", "ScreenError", "View"]
 
 
 class NotebookView(CellProgress, Protocol):
@@ -42,6 +42,10 @@ class View(contextlib.AbstractContextManager["View", None], Protocol):
         """All have ended, with this exit code."""
 
 
+class ScreenError(Exception):
+    """Standard output cannot be written."""
+
+
 class _Bars:
     """The bars, shown in a terminal only, and what is printed above them."""
 
@@ -61,7 +65,11 @@ class _Bars:
         self.started = time.monotonic()
 
     def print(self, text: str) -> None:
-        self.console.print(Text.from_ansi(text))
+        """Above the bars. Raises `ScreenError` where it cannot be written."""
+        try:
+            self.console.print(Text.from_ansi(text))
+        except OSError as error:
+            raise ScreenError(error.strerror) from None
 
     def print_error(self, error: Exception, prefix: str, suffix: str = "") -> None:
         """The traceback of a cell, if there is one, and one line, on stderr."""
@@ -70,7 +78,8 @@ class _Bars:
         if isinstance(execution, Execution) and execution.error is not None:
             for line in execution.error.traceback:
                 errors.print(Text.from_ansi(line))
-        errors.print(Text(f"{prefix}{error}{suffix}"))
+        for line in (f"{prefix}{error}{suffix}", *getattr(error, "__notes__", ())):
+            errors.print(Text(line))
 
     def seconds(self) -> str:
         return f"{time.monotonic() - self.started:.1f} s"
@@ -84,6 +93,7 @@ class Screen:
         self._bars = _Bars("cell")
         self._task = self._bars.bars.add_task("cells", total=cells)
         self._line = ""
+        self._errors: list[str] = []
 
     def __enter__(self) -> Screen:
         self._bars.bars.start()
@@ -103,18 +113,24 @@ class Screen:
     def output(self, output: Any) -> None:
         """Show one output: text as it is, anything else by its text representation."""
         if output["output_type"] == "stream":
-            *lines, self._line = (self._line + output["text"]).split("\n")
+            *lines, rest = (self._line + output["text"]).split("\n")
             for line in lines:
-                self._bars.print(line.rstrip("\r").rsplit("\r", 1)[-1])
+                self._bars.print(_overwritten(line))
+            self._line = _overwritten(rest) + "\r" * rest.endswith("\r")
             return
         self._flush()
-        if output["output_type"] != "error":  # shown once, at the end
+        if output["output_type"] == "error":  # shown as the cell ends well in spite of it
+            self._errors.append("\n".join(output["traceback"]))
+        else:
             data = output["data"]
             self._bars.print(str(data.get("text/plain", f"<{', '.join(data)}>")))
 
     def end(self, number: int) -> None:
-        """A cell is done."""
+        """A cell is done; errors in it were allowed."""
         self._flush()
+        for text in self._errors:
+            self._bars.print(text)
+        self._errors.clear()
         self._bars.bars.update(self._task, completed=number)
 
     def finished(self) -> None:
@@ -142,6 +158,11 @@ class Screen:
         line, self._line = self._line, ""
         if line:
             self._bars.print(line)
+
+
+def _overwritten(line: str) -> str:
+    """What a terminal shows of a line after its carriage returns, whole lines at a time."""
+    return line.rstrip("\r").rsplit("\r", 1)[-1]
 
 
 class Board:

@@ -6,28 +6,24 @@ processes are started, nor of notebooks.
 
 from __future__ import annotations
 
-import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
-from ..errors import ExecutionTimeout, KernelDied
+from ..errors import ExecutionTimeout
 from ..transport import ClientTransport
 from ..wire import Message
 from .comms import Comm, Comms
 from .execution import Execution, InputHandler
-from .requests import LAST_WORDS, Requests
+from .stopping import Stopping
 
-__all__ = ["INTERRUPT_GRACE", "Client"]
-
-INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
-_EOF = "\x04"
+__all__ = ["Client"]
 
 
-class Client(Requests):
+class Client(Stopping):
     """Speaks to one kernel. Made by `open_kernel`, `connect` or `open_client`.
 
     Any number of tasks may use it at once; answers are told apart by message id. Every wait
@@ -45,14 +41,22 @@ class Client(Requests):
         *,
         interrupt: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(transport, name)
+        super().__init__(transport, name, interrupt)
         self.on_input: InputHandler | None = None
         self.info: Mapping[str, Any] = {}
         self.log_tail: Callable[[], str] = str
-        self._interrupt = interrupt
         self._comms = Comms(self)
-        self._abandoned: set[str] = set()
-        self._nursery: trio.Nursery | None = None
+
+    def die(self, why: str, *, tell_shutdown: bool = True) -> None:
+        """The kernel has ended: every waiter raises `KernelDied`, and so does every request."""
+        super().die(why, tell_shutdown=tell_shutdown)
+        if self._death is not None:
+            self._comms.fail(self._death)
+
+    def _take(self, message: Message) -> None:
+        super()._take(message)
+        if message.msg_type.startswith("comm_"):
+            self._comms.take(message)
 
     @property
     def comms(self) -> Mapping[str, Comm]:
@@ -97,13 +101,14 @@ class Client(Requests):
                 await execution.wait()
         finally:
             if not execution.done:
-                await self._stop(execution)
+                await self.stop(execution)
         if scope.cancelled_caught:
-            deaf = "" if execution.done else ", but goes on"
-            raise ExecutionTimeout(
-                f"the cell took longer than {timeout:g} seconds and was interrupted{deaf}",
-                execution,
-            )
+            if execution.done:
+                how = "and was interrupted"
+            else:
+                how = "and does not end" if execution.started else "and had not begun"
+            text = f"the cell took longer than {timeout:g} seconds {how}"
+            raise ExecutionTimeout(text, execution)
 
     def start(
         self,
@@ -136,10 +141,7 @@ class Client(Requests):
 
     async def interrupt(self) -> None:
         """Interrupt what runs: by signal or by message, as the kernelspec says."""
-        if self._interrupt is not None:
-            await self._interrupt()
-        else:
-            await self.request("interrupt_request", channel="control")
+        await self.interrupt_all()
 
     # The other verbs; each returns the reply
 
@@ -204,74 +206,6 @@ class Client(Requests):
         content = {"comm_id": comm.comm_id, "target_name": target_name, "data": dict(data or {})}
         comm.opened = self.send("comm_open", content, buffers=buffers, metadata=metadata)
         return comm
-
-    # Inside
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            await super().run(task_status=task_status)
-
-    async def _stop(self, execution: Execution) -> None:
-        """Interrupt a cell, now or (behind others) when its turn has come, and see it end."""
-        ahead = (one for one in self._waiting() if one.msg_type == "execute_request")
-        is_first = next(ahead, execution) is execution
-        with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
-            if execution.started:
-                await self.interrupt()
-            else:
-                self._abandoned.add(execution.msg_id)
-            if is_first:
-                await execution.wait()
-
-    async def _interrupt_abandoned(self) -> None:
-        with suppress(KernelDied):
-            await self.interrupt()
-
-    def _take(self, message: Message) -> None:
-        super()._take(message)
-        kind = message.msg_type
-        if kind.startswith("comm_"):
-            self._comms.take(message)
-        elif kind == "status" and message.parent_id in self._abandoned:
-            if message.content.get("execution_state") == "busy":
-                self._spawn(self._interrupt_abandoned)
-            else:
-                self._abandoned.discard(message.parent_id)
-        elif kind == "shutdown_reply":
-            self._spawn(self._end_after_last_word)
-
-    async def _end_after_last_word(self) -> None:
-        """Replies were sent before the last word, but come over other sockets."""
-        if self._waiting():
-            await trio.sleep(LAST_WORDS)
-        self.die("has shut down", tell_shutdown=False)
-
-    def _take_question(self, message: Message) -> None:
-        execution = self._known.get(message.parent_id or "")
-        if execution is not None and message.msg_type == "input_request":
-            self._spawn(self._answer, message, execution)
-
-    def _spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
-        assert self._nursery is not None, "a client receives only while it runs"
-        self._nursery.start_soon(function, *args)
-
-    async def _answer(self, question: Message, execution: Execution) -> None:
-        """Call the handler; what it raises is raised where the execution is waited for."""
-        handler, content = execution.on_input, question.content
-        if handler is None:
-            return
-        try:
-            value = handler(str(content.get("prompt", "")), bool(content.get("password")))
-            if inspect.isawaitable(value):
-                value = await value
-        except EOFError:
-            value = _EOF
-        except Exception as error:
-            execution.fail(lambda error=error: error)  # type: ignore[misc]
-            return
-        frames = self._codec.encode("input_reply", {"value": value}, parent=question.header)
-        self._transport.stdin.send_nowait(frames)
 
 
 def _code(code: str, cursor_pos: int | None) -> dict[str, Any]:

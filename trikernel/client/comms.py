@@ -6,7 +6,7 @@ Source: messaging.rst, "Custom Messages".
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -15,11 +15,13 @@ from ..wire import Message
 from .execution import Execution
 from .requests import Requests
 
-__all__ = ["Comm", "Comms"]
+__all__ = ["INBOX", "Comm", "Comms"]
+
+INBOX = 10_000  # messages that a comm keeps for its reader; older ones are forgotten
 
 
 class Comm:
-    """One open comm. Iterate over it for the kernel's messages.
+    """One open comm. Iterate over it for the kernel's messages; the last `INBOX` are kept.
 
     ``opening`` is the kernel's ``comm_open`` if the kernel opened it, ``opened`` the client's own
     request if the client did: wait for that one to know that the kernel has seen it.
@@ -35,7 +37,8 @@ class Comm:
         self.opening = opening
         self.closed = False
         self._requests = requests
-        self._inbox: deque[Message] = deque()
+        self._inbox: deque[Message] = deque(maxlen=INBOX)
+        self._failure: Callable[[], Exception] | None = None
         self._news = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -54,17 +57,20 @@ class Comm:
 
     def close(self, data: Mapping[str, Any] | None = None) -> Execution:
         """Send a ``comm_close`` now; the iterator ends."""
-        self._end()
+        self.end()
         content = {"comm_id": self.comm_id, "data": dict(data or {})}
         return self._requests.send("comm_close", content)
 
     async def receive(self) -> Message:
-        """The kernel's next ``comm_msg``. Raises `trio.EndOfChannel` once it is closed.
+        """The kernel's next ``comm_msg``.
 
+        Raises `trio.EndOfChannel` once it is closed, `KernelDied` once the kernel has ended.
         Cancelled, it loses none.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox:
+            if self._failure is not None:
+                raise self._failure()
             if self.closed:
                 raise trio.EndOfChannel
             await self._news.park()
@@ -82,26 +88,27 @@ class Comm:
     def take(self, message: Message) -> None:
         """What the client's receiver calls."""
         if message.msg_type == "comm_close":
-            self._end()
+            self.end()
         else:
             self._inbox.append(message)
             self._news.unpark_all()
 
-    def _end(self) -> None:
-        self.closed = True
+    def end(self, failure: Callable[[], Exception] | None = None) -> None:
+        """It is closed, or the kernel has ended."""
+        self.closed, self._failure = True, failure
         self._news.unpark_all()
 
 
 class Comms:
-    """The open comms by id, those that the kernel opened too."""
+    """The comms by id, those that the kernel opened too; closed ones are forgotten."""
 
     def __init__(self, requests: Requests) -> None:
-        self.open: dict[str, Comm] = {}
+        self._comms: dict[str, Comm] = {}
         self._requests = requests
 
     def add(self, comm_id: str, target_name: str, opening: Message | None = None) -> Comm:
         """Remember a comm."""
-        comm = self.open[comm_id] = Comm(self._requests, comm_id, target_name, opening)
+        comm = self._comms[comm_id] = Comm(self._requests, comm_id, target_name, opening)
         return comm
 
     def take(self, message: Message) -> None:
@@ -114,5 +121,15 @@ class Comms:
             self.add(comm_id, str(content.get("target_name", "")), message)
         elif comm := self.open.get(comm_id):
             comm.take(message)
-            if comm.closed:
-                del self.open[comm_id]
+
+    @property
+    def open(self) -> dict[str, Comm]:
+        """Those that are open."""
+        for comm_id in [name for name, comm in self._comms.items() if comm.closed]:
+            del self._comms[comm_id]
+        return self._comms
+
+    def fail(self, failure: Callable[[], Exception]) -> None:
+        """The kernel has ended."""
+        for comm in self.open.values():
+            comm.end(failure)

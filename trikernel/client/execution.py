@@ -14,7 +14,7 @@ import trio
 
 from ..errors import CellFailed
 from ..wire import Message
-from .outputs import OUTPUT_TYPES, Output, OutputArea, as_output
+from .outputs import OUTPUT_TYPES, Output, OutputArea, as_output, lines_of
 
 __all__ = ["CellError", "Execution", "InputHandler"]
 
@@ -60,7 +60,8 @@ class Execution:
     is the dictionary on the wire), None until it is there, and ``replies`` counts them: more
     than one is a kernel's fault. ``late`` are outputs that came after idle, of tasks that outlive
     the cell; they stand among the `outputs` too, for as long as the execution is kept.
-    ``revision`` grows whenever something changes.
+    ``revision`` grows whenever something changes. ``interrupted`` is set when this client has
+    interrupted it; some kernels then go idle without a reply, and it counts as aborted.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -74,9 +75,13 @@ class Execution:
         self.reply: Message | None = None
         self.replies = 0
         self.started = False
+        self.interrupted = False
         self.revision = 0
         self.on_input: InputHandler | None = None
+        self.answering: trio.CancelScope | None = None
         self._idle = False
+        self._unanswered = False
+        self._handler_error: Exception | None = None
         self._area = OutputArea()
         self._failure: Callable[[], Exception] | None = None
         self._news = trio.lowlevel.ParkingLot()
@@ -90,7 +95,9 @@ class Execution:
     @property
     def status(self) -> str:
         """``ok``, ``error`` or ``aborted``; empty before the reply is there."""
-        return str(self.reply.content.get("status", "")) if self.reply is not None else ""
+        if self.reply is None:
+            return "aborted" if self._unanswered else ""
+        return str(self.reply.content.get("status", ""))
 
     @property
     def outputs(self) -> list[Output]:
@@ -121,12 +128,11 @@ class Execution:
         """The error that the reply tells of; None when it is ``ok``, or not there yet."""
         if self.status not in ("error", "aborted", "abort"):
             return None
-        assert self.reply is not None
-        content = self.reply.content
+        content = self.reply.content if self.reply is not None else {}
         return CellError(
             str(content.get("ename") or self.status),
             str(content.get("evalue") or ""),
-            [str(line) for line in content.get("traceback") or ()],
+            lines_of(content.get("traceback")),
         )
 
     @property
@@ -140,8 +146,13 @@ class Execution:
 
     @property
     def done(self) -> bool:
-        """Whether reply and idle are in."""
-        return self._idle and (self.reply is not None or not self.has_reply)
+        """Whether reply and idle are in, and nothing more is to be waited for."""
+        return self._idle and (self.reply is not None or not self.has_reply or self._unanswered)
+
+    @property
+    def idle(self) -> bool:
+        """Whether idle is in."""
+        return self._idle
 
     def raise_for_error(self) -> Execution:
         """Itself if its status is ``ok``; raises `CellFailed` with the error otherwise."""
@@ -154,10 +165,17 @@ class Execution:
     async def wait(self) -> Execution:
         """Itself, once reply and idle are in.
 
-        Raises `KernelDied` when the kernel ends before. Cancelled, nothing is lost: wait again.
+        Raises `KernelDied` when the kernel ends before, and what the handler of its questions
+        raised. Cancelled, nothing is lost: wait again.
         """
-        await self._until(lambda: self.done)
+        await self._until(lambda: self.done or self._handler_error is not None)
+        if self._handler_error is not None:
+            raise self._handler_error
         return self
+
+    async def wait_ended(self) -> None:
+        """The same, but what a handler raised is left to `wait`."""
+        await self._until(lambda: self.done)
 
     async def wait_started(self) -> Execution:
         """Itself, once the kernel is busy with it."""
@@ -208,6 +226,19 @@ class Execution:
             state = message.content.get("execution_state")
             self.started = self.started or state == "busy"
             self._idle = self._idle or state == "idle"
+        if self._idle and self.answering is not None:
+            self.answering.cancel()
+        self._news.unpark_all()
+
+    def give_up_reply(self) -> None:
+        """The kernel is idle and will not reply."""
+        if self.reply is None:
+            self._unanswered = True
+            self._news.unpark_all()
+
+    def fail_handler(self, error: Exception) -> None:
+        """Its question could not be answered."""
+        self._handler_error = error
         self._news.unpark_all()
 
     def update_display(self, message: Message) -> None:

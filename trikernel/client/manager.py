@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
@@ -23,7 +25,7 @@ import trio
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel
 from ..transport import ConnectionInfo, wait_for_process_end
 
-__all__ = ["KernelProcess", "connection_info", "new_manager"]
+__all__ = ["KernelProcess", "new_manager"]
 
 OWN_KERNEL = "trikernel"  # the name that the Python kernel of this environment goes by
 REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no local process
@@ -44,10 +46,17 @@ class KernelProcess:
     def __init__(self, kernel_name: str | None = None) -> None:
         self.kernel_name = kernel_name or OWN_KERNEL
         self._spec_name = kernel_name
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._turn = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)  # of its own: others' threads must not delay a kill
         self._manager: Any = None
+        self.info = ConnectionInfo()
+        try:
+            self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
+        except OSError as error:
+            raise KernelNotReady(
+                f"kernel {self.kernel_name!r} cannot be started: its log cannot be opened: {error}"
+            ) from None
 
     async def start(
         self,
@@ -55,12 +64,12 @@ class KernelProcess:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         extra_arguments: Sequence[str] = (),
-    ) -> ConnectionInfo:
-        """Start it; where it will listen.
+    ) -> None:
+        """Start it; `info` then says where it will listen.
 
         Raises `NoSuchKernel`, or `KernelNotReady` when the provisioner cannot start it.
         """
-        self._manager = await trio.to_thread.run_sync(new_manager, self._spec_name)
+        self._manager = await self._in_thread(partial(new_manager, self._spec_name))
         start = partial(
             self._manager.start_kernel,
             cwd=None if cwd is None else str(cwd),
@@ -77,7 +86,7 @@ class KernelProcess:
             raise KernelNotReady(
                 f"kernel {self.kernel_name!r} cannot be started: {reason}"
             ) from error
-        return connection_info(self._manager)
+        self.info = _connection_info(self._manager)
 
     async def wait_ended(self) -> str:
         """Wait for its end; how it ended, in words. Nothing asks again and again while local."""
@@ -107,22 +116,45 @@ class KernelProcess:
     async def kill(self) -> None:
         """End it now, with the processes of its group, and free what belonged to it.
 
-        Not to be cancelled: it ends within `KILL_GRACE` seconds by itself.
+        Not to be cancelled: it ends within `KILL_GRACE` seconds by itself, if the provisioner
+        does not block.
         """
         with trio.CancelScope(shield=True):
-            if self._manager is not None:
-                with trio.move_on_after(KILL_GRACE):
-                    await self._call(partial(self._manager.shutdown_kernel, now=True))
-            self._runner.close()
-            self._log.close()
+            try:
+                if self._manager is not None:
+                    with trio.move_on_after(KILL_GRACE):
+                        await self._call(partial(self._manager.shutdown_kernel, now=True))
+            except Exception:  # a provisioner's own; who leaves a block has other worries
+                _log.exception("kernel %r could not be ended in order", self.kernel_name)
+                self._kill_group()
+            finally:
+                await self._in_thread(self._runner.close)
+                self._log.close()
 
     def log_tail(self) -> str:
         """The last lines that the kernel wrote to its stdout and stderr."""
         if self._log.closed:
             return ""
-        size = os.fstat(self._log.fileno()).st_size
-        self._log.seek(max(0, size - LOG_TAIL))
-        return self._log.read().decode("utf-8", "replace").strip()
+        fd = self._log.fileno()
+        start = max(0, os.fstat(fd).st_size - LOG_TAIL)
+        if sys.platform == "win32":
+            self._log.seek(start)
+            written = self._log.read()
+        else:
+            written = os.pread(fd, LOG_TAIL, start)  # the file's position is the kernel's too
+        return written.decode("utf-8", "replace").strip()
+
+    def _kill_group(self) -> None:
+        process = self._local_process()
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(OSError):
+                if sys.platform == "win32":
+                    process.kill()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        return await trio.to_thread.run_sync(function, limiter=self._limiter)
 
     def _local_process(self) -> Any:
         return getattr(self._manager.provisioner, "process", None)
@@ -130,9 +162,12 @@ class KernelProcess:
     async def _call(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Run a coroutine function in the asyncio loop; cancelled, it is cancelled there."""
         tasks: list[asyncio.Task[Any]] = []
+        left = threading.Event()
 
         async def call() -> Any:
             tasks.extend(task for task in [asyncio.current_task()] if task is not None)
+            if left.is_set():
+                raise asyncio.CancelledError
             return await function()
 
         def run() -> Any:
@@ -141,18 +176,21 @@ class KernelProcess:
         async with self._turn:
             loop = self._runner.get_loop()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_with_us, loop, tasks)
+                nursery.start_soon(_cancel_with_us, loop, tasks, left)
                 with trio.CancelScope(shield=True):
-                    result = await trio.to_thread.run_sync(run)
+                    result = await self._in_thread(run)
                 nursery.cancel_scope.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
         return result.unwrap()
 
 
-async def _cancel_with_us(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+async def _cancel_with_us(
+    loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]], left: threading.Event
+) -> None:
     try:
         await trio.sleep_forever()
     finally:
+        left.set()
         for task in tasks:
             if not task.done():
                 loop.call_soon_threadsafe(task.cancel)
@@ -197,7 +235,7 @@ def _own_specs() -> Any:
     return OwnSpecs()
 
 
-def connection_info(manager: Any) -> ConnectionInfo:
+def _connection_info(manager: Any) -> ConnectionInfo:
     """jupyter_client's connection information as ours; its keys are bytes."""
     plain = {
         name: value.decode() if isinstance(value, bytes) else value
@@ -215,8 +253,6 @@ def _how_it_ended(pid: int) -> str:
     with contextlib.suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-            import signal
-
             return f"died by signal {found.si_status} ({signal.strsignal(found.si_status)})"
         if found is not None:
             return f"died with exit code {found.si_status}"

@@ -49,13 +49,18 @@ class _Host:
 
 @contextmanager
 def _without_group() -> Iterator[None]:
-    """Raise the one error of a group itself; several stay a group."""
+    """Raise the one error of a group itself; several stay a group.
+
+    A `trio.Cancelled` beside it goes: the error takes its place, as one raised while cleaning up
+    always does.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
+        errors = [one for one in group.exceptions if not isinstance(one, trio.Cancelled)]
+        if len(errors) > 1:
             raise
-        error = group.exceptions[0]
+        error = errors[0] if errors else group.exceptions[0]
         context = error.__context__
         try:
             raise error

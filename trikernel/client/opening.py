@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import trio
 
@@ -21,12 +22,13 @@ from .client import Client
 from .manager import KernelProcess
 from .nursery import open_service_nursery
 
-__all__ = ["connect", "open_client", "open_kernel"]
+__all__ = ["attach", "connect", "open_client", "open_kernel"]
 
 STARTUP_TIMEOUT = 60  # seconds
 SHUTDOWN_TIMEOUT = 5  # seconds for a kernel to end by itself
 HEARTBEAT_TIMEOUT = 10  # seconds without an echo after which a kernel counts as dead
 BEATS = 5  # heartbeats in that time
+CHANNELS = ("shell", "control")
 RESEND = 2  # seconds after which a kernel that starts is asked again
 SUBSCRIBED = 0.05  # seconds from a reply to its idle, beyond which nobody listened to iopub yet
 
@@ -43,7 +45,10 @@ async def open_client(
     client = client or Client(transport)
     async with open_service_nursery() as nursery:
         await nursery.start(client.run)
-        yield client
+        try:
+            yield client
+        finally:
+            client.die("is no longer connected to this client")
 
 
 @asynccontextmanager
@@ -103,20 +108,32 @@ async def open_kernel(
     """
     process = KernelProcess(kernel_name)
     try:
-        info = await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
-        async with _sockets(info) as transport:
-            interrupt = process.interrupt if process.interrupted_by_signal else None
-            client = Client(transport, f"kernel {process.kernel_name!r}", interrupt=interrupt)
-            client.log_tail = process.log_tail
-            async with open_client(transport, client), open_service_nursery() as nursery:
-                nursery.start_soon(_watch_process, client, process)
-                await _wait_until_ready(client, timeout)
-                try:
-                    yield client
-                finally:
-                    await _shut_down(client, process, shutdown_timeout)
+        await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
+        async with attach(process, timeout=timeout) as client:
+            try:
+                yield client
+            finally:
+                await _shut_down(client, process, shutdown_timeout)
     finally:
         await process.kill()
+
+
+@asynccontextmanager
+async def attach(
+    process: KernelProcess,
+    *,
+    timeout: float = STARTUP_TIMEOUT,
+    client_class: type[Client] = Client,
+) -> AsyncIterator[Client]:
+    """A client of a process that has been started; it is watched, but not ended."""
+    async with _sockets(process.info) as transport:
+        interrupt = process.interrupt if process.interrupted_by_signal else None
+        client = client_class(transport, f"kernel {process.kernel_name!r}", interrupt=interrupt)
+        client.log_tail = process.log_tail
+        async with open_client(transport, client), open_service_nursery() as nursery:
+            nursery.start_soon(_watch_process, client, process)
+            await _wait_until_ready(client, timeout)
+            yield client
 
 
 @asynccontextmanager
@@ -130,22 +147,28 @@ async def _sockets(info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
 
 
 async def _wait_until_ready(client: Client, timeout: float) -> None:
-    """Ask for its kernel_info until both the reply and its idle on iopub are heard.
+    """Ask who it is until both a reply and its idle on iopub are heard.
 
-    A reply alone is not enough: the subscription may still be on its way.
+    A reply alone is not enough: the subscription may still be on its way. It is asked on control
+    too, where a kernel answers that is busy on shell.
     """
+    patience = SUBSCRIBED
     with trio.move_on_after(timeout) as scope:
         try:
             while True:
-                info = client.send("kernel_info_request", {})
+                asked = [client.send("kernel_info_request", {}, channel=one) for one in CHANNELS]
                 with trio.move_on_after(RESEND):
-                    client.info = (await info.wait_reply()).content
-                if info.reply is not None:
-                    with trio.move_on_after(SUBSCRIBED):
-                        await info.wait()
+                    await _first(partial(one.wait_reply) for one in asked)
+                replied = [one for one in asked if one.reply is not None]
+                if replied:
+                    with trio.move_on_after(patience):
+                        await _first(partial(one.wait) for one in replied)
+                    client.info = next(one.reply.content for one in replied if one.reply)
+                    if any(one.done for one in replied):
                         return
+                    patience *= 2
         except KernelDied as error:
-            raise KernelNotReady(f"{error}, before it was ready") from None
+            raise KernelNotReady(str(error)) from None
     assert scope.cancelled_caught
     unread = sum(client.rejected.values())
     garbage = f"; {unread} messages of it could not be read: {dict(client.rejected)}"
@@ -155,6 +178,24 @@ async def _wait_until_ready(client: Client, timeout: float) -> None:
     )
 
 
+async def _first(functions: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Wait until one of them returns, or raises `KernelDied`; the others are cancelled."""
+    died: list[KernelDied] = []
+
+    async def wait_for(function: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await function()
+        except KernelDied as error:
+            died.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for function in functions:
+            nursery.start_soon(wait_for, function)
+    if died:
+        raise died[0]
+
+
 async def _watch_process(client: Client, process: KernelProcess) -> None:
     how = await process.wait_ended()
     client.die(how + _quoted(process.log_tail()))
@@ -162,16 +203,24 @@ async def _watch_process(client: Client, process: KernelProcess) -> None:
 
 async def _watch_heartbeat(client: Client, channel: Channel, timeout: float) -> None:
     """Send beats; any echo within the time-out will do."""
-    while True:
-        with trio.move_on_after(timeout) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_beat, channel, timeout / BEATS)
-                await receive(channel)
+    interval = timeout / BEATS
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_beat, channel, interval)
+        while True:
+            if await _hears(channel, timeout):
+                continue
+            # This very loop may not have turned for so long: then its beats are late, not the echo.
+            if not await _hears(channel, interval):
+                client.die(f"has had no heartbeat for {timeout:g} seconds")
                 nursery.cancel_scope.cancel()
-        if scope.cancelled_caught:
-            client.die(f"has had no heartbeat for {timeout:g} seconds")
-            return
-        await trio.sleep(timeout / BEATS)
+                return
+
+
+async def _hears(channel: Channel, seconds: float) -> bool:
+    with trio.move_on_after(seconds):
+        await receive(channel)
+        return True
+    return False
 
 
 async def _beat(channel: Channel, interval: float) -> None:

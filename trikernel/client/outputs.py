@@ -16,7 +16,7 @@ from typing import Any
 
 from ..wire import Message
 
-__all__ = ["OUTPUT_TYPES", "OutputArea", "as_output"]
+__all__ = ["OUTPUT_TYPES", "Output", "OutputArea", "as_output", "lines_of", "mapping_of"]
 
 OUTPUT_TYPES = frozenset({"stream", "display_data", "execute_result", "error"})
 
@@ -40,12 +40,12 @@ def as_output(message: Message) -> Output:
             "output_type": kind,
             "ename": str(content.get("ename") or ""),
             "evalue": str(content.get("evalue") or ""),
-            "traceback": [str(line) for line in content.get("traceback") or ()],
+            "traceback": lines_of(content.get("traceback")),
         }
     output: Output = {
         "output_type": kind,
         "data": _bundle(content),
-        "metadata": dict(content.get("metadata") or {}),
+        "metadata": dict(mapping_of(content.get("metadata"))),
     }
     if kind == "execute_result":
         output["execution_count"] = content.get("execution_count")
@@ -98,7 +98,7 @@ class OutputArea:
         displayed = self._displays.get(display_id(content), [])
         for output in displayed:
             output["data"] = _bundle(content)
-            output["metadata"] = dict(content.get("metadata") or {})
+            output["metadata"] = dict(mapping_of(content.get("metadata")))
         return bool(displayed)
 
     def clear(self) -> None:
@@ -126,9 +126,19 @@ class OutputArea:
             self._displays.setdefault(name, []).append(output)
 
 
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one: a kernel may send anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def lines_of(value: Any) -> list[str]:
+    """The value if it is a list, as strings, else an empty one."""
+    return [str(line) for line in value] if isinstance(value, list) else []
+
+
 def _bundle(content: Mapping[str, Any]) -> dict[str, Any]:
     """The ``data``, with objects of MIME types that are no JSON as text: a file needs it so."""
-    data = content.get("data") or {}
+    data = mapping_of(content.get("data"))
     return {
         mime: value if isinstance(value, str) or _JSON.fullmatch(mime) else _as_text(value)
         for mime, value in data.items()
@@ -142,6 +152,5 @@ def _as_text(value: Any) -> Any:
 
 def display_id(content: Mapping[str, Any]) -> str:
     """The ``transient.display_id`` of a display; empty if it has none."""
-    transient = content.get("transient")
-    found = transient.get("display_id") if isinstance(transient, dict) else None
+    found = mapping_of(content.get("transient")).get("display_id")
     return found if isinstance(found, str) else ""

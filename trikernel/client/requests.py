@@ -6,6 +6,7 @@ kernel's user. What cannot be decoded is counted and dropped, as a kernel does.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,23 +22,26 @@ from .execution import Execution
 
 __all__ = ["Requests"]
 
-LAST_WORDS = 0.5  # seconds that replies may take to arrive after the kernel's last word on iopub
+LAST_WORDS = 0.5  # seconds that replies may take to arrive after what followed them on iopub
+BATCH = 32  # messages of one channel, after which other tasks have their turn
 
 
 class Requests:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
-    ``rejected`` counts what could not be read, by the kind of `WireError`. ``divert`` may be set to
-    hear iopub messages first; where it returns true the message is not put to its execution.
+    ``rejected`` counts what could not be read, by the kind of `WireError`. What is in
+    ``diverting`` hears iopub messages first; where one returns true, the message is not put to its
+    execution.
     """
 
     def __init__(self, transport: ClientTransport, name: str = "the kernel") -> None:
         self.name = name
         self.rejected: Counter[str] = Counter()
-        self.divert: Callable[[Message], bool] | None = None
+        self.diverting: list[Callable[[Message], bool]] = []
         self._transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
-        # Weak: an execution that nobody holds has nobody to tell. Kept ones hear what comes late.
+        self._unfinished: dict[str, Execution] = {}
+        # Weak: who has its answer hears what comes late for as long as somebody holds it.
         self._known: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
         self._subscribers: set[trio.MemorySendChannel[Message]] = set()
         self._death: Callable[[], KernelDied] | None = None
@@ -63,6 +67,8 @@ class Requests:
         msg_id = self._codec.decode_header(frames[2]).msg_id
         execution = Execution(msg_id, msg_type, content)
         self._known[execution.msg_id] = execution
+        if execution.has_reply:
+            self._unfinished[execution.msg_id] = execution
         chosen: Channel = getattr(self._transport, channel)
         try:
             chosen.send_nowait(frames)
@@ -92,6 +98,8 @@ class Requests:
     def subscribe(self) -> Iterator[trio.MemoryReceiveChannel[Message]]:
         """Every iopub message from now on, whatever it is about; not bounded while it is open.
 
+        It ends when the kernel has ended.
+
         ::
 
             with client.subscribe() as messages:
@@ -116,8 +124,10 @@ class Requests:
             task_status.started()
 
     async def _receive(self, channel: Channel, take: Callable[[Message], None]) -> None:
-        while True:
+        for number in itertools.count(1):
             try:
+                if number % BATCH == 0:  # a kernel that floods must not keep other tasks waiting
+                    await trio.lowlevel.checkpoint()
                 frames = await receive(channel)
             except trio.ClosedResourceError:
                 return
@@ -131,13 +141,15 @@ class Requests:
     def _take_reply(self, message: Message) -> None:
         if execution := self._known.get(message.parent_id or ""):
             execution.take_reply(message)
+            self._tidy(execution)
 
     def _take(self, message: Message) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
-        taken = self.divert is not None and self.divert(message)
+        taken = any([divert(message) for divert in self.diverting])
         if (execution := self._known.get(message.parent_id or "")) and not taken:
             execution.take(message)
+            self._tidy(execution)
         if message.msg_type == "update_display_data":
             for other in tuple(self._known.values()):
                 if other is not execution:
@@ -148,7 +160,11 @@ class Requests:
 
     def _waiting(self) -> list[Execution]:
         """What was sent and is not finished, in the order it was sent."""
-        return [one for one in tuple(self._known.values()) if not one.done]
+        return list(self._unfinished.values())
+
+    def _tidy(self, execution: Execution) -> None:
+        if execution.done:
+            self._unfinished.pop(execution.msg_id, None)
 
     # The kernel's end
 
@@ -163,6 +179,13 @@ class Requests:
         for execution in self._waiting():
             if tell_shutdown or execution.msg_type != "shutdown_request":
                 execution.fail(lambda: KernelDied(text))
+                self._unfinished.pop(execution.msg_id, None)
+        for execution in tuple(self._known.values()):
+            if not execution.has_reply:
+                execution.fail(lambda: KernelDied(text))
+        for subscriber in self._subscribers:
+            subscriber.close()
+        self._subscribers.clear()
 
     @property
     def is_dead(self) -> bool:

@@ -44,7 +44,8 @@ async def at_every_checkpoint(
     note that says which checkpoint it was and where the task stood. Raises `RuntimeError` after
     ``limit`` runs. Works best under `trio.testing.MockClock`, where waiting costs nothing.
     """
-    takes_scope = bool(inspect.signature(scenario).parameters)
+    parameters = inspect.signature(scenario).parameters.values()
+    takes_scope = any(one.default is one.empty for one in parameters)
     for number in range(limit):
         injector = _Injector(number)
         try:
@@ -56,6 +57,8 @@ async def at_every_checkpoint(
                 error.add_note(f"cancelled at checkpoint {number + 1}: {injector.where}")
             raise
         if not injector.where:
+            if not injector.scope.entered:
+                raise RuntimeError("the scenario has not entered the scope that it was given")
             return number
     raise RuntimeError(f"after {limit} runs the scenario still had a checkpoint more")
 
@@ -79,6 +82,7 @@ class InjectedScope:
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
+        self.entered = False
         self._token: contextvars.Token[InjectedScope | None] | None = None
 
     @property
@@ -88,6 +92,7 @@ class InjectedScope:
 
     def __enter__(self) -> InjectedScope:
         self._scope.__enter__()
+        self.entered = True
         self._token = _inside.set(self)
         return self
 

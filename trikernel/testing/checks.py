@@ -23,8 +23,8 @@ _LONG = 2000  # characters of one output in a failure's text
 class CheckedClient(Client):
     """A `Client` for tests. ``background_errors`` is what failed outside of any reply.
 
-    ``watches_late_errors`` has it count the errors that come after their cell's idle; a kernel
-    served by `open_memory_client` tells its client itself.
+    ``watches_late_errors`` has it tell them by the messages alone, as errors that no reply tells
+    of; a kernel served by `open_memory_client` gives its client the exceptions themselves.
     """
 
     watches_late_errors = False
@@ -32,6 +32,7 @@ class CheckedClient(Client):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.background_errors: list[BaseException] = []
+        self._ended: set[str] = set()
 
     async def expect(
         self,
@@ -88,6 +89,12 @@ class CheckedClient(Client):
         errors, self.background_errors = self.background_errors, []
         return errors
 
+    async def stop_all(self) -> None:
+        """Stop the cells that still run, or wait to."""
+        for execution in self._waiting():
+            if execution.msg_type == "execute_request":
+                await self.stop(execution)
+
     def raise_background_errors(self) -> None:
         """Raise what failed in the background and was not popped; nothing if nothing did."""
         errors = self.pop_background_errors()
@@ -97,13 +104,27 @@ class CheckedClient(Client):
             raise errors[0]
 
     def _take(self, message: Message) -> None:
-        """An ``error`` that comes late is of something that went on in the background."""
-        if self.watches_late_errors and message.msg_type == "error":
-            execution = self._known.get(message.parent_id or "")
-            if execution is None or execution.done:
-                lines = "\n".join(as_output(message)["traceback"])
-                self.background_errors.append(CellFailed(_ANSI.sub("", lines), execution))
+        """An ``error`` that comes after idle is of something that went on in the background."""
         super()._take(message)
+        parent_id = message.parent_id or ""
+        if message.content.get("execution_state") == "idle":
+            self._ended.add(parent_id)
+        elif message.msg_type == "error" and parent_id in self._ended:
+            self._note_background(message)
+
+    def _tidy(self, execution: Execution) -> None:
+        """So is an ``error`` more than the reply tells of."""
+        if execution.done and execution.msg_id in self._unfinished:
+            errors = [one for one in execution.messages if one.msg_type == "error"]
+            own = 1 if execution.status == "error" else 0
+            for message in errors[: len(errors) - own]:
+                self._note_background(message)
+        super()._tidy(execution)
+
+    def _note_background(self, message: Message) -> None:
+        if self.watches_late_errors:
+            lines = "\n".join(as_output(message)["traceback"])
+            self.background_errors.append(CellFailed(_ANSI.sub("", lines)))
 
     def _failing(self, execution: Execution) -> Callable[[str], None]:
         def fail(text: str) -> None:

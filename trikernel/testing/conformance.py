@@ -62,4 +62,6 @@ async def _fault_of(one: Requirement, probe: Probe) -> str:
         return f"there was no answer within {PATIENCE} seconds"
     except (AssertionError, ClientError) as error:
         return str(error) or "it is not so"
+    except (KeyError, TypeError, AttributeError) as error:  # a content of another shape
+        return f"what came cannot be read: {type(error).__name__}: {error}"
     return ""

@@ -8,6 +8,7 @@ process. A failure comes out as the plain error that it is, not in an ``Exceptio
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .notebooks import NotebookCase
     from .processes import SessionKernel
 
-FIXTURES = frozenset({"kernel_client", "kernel_process", "notebook"})
+ASYNC_FIXTURES = frozenset({"kernel_client", "kernel_process"})
+FIXTURES = ASYNC_FIXTURES | {"notebook"}
 
 try:
     from pytest_trio import trio_fixture
@@ -155,6 +157,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if replaced:
             config.hook.pytest_deselected(items=replaced)
             items[:] = [item for item in items if item not in replaced]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say at once what is wrong with ``def test_it(kernel_client)``."""
+    taken = ASYNC_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    function = getattr(item, "obj", None)
+    inner = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    if taken and not inspect.iscoroutinefunction(inner):
+        name = min(taken)
+        pytest.fail(f"a test that takes {name!r} must be an 'async def'", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import cast
 
 import trio
 
-from ..client import connect
-from ..client.manager import connection_info, new_manager
-from ..transport import ConnectionInfo
+from ..client.manager import KernelProcess
+from ..client.opening import attach
 from .checks import CheckedClient
 
 __all__ = ["SessionKernel", "session_kernel"]
@@ -20,43 +18,51 @@ __all__ = ["SessionKernel", "session_kernel"]
 class SessionKernel:
     """A kernel process, started when the first test wants it, and again if a test ended it."""
 
-    def __init__(self, kernel_name: str | None, runner: asyncio.Runner) -> None:
+    def __init__(self, kernel_name: str | None) -> None:
         self._kernel_name = kernel_name
-        self._runner = runner
-        self._manager: Any = None
+        self._process: KernelProcess | None = None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[CheckedClient]:
-        """A client; raises what failed in the background while it was there."""
-        info = await trio.to_thread.run_sync(self._running)
-        async with connect(info, client_class=CheckedClient) as opened:
-            client = cast(CheckedClient, opened)
-            client.watches_late_errors = True
-            yield client
+        """A client; raises what failed in the background while it was there.
+
+        A cell that still runs at the end is interrupted, so that the next test finds it idle.
+        """
+        if self._process is None:
+            process = KernelProcess(self._kernel_name)
+            try:
+                await process.start()
+            except BaseException:
+                await process.kill()
+                raise
+            self._process = process
+        usable = False
+        try:
+            async with attach(self._process, client_class=CheckedClient) as opened:
+                client = cast(CheckedClient, opened)
+                client.watches_late_errors = True
+                try:
+                    yield client
+                finally:
+                    await client.stop_all()
+                    usable = not client.is_dead
+        finally:
+            if not usable:
+                await self.stop()
         client.raise_background_errors()
 
-    def _running(self) -> ConnectionInfo:
-        """Where it listens, after starting it where there is need."""
-        manager = self._manager
-        if manager is None or not self._runner.run(manager.is_alive()):
-            self.stop()
-            manager = self._manager = new_manager(self._kernel_name)
-            self._runner.run(manager.start_kernel())
-        return connection_info(manager)
-
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End it."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            self._runner.run(manager.shutdown_kernel(now=True))
+        process, self._process = self._process, None
+        if process is not None:
+            await process.kill()
 
 
 @contextmanager
 def session_kernel(kernel_name: str | None) -> Iterator[SessionKernel]:
     """A kernel that ends with the session."""
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        kernel = SessionKernel(kernel_name, runner)
-        try:
-            yield kernel
-        finally:
-            kernel.stop()
+    kernel = SessionKernel(kernel_name)
+    try:
+        yield kernel
+    finally:
+        trio.run(kernel.stop)

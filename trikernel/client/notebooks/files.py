@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import shutil
 import stat
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,9 +57,7 @@ class NotebookWriter:
         with self._errors():
             if self.path.exists() and not stat.S_IMODE(self.path.stat().st_mode) & 0o222:
                 raise PermissionError(0, "it is read-only")
-            handle, name = tempfile.mkstemp(
-                dir=self.path.resolve().parent, prefix=f".{self.path.name}."
-            )
+            handle, name = _new_beside(self.path.resolve())
             os.close(handle)
             os.unlink(name)
 
@@ -71,11 +70,12 @@ class NotebookWriter:
         text = self.text()
         with self._errors():
             target = self.path.resolve()
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            handle, name = _new_beside(target)
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
                     file.write(text)
-                os.chmod(name, 0o666 & ~_umask())
+                if target.exists():
+                    shutil.copymode(target, name)
                 os.replace(name, target)
             except BaseException:
                 os.unlink(name)
@@ -140,12 +140,16 @@ def _read_percent_script(path: Path, text: str) -> Any:
         raise UsageError(
             f"notebook {path}: running .py scripts needs jupytext: pip install jupytext"
         ) from None
-    notebook = jupytext.reads(text, fmt="py:percent")
+    try:
+        notebook = jupytext.reads(text, fmt="py:percent")
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(f"notebook {path}: is no percent script: {reason[0]:.200}") from None
     notebook.metadata.pop("jupytext", None)
     return notebook
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _new_beside(path: Path) -> tuple[int, str]:
+    """A new file in the same folder, with the mode that new files get: its descriptor and name."""
+    name = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name

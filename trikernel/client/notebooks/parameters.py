@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,8 +23,8 @@ TAG, INJECTED_TAG = "parameters", "injected-parameters"
 def parse_value(text: str) -> Any:
     """What a parameter's text on the command line means.
 
-    JSON (``0.5``, ``true``, ``null``, ``[1, 2]``) or a Python literal (``None``, ``(1, 2)``);
-    everything else is the text itself.
+    JSON (``0.5``, ``true``, ``null``, ``NaN``, ``[1, 2]``) or a Python literal (``None``,
+    ``(1, 2)``); everything else is the text itself.
     """
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -87,7 +86,7 @@ def _assigned_names(source: str) -> list[str]:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for target in targets:
                 for node in ast.walk(target):
-                    if isinstance(node, ast.Name) and not keyword.iskeyword(node.id):
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                         names[node.id] = None
     return list(names)
 

@@ -67,7 +67,7 @@ async def run_notebook(
 
     Cells tagged ``skip`` or ``skip-execution`` stay as they are. A cell's error ends the run
     with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``.
-    ``cell_timeout`` and ``timeout`` (seconds, for a cell and for all of them) end it with
+    ``cell_timeout`` and ``timeout`` (seconds, for a cell, and from the first one on) end it with
     `ExecutionTimeout`, after the cell was interrupted. Raises `UsageError` for what is wrong with
     the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
     log lines. Cancelled, the cell is interrupted and the notebook written as it then is.
@@ -89,7 +89,8 @@ async def run_notebook(
         if scope.cancelled_caught:
             raise ExecutionTimeout(
                 f"the notebook took longer than {timeout:g} seconds and was interrupted in cell "
-                f"{run.number}"
+                f"{run.number}",
+                run.execution,
             )
     return notebook
 
@@ -101,6 +102,7 @@ class _Run:
         self, notebook: Any, writer: NotebookWriter | None, progress: Progress | None
     ) -> None:
         self.number = 0
+        self.execution: Execution | None = None
         self.allow_errors = False
         self.cell_timeout: float | None = None
         self._notebook = notebook
@@ -127,8 +129,8 @@ class _Run:
             if not _is_skipped(cell):
                 cell.outputs, cell.execution_count = [], None
         self._save()
-        self._widgets = WidgetRecorder(client)
-        client.divert = self._widgets.divert
+        self._widgets = widgets = WidgetRecorder(client, self._is_own)
+        client.diverting.append(widgets.divert)
         try:
             for number, (index, cell) in enumerate(cells, 1):
                 self.number = number
@@ -138,9 +140,13 @@ class _Run:
                     await self._run_cell(client, index, cell)
                 if self._progress is not None:
                     self._progress.end(number)
-        finally:
-            client.divert = None
+        except BaseException as error:
+            self._save_beside(error)
+            raise
+        else:
             self._save()  # with what came late, from tasks that outlive their cell
+        finally:
+            client.diverting.remove(widgets.divert)
 
     async def _run_cell(self, client: Client, index: int, cell: Any) -> None:
         try:
@@ -148,19 +154,28 @@ class _Run:
                 cell.source, timeout=self.cell_timeout, metadata={"cellId": cell.get("id")}
             )
             async with running as execution:
-                self._executions[index] = execution
+                self._executions[index] = self.execution = execution
                 async for output in execution:
                     if self._progress is not None:
                         self._progress.output(output)
         except (ExecutionTimeout, KernelDied) as error:
             raise _in_cell(error, self.number) from None
-        finally:
-            self._save()
+        self._save()
         if execution.error is not None and not self._may_fail(cell):
             raise CellFailed(f"cell {self.number} failed: {execution.error}", execution)
 
     def _may_fail(self, cell: Any) -> bool:
         return self.allow_errors or ERROR_TAG in cell.metadata.get("tags", ())
+
+    def _is_own(self, msg_id: str) -> bool:
+        return any(one.msg_id == msg_id for one in self._executions.values())
+
+    def _save_beside(self, error: BaseException) -> None:
+        """Save while an error is on its way: should that fail too, the error tells of it."""
+        try:
+            self._save()
+        except UsageError as unsaved:
+            error.add_note(str(unsaved))
 
     def _save(self) -> None:
         """Bring the notebook up to date, and write it where it is to be written."""

@@ -8,12 +8,14 @@ Source: ipywidgets, "Jupyter widgets in other contexts" and its model state sche
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from ...errors import KernelDied
 from ...wire import Message
 from ..client import Client
-from ..outputs import OUTPUT_TYPES, OutputArea
+from ..outputs import OUTPUT_TYPES, OutputArea, mapping_of
 
 __all__ = ["WidgetRecorder"]
 
@@ -22,12 +24,14 @@ TARGET = "jupyter.widget"
 
 
 class WidgetRecorder:
-    """Hears a client's iopub messages first; see `Client.divert`."""
+    """Hears a client's iopub messages first; see `Requests.diverting`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, is_own: Callable[[str], bool]) -> None:
         self._client = client
+        self._is_own = is_own
         self._states: dict[str, dict[str, Any]] = {}
         self._buffers: dict[str, dict[str, dict[str, Any]]] = {}
+        self._areas: dict[str, OutputArea] = {}  # of Output widgets
         self._capturing: dict[str, list[str]] = {}  # by the id of the request, the innermost last
 
     def divert(self, message: Message) -> bool:
@@ -36,10 +40,16 @@ class WidgetRecorder:
         if kind in ("comm_open", "comm_msg"):
             self._note(message)
             return False
+        if kind == "update_display_data":
+            for comm_id, area in self._areas.items():
+                if area.update(message.content):
+                    self._tell(comm_id)
+            return False
         widgets = self._capturing.get(message.parent_id or "")
         if not widgets or kind not in (*OUTPUT_TYPES, "clear_output"):
             return False
-        self._append(widgets[-1], message)
+        self._areas[widgets[-1]].take(message)
+        self._tell(widgets[-1])
         return True
 
     def metadata(self) -> dict[str, Any]:
@@ -62,38 +72,44 @@ class WidgetRecorder:
         return {STATE: {"state": models, "version_major": 2, "version_minor": 0}} if models else {}
 
     def _note(self, message: Message) -> None:
-        content = message.content
-        comm_id, data = content.get("comm_id"), content.get("data")
-        if not isinstance(comm_id, str) or not isinstance(data, Mapping):
+        content, data = message.content, mapping_of(message.content.get("data"))
+        comm_id, change = content.get("comm_id"), data.get("state")
+        if not isinstance(comm_id, str):
             return
         if message.msg_type == "comm_open" and content.get("target_name") == TARGET:
+            if not self._is_own(message.parent_id or ""):
+                return  # another notebook's, on the same kernel
             self._states[comm_id], self._buffers[comm_id] = {}, {}
-        change = data.get("state")
-        if comm_id not in self._states or not isinstance(change, Mapping):
+        state = self._states.get(comm_id)
+        if state is None or not isinstance(change, Mapping):
             return
-        before = self._states[comm_id].get("msg_id")
-        self._states[comm_id].update(change)
-        for path, buffer in zip(data.get("buffer_paths") or (), message.buffers, strict=False):
+        before = state.get("msg_id")
+        state.update(change)
+        paths = data.get("buffer_paths")
+        known = paths if isinstance(paths, list) else []
+        for path, buffer in zip(known, message.buffers, strict=False):
             encoded = base64.b64encode(bytes(buffer)).decode()
             entry = {"data": encoded, "encoding": "base64", "path": path}
-            self._buffers[comm_id]["/".join(map(str, path))] = entry
-        if self._states[comm_id].get("_model_name") == "OutputModel":
-            self._capture(comm_id, before, self._states[comm_id].get("msg_id"))
+            self._buffers[comm_id][str(path)] = entry
+        if state.get("_model_name") == "OutputModel":
+            if comm_id not in self._areas or "outputs" in change:
+                outputs = state.get("outputs")
+                given = outputs if isinstance(outputs, list) else []
+                self._areas[comm_id] = OutputArea(one for one in given if isinstance(one, dict))
+            self._capture(comm_id, before, state.get("msg_id"))
 
-    def _capture(self, comm_id: str, before: str | None, now: str | None) -> None:
+    def _capture(self, comm_id: str, before: Any, now: Any) -> None:
         """An Output widget says whose outputs it takes, or (with nobody's id) that it ends."""
         if before == now:
             return
-        if before and comm_id in self._capturing.get(before, ()):
-            self._capturing[before].remove(comm_id)
+        if before and comm_id in self._capturing.get(str(before), ()):
+            self._capturing[str(before)].remove(comm_id)
         if now:
-            self._capturing.setdefault(now, []).append(comm_id)
+            self._capturing.setdefault(str(now), []).append(comm_id)
 
-    def _append(self, comm_id: str, message: Message) -> None:
-        """The widget has one output more; the kernel's side of it is told."""
-        state = self._states[comm_id]
-        area = OutputArea(state.get("outputs") or ())
-        area.take(message)
-        state["outputs"] = area.outputs
-        data = {"method": "update", "state": {"outputs": area.outputs}, "buffer_paths": []}
-        self._client.send("comm_msg", {"comm_id": comm_id, "data": data})
+    def _tell(self, comm_id: str) -> None:
+        """The outputs of a widget have changed; the kernel's side of it is told."""
+        outputs = self._states[comm_id]["outputs"] = list(self._areas[comm_id].outputs)
+        data = {"method": "update", "state": {"outputs": outputs}, "buffer_paths": []}
+        with suppress(KernelDied):
+            self._client.send("comm_msg", {"comm_id": comm_id, "data": data})
