@@ -129,9 +129,9 @@ def test_a_kernel_that_cannot_start_is_exit_code_3(tmp_path: Path) -> None:
     [
         (["--inplace", "-o", "x"], "--inplace and --output exclude each other"),
         (["--cwd", "/no/such/folder"], "--cwd: there is no folder /no/such/folder"),
-        (["--jobs", "0"], "must be at least 1"),
-        (["--timeout", "-1"], "must be more than 0"),
-        (["--timeout", "soon"], "invalid"),
+        (["--jobs", "0"], "must be a number, at least 1"),
+        (["--timeout", "-1"], "must be seconds, more than 0"),
+        (["--timeout", "soon"], "not 'soon'"),
         (["-p", "only-a-name"], "expected 2 arguments"),
     ],
 )

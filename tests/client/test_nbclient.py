@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import re
 import subprocess
 import sys
@@ -75,7 +76,17 @@ def test_a_notebook_holds_what_nbclient_puts_there(
     assert len(found.cells) == len(expected.cells)
     for mine, other in zip(found.cells, expected.cells, strict=True):
         assert mine == other
+    assert widgets(found) == widgets(expected)
     assert found.metadata == expected.metadata
+
+
+def widgets(notebook: Any) -> list[str]:
+    """The state of its widgets, taken out: their ids are random, and so is their order."""
+    found = notebook.metadata.pop("widgets", {})
+    models = [model for state in found.values() for model in state["state"].values()]
+    return sorted(
+        re.sub(r"<id \d+>", "<id>", json.dumps(model, sort_keys=True)) for model in models
+    )
 
 
 def normalised(notebook: Any) -> Any:

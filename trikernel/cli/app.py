@@ -37,11 +37,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` has more."""
-    parser, start = _parser()
+    parser, run_command, start = _parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["start"]:
             return _start(start, arguments[1:])
+        if arguments[:1] == ["run"]:  # where notebooks may stand behind options too
+            return _run(run_command.parse_intermixed_args(arguments[1:]))
         options = parser.parse_args(arguments)
         code: int = options.function(options)
         return code
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> tuple[_Parser, _Parser]:
+def _parser() -> tuple[_Parser, _Parser, _Parser]:
     parser = _Parser(
         prog="trikernel",
         description="A Jupyter kernel built on Trio's structured concurrency.",
@@ -63,7 +65,6 @@ def _parser() -> tuple[_Parser, _Parser]:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     run_command = commands.add_parser("run", help="run notebooks and show their outputs")
-    run_command.set_defaults(function=_run)
     add_run_flags(run_command)
 
     start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
@@ -84,7 +85,7 @@ def _parser() -> tuple[_Parser, _Parser]:
 
     info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
-    return parser, start
+    return parser, run_command, start
 
 
 def load_kernel_class(spec: str) -> type[Kernel]:

@@ -10,10 +10,9 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
@@ -68,12 +67,13 @@ class _Runs:
         """Run them all; the highest exit code, or 128 and the number of the signal that came."""
         try:
             async with trio.open_nursery() as nursery:
-                watch = partial(_cancel_on_signals, nursery.cancel_scope, self._codes)
-                await nursery.start(watch)
-                async with trio.open_nursery() as running:
-                    for job in jobs:  # started in their order, each as soon as one has ended
-                        await self._limit.acquire_on_behalf_of(job)
-                        running.start_soon(self._run_one, job, view)
+                scope = trio.CancelScope()
+                await nursery.start(_cancel_on_signals, scope, self._codes)
+                with scope:
+                    async with trio.open_nursery() as running:
+                        for job in jobs:  # started in their order, each as soon as one has ended
+                            await self._limit.acquire_on_behalf_of(job)
+                            running.start_soon(self._run_one, job, view)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
@@ -93,8 +93,12 @@ class _Runs:
                 cwd=options.cwd,
                 progress=progress,
             )
-        except (ClientError, UsageError) as error:
+        except ScreenError:
+            raise
+        except Exception as error:  # the boundary of one notebook: the others go on
             self._codes.append(_code(error))
+            if not isinstance(error, ClientError | UsageError):
+                traceback.print_exception(error)  # a fault of trikernel's own
             progress.failed(error)
         else:
             progress.finished()
@@ -108,11 +112,15 @@ async def _cancel_on_signals(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Ctrl-C and SIGTERM end the run in good order: cells stop, notebooks are written."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """Ctrl-C and SIGTERM end the run in good order: cells stop, notebooks are written.
+
+    That takes a bounded time, and a second signal does not break it off.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else ())]
+    with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         async for number in signals:
-            codes.append(128 + number)
+            codes.append(128 + number)  # beyond every other code
             scope.cancel()
 
 
@@ -122,35 +130,35 @@ def _plan(options: argparse.Namespace) -> list[Job]:
         raise UsageError("--inplace and --output exclude each other")
     if options.cwd is not None and not Path(options.cwd).is_dir():
         raise UsageError(f"--cwd: there is no folder {options.cwd}")
-    paths = [Path(name) for name in options.notebooks]
-    into_folder = len(paths) > 1 or (options.output is not None and Path(options.output).is_dir())
     jobs: list[Job] = []
-    for path in paths:
+    for path in map(Path, options.notebooks):
         notebook = read_notebook(path)
-        target = None
-        if options.inplace:
-            target = path
-            if path.suffix != ".ipynb":
-                raise UsageError(f"notebook {path}: --inplace needs an .ipynb file")
-        elif options.output is not None:
-            target = Path(options.output)
-            if into_folder:
-                target = target / path.with_suffix(".ipynb").name
+        target = _target(options, path)
+        if target is not None:
+            if any(job.output and job.output.resolve() == target.resolve() for job in jobs):
+                raise UsageError(f"{target}: two notebooks would be written there")
+            NotebookWriter(notebook, target)
         cells = sum(cell.cell_type == "code" for cell in notebook.cells)
         jobs.append(Job(path, target, cells))
-        if target is not None:
-            _check_target(options, notebook, target, [job.output for job in jobs[:-1]])
     return jobs
 
 
-def _check_target(
-    options: argparse.Namespace, notebook: Any, target: Path, taken: list[Path | None]
-) -> None:
-    if target in taken:
-        raise UsageError(f"{target}: two notebooks would be written there")
-    if len(options.notebooks) > 1 and not options.inplace and not target.parent.is_dir():
-        raise UsageError(f"--output: {target.parent} must be a folder that exists")
-    NotebookWriter(notebook, target)
+def _target(options: argparse.Namespace, path: Path) -> Path | None:
+    """Where the notebook goes; only ever a file that is an .ipynb by its name."""
+    if options.inplace:
+        if path.suffix != ".ipynb":
+            raise UsageError(f"notebook {path}: --inplace needs an .ipynb file")
+        return path
+    if options.output is None:
+        return None
+    output = Path(options.output)
+    if output.is_dir() and options.output:
+        return output / path.with_suffix(".ipynb").name
+    if len(options.notebooks) > 1:
+        raise UsageError(f"--output: {output} must be a folder that exists")
+    if output.suffix != ".ipynb":
+        raise UsageError(f"--output: {options.output!r} must be an .ipynb file, or a folder")
+    return output
 
 
 def _code(error: Exception) -> int:

@@ -6,6 +6,7 @@ A `View` is entered once and opens a `Progress` for each notebook.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from ..client import Execution
 from ..client.notebooks import Progress as CellProgress
-from ..errors import CellFailed, UsageError
+from ..errors import UsageError
 
 __all__ = ["Board", "NotebookView", "Screen", "ScreenError", "View"]
 
@@ -42,20 +43,31 @@ class View(contextlib.AbstractContextManager["View", None], Protocol):
         """All have ended, with this exit code."""
 
 
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
 class ScreenError(Exception):
     """Standard output cannot be written."""
+
+
+class _Console(Console):
+    """Standard output; a pipe that nobody reads any more is an error like any other."""
+
+    def on_broken_pipe(self) -> None:
+        raise ScreenError("nobody reads it any more")
 
 
 class _Bars:
     """The bars, shown in a terminal only, and what is printed above them."""
 
-    def __init__(self, first_column: str) -> None:
-        self.console = Console(file=sys.__stdout__, highlight=False, soft_wrap=True)
+    def __init__(self, *columns: str) -> None:
+        self.console = _Console(file=sys.__stdout__, highlight=False, soft_wrap=True)
         self.bars = Progress(
-            TextColumn(first_column),
+            TextColumn(columns[0]),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
+            *(TextColumn(one, markup=False) for one in columns[1:]),
             console=self.console,
             transient=True,
             redirect_stdout=False,
@@ -65,21 +77,23 @@ class _Bars:
         self.started = time.monotonic()
 
     def print(self, text: str) -> None:
-        """Above the bars. Raises `ScreenError` where it cannot be written."""
+        """Above the bars, as it is. Raises `ScreenError` where it cannot be written."""
+        if not self.console.is_terminal:
+            text = _ANSI.sub("", text)
         try:
-            self.console.print(Text.from_ansi(text))
+            self.console.out(text.encode("utf-8", "replace").decode(), highlight=False)
         except OSError as error:
             raise ScreenError(error.strerror) from None
 
-    def print_error(self, error: Exception, prefix: str, suffix: str = "") -> None:
+    def print_error(self, error: Exception, prefix: str = "") -> None:
         """The traceback of a cell, if there is one, and one line, on stderr."""
         errors = Console(file=sys.__stderr__, highlight=False, soft_wrap=True)
         execution = getattr(error, "execution", None)
         if isinstance(execution, Execution) and execution.error is not None:
             for line in execution.error.traceback:
                 errors.print(Text.from_ansi(line))
-        for line in (f"{prefix}{error}{suffix}", *getattr(error, "__notes__", ())):
-            errors.print(Text(line))
+        for line in (f"{prefix}{error}", *getattr(error, "__notes__", ())):
+            errors.print(Text(_ANSI.sub("", line)))
 
     def seconds(self) -> str:
         return f"{time.monotonic() - self.started:.1f} s"
@@ -90,8 +104,8 @@ class Screen:
 
     def __init__(self, cells: int) -> None:
         self._cells = cells
-        self._bars = _Bars("cell")
-        self._task = self._bars.bars.add_task("cells", total=cells)
+        self._bars = _Bars("cell", "{task.fields[line]}")
+        self._task = self._bars.bars.add_task("cells", total=cells, line="")
         self._line = ""
         self._errors: list[str] = []
 
@@ -114,9 +128,10 @@ class Screen:
         """Show one output: text as it is, anything else by its text representation."""
         if output["output_type"] == "stream":
             *lines, rest = (self._line + output["text"]).split("\n")
-            for line in lines:
-                self._bars.print(_overwritten(line))
+            if lines:
+                self._bars.print("\n".join(map(_overwritten, lines)))
             self._line = _overwritten(rest) + "\r" * rest.endswith("\r")
+            self._bars.bars.update(self._task, line=_ANSI.sub("", self._line[-200:]))
             return
         self._flush()
         if output["output_type"] == "error":  # shown as the cell ends well in spite of it
@@ -141,11 +156,8 @@ class Screen:
         """Show the traceback of the cell that failed, on stderr."""
         self._flush()
         self._bars.bars.stop()
-        if isinstance(error, UsageError):
-            self._bars.print_error(error, "trikernel: error: ")
-        else:
-            count = f" (of {self._cells} cells)" if isinstance(error, CellFailed) else ""
-            self._bars.print_error(error, "", count)
+        self._errors.clear()
+        self._bars.print_error(error, "trikernel: error: " if isinstance(error, UsageError) else "")
 
     def summary(self, code: int) -> None:
         """Nothing more to say, unless somebody interrupted."""
@@ -158,6 +170,7 @@ class Screen:
         line, self._line = self._line, ""
         if line:
             self._bars.print(line)
+            self._bars.bars.update(self._task, line="")
 
 
 def _overwritten(line: str) -> str:
@@ -171,6 +184,7 @@ class Board:
     def __init__(self, notebooks: int) -> None:
         self._notebooks = notebooks
         self._good = 0
+        self._failed: list[tuple[str, Exception]] = []
         self.bars = _Bars("{task.description}")
 
     def __enter__(self) -> Board:
@@ -188,9 +202,15 @@ class Board:
         """One more went well."""
         self._good += 1
 
+    def fail(self, name: str, error: Exception) -> None:
+        """One more failed."""
+        self._failed.append((name, error))
+
     def summary(self, code: int) -> None:
-        """How many went well."""
+        """What failed, and how many went well; after the bars, which it would tear apart."""
         self.bars.bars.stop()
+        for name, error in self._failed:
+            self.bars.print_error(error, f"{name}: ")
         end = ", interrupted" if code >= 128 else ""
         self.bars.print(
             f"{self._good} of {self._notebooks} notebooks run in {self.bars.seconds()}{end}"
@@ -223,8 +243,8 @@ class _Row:
         self._end(f"{self._cells} cells run in {time.monotonic() - self._started:.1f} s")
 
     def failed(self, error: Exception) -> None:
-        """The traceback of the cell that failed goes to stderr."""
-        self._board.bars.print_error(error, f"{self._name}: ", f" (of {self._cells} cells)")
+        """Told in full at the end."""
+        self._board.fail(self._name, error)
         self._end("failed")
 
     def _end(self, text: str) -> None:

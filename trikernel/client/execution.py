@@ -197,6 +197,7 @@ class Execution:
 
     async def wait_message(self, position: int) -> Message | None:
         """The iopub message at ``position``, waiting for it; None if idle came before."""
+        await trio.lowlevel.checkpoint()  # also where thousands wait: others have their turn
         await self._until(lambda: self._idle or len(self.messages) > position)
         return self.messages[position] if len(self.messages) > position else None
 

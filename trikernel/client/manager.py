@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -32,6 +33,7 @@ REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no lo
 LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
 KILL_GRACE = 10  # seconds for a provisioner to end what it started
 
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x00-\x08\x0b-\x1f\x7f]")
 _log = logging.getLogger("trikernel.client")
 _log.addHandler(logging.NullHandler())
 
@@ -142,7 +144,7 @@ class KernelProcess:
             written = self._log.read()
         else:
             written = os.pread(fd, LOG_TAIL, start)  # the file's position is the kernel's too
-        return written.decode("utf-8", "replace").strip()
+        return _CONTROLS.sub("", written.decode("utf-8", "replace")).strip()
 
     def _kill_group(self) -> None:
         process = self._local_process()
@@ -210,12 +212,20 @@ def new_manager(kernel_name: str | None) -> Any:
         kernel_name=kernel_name or OWN_KERNEL, kernel_spec_manager=specs, log=_log
     )
     try:
-        manager.kernel_spec  # noqa: B018  # looked up now, so that it fails now
+        manager.kernel_spec.argv  # noqa: B018  # looked up now, so that it fails now
     except NoSpec:
-        names = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+        names = sorted(specs.find_kernel_specs())
+        if kernel_name in names:
+            raise NoSuchKernel(
+                f"kernelspec {kernel_name!r} cannot be used: its provisioner is not installed"
+            ) from None
         raise NoSuchKernel(
-            f"there is no kernelspec {kernel_name!r}; installed are: {names}"
+            f"there is no kernelspec {kernel_name!r}; installed are: {', '.join(names) or 'none'}"
         ) from None
+    except Exception as error:  # whatever a broken file makes jupyter_client raise
+        raise NoSuchKernel(f"kernelspec {kernel_name!r} cannot be read: {error}") from None
+    if not manager.kernel_spec.argv:
+        raise NoSuchKernel(f"kernelspec {kernel_name!r} has no 'argv': it says not what to start")
     return manager
 
 

@@ -241,5 +241,9 @@ def _quoted(log: str) -> str:
     """The end of a kernel's log as an error shows it."""
     if not log:
         return ""
-    lines = log.splitlines()[-10:]
+    lines = log.splitlines()
+    crashes = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if crashes:  # faulthandler's: the cause comes first, and then the innermost frames
+        lines = [line for line in lines[crashes[-1] :] if "/trikernel/" not in line][:10]
+    lines = lines[-10:]
     return "; its last words:\n" + "\n".join(f"    {line}" for line in lines)

@@ -48,7 +48,8 @@ def as_output(message: Message) -> Output:
         "metadata": dict(mapping_of(content.get("metadata"))),
     }
     if kind == "execute_result":
-        output["execution_count"] = content.get("execution_count")
+        count = content.get("execution_count")
+        output["execution_count"] = count if isinstance(count, int) else None
     return output
 
 

@@ -30,7 +30,7 @@ def read_notebook(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise UsageError(f"notebook {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -57,6 +57,8 @@ class NotebookWriter:
         with self._errors():
             if self.path.exists() and not stat.S_IMODE(self.path.stat().st_mode) & 0o222:
                 raise PermissionError(0, "it is read-only")
+            if self.path.exists() and not self.path.is_file():
+                raise PermissionError(0, "it is no regular file")
             handle, name = _new_beside(self.path.resolve())
             os.close(handle)
             os.unlink(name)
@@ -72,8 +74,9 @@ class NotebookWriter:
             target = self.path.resolve()
             handle, name = _new_beside(target)
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
+                with os.fdopen(handle, "wb") as file:
+                    # a lone surrogate is written as the JSON escape that it then is
+                    file.write(text.encode("utf-8", "backslashreplace"))
                 if target.exists():
                     shutil.copymode(target, name)
                 os.replace(name, target)

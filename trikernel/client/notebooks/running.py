@@ -16,9 +16,11 @@ import nbformat
 import trio
 
 from ...errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
+from ...wire import Message
 from ..client import Client
 from ..execution import Execution
 from ..opening import open_kernel
+from ..outputs import as_output, mapping_of
 from .files import NotebookWriter, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
@@ -66,7 +68,8 @@ async def run_notebook(
     environment. It works in ``cwd``, by default the notebook's folder.
 
     Cells tagged ``skip`` or ``skip-execution`` stay as they are. A cell's error ends the run
-    with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``.
+    with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``;
+    what failed in the background of a cell does so after the last one.
     ``cell_timeout`` and ``timeout`` (seconds, for a cell, and from the first one on) end it with
     `ExecutionTimeout`, after the cell was interrupted. Raises `UsageError` for what is wrong with
     the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
@@ -145,6 +148,7 @@ class _Run:
             raise
         else:
             self._save()  # with what came late, from tasks that outlive their cell
+            self._check_background()
         finally:
             client.diverting.remove(widgets.divert)
 
@@ -166,6 +170,16 @@ class _Run:
 
     def _may_fail(self, cell: Any) -> bool:
         return self.allow_errors or ERROR_TAG in cell.metadata.get("tags", ())
+
+    def _check_background(self) -> None:
+        """What failed beside the cells, in tasks they started, fails the notebook at its end."""
+        for number, (index, execution) in enumerate(self._executions.items(), 1):
+            errors = [one for one in (*execution.messages, *execution.late) if is_error(one)]
+            own = 1 if execution.status == "error" else 0
+            if len(errors) > own and not self._may_fail(self._notebook.cells[index]):
+                found = as_output(errors[-1])
+                text = f"{found['ename']}: {found['evalue']}".rstrip(": ")
+                raise CellFailed(f"cell {number} failed in the background: {text}")
 
     def _is_own(self, msg_id: str) -> bool:
         return any(one.msg_id == msg_id for one in self._executions.values())
@@ -206,9 +220,12 @@ async def _kernel(
 
 def _foreign_kernel(notebook: Any) -> str | None:
     """The kernelspec that a notebook names, if its language is another one than Python."""
-    spec = notebook.metadata.get("kernelspec") or {}
-    language = spec.get("language") or (notebook.metadata.get("language_info") or {}).get("name")
-    return spec.get("name") if language and language.lower() != "python" else None
+    spec = mapping_of(notebook.metadata.get("kernelspec"))
+    language = spec.get("language") or mapping_of(notebook.metadata.get("language_info")).get(
+        "name"
+    )
+    is_foreign = isinstance(language, str) and language.lower() != "python"
+    return spec.get("name") if is_foreign else None
 
 
 def _in_cell(error: ClientError, number: int) -> ClientError:
@@ -216,6 +233,11 @@ def _in_cell(error: ClientError, number: int) -> ClientError:
     if isinstance(error, ExecutionTimeout):
         return ExecutionTimeout(f"cell {number}: {error}", error.execution)
     return KernelDied(f"cell {number}: {error}")
+
+
+def is_error(message: Message) -> bool:
+    """Whether it is an ``error`` output."""
+    return message.msg_type == "error"
 
 
 def _is_skipped(cell: Any) -> bool:
