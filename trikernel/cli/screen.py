@@ -43,6 +43,7 @@ class View(contextlib.AbstractContextManager["View", None], Protocol):
         """All have ended, with this exit code."""
 
 
+_MUCH = 10_000  # characters
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -78,12 +79,24 @@ class _Bars:
 
     def print(self, text: str) -> None:
         """Above the bars, as it is. Raises `ScreenError` where it cannot be written."""
-        if not self.console.is_terminal:
-            text = _ANSI.sub("", text)
+        text = text.encode("utf-8", "replace").decode()
         try:
-            self.console.out(text.encode("utf-8", "replace").decode(), highlight=False)
+            if not self.console.is_terminal:
+                self._write(_ANSI.sub("", text))
+            elif len(text) < _MUCH:
+                self.console.out(text, highlight=False)
+            else:  # rich would look at each character of it
+                self.bars.stop()
+                self._write(text)
+                self.bars.start()
+        except BrokenPipeError:
+            self.console.on_broken_pipe()
         except OSError as error:
             raise ScreenError(error.strerror) from None
+
+    def _write(self, text: str) -> None:
+        self.console.file.write(f"{text}\n")
+        self.console.file.flush()
 
     def print_error(self, error: Exception, prefix: str = "") -> None:
         """The traceback of a cell, if there is one, and one line, on stderr."""
@@ -129,7 +142,8 @@ class Screen:
         if output["output_type"] == "stream":
             *lines, rest = (self._line + output["text"]).split("\n")
             if lines:
-                self._bars.print("\n".join(map(_overwritten, lines)))
+                shown = map(_overwritten, lines) if "\r" in output["text"] + self._line else lines
+                self._bars.print("\n".join(shown))
             self._line = _overwritten(rest) + "\r" * rest.endswith("\r")
             self._bars.bars.update(self._task, line=_ANSI.sub("", self._line[-200:]))
             return
