@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import transports
+from . import clients, transports
 from .cells import CELL_TARGETS, measure_cells
 from .environments import KERNELS, environment, versions
 from .measuring import Kernel, started
@@ -129,6 +129,12 @@ def page(rounds: int) -> str:
         "",
         f"`import trio` {imports['trio']:.0f} ms, `import trikernel` (Trio included) "
         f"{imports['trikernel']:.0f} ms: {ratio:.2f} times, at most 1.5 to reach.",
+        "",
+        "## Clients, notebooks, tests",
+        "",
+        "Notebooks: each cell assigns, prints and has a result; start and end included.",
+        "",
+        *clients.section(pythons["trikernel"], KERNELS["trikernel"][1], rounds),
         "",
         "## Waiting for a socket",
         "",

@@ -29,6 +29,7 @@ class Kernel:
 
     def __init__(self, info: ConnectionInfo, process: subprocess.Popen[bytes]) -> None:
         self.process = process
+        self.info = info
         self.context: zmq.Context[Any] = zmq.Context()
         self.codec = Codec(info.key.encode())
         self.shell = self._connect(zmq.DEALER, info.endpoint(info.shell_port))

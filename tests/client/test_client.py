@@ -311,10 +311,11 @@ print("now")
 @python
 async def test_a_display_is_updated_by_another_cell(kernel_client: CheckedClient) -> None:
     first = await kernel_client.execute("h = display('old', display_id=True)")
-    before = first.revision
+    changes: list[str] = []
+    first.on_change = lambda: changes.append("changed")
     await kernel_client.execute("h.update('new')")
     assert first.outputs[0]["data"]["text/plain"] == "'new'"
-    assert first.revision > before
+    assert changes == ["changed"]
 
 
 @python

@@ -19,6 +19,8 @@ from trikernel.client.manager import new_manager
 
 from .varied import NOTEBOOKS, build
 
+pytestmark = pytest.mark.slow  # in processes of their own, whatever the Python
+
 PATIENCE = 300
 _HEX = re.compile(
     r"(?<![0-9a-f])[0-9a-f]{32}|0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -12,6 +12,8 @@ INI = "[pytest]\ntrio_mode = true\nfilterwarnings = error\n"
 KERNEL = """
 import pytest, trio, trikernel
 
+pytestmark = pytest.mark.slow  # in processes of their own, whatever the Python
+
 class Slow(trikernel.Kernel):
     async def do_execute(self, code, silent, **options):
         if code == "crash":

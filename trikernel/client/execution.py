@@ -18,6 +18,8 @@ from .outputs import OUTPUT_TYPES, Output, OutputArea, as_output, lines_of
 
 __all__ = ["CellError", "Execution", "InputHandler"]
 
+TURN = 32  # messages that an iterator takes without letting other tasks run
+
 InputHandler = Callable[[str, bool], str | Awaitable[str]]
 """Answers a cell's question: called with the prompt, and whether a password is asked for."""
 
@@ -60,8 +62,9 @@ class Execution:
     is the dictionary on the wire), None until it is there, and ``replies`` counts them: more
     than one is a kernel's fault. ``late`` are outputs that came after idle, of tasks that outlive
     the cell; they stand among the `outputs` too, for as long as the execution is kept.
-    ``revision`` grows whenever something changes. ``interrupted`` is set when this client has
-    interrupted it; some kernels then go idle without a reply, and it counts as aborted.
+    ``on_change`` may be set to be called whenever something changes. ``interrupted`` is set when
+    this client has interrupted it; some kernels then go idle without a reply, and it counts as
+    aborted.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -76,7 +79,7 @@ class Execution:
         self.replies = 0
         self.started = False
         self.interrupted = False
-        self.revision = 0
+        self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None
         self.answering: trio.CancelScope | None = None
         self._idle = False
@@ -197,7 +200,8 @@ class Execution:
 
     async def wait_message(self, position: int) -> Message | None:
         """The iopub message at ``position``, waiting for it; None if idle came before."""
-        await trio.lowlevel.checkpoint()  # also where thousands wait: others have their turn
+        if position % TURN == TURN - 1:  # where thousands are there already, others have their turn
+            await trio.lowlevel.checkpoint()
         await self._until(lambda: self._idle or len(self.messages) > position)
         return self.messages[position] if len(self.messages) > position else None
 
@@ -215,12 +219,10 @@ class Execution:
         self.replies += 1
         if self.reply is None:
             self.reply = message
-            self.revision += 1
-            self._news.unpark_all()
+            self._changed()
 
     def take(self, message: Message) -> None:
         """Something on iopub has come that is about this request."""
-        self.revision += 1
         (self.late if self._idle else self.messages).append(message)
         self._area.take(message)
         if message.msg_type == "status":
@@ -229,6 +231,11 @@ class Execution:
             self._idle = self._idle or state == "idle"
         if self._idle and self.answering is not None:
             self.answering.cancel()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
         self._news.unpark_all()
 
     def give_up_reply(self) -> None:
@@ -245,7 +252,7 @@ class Execution:
     def update_display(self, message: Message) -> None:
         """Another request updates a display that may stand here."""
         if self._area.update(message.content):
-            self.revision += 1
+            self._changed()
 
     def fail(self, error: Callable[[], Exception]) -> None:
         """Nothing will come any more: every waiter raises what ``error`` returns."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,7 +114,7 @@ class _Run:
         self._progress = progress
         self._executions: dict[int, Execution] = {}
         self._widgets: WidgetRecorder | None = None
-        self._revisions: dict[int, int] = {}
+        self._changed: set[int] = set()
 
     async def note_language(self, client: Client, needs_python: bool) -> None:
         """Keep the kernel's language in the notebook, as notebooks do."""
@@ -159,6 +160,7 @@ class _Run:
             )
             async with running as execution:
                 self._executions[index] = self.execution = execution
+                execution.on_change = partial(self._changed.add, index)
                 async for output in execution:
                     if self._progress is not None:
                         self._progress.output(output)
@@ -193,14 +195,13 @@ class _Run:
 
     def _save(self) -> None:
         """Bring the notebook up to date, and write it where it is to be written."""
-        for index, execution in self._executions.items():
-            if self._revisions.get(index) != execution.revision:
-                self._revisions[index] = execution.revision
-                cell = self._notebook.cells[index]
-                cell.outputs = nbformat.from_dict(execution.outputs)
-                cell.execution_count = execution.execution_count
-                if self._writer is not None:
-                    self._writer.changed(index)
+        while self._changed:
+            index = self._changed.pop()
+            execution, cell = self._executions[index], self._notebook.cells[index]
+            cell.outputs = nbformat.from_dict(execution.outputs)
+            cell.execution_count = execution.execution_count
+            if self._writer is not None:
+                self._writer.changed(index)
         if self._widgets is not None and (widgets := self._widgets.metadata()):
             self._notebook.metadata["widgets"] = nbformat.from_dict(widgets)
         if self._writer is not None:
