@@ -224,3 +224,59 @@ def test_a_terminal_shows_a_bar_for_each_notebook(tmp_path: Path) -> None:
     for path in paths:
         assert re.search(rf"{path.name}.* 1/2 ", screen)
     assert "2 of 2 notebooks run in" in screen
+
+
+def test_a_second_ctrl_c_breaks_nothing(tmp_path: Path) -> None:
+    flag, out = tmp_path / "flag", tmp_path / "out.ipynb"
+    begun = f"open({str(flag)!r}, 'w').close()\nimport time; time.sleep(1000)"
+    path = notebook(tmp_path / "n.ipynb", begun)
+    command = [sys.executable, "-m", "trikernel", "run", str(path), "-o", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_until(flag.exists, "the cell")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)  # another one, in the middle of the first one's work
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (130, "")
+    assert texts(out) == ["KeyboardInterrupt"]
+
+
+def test_a_pipe_that_is_closed_ends_the_run(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", *["print('x' * 100_000)"] * 20)
+    command = f"{sys.executable} -m trikernel run {path} | head -c 10"
+    run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE)
+    assert "cannot be written to standard output: nobody reads it any more" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_allowed_errors_are_shown(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "1/0", "print('after')")
+    run = trikernel("run", path, "--allow-errors")
+    assert "ZeroDivisionError: division by zero\nafter\n" in run.stdout
+
+
+def test_notebooks_may_stand_behind_options(tmp_path: Path) -> None:
+    paths = [notebook(tmp_path / f"{name}.ipynb", "1") for name in "ab"]
+    assert trikernel("run", paths[0], "--allow-errors", paths[1]).returncode == 0
+
+
+@pytest.mark.parametrize("output", ["n.py", "x.txt", "/dev/null", ""])
+def test_only_a_notebook_or_a_folder_is_written(tmp_path: Path, output: str) -> None:
+    path = tmp_path / "n.py"
+    path.write_text("1")
+    run = trikernel("run", path, "-o", output and str(tmp_path / output))
+    assert run.returncode == 2
+    assert "must be an .ipynb file, or a folder" in run.stderr
+    assert path.read_text() == "1"
+
+
+def test_a_kernelspec_that_is_broken_is_one_line(tmp_path: Path) -> None:
+    for name, text in {"torn": '{"argv":', "empty": '{"argv": [], "display_name": "x"}'}.items():
+        folder = tmp_path / "kernels" / name
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(text)
+        path = notebook(tmp_path / "n.ipynb", "1")
+        run = trikernel("run", path, "--kernel", name, JUPYTER_PATH=str(tmp_path))
+        assert run.returncode == 2
+        (line,) = run.stderr.splitlines()
+        assert line.startswith(f"trikernel: error: kernelspec '{name}' ")

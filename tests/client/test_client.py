@@ -12,7 +12,7 @@ import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trikernel
-from trikernel.client import Client
+from trikernel.client import Client, Execution
 from trikernel.client.stopping import INTERRUPT_GRACE
 from trikernel.errors import CellFailed, ExecutionTimeout, KernelDied
 from trikernel.testing import CheckedClient, at_every_checkpoint, open_memory_client
@@ -396,3 +396,96 @@ async def test_waiting_is_bounded_by_nothing_but_the_caller(
 ) -> None:
     assert (await kernel_client.execute("1000", timeout=math.inf)).stdout == "<1000>end"
     await wait_all_tasks_blocked()
+
+
+async def test_who_waits_outside_of_the_block_is_told_too(autojump_clock: MockClock) -> None:
+    errors = []
+
+    async def wait(execution: Execution) -> None:
+        try:
+            await execution.wait()
+        except KernelDied as error:
+            errors.append(str(error))
+
+    async with trio.open_nursery() as outside:
+        async with open_memory_client(Slow()) as client:
+            outside.start_soon(wait, client.start("1000"))
+            await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+        assert errors == ["Slow is no longer connected to this client"]
+
+
+@python
+async def test_a_question_that_cannot_be_answered_stops_its_cell(
+    kernel_client: CheckedClient,
+) -> None:
+    code = "from trikernel.notebook import input\nawait input()"
+    for bad in (_broken, lambda prompt, password: 5):
+        execution = kernel_client.start(code, on_input=bad)  # type: ignore[arg-type]
+        with pytest.raises((LookupError, TypeError)):
+            await execution.wait()
+        await execution.wait_ended()
+        await kernel_client.expect("1", result=1)
+
+
+def _broken(prompt: str, password: bool) -> str:
+    raise LookupError
+
+
+@python
+async def test_an_answer_that_comes_late_is_not_given_to_another_cell(
+    kernel_client: CheckedClient, autojump_clock: MockClock
+) -> None:
+    async def late(prompt: str, password: bool) -> str:
+        await trio.sleep(10)
+        return "late"
+
+    async def right(prompt: str, password: bool) -> str:
+        await trio.sleep(20)
+        return "right"
+
+    code = "from trikernel.notebook import input\nprint(await input())"
+    with pytest.raises(ExecutionTimeout):
+        await kernel_client.execute(code, on_input=late, timeout=1)
+    await kernel_client.expect(code, on_input=right, stdout="right")
+
+
+async def test_a_kernel_that_sends_nonsense_does_not_break_the_client(
+    autojump_clock: MockClock,
+) -> None:
+    class Nonsense(trikernel.Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+            for kind in ("clear_output", "stream", "display_data", "execute_result", "error"):
+                for value in (5, "x", [1], None):
+                    names = ("data", "metadata", "text", "name", "traceback", "transient", "wait")
+                    content = dict.fromkeys(names, value)
+                    self.send_response(self.iopub_socket, kind, content)
+                    self.send_response(self.iopub_socket, "update_display_data", content)
+
+    async with open_memory_client(Nonsense()) as client:
+        assert (await client.execute("1")).outputs
+        assert (await client.execute("2")).status == "ok"
+
+
+async def test_an_error_raised_while_cancelled_comes_out_as_itself(
+    autojump_clock: MockClock,
+) -> None:
+    async def clean_up_badly() -> None:
+        async with open_memory_client(Recorder()):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise LookupError
+
+    with trio.move_on_after(1):
+        with pytest.raises(LookupError):
+            await clean_up_badly()
+
+
+async def test_a_cancelled_block_still_sees_its_cell_end(autojump_clock: MockClock) -> None:
+    """What serves the client outlives the cancel: the interrupted cell tells its last words."""
+    with trio.move_on_after(1):
+        async with open_memory_client(Slow()) as client, client.executing("100") as execution:
+            await trio.sleep_forever()
+    assert execution.done
+    assert execution.error is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +337,64 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
     NotebookWriter(build(), link).write()
     assert link.is_symlink()
     assert target.read_text().startswith("{")
+
+
+async def test_an_output_widget_clears_as_the_next_output_comes(
+    kernel_client: CheckedClient,
+) -> None:
+    notebook = build(
+        "import ipywidgets as w\nfrom IPython.display import clear_output\nout = w.Output()\nout",
+        "with out:\n    print('old'); clear_output(wait=True); print('new')",
+        "with out: h = display('shown', display_id=True)",
+        "h.update('updated')",
+    )
+    await run_notebook(notebook, client=kernel_client)
+    state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    (output,) = [one for one in state.values() if one.model_name == "OutputModel"]
+    assert output.state.outputs[0].text == "new\n"
+    assert output.state.outputs[1].data == {"text/plain": "'updated'"}
+
+
+async def test_two_notebooks_on_one_kernel_keep_their_widgets_apart(
+    kernel_client: CheckedClient,
+) -> None:
+    notebooks = [build(f"import ipywidgets as w\nw.Label('{name}')") for name in "ab"]
+    async with trio.open_nursery() as nursery:
+        for notebook in notebooks:
+            run = partial(run_notebook, notebook, client=kernel_client)
+            nursery.start_soon(run)
+    for name, notebook in zip("ab", notebooks, strict=True):
+        state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+        assert [one.state.value for one in state.values() if "value" in one.state] == [name]
+
+
+async def test_what_fails_in_the_background_fails_the_notebook(
+    kernel_client: CheckedClient, autojump_clock: MockClock
+) -> None:
+    crash = (
+        "from trikernel.notebook import nursery\nimport trio\n"
+        "async def crash(): await trio.sleep(1); raise ValueError('late')\n"
+        "nursery.start_soon(crash)"
+    )
+    notebook = build(crash, "await trio.sleep(2)", "print('runs')")
+    with pytest.raises(CellFailed, match="cell 1 failed in the background: ValueError: late"):
+        await run_notebook(notebook, client=kernel_client)
+    assert texts(notebook)[-1] == "runs\n"
+    kernel_client.pop_background_errors()
+
+
+async def test_a_lone_surrogate_is_written_and_read_again(
+    kernel_client: CheckedClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.ipynb"
+    await run_notebook(build("print('a\\ud800b')"), path, client=kernel_client)
+    nbformat.validate(nbformat.read(path, as_version=4))
+    assert texts(nbformat.read(path, as_version=4)) in (["a\ud800b\n"], ["a?b\n"], ["a\ufffdb\n"])
+
+
+def test_a_files_mode_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text("")
+    path.chmod(0o600)
+    NotebookWriter(build(), path).write()
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -164,11 +164,17 @@ async def test_a_kernel_that_dies_in_a_cell_fails_every_waiter() -> None:
 async def test_a_kernel_that_is_killed_is_noticed_at_once() -> None:
     async with open_kernel() as client:
         pid = int((await client.execute("import os; print(os.getpid())")).stdout)
+        await client.execute(
+            "from comm import get_comm_manager as m\nm().register_target('t', print)"
+        )
+        comm = client.comm_open("t")
         execution = client.start("import time; time.sleep(1000)")
         await execution.wait_started()
         os.kill(pid, signal.SIGKILL)
         with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="died by signal 9"):
             await execution.wait()
+        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="died by signal 9"):
+            await comm.receive()
 
 
 async def test_a_kernel_ends_with_the_processes_that_it_started() -> None:
@@ -283,3 +289,63 @@ def test_no_thread_is_left() -> None:
     while threading.active_count() > before:  # trio's idle worker threads end by themselves
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.05)
+
+
+async def test_a_flood_of_output_keeps_no_other_task_waiting() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.sleep(0.01)
+            turns += 1
+
+    async with open_kernel() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        with trio.fail_after(PATIENCE), pytest.raises(ExecutionTimeout):
+            await client.execute("while True: print('x', flush=True)", timeout=1)
+        assert turns > 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_queued_cell_that_is_given_up_costs_no_other_cell_anything() -> None:
+    async with open_kernel() as client:
+        for _ in range(5):
+            first = client.start("import time; time.sleep(0.2)")
+            with trio.move_on_after(0.05):
+                await client.execute("pass")
+            third = client.start("time.sleep(0.2); print('whole')")
+            assert (await first.wait()).status == "ok"
+            assert (await third.wait()).stdout == "whole\n"
+
+
+async def test_a_kernel_that_goes_idle_without_a_reply_is_not_waited_for() -> None:
+    """ipykernel, interrupted before the code has begun."""
+    async with open_kernel("python3") as client:
+        start = time.monotonic()
+        for milliseconds in range(6):
+            with trio.move_on_after(milliseconds / 2000):
+                await client.execute("pass")
+        assert (await client.execute("1")).done
+        assert time.monotonic() - start < 20
+
+
+async def test_reading_a_kernels_log_does_not_disturb_it() -> None:
+    async with open_kernel() as client:
+        for number in range(3):
+            await client.execute(f"import sys; print('line {number}', file=sys.__stderr__)")
+            client.log_tail()
+        code = "import os; from trikernel.core import real_stderr as e\n"
+        for number in range(3):
+            await client.execute(f"{code}e.write('line {number}\\n'); e.flush()")
+            assert f"line {number}" in client.log_tail()
+        assert client.log_tail().count("line") == 3
+
+
+async def test_busy_on_shell_a_kernel_can_be_joined(running: KernelProcess) -> None:
+    async with connect(running.path) as client:
+        execution = client.start("import time; time.sleep(1000)")
+        await execution.wait_started()
+        async with connect(running.path, timeout=PATIENCE) as other:
+            await other.interrupt()
+        await execution.wait()

@@ -189,3 +189,19 @@ async def test_a_scenario_without_an_end_is_given_up(autojump_clock: Any) -> Non
 
     with pytest.raises(RuntimeError, match="after 10 runs"):
         await at_every_checkpoint(scenario, limit=10)
+
+
+async def test_a_scope_that_is_not_entered_is_told(autojump_clock: Any) -> None:
+    async def scenario(scope: Any) -> None:
+        await trio.sleep(1)
+
+    with pytest.raises(RuntimeError, match="has not entered the scope"):
+        await at_every_checkpoint(scenario)
+
+
+async def test_a_default_is_no_scope(autojump_clock: Any) -> None:
+    async def scenario(times: int = 3) -> None:
+        for _ in range(times):
+            await trio.lowlevel.checkpoint()
+
+    assert await at_every_checkpoint(scenario) == 3

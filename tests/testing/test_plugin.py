@@ -248,3 +248,18 @@ async def test_group():
     result = run(suite)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*ExceptionGroup*"])
+
+
+def test_a_test_that_is_not_async_is_told(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+def test_sync(kernel_client):
+    pass
+
+async def test_async(kernel_client):
+    await kernel_client.expect("1", result=1)
+"""
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*a test that takes 'kernel_client' must be an 'async def'*"])

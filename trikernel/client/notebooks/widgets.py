@@ -74,8 +74,8 @@ class WidgetRecorder:
     def _note(self, message: Message) -> None:
         content, data = message.content, mapping_of(message.content.get("data"))
         comm_id, change = content.get("comm_id"), data.get("state")
-        if not isinstance(comm_id, str):
-            return
+        if not isinstance(comm_id, str) or data.get("method") == "echo_update":
+            return  # an echo is of what this side has sent, and may be late
         if message.msg_type == "comm_open" and content.get("target_name") == TARGET:
             if not self._is_own(message.parent_id or ""):
                 return  # another notebook's, on the same kernel
