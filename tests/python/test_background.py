@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
 import trio.testing
 
 from trikernel.errors import TrikernelError
 from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient, open_memory_client
 
-from ..harness import Peer, open_peer
 from ..processes import PATIENCE, kernel_process
 
 
 @pytest.fixture
-async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
-    async with open_peer(PythonKernel()) as peer:
-        await peer.execute("import trio\nfrom trikernel.notebook import enter, nursery")
-        yield peer
+async def client(
+    kernel_client: CheckedClient, autojump_clock: trio.testing.MockClock
+) -> CheckedClient:
+    await kernel_client.expect("import trio\nfrom trikernel.notebook import enter, nursery")
+    return kernel_client
 
 
 @pytest.mark.promise(11)
-async def test_a_background_task_prints_under_its_own_cell_long_after_it_ended(peer: Peer) -> None:
-    first = await peer.execute(
-        "async def later():\n    await trio.sleep(5)\n    print('later')\nnursery.start_soon(later)"
+async def test_a_background_task_prints_under_its_own_cell_long_after_it_ended(
+    client: CheckedClient,
+) -> None:
+    first = await client.expect(
+        "async def later():\n"
+        "    await trio.sleep(5)\n"
+        "    print('later')\n"
+        "nursery.start_soon(later)",
+        stdout="",
     )
-    assert first.text() == ""
-    second = await peer.execute("print('now')\nawait trio.sleep(10)\nprint('end')")
-    assert second.text() == "now\nend\n"
-    assert first.message is not None
-    late = [one for one in peer.iopub if one.content.get("text") == "later\n"]
-    assert [one.parent_id for one in late] == [first.message.parent_id]
+    await client.expect("print('now')\nawait trio.sleep(10)\nprint('end')", stdout="now\nend")
+    assert [one.content["text"] for one in first.late] == ["later\n"]
 
 
 @pytest.mark.promise(13, 17)
-async def test_a_crash_is_shown_under_its_cell_and_nothing_else_falls(peer: Peer) -> None:
-    first = await peer.execute(
+async def test_a_crash_is_shown_under_its_cell_and_nothing_else_falls(
+    client: CheckedClient,
+) -> None:
+    first = await client.expect(
         "ticks = 0\n"
         "async def crash():\n"
         "    await trio.sleep(1)\n"
@@ -50,17 +53,15 @@ async def test_a_crash_is_shown_under_its_cell_and_nothing_else_falls(peer: Peer
         "nursery.start_soon(tick)\n"
         "nursery.start_soon(crash)"
     )
-    second = await peer.execute("await trio.sleep(10)\nprint(ticks > 8)")
-    assert second.text() == "True\n"
-    assert first.message is not None
-    (error,) = [one for one in peer.iopub if one.msg_type == "error"]
-    assert error.parent_id == first.message.parent_id
+    await client.expect("await trio.sleep(10)\nprint(ticks > 8)", stdout="True")
+    assert [type(one) for one in client.pop_background_errors()] == [ValueError]
+    (error,) = first.late
     assert (error.content["ename"], error.content["evalue"]) == ("ValueError", "in the background")
     assert "trikernel" not in "".join(error.content["traceback"])
 
 
-async def test_start_waits_and_raises_what_comes_before_started(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_start_waits_and_raises_what_comes_before_started(client: CheckedClient) -> None:
+    await client.expect(
         "async def serve(task_status):\n"
         "    await trio.sleep(1)\n"
         "    task_status.started('ready')\n"
@@ -68,20 +69,20 @@ async def test_start_waits_and_raises_what_comes_before_started(peer: Peer) -> N
         "print(await nursery.start(serve))\n"
         "async def fail(task_status):\n"
         "    raise KeyError('early')\n"
-        "await nursery.start(fail)"
+        "await nursery.start(fail)",
+        stdout="ready",
+        error="KeyError: 'early'",
     )
-    assert heard.text() == "ready\n"
-    assert heard.reply["ename"] == "KeyError"
 
 
 @pytest.mark.promise(17)
-async def test_it_serves_where_trio_takes_a_nursery(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_it_serves_where_trio_takes_a_nursery(client: CheckedClient) -> None:
+    await client.expect(
         "async def handle(stream): await stream.send_all(b'hi')\n"
         "listeners = await nursery.start(trio.serve_tcp, handle, 0)\n"
-        "len(listeners) >= 1"
+        "len(listeners) >= 1",
+        result=True,
     )
-    assert heard.contents("execute_result")[0]["data"]["text/plain"] == "True"
 
 
 @pytest.mark.promise(11)
@@ -89,9 +90,10 @@ async def test_an_entered_context_manager_stays_open_across_cells_until_the_end(
     events: list[str] = []
 
     async def main() -> None:
-        async with open_peer(PythonKernel()) as peer:
-            peer.server.application.user_ns["events"] = events  # type: ignore[attr-defined]
-            heard = await peer.execute(
+        kernel = PythonKernel()
+        async with open_memory_client(kernel) as client:
+            kernel.user_ns["events"] = events
+            await client.expect(
                 "import contextlib\n"
                 "from trikernel.notebook import enter\n"
                 "@contextlib.asynccontextmanager\n"
@@ -102,22 +104,31 @@ async def test_an_entered_context_manager_stays_open_across_cells_until_the_end(
                 "    finally:\n"
                 "        events.append(f'closed with {marker}')\n"
                 "marker = 'the namespace'\n"
-                "await enter(resource())"
+                "await enter(resource())",
+                result="'value'",
             )
-            assert heard.contents("execute_result")[0]["data"]["text/plain"] == "'value'"
-            await peer.execute("events.append('next cell')")
+            await client.expect("events.append('next cell')")
 
     await main()
     assert events == ["open", "next cell", "closed with the namespace"]
 
 
-async def test_awaitable_input_lets_other_tasks_go_on(peer: Peer) -> None:
-    code = "from trikernel.notebook import input\nprint('hello', await input('who? '))"
-    peer.send("execute_request", {"code": code, "allow_stdin": True})
-    question = await peer.receive("stdin")
-    assert question.content == {"prompt": "who? ", "password": False}
-    peer.send("input_reply", {"value": "Ada"}, channel="stdin", parent=question.header)
-    assert (await peer.receive()).content["status"] == "ok"
+async def test_awaitable_input_lets_other_tasks_go_on(client: CheckedClient) -> None:
+    async def answer(prompt: str, password: bool) -> str:
+        assert (prompt, password) == ("who? ", False)
+        await trio.sleep(5)
+        return "Ada"
+
+    await client.expect(
+        "from trikernel.notebook import input\n"
+        "async def ask(): print('hello', await input('who? '))\n"
+        "async with trio.open_nursery() as asking:\n"
+        "    asking.start_soon(ask)\n"
+        "    await trio.sleep(1)\n"
+        "    print('meanwhile')",
+        on_input=answer,
+        stdout="meanwhile\nhello Ada",
+    )
 
 
 def test_outside_of_a_kernel_it_says_so() -> None:
@@ -127,8 +138,10 @@ def test_outside_of_a_kernel_it_says_so() -> None:
         _ = trikernel.notebook.nursery
 
 
-async def test_threads_and_pools_print_under_the_cell_that_started_them(peer: Peer) -> None:
-    first = await peer.execute(
+async def test_threads_and_pools_print_under_the_cell_that_started_them(
+    client: CheckedClient,
+) -> None:
+    first = await client.expect(
         "import threading\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "go, pool = threading.Event(), ThreadPoolExecutor(1)\n"
@@ -137,17 +150,15 @@ async def test_threads_and_pools_print_under_the_cell_that_started_them(peer: Pe
         "    print('from the first cell')\n"
         "thread = threading.Thread(target=wait_and_print)\n"
         "thread.start()\n"
-        "pool.submit(print, 'pool, first').result()"
+        "pool.submit(print, 'pool, first').result()",
+        stdout="pool, first",
     )
-    assert first.text() == "pool, first\n"
-    second = await peer.execute(
-        "go.set(); thread.join(); pool.submit(print, 'pool, second').result()"
+    await client.expect(
+        "go.set(); thread.join(); pool.submit(print, 'pool, second').result()",
+        stdout="pool, second",
     )
-    assert second.text() == "pool, second\n"
-    assert first.message is not None
-    (late,) = [one for one in peer.iopub if one.content.get("text") == "from the first cell\n"]
-    assert late.parent_id == first.message.parent_id
-    await peer.execute("pool.shutdown()")
+    assert [one.content["text"] for one in first.late] == ["from the first cell\n"]
+    await client.expect("pool.shutdown()")
 
 
 def test_background_tasks_clean_up_at_shutdown_with_the_namespace_intact() -> None:
@@ -185,8 +196,8 @@ def test_an_interrupt_breaks_a_background_task_that_spins_and_not_the_kernel() -
         assert kernel.text("print('alive')") == "alive\n"
 
 
-async def test_a_cancelled_of_somebody_else_is_a_crash_like_any(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_a_cancelled_of_somebody_else_is_a_crash_like_any(client: CheckedClient) -> None:
+    execution = await client.expect(
         "async def sibling():\n"
         "    await trio.sleep(5)\n"
         "    print('sibling goes on')\n"
@@ -199,8 +210,9 @@ async def test_a_cancelled_of_somebody_else_is_a_crash_like_any(peer: Peer) -> N
         "    raise saved\n"
         "nursery.start_soon(sibling)\n"
         "nursery.start_soon(stray)\n"
-        "await trio.sleep(10)"
+        "await trio.sleep(10)",
+        stdout="sibling goes on",
     )
-    assert heard.text() == "sibling goes on\n"
-    (error,) = heard.contents("error")
+    assert [type(one) for one in client.pop_background_errors()] == [trio.Cancelled]
+    (error,) = [one for one in execution.outputs if one["output_type"] == "error"]
     assert error["ename"] == "Cancelled"
