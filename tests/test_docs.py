@@ -94,8 +94,8 @@ def test_the_tutorial_shows_the_package_that_is_tested() -> None:
     package = EXAMPLES / "countdown"
     assert (package / "countdown_kernel.py").read_text("utf-8").partition('"""\n\n')[2] in page
     tests = (package / "tests" / "test_countdown.py").read_text("utf-8")
-    for test in tests.partition("@pytest.fixture")[2].split("\n\n\n"):
-        assert test.strip() in page
+    for part in tests.partition('"""\n\n')[2].split("\n\n\n"):
+        assert part.strip() in page
 
 
 @pytest.mark.slow

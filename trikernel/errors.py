@@ -94,11 +94,16 @@ class ClientError(TrikernelError):
 
 
 class CellFailed(ClientError):
-    """A cell ended with an error. ``execution`` is what it brought until then."""
+    """A cell ended with an error. ``execution`` is what it brought until then.
 
-    def __init__(self, text: str, execution: object = None) -> None:
+    ``message`` is the ``error`` message, where it is not the cell's own but one of a task that it
+    started.
+    """
+
+    def __init__(self, text: str, execution: object = None, message: object = None) -> None:
         super().__init__(text)
         self.execution = execution
+        self.message = message
 
 
 class ExecutionTimeout(ClientError, TimeoutError):

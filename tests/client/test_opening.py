@@ -29,6 +29,8 @@ from trikernel.transport import ConnectionInfo, ZmqClientTransport
 
 from ..processes import ROOT, KernelProcess, kernel_process
 
+pytestmark = pytest.mark.slow  # processes, whatever the Python
+
 PATIENCE = 60
 DIES = "import sys; print('the reason', file=sys.stderr); sys.exit(3)"
 NEVER_ANSWERS = "import time; time.sleep(1000)"
@@ -139,7 +141,7 @@ async def test_a_kernel_that_speaks_garbage_is_given_up_and_the_garbage_counted(
     )
     add_spec(specs, "garbage", code)
     with pytest.raises(KernelNotReady, match=r"messages of it could not be read: {'delimiter'"):
-        async with open_kernel("garbage", timeout=5):
+        async with open_kernel("garbage", timeout=3):
             pass
 
 

@@ -55,7 +55,7 @@ def test_spawned_processes_run_imported_functions(
         "process = context.Process(target=double, args=(4,))\n"
         "process.start(); process.join(); print('exit', process.exitcode)"
     )
-    assert "[2, 4, 6]\n" in text
+    assert "[2, 4, 6]" in text  # and then what the children write, or a line's end
     assert "exit 0\n" in text
     assert "working 4\n" in text  # by the captured descriptor
 

@@ -38,7 +38,11 @@ async def test_what_is_as_expected_passes(kernel_client: CheckedClient) -> None:
     ("code", "expected", "words"),
     [
         ("1/0", {}, "the cell failed: ZeroDivisionError: division by zero"),
-        ("1/0", {"error": "ValueError"}, "failed with ZeroDivisionError: .*, but should with Val"),
+        (
+            "1/0",
+            {"error": "ValueError"},
+            "failed with 'ZeroDivisionError: .*', but should with 'Val",
+        ),
         ("1", {"error": ValueError}, "ended well, but should fail with ValueError"),
         ("1", {"error": re.compile("x")}, "should fail with an error that matches 'x'"),
         ("print(1)", {"stdout": ""}, r"stdout should be ''\n *but is '1\\n'"),
@@ -205,3 +209,72 @@ async def test_a_default_is_no_scope(autojump_clock: Any) -> None:
             await trio.lowlevel.checkpoint()
 
     assert await at_every_checkpoint(scenario) == 3
+
+
+class Breakable(Kernel):
+    """Is broken for good when it is cancelled between two awaits of one cell."""
+
+    broken = False
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+        if code == "work":
+            await trio.sleep(1)
+            self.broken = True
+            await trio.sleep(1)
+            self.broken = False
+        elif self.broken:
+            raise RuntimeError("broken")
+
+
+async def test_what_a_kernel_awaits_is_a_checkpoint_too(autojump_clock: Any) -> None:
+    async def scenario(scope: Any) -> None:
+        async with open_memory_client(Breakable()) as client:
+            with scope:
+                await client.execute("work")
+            await client.expect("look")
+
+    with pytest.raises(AssertionError, match="RuntimeError: broken") as caught:
+        await at_every_checkpoint(scenario)
+    assert "in do_execute" in caught.value.__notes__[0]
+
+
+async def test_each_await_is_hit_once(autojump_clock: Any) -> None:
+    seen = []
+
+    class Counting(Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+            for number in range(10):
+                try:
+                    await trio.sleep(1)
+                except trio.Cancelled:
+                    seen.append(number)
+                    raise
+
+    async def scenario() -> None:
+        async with open_memory_client(Counting()) as client:
+            await client.execute("count")
+
+    await at_every_checkpoint(scenario)
+    assert set(seen) == set(range(10))
+
+
+async def test_a_class_is_no_kernel() -> None:
+    with pytest.raises(TypeError, match=r"a kernel is needed, not its class: Tidy\(\)"):
+        async with open_memory_client(Tidy):  # type: ignore[arg-type]
+            pass
+
+
+async def test_a_mistyped_option_is_an_error(kernel_client: CheckedClient) -> None:
+    with pytest.raises(
+        TypeError, match=r"unknown option 'stdot'; the options are: silent, .*timeout"
+    ):
+        await kernel_client.expect("1", stdot="x")
+    with pytest.raises(TypeError, match="unknown option 'tiemout'"):
+        await kernel_client.execute("1", tiemout=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="on_input must be a function"):
+        kernel_client.start("1", on_input="yes")  # type: ignore[arg-type]
+
+
+async def test_no_result_is_told_apart_from_an_empty_one(kernel_client: CheckedClient) -> None:
+    with pytest.raises(AssertionError, match="the result should be '2', but there is none"):
+        await kernel_client.expect("x = 1", result=2)

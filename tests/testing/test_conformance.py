@@ -50,17 +50,17 @@ async def test_what_is_not_met_is_listed_with_its_source(autojump_clock: Any) ->
             return {"status": "perhaps"}
 
     with pytest.raises(AssertionError) as caught:
-        await assert_conforms(Bad(), Samples(code="say x", failing="say no error"))
+        await assert_conforms(Bad(), Samples(code="say x", failing="fail"))
     text = str(caught.value)
-    assert "4 of 27 requirements are not met:" in text
-    assert "execute.error: Failing code gets an error reply" in text
+    assert "2 of 27 requirements are not met:" in text
     assert "is-complete.status: Code is complete, incomplete, invalid or unknown" in text
     assert "(messaging.rst, Code completeness)" in text
     assert "the field 'name' must be str, not 5" in text
 
 
-async def test_ipykernel_meets_what_it_is_known_to_meet() -> None:
-    """The one peer that is at hand: what is said of it is measured."""
+async def test_ipykernel_meets_what_it_is_known_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one peer that is at hand; to malformed requests it gives no answer."""
+    monkeypatch.setattr("trikernel.testing.conformance.PATIENCE", 5)
     async with open_kernel("python3") as client:
         with pytest.raises(AssertionError) as caught:
             await assert_conforms(client, PYTHON)
@@ -94,3 +94,18 @@ def test_a_content_that_is_wrong_is_seen(found: Message, words: str) -> None:
     from trikernel.testing.schema import content_faults
 
     assert any(words in fault for fault in content_faults(found))
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (Samples(code="fail"), "the sample code='fail' must end well: ValueError: failed"),
+        (Samples(code="say x", failing="say x"), "the sample failing='say x' must fail"),
+        (Samples(code="say x", printing="sleep 1"), "the sample printing='sleep 1' must write to"),
+    ],
+)
+async def test_a_sample_that_is_none_is_told(
+    samples: Samples, words: str, autojump_clock: Any
+) -> None:
+    with pytest.raises(AssertionError, match=words):
+        await assert_conforms(Recorder(), samples)

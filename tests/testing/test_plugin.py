@@ -7,12 +7,12 @@ import re
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.slow  # in processes of their own, whatever the Python
+
 INI = "[pytest]\ntrio_mode = true\nfilterwarnings = error\n"
 
 KERNEL = """
 import pytest, trio, trikernel
-
-pytestmark = pytest.mark.slow  # in processes of their own, whatever the Python
 
 class Slow(trikernel.Kernel):
     async def do_execute(self, code, silent, **options):
@@ -263,3 +263,27 @@ async def test_async(kernel_client):
     result = run(suite)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*a test that takes 'kernel_client' must be an 'async def'*"])
+
+
+def test_a_test_that_pytest_trio_does_not_run_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("async def test_it(kernel_client): pass")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*put 'trio_mode = true' into pytest's configuration*"])
+
+
+def test_errors_come_out_plainly_where_the_kit_is_imported(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        KERNEL
+        + """
+from trikernel.testing import open_memory_client
+
+async def test_it(autojump_clock):
+    async with open_memory_client(Slow()) as client:
+        await client.expect("a", stdout="b")
+"""
+    )
+    result = run(suite)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(['> *await client.expect("a", stdout="b")'])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")

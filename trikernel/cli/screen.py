@@ -18,7 +18,9 @@ from rich.text import Text
 
 from ..client import Execution
 from ..client.notebooks import Progress as CellProgress
+from ..client.outputs import as_output
 from ..errors import UsageError
+from ..wire import Message
 
 __all__ = ["Board", "NotebookView", "Screen", "ScreenError", "View"]
 
@@ -101,10 +103,14 @@ class _Bars:
     def print_error(self, error: Exception, prefix: str = "") -> None:
         """The traceback of a cell, if there is one, and one line, on stderr."""
         errors = Console(file=sys.__stderr__, highlight=False, soft_wrap=True)
-        execution = getattr(error, "execution", None)
-        if isinstance(execution, Execution) and execution.error is not None:
-            for line in execution.error.traceback:
-                errors.print(Text.from_ansi(line))
+        execution, message = getattr(error, "execution", None), getattr(error, "message", None)
+        traceback: list[str] = []
+        if isinstance(message, Message):
+            traceback = as_output(message)["traceback"]
+        elif isinstance(execution, Execution) and execution.error is not None:
+            traceback = execution.error.traceback
+        for line in traceback:
+            errors.print(Text.from_ansi(line))
         for line in (f"{prefix}{error}", *getattr(error, "__notes__", ())):
             errors.print(Text(_ANSI.sub("", line)))
 

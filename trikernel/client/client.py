@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import trio
 
@@ -18,9 +18,20 @@ from ..transport import ClientTransport
 from ..wire import Message
 from .comms import Comm, Comms
 from .execution import Execution, InputHandler
-from .stopping import Stopping
+from .stopping import Stopping, how_stopped
 
 __all__ = ["Client"]
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """What `Client.start` takes; `Client.execute` and `Client.executing` hand it on."""
+
+    silent: bool
+    store_history: bool
+    user_expressions: Mapping[str, str]
+    stop_on_error: bool
+    metadata: Mapping[str, Any] | None
+    on_input: InputHandler | None
 
 
 class Client(Stopping):
@@ -66,7 +77,7 @@ class Client(Stopping):
     # Running code
 
     async def execute(
-        self, code: str, *, timeout: float | None = None, **options: Any
+        self, code: str, *, timeout: float | None = None, **options: Unpack[ExecuteOptions]
     ) -> Execution:
         """Run code; the `Execution`, once its reply and its ``idle`` are in.
 
@@ -82,7 +93,7 @@ class Client(Stopping):
 
     @asynccontextmanager
     async def executing(
-        self, code: str, *, timeout: float | None = None, **options: Any
+        self, code: str, *, timeout: float | None = None, **options: Unpack[ExecuteOptions]
     ) -> AsyncIterator[Execution]:
         """Run code and have its outputs while they come.
 
@@ -103,38 +114,29 @@ class Client(Stopping):
             if not execution.done:
                 await self.stop(execution)
         if scope.cancelled_caught:
-            if execution.done:
-                how = "and was interrupted"
-            else:
-                how = "and does not end" if execution.started else "and had not begun"
-            text = f"the cell took longer than {timeout:g} seconds {how}"
+            text = f"the cell took longer than {timeout:g} seconds {how_stopped(execution)}"
             raise ExecutionTimeout(text, execution)
 
-    def start(
-        self,
-        code: str,
-        *,
-        silent: bool = False,
-        metadata: Mapping[str, Any] | None = None,
-        on_input: InputHandler | None = None,
-        **fields: Any,
-    ) -> Execution:
+    def start(self, code: str, **options: Unpack[ExecuteOptions]) -> Execution:
         """Send an ``execute_request`` now, without waiting; ``await execution.wait()`` later.
 
-        ``fields`` are further fields of the request: ``store_history``, ``user_expressions``,
-        ``stop_on_error`` (off unless given: an error aborts nothing that others sent, and nothing
-        that is sent right after it). ``on_input`` answers its questions (`EOFError` ends the
-        input); without one, here or on the client, the cell is told that input is not allowed.
+        ``options``: ``silent``, ``store_history``, ``user_expressions``, ``stop_on_error`` as the
+        protocol has them (the last one is off unless given: an error aborts nothing that others
+        sent, and nothing that is sent right after it); ``metadata`` of the request; ``on_input``
+        answers its questions (`EOFError` ends the input): without one, here or on the client,
+        the cell is told that input is not allowed. Raises `TypeError` for any other option.
         Cancelling the wait for it interrupts nothing.
         """
-        handler = on_input or self.on_input
-        content = {
-            "code": code,
-            "silent": silent,
-            "allow_stdin": handler is not None,
-            "stop_on_error": False,
-            **fields,
-        }
+        unknown = options.keys() - ExecuteOptions.__annotations__.keys()
+        if unknown:
+            known = ", ".join(ExecuteOptions.__annotations__)
+            raise TypeError(f"unknown option {min(unknown)!r}; the options are: {known}, timeout")
+        fields: dict[str, Any] = {"silent": False, "stop_on_error": False, **options}
+        metadata, handler = fields.pop("metadata", None), fields.pop("on_input", None)
+        handler = handler or self.on_input
+        if handler is not None and not callable(handler):
+            raise TypeError(f"on_input must be a function of prompt and password, not {handler!r}")
+        content = {"code": code, "allow_stdin": handler is not None, **fields}
         execution = self.send("execute_request", content, metadata=metadata)
         execution.on_input = handler
         return execution

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -61,6 +62,9 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """A client of a kernel that runs already; it goes on when the block is left.
 
+    ``connection_file`` is a path, the name of a file in Jupyter's runtime folder, or what such a
+    file says.
+
     Waits up to ``timeout`` seconds until it answers, else raises `KernelNotReady`. A kernel
     whose heartbeat is not heard for ``heartbeat`` seconds counts as dead: every wait raises
     `KernelDied`. None turns that off. ``client_class`` is `Client` or a subclass. Raises
@@ -69,7 +73,7 @@ async def connect(
     if isinstance(connection_file, ConnectionInfo):
         info, name = connection_file, "the kernel"
     else:
-        info = read_connection_file(connection_file)
+        info = read_connection_file(_find(connection_file))
         name = f"the kernel of {os.path.basename(connection_file)}"
     async with _sockets(info) as transport:
         client = client_class(transport, name)
@@ -78,6 +82,17 @@ async def connect(
             if heartbeat is not None:
                 nursery.start_soon(_watch_heartbeat, client, transport.heartbeat, heartbeat)
             yield client
+
+
+def _find(connection_file: str | os.PathLike[str]) -> Path:
+    """A bare name that is no file here is one in Jupyter's runtime folder."""
+    path = Path(connection_file)
+    if path.exists() or path.name != str(path):
+        return path
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    found = Path(jupyter_runtime_dir()) / path
+    return found if found.exists() else path
 
 
 @asynccontextmanager

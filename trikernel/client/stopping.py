@@ -15,10 +15,19 @@ from ..wire import Message
 from .execution import Execution
 from .requests import LAST_WORDS, Requests
 
-__all__ = ["INTERRUPT_GRACE", "Stopping"]
+__all__ = ["INTERRUPT_GRACE", "Stopping", "how_stopped"]
 
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
 _EOF = "\x04"
+
+
+def how_stopped(execution: Execution) -> str:
+    """What became of a cell that was to be stopped, in words that follow a deadline."""
+    if not execution.started:
+        return "and had not begun"
+    if not execution.done:
+        return "and does not end, though it was interrupted"
+    return "and was interrupted" if execution.error is not None else "and could not be interrupted"
 
 
 class Stopping(Requests):

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 import trio
 
 from ..core import real_stderr, serve
@@ -33,13 +32,15 @@ __all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"
 def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -> None:
     """Serve ``kernel`` in this process until it is told to shut down.
 
-    ``connection_file`` names an existing one; without it a new one is written to Jupyter's
-    runtime folder, named on stderr, and removed at the end. Ports of 0 are bound first and then
+    ``connection_file`` names one, which is made and removed at the end if there is none; without
+    it that is in Jupyter's runtime folder, named on stderr. Ports of 0 are bound first and then
     written back. Raises `ConnectionFileError` for a file that cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
-        path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
+        path = Path(connection_file) if connection_file else _runtime_file()
+        if not path.exists() and (connection_file is None or path.parent.is_dir()):
+            stack.enter_context(_new_file(path))
         info = read_connection_file(path)
         transport = stack.enter_context(
             ZmqTransport(
@@ -50,6 +51,7 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
             write_connection_file(path, transport.info)
         if connection_file is None:
             print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
+            print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
         trio.run(partial(serve, kernel, transport, owns_process=True))
 
@@ -112,14 +114,17 @@ def _complain(error: UsageError) -> int:
     return 2
 
 
-@contextmanager
-def _new_file() -> Iterator[Path]:
+def _runtime_file() -> Path:
     from jupyter_core.paths import jupyter_runtime_dir
 
-    path = Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
-    write_connection_file(path, attrs.evolve(ConnectionInfo()))
+    return Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[None]:
+    write_connection_file(path, ConnectionInfo())
     try:
-        yield path
+        yield
     finally:
         path.unlink(missing_ok=True)
 

@@ -66,11 +66,13 @@ class CheckedClient(Client):
         found = execution.error
         if error is None and status in (None, "ok") and found is not None:
             fail(f"the cell failed: {found}")
+        if error is None and status is None and execution.status != "ok":
+            fail(f"the reply's status is {execution.status!r}, but must be ok, error or aborted")
         if error is not None:
             if found is None:
                 fail(f"the cell ended well, but should fail with {_words(error)}")
             elif not _is_error(error, found.ename, str(found)):
-                fail(f"the cell failed with {found}, but should with {_words(error)}")
+                fail(f"the cell failed with {str(found)!r}, but should with {_words(error)}")
         if status is not None and execution.status != status:
             fail(f"the status is {execution.status!r}, but should be {status!r}")
         for name, expected in (("stdout", stdout), ("stderr", stderr)):
@@ -78,6 +80,8 @@ class CheckedClient(Client):
                 _compare(name, expected, getattr(execution, name), fail)
         if result is not None:
             shown = result if isinstance(result, str | re.Pattern) else repr(result)
+            if execution.result is None:
+                fail(f"the result should be {_words(shown)}, but there is none")
             _compare("result", shown, (execution.result or {}).get("text/plain", ""), fail)
         if messages is not None and message_types(execution) != list(messages):
             fail(f"iopub has {message_types(execution)}, but should have {list(messages)}")
@@ -163,7 +167,7 @@ def _is_error(expected: Expected | type[BaseException], ename: str, text: str) -
 def _words(expected: Expected | type[BaseException]) -> str:
     if isinstance(expected, re.Pattern):
         return f"an error that matches {expected.pattern!r}"
-    return expected.__name__ if isinstance(expected, type) else expected
+    return expected.__name__ if isinstance(expected, type) else repr(expected)
 
 
 def _show(outputs: Sequence[Output]) -> str:

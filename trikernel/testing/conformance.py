@@ -36,6 +36,7 @@ async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = Non
     async with opened as client:
         with client.subscribe() as messages:
             probe = Probe(client, samples or Samples(), messages)
+            await _check_samples(client, samples or Samples())
             for one in REQUIREMENTS:
                 try:
                     fault = await _fault_of(one, probe)
@@ -49,6 +50,18 @@ async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = Non
     text = "\n".join(faults)
     require(not faults, f"{len(faults)} of {len(checked)} requirements are not met:\n{text}")
     return checked
+
+
+async def _check_samples(client: Client, samples: Samples) -> None:
+    """A sample that is none would be the fault behind many others."""
+    code = await client.execute(samples.code)
+    require(code.status == "ok", f"the sample code={samples.code!r} must end well: {code.error}")
+    if samples.failing is not None:
+        failing = await client.execute(samples.failing)
+        require(failing.status != "ok", f"the sample failing={samples.failing!r} must fail")
+    if samples.printing is not None:
+        printed = (await client.execute(samples.printing)).stdout
+        require(printed, f"the sample printing={samples.printing!r} must write to stdout")
 
 
 async def _fault_of(one: Requirement, probe: Probe) -> str:

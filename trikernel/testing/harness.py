@@ -39,6 +39,8 @@ async def open_memory_client(
     test popped it (`CheckedClient.pop_background_errors`). Synchronous code in a kernel in memory
     cannot be interrupted, and `input` has to be awaited.
     """
+    if isinstance(kernel, type):
+        raise TypeError(f"a kernel is needed, not its class: {kernel.__name__}()")
     transport = MemoryTransport(key=key)
     connection = transport.connect()
     client = CheckedClient(connection, type(kernel).__name__)
@@ -82,16 +84,16 @@ class _Tail(logging.Handler):
         super().__init__()
         self._client = client
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
-        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record."""
         error = record.exc_info[1] if record.exc_info else None
         if record.msg == BACKGROUND_FAILED and error is not None:
             self._client.background_errors.append(error)  # with its traceback
-            self._lines.append(f"{record.levelname} {record.msg}: {type(error).__name__}")
-        else:
-            self._lines.append(self.format(record))
+        text = record.getMessage()
+        if error is not None:  # in a line: its traceback is among the outputs
+            text = f"{text}: {type(error).__name__}: {error}"
+        self._lines.append(f"{record.levelname} {text}")
 
     def text(self) -> str:
         """The end of the log."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .processes import SessionKernel
 
 ASYNC_FIXTURES = frozenset({"kernel_client", "kernel_process"})
+KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "harness"))
 FIXTURES = ASYNC_FIXTURES | {"notebook"}
 
 try:
@@ -168,6 +169,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if taken and not inspect.iscoroutinefunction(inner):
         name = min(taken)
         pytest.fail(f"a test that takes {name!r} must be an 'async def'", pytrace=False)
+    if taken and item.get_closest_marker("trio") is None:
+        pytest.fail(
+            f"a test that takes {min(taken)!r} is run by pytest-trio: put 'trio_mode = true' into "
+            "pytest's configuration, or mark the test with @pytest.mark.trio",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -177,7 +184,7 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     Of several the first, which tells of the others.
     """
     __tracebackhide__ = True
-    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+    if not _uses_the_kit(item):
         return (yield)
     try:
         return (yield)
@@ -187,6 +194,13 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
             lines = traceback.format_exception_only(other)
             error.add_note(f"besides, there was: {''.join(lines).rstrip()}")
     raise error  # outside of the except clause, so that the group is not its context
+
+
+def _uses_the_kit(item: pytest.Item) -> bool:
+    """By a fixture, or by something that its module has imported."""
+    names = vars(getattr(item, "module", None) or object).values()
+    imported = any(getattr(one, "__module__", None) in KIT for one in tuple(names))
+    return imported or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -200,4 +214,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 def _folders(config: pytest.Config) -> list[Path]:
     """Where pytest looks for tests; of a test file, its folder."""
     given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
-    return [path if path.is_dir() or path.suffix == ".ipynb" else path.parent for path in given]
+    named = [path for path in given if path.is_dir() or path.suffix == ".ipynb"]
+    if named:
+        return named
+    return [path.parent for path in given]

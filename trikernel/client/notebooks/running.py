@@ -22,6 +22,7 @@ from ..client import Client
 from ..execution import Execution
 from ..opening import open_kernel
 from ..outputs import as_output, mapping_of
+from ..stopping import how_stopped
 from .files import NotebookWriter, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
@@ -76,7 +77,11 @@ async def run_notebook(
     the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
     log lines. Cancelled, the cell is interrupted and the notebook written as it then is.
     """
+    if client is not None and (kernel_name is not None or cwd is not None):
+        raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
     path = None if isinstance(notebook, Mapping) else Path(notebook)
+    if path is None and not isinstance(notebook, nbformat.NotebookNode):
+        raise UsageError("a notebook must be a path or an nbformat notebook (nbformat.from_dict)")
     if path is not None:
         notebook = read_notebook(path)
     try:
@@ -91,9 +96,9 @@ async def run_notebook(
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
             await run.run(kernel)
         if scope.cancelled_caught:
+            how = how_stopped(run.execution) if run.execution is not None else ""
             raise ExecutionTimeout(
-                f"the notebook took longer than {timeout:g} seconds and was interrupted in cell "
-                f"{run.number}",
+                f"cell {run.number}: the notebook took longer than {timeout:g} seconds {how}",
                 run.execution,
             )
     return notebook
@@ -181,7 +186,9 @@ class _Run:
             if len(errors) > own and not self._may_fail(self._notebook.cells[index]):
                 found = as_output(errors[-1])
                 text = f"{found['ename']}: {found['evalue']}".rstrip(": ")
-                raise CellFailed(f"cell {number} failed in the background: {text}")
+                raise CellFailed(
+                    f"cell {number} failed in the background: {text}", execution, errors[-1]
+                )
 
     def _is_own(self, msg_id: str) -> bool:
         return any(one.msg_id == msg_id for one in self._executions.values())
