@@ -351,3 +351,43 @@ async def test_busy_on_shell_a_kernel_can_be_joined(running: KernelProcess) -> N
         async with connect(running.path, timeout=PATIENCE) as other:
             await other.interrupt()
         await execution.wait()
+
+
+async def test_a_kernel_without_a_local_process_is_asked_whether_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a remote provisioner's is: there is nothing here that the system could watch."""
+    monkeypatch.setattr("trikernel.client.manager.KernelProcess._local_process", lambda self: None)
+    async with open_kernel() as client:
+        pid = int((await client.execute("import os; print(os.getpid())")).stdout)
+        os.kill(pid, signal.SIGKILL)
+        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="'trikernel' ended"):
+            await client.start("1").wait()
+    async with open_kernel() as client:
+        assert (await client.execute("1")).status == "ok"
+
+
+async def test_a_provisioner_that_fails_at_the_end_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(self: object, now: bool = False) -> None:
+        raise RuntimeError("cannot reach the cluster")
+
+    with pytest.raises(LookupError):  # noqa: PT012  # the body's error, not the provisioner's
+        async with open_kernel(shutdown_timeout=0.1) as client:
+            await client.execute("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+            monkeypatch.setattr("jupyter_client.manager.AsyncKernelManager.shutdown_kernel", fail)
+            raise LookupError
+
+
+async def test_other_peoples_threads_do_not_delay_an_interrupt() -> None:
+    release = threading.Event()
+    async with open_kernel() as client, trio.open_nursery() as nursery:
+        for _ in range(int(trio.to_thread.current_default_thread_limiter().total_tokens)):
+            nursery.start_soon(trio.to_thread.run_sync, lambda: release.wait())
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            with trio.fail_after(PATIENCE), pytest.raises(ExecutionTimeout, match=r"interrupted$"):
+                await client.execute("while True: pass", timeout=0.3)
+        finally:
+            release.set()

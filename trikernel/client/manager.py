@@ -129,6 +129,7 @@ class KernelProcess:
             except Exception:  # a provisioner's own; who leaves a block has other worries
                 _log.exception("kernel %r could not be ended in order", self.kernel_name)
                 self._kill_group()
+                await self._call(self._manager.cleanup_resources)
             finally:
                 await self._in_thread(self._runner.close)
                 self._log.close()
@@ -154,6 +155,7 @@ class KernelProcess:
                     process.kill()
                 else:
                     os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+            process.wait()
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         return await trio.to_thread.run_sync(function, limiter=self._limiter)
