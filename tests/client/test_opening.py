@@ -17,7 +17,7 @@ import psutil
 import pytest
 import trio
 
-from trikernel.client import Execution, connect, open_kernel
+from trikernel.client import Client, Execution, connect, open_kernel
 from trikernel.errors import (
     ConnectionFileError,
     ExecutionTimeout,
@@ -391,3 +391,27 @@ async def test_other_peoples_threads_do_not_delay_an_interrupt() -> None:
                 await client.execute("while True: pass", timeout=0.3)
         finally:
             release.set()
+
+
+async def test_a_cell_that_survived_an_interrupt_is_interrupted_again_by_its_deadline() -> None:
+    code = """
+import time
+try:
+    print("begun", flush=True)
+    time.sleep(1000)
+except KeyboardInterrupt:
+    print("survived", flush=True)
+time.sleep(1000)
+"""
+    async with open_kernel() as client:
+        with pytest.raises(ExecutionTimeout, match=r"was interrupted$") as caught:
+            await _interrupt_once(client, code)
+        assert isinstance(caught.value.execution, Execution)
+        assert caught.value.execution.stdout == "begun\nsurvived\n"
+
+
+async def _interrupt_once(client: Client, code: str) -> None:
+    async with client.executing(code, timeout=3) as execution:
+        async for output in execution:
+            if output["text"] == "begun\n":
+                await client.interrupt()

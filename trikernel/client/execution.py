@@ -79,6 +79,7 @@ class Execution:
         self.replies = 0
         self.started = False
         self.interrupted = False
+        self.being_stopped = False
         self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None
         self.answering: trio.CancelScope | None = None

@@ -70,11 +70,14 @@ class Stopping(Requests):
         ahead = (one for one in self._waiting() if one.msg_type == "execute_request")
         is_first = next(ahead, execution) is execution
         with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
-            if not execution.started:
+            being_stopped, execution.being_stopped = execution.being_stopped, True
+            if being_stopped:
+                pass  # as its question could not be answered: a second interrupt is a stronger one
+            elif not execution.started:
                 self._abandoned[execution.msg_id] = execution
                 execution.interrupted = True
                 self.send("abort_request", {"msg_ids": [execution.msg_id]}, channel="control")
-            elif not execution.interrupted:
+            else:
                 await self.interrupt_all()
             if is_first:
                 await execution.wait_ended()
