@@ -68,7 +68,8 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     add_run_flags(run_command)
 
     start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
-    start.add_argument("-f", "--connection-file", metavar="FILE")
+    existing = "an existing connection file (else one is made, and named)"
+    start.add_argument("-f", "--connection-file", metavar="FILE", help=existing)
     start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
     start.add_argument("extra", nargs="*", help="what frontends pass on; not used")
     start.add_argument("--log-level", default="WARNING", metavar="LEVEL")

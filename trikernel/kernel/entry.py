@@ -32,15 +32,13 @@ __all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"
 def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -> None:
     """Serve ``kernel`` in this process until it is told to shut down.
 
-    ``connection_file`` names one, which is made and removed at the end if there is none; without
-    it that is in Jupyter's runtime folder, named on stderr. Ports of 0 are bound first and then
+    ``connection_file`` names an existing one; without it a new one is written to Jupyter's
+    runtime folder, named on stderr, and removed at the end. Ports of 0 are bound first and then
     written back. Raises `ConnectionFileError` for a file that cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
-        path = Path(connection_file) if connection_file else _runtime_file()
-        if not path.exists() and (connection_file is None or path.parent.is_dir()):
-            stack.enter_context(_new_file(path))
+        path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
         info = read_connection_file(path)
         transport = stack.enter_context(
             ZmqTransport(
@@ -64,7 +62,9 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
     )
-    parser.add_argument("-f", "--connection-file", metavar="FILE", help="the connection file")
+    parser.add_argument(
+        "-f", "--connection-file", metavar="FILE", help="an existing one (else one is made)"
+    )
     parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING ...")
     add_setting_flags(parser, kernel_class)
     options = parser.parse_args(argv)
@@ -114,17 +114,14 @@ def _complain(error: UsageError) -> int:
     return 2
 
 
-def _runtime_file() -> Path:
+@contextmanager
+def _new_file() -> Iterator[Path]:
     from jupyter_core.paths import jupyter_runtime_dir
 
-    return Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[None]:
+    path = Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
     write_connection_file(path, ConnectionInfo())
     try:
-        yield
+        yield path
     finally:
         path.unlink(missing_ok=True)
 
