@@ -89,6 +89,7 @@ def test_what_is_no_output_is_none() -> None:
 def test_contents_that_lack_everything_still_give_valid_outputs() -> None:
     kinds = ("stream", "display_data", "execute_result", "error")
     found = area(*(message(kind) for kind in kinds), message("error", traceback=None, ename=None))
+    assert [one["output_type"] for one in found.outputs] == [*kinds, "error"]
     cell = nbformat.v4.new_code_cell(outputs=nbformat.from_dict(found.outputs))
     nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))
 
