@@ -19,12 +19,13 @@ from trikernel.client import connect, run_notebook
 from trikernel.client.manager import new_manager
 from trikernel.python import PythonKernel
 from trikernel.testing import open_memory_client
+from trikernel.transport import ConnectionInfo
 
 from .measuring import started
 
 __all__ = ["section"]
 
-KERNELS, EXECUTES, CELLS = 100, 400, 500
+KERNELS, TURNS, EXECUTES, CELLS = 100, 6, 150, 500
 
 
 class Echo(AuthorsKernel):
@@ -71,25 +72,33 @@ async def _in_memory(kernel_class: type[AuthorsKernel]) -> tuple[float, float]:
 
 
 def _client_overhead(python: Path, arguments: list[str]) -> tuple[float, float]:
-    """Medians of an execute, in seconds: by bare sockets, by the client, in turns on one kernel."""
+    """Medians of an execute, in seconds: by bare sockets, by the client, in turns on one kernel.
+
+    Only one of them is connected at a time, so that neither hears of the other's cells.
+    """
+    raw: list[float] = []
+    ours: list[float] = []
     with started(python, arguments) as (kernel, _):
-        cells = iter([kernel.encode_cell() for _ in range(EXECUTES + 50)])
-        for _ in range(50):
-            kernel.run(next(cells))
+        for _ in range(TURNS):
+            kernel.iopub.subscribe(b"")
+            kernel.run(kernel.encode_cell())
+            for frames in [kernel.encode_cell() for _ in range(EXECUTES)]:
+                begun = time.perf_counter()
+                kernel.run(frames)
+                raw.append(time.perf_counter() - begun)
+            kernel.iopub.unsubscribe(b"")
+            trio.run(_execute, kernel.info, ours)
+            kernel.drain()
+    return statistics.median(raw), statistics.median(ours)
 
-        async def ask() -> tuple[float, float]:
-            raw, ours = [], []
-            async with connect(kernel.info, heartbeat=None) as client:
-                for _ in range(EXECUTES):
-                    begun = time.perf_counter()
-                    kernel.run(next(cells))
-                    between = time.perf_counter()
-                    await client.execute("a=1+1")
-                    ours.append(time.perf_counter() - between)
-                    raw.append(between - begun)
-            return statistics.median(raw), statistics.median(ours)
 
-        return trio.run(ask)
+async def _execute(info: ConnectionInfo, times: list[float]) -> None:
+    async with connect(info, heartbeat=None) as client:
+        await client.execute("a=1+1")
+        for _ in range(EXECUTES):
+            begun = time.perf_counter()
+            await client.execute("a=1+1")
+            times.append(time.perf_counter() - begun)
 
 
 def _notebooks(rounds: int) -> dict[str, list[float]]:
