@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from trikernel.python import PythonKernel
 from trikernel.testing import open_memory_client
 from trikernel.transport import ConnectionInfo
 
+from .environments import ROOT
 from .measuring import started
 
 __all__ = ["section"]
@@ -108,6 +110,10 @@ def _notebooks(rounds: int) -> dict[str, list[float]]:
         "nbclient on ipykernel": partial(_nbclient, "python3"),
         "nbclient on trikernel": partial(_nbclient, None),
     }
+    # A checkout may be told to keep no bytecode, which an installed kernel has.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".bench" / "bytecode")
+    runs["trikernel"]()
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
