@@ -376,8 +376,8 @@ async def test_what_fails_in_the_background_fails_the_notebook(
         "async def crash(): await trio.sleep(1); raise ValueError('late')\n"
         "nursery.start_soon(crash)"
     )
-    notebook = build(crash, "await trio.sleep(2)", "print('runs')")
-    with pytest.raises(CellFailed, match="cell 1 failed in the background: ValueError: late"):
+    notebook = build("", ("1/0", ["skip"]), crash, "await trio.sleep(2)", "print('runs')")
+    with pytest.raises(CellFailed, match="cell 3 failed in the background: ValueError: late"):
         await run_notebook(notebook, client=kernel_client)
     assert texts(notebook)[-1] == "runs\n"
     kernel_client.pop_background_errors()

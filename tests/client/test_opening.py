@@ -27,7 +27,7 @@ from trikernel.errors import (
 )
 from trikernel.transport import ConnectionInfo, ZmqClientTransport
 
-from ..processes import ROOT, KernelProcess, kernel_process
+from ..processes import ROOT, KernelProcess, kernel_process, wait_until
 
 pytestmark = pytest.mark.slow  # processes, whatever the Python
 
@@ -287,10 +287,7 @@ def test_no_thread_is_left() -> None:
 
     before = threading.active_count()
     trio.run(main)
-    deadline = time.monotonic() + PATIENCE
-    while threading.active_count() > before:  # trio's idle worker threads end by themselves
-        assert time.monotonic() < deadline, threading.enumerate()
-        time.sleep(0.05)
+    wait_until(lambda: threading.active_count() <= before, "trio's idle worker threads to end")
 
 
 async def test_a_flood_of_output_keeps_no_other_task_waiting() -> None:

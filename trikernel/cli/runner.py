@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from ..client.notebooks import NotebookWriter, parse_value, read_notebook, run_notebook
-from ..errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
+from ..errors import ClientError, KernelDied, UsageError
 from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]
@@ -162,9 +162,9 @@ def _target(options: argparse.Namespace, path: Path) -> Path | None:
 
 
 def _code(error: Exception) -> int:
-    if isinstance(error, CellFailed | ExecutionTimeout):
-        return FAILED
-    return DIED if isinstance(error, KernelDied) else USAGE
+    if isinstance(error, UsageError):
+        return USAGE
+    return DIED if isinstance(error, KernelDied) else FAILED
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -77,7 +78,7 @@ class KernelProcess:
             cwd=None if cwd is None else str(cwd),
             env={**os.environ, **(env or {})},
             extra_arguments=list(extra_arguments),
-            stdin=-3,  # subprocess.DEVNULL
+            stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )

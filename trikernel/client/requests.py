@@ -146,7 +146,7 @@ class Requests:
     def _take(self, message: Message) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
-        taken = any([divert(message) for divert in self.diverting])
+        taken = any([divert(message) for divert in self.diverting])  # a list: each has to hear it
         if (execution := self._known.get(message.parent_id or "")) and not taken:
             execution.take(message)
             self._tidy(execution)

@@ -180,10 +180,11 @@ class _Run:
 
     def _check_background(self) -> None:
         """What failed beside the cells, in tasks they started, fails the notebook at its end."""
-        for number, (index, execution) in enumerate(self._executions.items(), 1):
-            errors = [one for one in (*execution.messages, *execution.late) if is_error(one)]
+        for index, execution in self._executions.items():
+            errors = [one for one in (*execution.messages, *execution.late) if _is_error(one)]
             own = 1 if execution.status == "error" else 0
             if len(errors) > own and not self._may_fail(self._notebook.cells[index]):
+                number = sum(one.cell_type == "code" for one in self._notebook.cells[: index + 1])
                 found = as_output(errors[-1])
                 text = f"{found['ename']}: {found['evalue']}".rstrip(": ")
                 raise CellFailed(
@@ -243,7 +244,7 @@ def _in_cell(error: ClientError, number: int) -> ClientError:
     return KernelDied(f"cell {number}: {error}")
 
 
-def is_error(message: Message) -> bool:
+def _is_error(message: Message) -> bool:
     """Whether it is an ``error`` output."""
     return message.msg_type == "error"
 
