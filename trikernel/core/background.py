@@ -7,7 +7,6 @@ kernel go on. When the kernel ends, the tasks are cancelled and clean up.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -18,7 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import Generation, exit_if_forked
 from .application import Application
-from .boundary import collapse, is_cancel
+from .boundary import collapse, raise_cancel
 from .protection import run_unprotected
 from .reopening import ReopeningNursery
 from .request import background_scope
@@ -91,8 +90,7 @@ class BackgroundNursery:
                 exit_if_forked(generation)
             except BaseException as raised:
                 exit_if_forked(generation, raised)
-                if _is_cancelled(raised):
-                    raise
+                raise_cancel(raised, self._application.report_background_error)
                 self._application.report_background_error(collapse(raised))
 
     @enable_ki_protection
@@ -111,14 +109,10 @@ class BackgroundNursery:
                 exit_if_forked(generation)
             except BaseException as raised:
                 exit_if_forked(generation, raised)
-                if not status.is_started or _is_cancelled(raised):
+                if not status.is_started:
                     raise
+                raise_cancel(raised, self._application.report_background_error)
                 self._application.report_background_error(collapse(raised))
-
-
-def _is_cancelled(raised: BaseException) -> bool:
-    """Whether this task is being cancelled; a `Cancelled` of another one is a crash like any."""
-    return is_cancel(raised) and trio.current_effective_deadline() == -math.inf
 
 
 def _check_function(async_fn: object) -> None:

@@ -11,6 +11,10 @@ raise (`wire.json`, `kernel.rendering`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import trio
 
 from ..errors import AbortedError, ContentError, DeadlineExceeded
@@ -18,7 +22,7 @@ from ..transport import Generation, exit_if_forked
 from .application import Application
 from .request import Outcome, Reply, Request, StopReason
 
-__all__ = ["attempt", "collapse", "is_cancel", "render", "stop_error"]
+__all__ = ["attempt", "collapse", "is_cancel", "raise_cancel", "render", "stop_error"]
 
 _STOPS: dict[StopReason, tuple[type[BaseException], str]] = {
     StopReason.INTERRUPT: (KeyboardInterrupt, ""),
@@ -43,18 +47,44 @@ async def attempt(application: Application, request: Request) -> Outcome:
             return Outcome(reply)
     except BaseException as raised:
         exit_if_forked(generation, raised)
-        if is_cancel(raised):
-            raise
+        raise_cancel(raised, partial(_log_failure, application, request))
         return Outcome(error=collapse(raised))
     assert scope.cancelled_caught
     return Outcome(error=KeyboardInterrupt())
 
 
 def is_cancel(raised: BaseException) -> bool:
-    """Whether this passes through every boundary: a cancel from outside, alone or in a group."""
+    """Whether this passes through every boundary: a cancel from outside, alone or in a group.
+
+    A `trio.Cancelled` that comes while this task is not being cancelled is one that the user's
+    code has kept from elsewhere: an error like any other.
+    """
+    if trio.current_effective_deadline() != -math.inf:
+        return False
     if isinstance(raised, BaseExceptionGroup):
         return raised.subgroup(trio.Cancelled) is not None
     return isinstance(raised, trio.Cancelled)
+
+
+def raise_cancel(raised: BaseException, report: Callable[[BaseException], object]) -> None:
+    """Raise the cancel from outside that is in ``raised``; do nothing if there is none.
+
+    ``report`` gets what the user's code raised beside it, as it cleaned up: that goes no further.
+    """
+    if not is_cancel(raised):
+        return
+    if not isinstance(raised, BaseExceptionGroup):
+        raise raised
+    cancelled, rest = raised.split(trio.Cancelled)
+    assert cancelled is not None
+    if rest is not None:
+        report(collapse(rest))
+    raise cancelled
+
+
+def _log_failure(application: Application, request: Request, error: BaseException) -> None:
+    if not isinstance(error, KeyboardInterrupt):
+        application.log.error("%s failed", request.msg_type, exc_info=error)
 
 
 def render(application: Application, request: Request, error: BaseException) -> Reply:
@@ -68,8 +98,8 @@ def render(application: Application, request: Request, error: BaseException) -> 
         reply = application.error_reply(request, error)
     if isinstance(error, ContentError):
         application.log.warning("%s", error)
-    elif not isinstance(error, (KeyboardInterrupt, AbortedError, DeadlineExceeded)):
-        application.log.error("%s failed", request.msg_type, exc_info=error)
+    elif not isinstance(error, (AbortedError, DeadlineExceeded)):
+        _log_failure(application, request, error)
     application.publish_error(request, reply, error)
     return reply
 

@@ -163,7 +163,11 @@ class Interrupts:
         """Run a task in the service loop; from any thread."""
         if self._services is not None:
             token, nursery = self._services
-            run_in(token, lambda: _start(nursery, function, *args))
+            run_in(token, lambda: self._services and nursery.start_soon(function, *args))
+
+    def stop_serving(self) -> None:
+        """That loop's nursery has ended."""
+        self._services = None
 
     async def _insist(self, ticket: _Ticket) -> None:
         """Signal the main thread until the ticket is delivered: it may be in protected code."""
@@ -245,11 +249,6 @@ class Interrupts:
         if context.get(background_scope) is not None:
             return None
         return context.get(current_request)
-
-
-def _start(nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any) -> None:
-    if not nursery.cancel_scope.cancel_called:
-        nursery.start_soon(function, *args)
 
 
 def _signal_main_thread() -> None:

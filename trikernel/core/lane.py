@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
-from .boundary import is_cancel
+from .boundary import raise_cancel
 from .dispatcher import Dispatcher
 from .epoch import Epoch
 from .priority import open_priority_channel
@@ -71,6 +71,13 @@ class ShellLane:
         self._posted.append(function)
         run_in(self._server.user_token, self._run_posted)
 
+    async def call(self, function: Callable[[], object]) -> None:
+        """As `post`, and wait until it has been called. Cancelled, it will be called anyway."""
+        called, token = trio.Event(), trio.lowlevel.current_trio_token()
+        self.post(function)
+        self.post(lambda: run_in(token, called.set))
+        await called.wait()
+
     def abort_queued(self, window: float) -> None:
         """Abort what is queued, and what is admitted within ``window`` seconds."""
         self._server.sweep()
@@ -110,18 +117,26 @@ class ShellLane:
         Called from inside a running request it handles the other one within that, one at a
         time. Cancelled while waiting, it has taken none.
         """
-        current = current_request.get()
-        nested = current is not None and current in self._server.interrupts.running
         self._run_posted()
         self._server.sweep()
-        lock = current.pump_lock() if nested and current is not None else self._turn
-        async with lock:
-            priority = await self._take()
-        while wait and priority is None:
-            await self._receive.wait_nonempty()
+        while True:
+            lock = self._lock_of_caller()
             async with lock:
+                if lock is not self._lock_of_caller():
+                    continue
                 priority = await self._take()
-        return priority
+            if priority is not None or not wait:
+                return priority
+            await self._receive.wait_nonempty()
+
+    def _lock_of_caller(self) -> trio.Lock:
+        """What it has to hold to handle a request: of its running request, else the lane's turn.
+
+        That changes when the request is abandoned.
+        """
+        current = current_request.get()
+        nested = current is not None and current in self._server.interrupts.running
+        return current.pump_lock() if nested and current is not None else self._turn
 
     async def finish(self) -> None:
         """Wait until nothing runs and nothing is queued."""
@@ -156,7 +171,7 @@ class ShellLane:
         running.append(item)
         self._server.interrupts.reinstall()
         try:
-            if item.type is not None and item.type.own_task:
+            if item.type is not None and item.type.own_task and item.stop_reason is None:
                 await self._wait_for_comms(item)
             await self._server.perform(item)
         except trio.Cancelled:
@@ -172,16 +187,18 @@ class ShellLane:
             return
         with request.open_scope() as scope:
             await self._comm.started()
-        if scope.cancelled_caught:
+        if scope.cancelled_caught and request.stop_reason is StopReason.INTERRUPT:
             self._comm.stop(StopReason.INTERRUPT)
 
     async def _run_job(self, job: Job) -> None:
         try:
             await run_unprotected(job.function, *job.args)
         except BaseException as raised:
-            if is_cancel(raised):
-                raise
-            self._server.application.log.exception("a scheduled call failed")
+            raise_cancel(raised, self._log_failed_call)
+            self._log_failed_call(raised)
+
+    def _log_failed_call(self, error: BaseException) -> None:
+        self._server.application.log.error("a scheduled call failed", exc_info=error)
 
     def _run_posted(self) -> None:
         while self._posted:

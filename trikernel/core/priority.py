@@ -46,7 +46,7 @@ class PrioritySendChannel(Generic[T]):
         if state.receive_closed:
             raise trio.BrokenResourceError
         heapq.heappush(state.heap, (priority, next(state.counter), item))
-        state.receivers.unpark()
+        state.receivers.unpark_all()  # one alone may be about to be cancelled
 
     async def send(self, item: T, *, priority: int) -> None:
         """As `send_nowait`, and a checkpoint; cancelled there, the item was not queued."""

@@ -16,7 +16,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .boundary import is_cancel
+from .boundary import raise_cancel
 
 __all__ = ["ReopeningNursery"]
 
@@ -28,7 +28,7 @@ class ReopeningNursery:
         self._report = report
         self._nursery: trio.Nursery | None = None
         self._pending: deque[Callable[[], None]] = deque()
-        self._opened = trio.Event()
+        self._starters = trio.lowlevel.ParkingLot()
 
     @property
     def child_tasks(self) -> frozenset[trio.lowlevel.Task]:
@@ -58,7 +58,7 @@ class ReopeningNursery:
     ) -> Any:
         """As `trio.Nursery.start`."""
         while not self._is_open():
-            await self._opened.wait()
+            await self._starters.park()
         assert self._nursery is not None
         return await self._nursery.start(async_fn, *args, name=name)
 
@@ -70,15 +70,13 @@ class ReopeningNursery:
                 async with trio.open_nursery() as self._nursery:
                     while self._pending:
                         self._pending.popleft()()
-                    self._opened.set()
+                    self._starters.unpark_all()
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     await trio.sleep_forever()
             except BaseException as raised:
-                if is_cancel(raised):
-                    raise
+                raise_cancel(raised, self._report)
                 self._report(raised)
-            self._opened = trio.Event()
 
     def _is_open(self) -> bool:
         return self._nursery is not None and not self._nursery.cancel_scope.cancel_called

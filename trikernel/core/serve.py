@@ -56,9 +56,13 @@ async def serve(
         with _sigint(server):
             opened = _inline(server) if inline else _thread(server, owns_process)
             async with opened:
-                await _run_lanes(server, task_status)
-                server.publish_last_word()
-                await server.outbox.flush()
+                try:
+                    await _run_lanes(server, task_status)
+                    await server.control.finish()
+                    server.publish_last_word()
+                finally:
+                    with trio.CancelScope(shield=True):  # within the budget of a stalled client
+                        await server.outbox.flush()
     finally:
         kernel.unbind()
 
@@ -91,24 +95,43 @@ async def _thread(server: Server, owns_process: bool) -> AsyncIterator[None]:
 
 async def _run_lanes(server: Server, task_status: trio.TaskStatus[Server]) -> None:
     """Receivers and lanes within the background nursery, until the kernel is told to stop."""
-    async with trio.open_nursery() as background:
-        server.background = background
-        await background.start(server.cells.run)
-        await background.start(server.background_tasks.run)
-        server.publish_status("starting", None)
+    try:
+        async with trio.open_nursery() as background:
+            server.background = background
+            await background.start(server.cells.run)
+            await background.start(server.background_tasks.run)
+            server.publish_status("starting", None)
+            try:
+                await _start(server, background)
+                await _run_until_stopped(server, task_status)
+            finally:
+                server.shell.close()
+            background.cancel_scope.cancel()
+    finally:
+        server.comm.close()
+
+
+async def _start(server: Server, background: trio.Nursery) -> None:
+    """Have the kernel start, unless it is told to stop meanwhile."""
+    with trio.CancelScope() as scope:
+        background.start_soon(_cancel_when_stopping, server, scope, name="start watch")
         await server.application.start()
-        try:
-            async with trio.open_nursery() as lanes:
-                for channel in server.transport.shell:
-                    if channel is not server.transport.control:
-                        lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
-                lanes.start_soon(server.shell.run, name="shell lane")
-                lanes.start_soon(server.comm.run, name="comm lane")
-                lanes.start_soon(advance_eventloop, server, name="event loop")
-                task_status.started(server)
-                await server.stopping.wait()
-                await server.wind_down()
-                lanes.cancel_scope.cancel()
-        finally:
-            server.shell.close()
-        background.cancel_scope.cancel()
+
+
+async def _cancel_when_stopping(server: Server, scope: trio.CancelScope) -> None:
+    await server.stopping.wait()
+    scope.cancel()
+
+
+async def _run_until_stopped(server: Server, task_status: trio.TaskStatus[Server]) -> None:
+    async with trio.open_nursery() as lanes:
+        for channel in server.transport.shell:
+            if channel is not server.transport.control:
+                lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
+        lanes.start_soon(server.shell.run, name="shell lane")
+        lanes.start_soon(server.comm.run, name="comm lane")
+        lanes.start_soon(advance_eventloop, server, name="event loop")
+        task_status.started(server)
+        await server.stopping.wait()
+        await server.wind_down()
+        lanes.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from .request import Outcome, Reply, Request, StopReason, current_request
 from .sidelanes import CommLane, ControlLane
 
 __all__ = ["Server"]
+
+ABORT_PATIENCE = 0.5  # seconds that an abort waits for the user loop to turn
 
 
 class Server(Outgoing):
@@ -62,6 +65,7 @@ class Server(Outgoing):
         self.stopping = trio.Event()
         self.eventloop_changed = trio.Event()
         self.rejected: Counter[str] = Counter()
+        self._grace_spent = False
         self._stop_hooks: list[Callable[[], object]] = []
 
     # Coming in
@@ -121,6 +125,7 @@ class Server(Outgoing):
     async def perform(self, request: Request) -> None:
         """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
         token = current_request.set(request)
+        reply: Reply | None = None
         self.publish_status("busy", request.message.header)
         try:
             reply = await self._answer(request)
@@ -130,8 +135,10 @@ class Server(Outgoing):
             if reply is not None:
                 self.reply(request, reply)
         finally:
-            if not request.answered:
-                self.reply(request, self.application.aborted_reply(request))
+            if not request.answered:  # cancelled
+                self.outbox.drain(wait=True)
+                earned = reply or (request.outcome and request.outcome.reply)
+                self.reply(request, earned or self.application.aborted_reply(request))
             self.publish_status("idle", request.message.header)
             current_request.reset(token)
             request.finish()
@@ -139,6 +146,7 @@ class Server(Outgoing):
     def refuse(self, request: Request) -> None:
         """Answer a request that will not run, as the lane ends."""
         self.publish_status("busy", request.message.header)
+        self.outbox.drain(wait=True)
         self.reply(request, self.application.aborted_reply(request))
         self.publish_status("idle", request.message.header)
 
@@ -158,7 +166,10 @@ class Server(Outgoing):
         return outcome.reply
 
     async def _attempt_in_task(self, request: Request) -> Outcome | None:
-        """Its outcome; None if it is abandoned. Cancelled, its task is cancelled too."""
+        """Its outcome; None if it is abandoned.
+
+        Cancelled, its task is cancelled too, and has the grace to clean up in.
+        """
         request.done = trio.Event()
         self._spawn(request)
         try:
@@ -166,6 +177,9 @@ class Server(Outgoing):
         except trio.Cancelled:
             request.mark(StopReason.SHUTDOWN)
             request.cancel()
+            if not self._grace_spent:
+                with trio.move_on_after(self.application.shutdown_grace, shield=True):
+                    await request.done.wait()
             raise
         return request.outcome
 
@@ -191,28 +205,35 @@ class Server(Outgoing):
 
     # Stopping
 
-    def abort(self, msg_ids: set[str] | None) -> None:
-        """Abort requests by id, running or queued; None means everything queued."""
-        if msg_ids is None:
-            self.shell.post(partial(self.shell.abort_queued, 0))
-            return
-        for request in tuple(self.interrupts.running):
-            if request.msg_id in msg_ids:
-                self.interrupts.stop(request, StopReason.ABORT)
-        self.shell.post(partial(self.shell.abort_ids, msg_ids))
+    async def abort(self, msg_ids: set[str] | None) -> None:
+        """Abort requests by id, running or queued; None means everything queued.
+
+        Returns when that is done, so that it does not hit what is sent afterwards; at once if the
+        user loop does not turn.
+        """
+        abort = partial(self.shell.abort_queued, 0)
+        if msg_ids is not None:
+            for request in tuple(self.interrupts.running):
+                if request.msg_id in msg_ids:
+                    self.interrupts.stop(request, StopReason.ABORT)
+            abort = partial(self.shell.abort_ids, msg_ids)
+        with trio.move_on_after(ABORT_PATIENCE):
+            await self.shell.call(abort)
 
     async def shut_down(self, request: Request, restart: bool) -> dict[str, Any]:
         """Stop what runs, call the author's verb in the user loop; ends the kernel after idle.
 
         With a user loop that does not turn within the grace, the verb's word is done without.
         """
-        self.last_word = ({"status": "ok", "restart": restart}, request)
+        content: dict[str, Any] = {"status": "ok", "restart": restart}
+        if self.last_word is not None:  # told twice
+            return content
+        self.last_word = (content, request)
         request.after_idle(self.stop)
         self.shell.post(partial(self.shell.abort_queued, math.inf))
-        for running in tuple(self.interrupts.running):
-            if running is not request:
-                self.interrupts.stop(running, StopReason.SHUTDOWN)
-        content: dict[str, Any] = {"status": "ok", "restart": restart}
+        running = tuple(self.interrupts.running)
+        for one in running if request not in running else ():  # else it runs within these
+            self.interrupts.stop(one, StopReason.SHUTDOWN)
         with trio.move_on_after(self.application.shutdown_grace):
             content = await self._call_shutdown(restart)
         self.last_word = (content, request)
@@ -232,6 +253,7 @@ class Server(Outgoing):
             running.cancel()
         with trio.move_on_after(self.application.shutdown_grace):
             await self.shell.finish()
+        self._grace_spent = True
 
     def stop(self) -> None:
         """Have `serve` end; from any thread."""
@@ -244,14 +266,20 @@ class Server(Outgoing):
         self._stop_hooks.append(function)
 
     async def _call_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Call the author's verb in a task of the user loop, and wait for that."""
         if threading.get_ident() == self.user_thread:
             return await self.application.call_shutdown(restart)
-        return await trio.to_thread.run_sync(
-            partial(
-                trio.from_thread.run,
-                self.application.call_shutdown,
-                restart,
-                trio_token=self.user_token,
-            ),
-            abandon_on_cancel=True,
-        )
+        content: dict[str, Any] = {"status": "ok", "restart": restart}
+        token, called = trio.lowlevel.current_trio_token(), trio.Event()
+
+        @enable_ki_protection
+        async def call() -> None:
+            try:
+                content.update(await self.application.call_shutdown(restart))
+            finally:
+                run_in(token, called.set)
+
+        start = partial(self.cells.start_soon, call, name="do_shutdown")
+        run_in(self.user_token, partial(copy_context().run, start))
+        await called.wait()
+        return content

@@ -21,10 +21,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
 from .console import real_stderr
+from .interrupt import PATIENCE
 from .parent import listen_for_interrupt_event, watch_parent
 from .server import Server
 
 __all__ = ["ServiceThread", "run_services"]
+
+JOIN_PATIENCE = 2.0  # seconds that the thread may take to end
 
 
 @enable_ki_protection
@@ -34,12 +37,29 @@ async def run_services(
     """Run the services until cancelled."""
     token = trio.lowlevel.current_trio_token()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.receive, server.transport.control, name="control receiver")
-        nursery.start_soon(server.control.run, name="control lane")
+        nursery.start_soon(_serve_control, server, name="control")
         nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
         nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
         server.interrupts.serve_from(token, nursery, insist=server.interrupts.installed)
         task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:  # before the nursery closes
+            server.interrupts.stop_serving()
+
+
+@enable_ki_protection
+async def _serve_control(server: Server) -> None:
+    """Until `ControlLane.finish`; then what has arrived is refused."""
+    try:
+        with server.control.scope:
+            async with trio.open_nursery() as nursery:
+                control = server.transport.control
+                nursery.start_soon(server.receive, control, name="control receiver")
+                nursery.start_soon(server.control.run, name="control lane")
+    finally:
+        server.drain(server.transport.control)
+        server.control.close()
 
 
 @enable_ki_protection
@@ -66,6 +86,15 @@ def _welcome(server: Server, topic: bytes) -> None:
         "iopub_welcome", {"subscription": subscription}, identities=[topic]
     )
     server.outbox.post(frames)
+
+
+async def _turns(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether that loop turns, which takes it no time if it does."""
+    own, turned = trio.lowlevel.current_trio_token(), trio.Event()
+    run_in(token, partial(run_in, own, turned.set))
+    with trio.move_on_after(PATIENCE):
+        await turned.wait()
+    return turned.is_set()
 
 
 class ServiceThread:
@@ -101,9 +130,10 @@ class ServiceThread:
             self._left.set()
             if self._token is not None:
                 run_in(self._token, self._scope.cancel)
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(JOIN_PATIENCE, shield=True) as patience:
                 await self._ended.wait()
-            thread.join()
+            # a loop whose own tasks the user's code has cancelled hears of nothing any more
+            thread.join(JOIN_PATIENCE if patience.cancelled_caught else None)
             if self._result is not None:
                 self._result.unwrap()
 
@@ -117,9 +147,13 @@ class ServiceThread:
         self._result = outcome.capture(trio.run, self._main)
         run_in(self._server.user_token, self._announce_end)
         if isinstance(self._result, outcome.Error):
-            traceback.print_exception(self._result.error, file=real_stderr)
-            if self._owns_process and not self._left.wait(self._server.application.shutdown_grace):
-                os._exit(1)  # the user loop does not turn: let clients see the kernel's death
+            left = False
+            try:
+                traceback.print_exception(self._result.error, file=real_stderr)
+                left = self._left.wait(self._server.application.shutdown_grace)
+            finally:
+                if self._owns_process and not left:
+                    os._exit(1)  # the user loop does not turn: let clients see the kernel's death
 
     def _announce_end(self) -> None:
         self._ended.set()
@@ -145,6 +179,8 @@ class ServiceThread:
         server.on_stop(partial(run_in, trio.lowlevel.current_trio_token(), told.set))
         await told.wait()
         await trio.sleep(server.application.shutdown_grace)
+        if await _turns(server.user_token):  # then it is about to end by itself
+            await trio.sleep(server.application.shutdown_grace)
         server.publish_last_word()
         server.transport.close()
         os._exit(0)

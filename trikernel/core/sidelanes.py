@@ -7,10 +7,14 @@ handled is `Server.perform`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..transport import run_in
 from .dispatcher import Dispatcher
 from .request import Request, StopReason
 
@@ -18,21 +22,43 @@ __all__ = ["CommLane", "ControlLane"]
 
 
 class ControlLane:
-    """What only looks or steers, in the service loop."""
+    """What only looks or steers, in the service loop. `scope` is around all that serves it."""
 
     def __init__(self, server: Dispatcher) -> None:
         self._server = server
         self._send, self._receive = trio.open_memory_channel[Request](1 << 30)
+        self._closed = False
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._on_close: Callable[[], object] = lambda: None
+        self.scope = trio.CancelScope()
 
     def admit(self, request: Request) -> None:
-        """Queue a request; in the service loop."""
-        self._send.send_nowait(request)
+        """Queue a request; in the service loop. Once the lane has ended it is refused."""
+        if self._closed:
+            self._server.refuse(request)
+        else:
+            self._send.send_nowait(request)
 
     @enable_ki_protection
     async def run(self) -> None:
         """Handle requests in order of arrival."""
+        self._token = trio.lowlevel.current_trio_token()
         async for request in self._receive:
             await self._server.perform(request)
+
+    def close(self) -> None:
+        """Answer what is still queued ``aborted``; in the service loop."""
+        self._closed = True
+        _refuse_all(self._receive, self._server)
+        self._on_close()
+
+    async def finish(self) -> None:
+        """Have it end, and wait until it is closed; in the user loop."""
+        closed, token = trio.Event(), trio.lowlevel.current_trio_token()
+        self._on_close = partial(run_in, token, closed.set)
+        if self._token is not None and not self._closed:
+            run_in(self._token, self.scope.cancel)
+            await closed.wait()
 
 
 class CommLane:
@@ -49,9 +75,13 @@ class CommLane:
         self._unstarted = 0
         self._all_started = trio.Event()
         self._all_started.set()
+        self._closed = False
 
     def admit(self, request: Request) -> None:
-        """Queue a message; in the user loop."""
+        """Queue a message; in the user loop. Once the lane has ended it is refused."""
+        if self._closed:
+            self._server.refuse(request)
+            return
         if self._unstarted == 0:
             self._all_started = trio.Event()
         self._unstarted += 1
@@ -103,3 +133,17 @@ class CommLane:
                 self._server.cells.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
             else:
                 del self._waiting[comm_id]
+
+    def close(self) -> None:
+        """Have what no handler was called for go idle; once every handler has ended."""
+        self._closed = True
+        _refuse_all(self._receive, self._server)
+        for waiting in self._waiting.values():
+            while waiting:
+                self._server.refuse(waiting.popleft())
+
+
+def _refuse_all(queue: trio.MemoryReceiveChannel[Request], server: Dispatcher) -> None:
+    with suppress(trio.WouldBlock):
+        while True:
+            server.refuse(queue.receive_nowait())

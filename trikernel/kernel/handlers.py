@@ -163,7 +163,7 @@ class KernelHandlers(KernelComms):
         msg_ids = self._parse(c.AbortRequest, request).msg_ids
         if isinstance(msg_ids, str):
             msg_ids = [msg_ids]
-        self.server.abort(set(msg_ids) if msg_ids else None)
+        await self.server.abort(set(msg_ids) if msg_ids else None)
         return r.OkReply()
 
     @enable_ki_protection

@@ -100,9 +100,15 @@ def _same_order() -> Iterator[None]:
 
 
 class InjectedScope:
-    """A cancel scope that is cancelled at a chosen checkpoint after it has been entered."""
+    """A cancel scope that is cancelled at a chosen checkpoint after it has been entered.
+
+    Set ``instead`` to a function that is to be called there instead of the cancel: one that
+    interrupts a kernel, say, or has a client send a message. It is called between two steps of
+    tasks, and must neither block nor raise.
+    """
 
     def __init__(self) -> None:
+        self.instead: Callable[[], object] | None = None
         self.entered = False
         self.active = False
         self._scope = trio.CancelScope()
@@ -126,9 +132,9 @@ class InjectedScope:
         self.active = False
         return bool(self._scope.__exit__(kind, error, tb))
 
-    def cancel(self) -> None:
-        """Cancel everything in it."""
-        self._scope.cancel()
+    def inject(self) -> None:
+        """Cancel everything in it, or do what is to be done instead."""
+        (self.instead or self._scope.cancel)()
 
 
 class _Injector(trio.abc.Instrument):
@@ -147,7 +153,7 @@ class _Injector(trio.abc.Instrument):
             self._left -= 1
         else:
             self.where = f"task {task.name}, {_where(task)}"
-            self.scope.cancel()
+            self.scope.inject()
 
 
 def _where(task: trio.lowlevel.Task) -> str:

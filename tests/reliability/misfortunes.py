@@ -1,0 +1,145 @@
+"""One run of a scenario with one misfortune in it, and what has to hold after any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal
+
+import trio
+
+import trikernel
+from trikernel.core import Server
+from trikernel.testing import InjectedScope
+
+from .scenarios import TICK, Rig, Scenario
+
+__all__ = ["MISFORTUNES", "Misfortune", "Services", "play"]
+
+Services = Literal["inline", "thread"]
+Misfortune = Literal["cancel", "interrupt", "shutdown", "stop", "abort", "disconnect"]
+MISFORTUNES: tuple[Misfortune, ...] = (
+    "cancel",
+    "interrupt",
+    "shutdown",
+    "stop",
+    "abort",
+    "disconnect",
+)
+PATIENCE = 120  # seconds, of virtual time where there are no threads
+
+
+async def play(
+    scenario: Scenario,
+    misfortune: Misfortune,
+    services: Services,
+    scope: InjectedScope | None,
+) -> None:
+    """Run it; ``scope`` says when the misfortune comes. With None nothing happens."""
+    undisturbed = scope is None
+    scope = scope or InjectedScope()
+    with trio.fail_after(PATIENCE), _nothing_left():
+        async with scenario.connected(undisturbed=undisturbed) as rig:
+            try:
+                run = _cancelled_as_a_whole if misfortune == "cancel" else _struck
+                await run(rig, scenario, misfortune, services, scope)
+                _assert_kept(rig)
+            except BaseException as error:
+                error.add_note(rig.witness.story())
+                raise
+
+
+async def _cancelled_as_a_whole(
+    rig: Rig, scenario: Scenario, misfortune: Misfortune, services: Services, scope: InjectedScope
+) -> None:
+    """The kernel and its client are cancelled together."""
+    with scope:
+        async with trio.open_nursery() as nursery:
+            rig.server = await nursery.start(_serving(rig, services))
+            await scenario.script(rig)
+            rig.server.stop()
+
+
+async def _struck(
+    rig: Rig, scenario: Scenario, misfortune: Misfortune, services: Services, scope: InjectedScope
+) -> None:
+    """Something happens to the kernel, or the client leaves; then it is asked how it feels."""
+    clients = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        rig.server = await nursery.start(_ended_with(clients, _serving(rig, services)))
+        strike: dict[Misfortune, Callable[[], object]] = {
+            "interrupt": rig.server.interrupts.interrupt,
+            "shutdown": partial(_shut_down, rig),
+            "stop": rig.server.stop,
+            "abort": partial(_abort, rig),
+        }
+        scope.instead = strike.get(misfortune)
+        with clients:
+            with scope:
+                await scenario.script(rig)
+            if misfortune not in ("shutdown", "stop") and rig.server.last_word is None:
+                await _ask_how_it_feels(rig, clients_left=scope.cancelled_caught)
+        rig.server.stop()
+
+
+def _serving(rig: Rig, services: Services) -> Callable[..., object]:
+    return partial(trikernel.serve, rig.kernel, rig.witness, services=services)
+
+
+def _ended_with(scope: trio.CancelScope, serving: Callable[..., object]) -> Callable[..., object]:
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        try:
+            await serving(task_status=task_status)  # type: ignore[misc]
+        finally:
+            scope.cancel()
+
+    return serve
+
+
+def _abort(rig: Rig) -> None:
+    rig.connect(b"aborter").send("abort_request", {}, channel="control")
+
+
+def _shut_down(rig: Rig) -> None:
+    stopper = rig.connect(b"stopper")
+    stopper.send("shutdown_request", {"restart": False}, channel="control")
+
+
+async def _ask_how_it_feels(rig: Rig, *, clients_left: bool) -> None:
+    """A new client's cell runs to its end: nothing of what was is left to hit it."""
+    if clients_left:
+        for peer in rig.peers:
+            peer.transport.close()
+    late = rig.connect(b"late")
+    if clients_left:  # a cell may wait for an answer that nobody will give
+        late.send("interrupt_request", {}, channel="control")
+        late.send("execute_request", {"code": "say behind what they left"})
+        await late.receive("shell")
+    await trio.sleep(6 * TICK)  # until nothing is aborted any more
+    late.send("execute_request", {"code": "say well"})
+    reply = await late.receive("shell")
+    assert reply.content["status"] == "ok", reply.content
+
+
+def _assert_kept(rig: Rig) -> None:
+    rig.witness.assert_kept()
+    if rig.server is not None:  # else it was cancelled before it was served
+        assert not rig.server.interrupts.running
+        assert not rig.server.interrupts._tickets
+        assert not len(rig.server.shell)
+
+
+@contextlib.contextmanager
+def _nothing_left() -> Iterator[None]:
+    """No task and no thread outlives the block; Trio keeps its own idle worker threads."""
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    threads = _threads()
+    yield
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+    assert _threads() == threads
+
+
+def _threads() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if not one.name.startswith("Trio thread")}
