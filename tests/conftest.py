@@ -18,6 +18,7 @@ import trikernel
 
 from . import evidence
 from .harness import Medium, Peer, open_peer
+from .reliability import tally
 
 pytest_plugins = ["pytester"]
 
@@ -55,6 +56,18 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         monkeypatch.delenv(name)
     yield
     trikernel.Kernel._kept = None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("trikernel's own suite")
+    group.addoption("--thorough", action="store_true", help="what takes minutes each, too")
+    group.addoption("--seeds", default="1000", help="how many orders of tasks are tried")
+    group.addoption("--replay", metavar="SCENARIO:SEED", help="one order of tasks, again")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in tally.lines():
+        terminalreporter.write_line(line)
 
 
 def pytest_configure(config: pytest.Config) -> None:

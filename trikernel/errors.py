@@ -19,6 +19,7 @@ __all__ = [
     "KernelNotReady",
     "NoSuchKernel",
     "PeerGone",
+    "QueueFull",
     "SettingError",
     "StdinNotAllowed",
     "StdinUnavailable",
@@ -55,6 +56,10 @@ class UnknownMessageType(ContentError):
 
 class PeerGone(TrikernelError):
     """The client that a message was meant for is no longer connected."""
+
+
+class QueueFull(TrikernelError):
+    """So many requests wait already that this one finds no room; it was not run."""
 
 
 class StdinNotAllowed(TrikernelError):

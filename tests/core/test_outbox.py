@@ -24,6 +24,7 @@ class FakeIOPub:
         self.sent: list[list[bytes]] = []
         self.stalled = False
         self.dropping = 0
+        self.beyond: list[Message] = []
         self.during_send: Any = None
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
@@ -36,6 +37,9 @@ class FakeIOPub:
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
         self.dropping += 1
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        self.beyond.append(Codec().decode(frames))
 
     def messages(self) -> list[Message]:
         return [Codec().decode(frames) for frames in self.sent]
@@ -200,6 +204,9 @@ async def test_a_spent_budget_drops_for_the_stalled_one_and_the_log_says_so(
         await outbox.flush()
     assert channel.dropping == outbox.dropped == 1
     assert "does not read its output" in caplog.text
+    (notice,) = channel.beyond
+    assert notice.parent_id == "one"
+    assert "output dropped" in notice.content["text"]
     channel.stalled = False
     outbox.write(ONE, "stdout", "heard again")
     outbox.drain()

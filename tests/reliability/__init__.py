@@ -1,1 +1,1 @@
-"""It does not break: cancels, orders, fuzz, faults, load and attacks. See docs/reference/reliability.md."""
+"""It does not break: cancels, orders, fuzz, faults, load and attacks; see reliability.md."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -84,14 +84,16 @@ async def _struck(
         rig.server.stop()
 
 
-def _serving(rig: Rig, services: Services) -> Callable[..., object]:
+def _serving(rig: Rig, services: Services) -> Callable[..., Awaitable[None]]:
     return partial(trikernel.serve, rig.kernel, rig.witness, services=services)
 
 
-def _ended_with(scope: trio.CancelScope, serving: Callable[..., object]) -> Callable[..., object]:
+def _ended_with(
+    scope: trio.CancelScope, serving: Callable[..., Awaitable[None]]
+) -> Callable[..., Awaitable[None]]:
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
         try:
-            await serving(task_status=task_status)  # type: ignore[misc]
+            await serving(task_status=task_status)
         finally:
             scope.cancel()
 

@@ -14,9 +14,8 @@ from typing import Any
 import attrs
 import trio
 
-from trikernel import Reply
 from trikernel.core import Server
-from trikernel.transport import MemoryClient, MemoryTransport
+from trikernel.transport import MemoryTransport
 from trikernel.wire import Codec
 
 from ..harness import Heard, Peer
@@ -41,7 +40,7 @@ class Workhorse(Recorder):
 
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
         verb, _, rest = code.partition(" ")
-        special = getattr(self, f"_{verb}", None)
+        special = getattr(self, f"cell_{verb}", None)
         if special is None:
             return await super().do_execute(code, silent, **options)
         self.ran.append(code)
@@ -50,19 +49,19 @@ class Workhorse(Recorder):
     def say(self, text: str) -> None:
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": text})
 
-    async def _ask(self, prompt: str) -> None:
+    async def cell_ask(self, prompt: str) -> None:
         self.say(await self.async_input(prompt))
 
-    async def _pump(self, rest: str) -> None:
+    async def cell_pump(self, rest: str) -> None:
         for _ in range(int(rest)):
             await self.process_one(wait=False)
             await trio.sleep(TICK)
 
-    async def _iterate(self, rest: str) -> None:
+    async def cell_iterate(self, rest: str) -> None:
         await trio.sleep(TICK)
         await self.do_one_iteration()
 
-    async def _children(self, rest: str) -> None:
+    async def cell_children(self, rest: str) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(self._child, number)
@@ -73,20 +72,20 @@ class Workhorse(Recorder):
         finally:
             self.say(f"{number} ")
 
-    async def _group(self, rest: str) -> None:
+    async def cell_group(self, rest: str) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 10 * TICK)
             await trio.sleep(TICK)
             raise KeyError("in the nursery")
 
-    async def _shield(self, rest: str) -> None:
+    async def cell_shield(self, rest: str) -> None:
         try:
             await trio.sleep(100 * TICK)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(12 * TICK)
 
-    async def _background(self, rest: str) -> None:
+    async def cell_background(self, rest: str) -> None:
         self.nursery.start_soon(self._tell, 3)
 
     async def _tell(self, times: int) -> None:
@@ -94,26 +93,26 @@ class Workhorse(Recorder):
             await trio.sleep(TICK)
             self.say(f"later {number}")
 
-    async def _crash(self, rest: str) -> None:
+    async def cell_crash(self, rest: str) -> None:
         self.nursery.start_soon(self._fall)
 
     async def _fall(self) -> None:
         await trio.sleep(TICK)
         raise OSError("crashed")
 
-    async def _odd(self, rest: str) -> Any:
+    async def cell_odd(self, rest: str) -> Any:
         return {"status": "ok", "user_expressions": {"a": object()}, "payload": [{1, 2}]}
 
-    async def _keyboard(self, rest: str) -> None:
+    async def cell_keyboard(self, rest: str) -> None:
         await trio.sleep(TICK)
         raise KeyboardInterrupt
 
-    async def _scope(self, rest: str) -> None:
+    async def cell_scope(self, rest: str) -> None:
         with trio.move_on_after(TICK):
             await trio.sleep_forever()
         self.say("out of it")
 
-    async def _chatter(self, rest: str) -> None:
+    async def cell_chatter(self, rest: str) -> None:
         for number in range(10):
             self.say(f"{number}\n")
             if number % 3 == 0:
@@ -268,31 +267,31 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(
-    script: Script | None = None, **options: Any
-) -> Callable[[Script], Script] | Script:
+def scenario(**options: Any) -> Callable[[Script], Script]:
     """Add a script to the list."""
-    if script is None:
-        return partial(scenario, **options)  # type: ignore[return-value]
-    one = Scenario(script, **options)
-    SCENARIOS[one.name] = one
-    return script
+
+    def add(script: Script) -> Script:
+        one = Scenario(script, **options)
+        SCENARIOS[one.name] = one
+        return script
+
+    return add
 
 
-@scenario
+@scenario()
 async def one_cell(rig: Rig) -> None:
     (heard,) = await rig.idle(*rig.run("say hello"))
     assert not rig.undisturbed or heard.text() == "hello"
     rig.expect("ok")
 
 
-@scenario
+@scenario()
 async def queued_cells(rig: Rig) -> None:
     await rig.idle(*rig.run("say 1", f"sleep {TICK}", "say 3", "chatter", "say 5"))
     rig.expect(*["ok"] * 5)
 
 
-@scenario
+@scenario()
 async def an_error_aborts_the_queue(rig: Rig) -> None:
     ids = rig.run("say 1", "fail", "say 3", "say 4")
     await rig.busy(ids[1])
@@ -303,13 +302,13 @@ async def an_error_aborts_the_queue(rig: Rig) -> None:
     rig.expect("ok", "error", "aborted", "aborted", "aborted", "ok")
 
 
-@scenario
+@scenario()
 async def an_error_that_aborts_nothing(rig: Rig) -> None:
     await rig.idle(*rig.run("fail", "say 2", stop_on_error=False))
     rig.expect("error", "ok")
 
 
-@scenario
+@scenario()
 async def a_question_and_its_answer(rig: Rig) -> None:
     (asking,) = rig.run("ask name", allow_stdin=True)
     async with trio.open_nursery() as nursery:
@@ -324,7 +323,7 @@ async def _answer(peer: Peer) -> None:
     peer.send("input_reply", {"value": "Ada"}, channel="stdin", parent=question.header)
 
 
-@scenario
+@scenario()
 async def a_question_that_is_interrupted(rig: Rig) -> None:
     asking, after = rig.run("ask name", "say after", allow_stdin=True, stop_on_error=False)
     await rig.busy(asking)
@@ -334,7 +333,7 @@ async def a_question_that_is_interrupted(rig: Rig) -> None:
     rig.expect("error", "ok")
 
 
-@scenario
+@scenario()
 async def comm_messages_while_a_cell_awaits(rig: Rig) -> None:
     (cell,) = rig.run(f"sleep {4 * TICK}")
     await rig.busy(cell)
@@ -346,7 +345,7 @@ async def comm_messages_while_a_cell_awaits(rig: Rig) -> None:
     rig.expect("ok", "ok")
 
 
-@scenario
+@scenario()
 async def a_comm_message_before_a_cell(rig: Rig) -> None:
     ids = [_comm(rig, "comm_msg", "c", sleep=TICK), *rig.run("say 1")]
     ids += [_comm(rig, "comm_msg", "c"), *rig.run("say 2")]
@@ -359,9 +358,9 @@ def _comm(rig: Rig, msg_type: str, comm_id: str, **data: Any) -> str:
     return rig.peer.send(msg_type, content)
 
 
-@scenario
+@scenario()
 async def an_interrupt(rig: Rig) -> None:
-    cell, after = rig.run("sleep 10", "say after", stop_on_error=False)
+    cell, after = rig.run("sleep 1", "say after", stop_on_error=False)
     await rig.busy(cell)
     await trio.sleep(TICK)
     await rig.ask("interrupt_request")
@@ -369,14 +368,14 @@ async def an_interrupt(rig: Rig) -> None:
     rig.expect("error", "ok")
 
 
-@scenario
+@scenario()
 async def an_interrupt_of_nothing(rig: Rig) -> None:
     await rig.ask("interrupt_request")
     await rig.idle(*rig.run("say on"))
     rig.expect("ok")
 
 
-@scenario
+@scenario()
 async def a_second_interrupt_abandons(rig: Rig) -> None:
     cell, after = rig.run("shield", "say after", stop_on_error=False)
     await rig.busy(cell)
@@ -388,7 +387,7 @@ async def a_second_interrupt_abandons(rig: Rig) -> None:
     rig.expect("error", "ok")
 
 
-@scenario
+@scenario()
 async def children_are_interrupted(rig: Rig) -> None:
     (cell,) = rig.run("children", stop_on_error=False)
     await rig.busy(cell)
@@ -396,16 +395,16 @@ async def children_are_interrupted(rig: Rig) -> None:
     await rig.idle(cell, *rig.run("group", "children", stop_on_error=False))
 
 
-@scenario
+@scenario()
 async def an_abort_by_id(rig: Rig) -> None:
-    running, queued, after = rig.run("sleep 10", "say queued", "say after")
+    running, queued, after = rig.run("sleep 1", "say queued", "say after")
     await rig.busy(running)
     await rig.ask("abort_request", {"msg_ids": [queued, running]})
     await rig.idle(running, queued, after)
     rig.expect("aborted", "aborted", "ok")
 
 
-@scenario
+@scenario()
 async def an_abort_of_everything(rig: Rig) -> None:
     running, *queued = rig.run(f"sleep {6 * TICK}", "say 1", "say 2")
     await rig.busy(running)
@@ -414,29 +413,29 @@ async def an_abort_of_everything(rig: Rig) -> None:
     rig.expect("ok", "aborted", "aborted", "ok")
 
 
-@scenario
+@scenario()
 async def a_shutdown_of_an_idle_kernel(rig: Rig) -> None:
     await rig.idle(*rig.run("say hello"))
     await rig.ask("shutdown_request", {"restart": False})
 
 
-@scenario
+@scenario()
 async def a_shutdown_of_a_busy_kernel(rig: Rig) -> None:
-    ids = rig.run("sleep 10", "say 2", "say 3")
+    ids = rig.run("sleep 1", "say 2", "say 3")
     await rig.busy(ids[0])
     stop = rig.peer.send("shutdown_request", {"restart": True}, channel="control")
     await rig.idle(*ids, stop)
     rig.expect("aborted", "aborted", "aborted")
 
 
-@scenario
+@scenario()
 async def a_shutdown_on_shell(rig: Rig) -> None:
     (cell,) = rig.run("say hello")
     await rig.idle(cell, rig.peer.send("shutdown_request", {"restart": False}))
     rig.expect("ok", "ok")
 
 
-@scenario
+@scenario()
 async def a_shutdown_twice(rig: Rig) -> None:
     (cell,) = rig.run("shield")
     await rig.busy(cell)
@@ -464,7 +463,7 @@ async def an_error_aborts_on_both_shell_channels(rig: Rig) -> None:
     await rig.idle(*theirs, peer=second)
 
 
-@scenario
+@scenario()
 async def a_background_task_that_outlives_its_cell(rig: Rig) -> None:
     await rig.idle(*rig.run("background", "say 2"))
     await trio.sleep(4 * TICK)
@@ -472,13 +471,13 @@ async def a_background_task_that_outlives_its_cell(rig: Rig) -> None:
     rig.expect("ok", "ok", "ok")
 
 
-@scenario
+@scenario()
 async def a_background_task_that_crashes(rig: Rig) -> None:
     await rig.idle(*rig.run("background", "crash", f"sleep {2 * TICK}", "say on"))
     rig.expect(*["ok"] * 4)
 
 
-@scenario
+@scenario()
 async def a_client_that_leaves(rig: Rig) -> None:
     second = rig.connect(b"second")
     theirs = rig.run(f"sleep {TICK}", "say theirs", peer=second)
@@ -488,7 +487,7 @@ async def a_client_that_leaves(rig: Rig) -> None:
     rig.expect("ok")
 
 
-@scenario
+@scenario()
 async def a_client_that_comes_back(rig: Rig) -> None:
     (cell,) = rig.run(f"sleep {2 * TICK}")
     await rig.busy(cell)
@@ -496,14 +495,14 @@ async def a_client_that_comes_back(rig: Rig) -> None:
     await rig.idle(*rig.run("say on", peer=again), peer=again)
 
 
-@scenario
+@scenario()
 async def a_cell_that_handles_others_within(rig: Rig) -> None:
     await rig.idle(*rig.run("pump 3", "say 1", "fail", "say 3", "say 4"))
 
 
-@scenario
+@scenario()
 async def nested_cells_are_interrupted(rig: Rig) -> None:
-    outer, inner, after = rig.run("iterate", "sleep 10", "say after", stop_on_error=False)
+    outer, inner, after = rig.run("iterate", "sleep 1", "say after", stop_on_error=False)
     await rig.busy(inner)
     await trio.sleep(TICK)
     await rig.ask("interrupt_request")
@@ -512,12 +511,12 @@ async def nested_cells_are_interrupted(rig: Rig) -> None:
 
 @scenario(kernel=_Strict)
 async def a_deadline(rig: Rig) -> None:
-    await rig.idle(*rig.run("sleep 10", "say 2", "children", stop_on_error=False))
+    await rig.idle(*rig.run("sleep 1", "say 2", "children", stop_on_error=False))
     statuses = rig.replies()
     assert not rig.undisturbed or statuses[:2] == ["error", "ok"]
 
 
-@scenario
+@scenario()
 async def bad_messages_among_good_ones(rig: Rig) -> None:
     peer = rig.peer
     good = rig.run("say 1")
@@ -532,7 +531,7 @@ async def bad_messages_among_good_ones(rig: Rig) -> None:
     assert not rig.undisturbed or rig.kernel.ran.count("say replayed") == 1
 
 
-@scenario
+@scenario()
 async def control_beside_a_running_cell(rig: Rig) -> None:
     ids = rig.run(f"sleep {4 * TICK}", "say 2")
     await rig.busy(ids[0])
@@ -543,7 +542,7 @@ async def control_beside_a_running_cell(rig: Rig) -> None:
     rig.expect_ran(f"sleep {4 * TICK}", "clear", "say 2")
 
 
-@scenario
+@scenario()
 async def every_other_request(rig: Rig) -> None:
     peer = rig.peer
     ids = [
@@ -558,7 +557,7 @@ async def every_other_request(rig: Rig) -> None:
     await rig.idle(*ids)
 
 
-@scenario
+@scenario()
 async def calls_are_scheduled(rig: Rig) -> None:
     rig.kernel.schedule_dispatch(20, trio.sleep, TICK)
     rig.kernel.schedule_dispatch(1, rig.kernel.ran.append, "scheduled")
@@ -578,7 +577,7 @@ async def an_event_loop_is_set(rig: Rig) -> None:
     assert not rig.undisturbed or turns
 
 
-@scenario
+@scenario()
 async def odd_ends(rig: Rig) -> None:
     await rig.idle(*rig.run("odd", "keyboard", "group", "scope", "say on", stop_on_error=False))
     rig.expect("ok", "error", "error", "ok", "ok")
@@ -600,7 +599,7 @@ async def a_subscriber_that_stalls(rig: Rig) -> None:
     await rig.idle(*ids, *rig.run("say on"))
 
 
-@scenario
+@scenario()
 async def two_clients_at_once(rig: Rig) -> None:
     second = rig.connect(b"second")
     async with trio.open_nursery() as nursery:
@@ -613,16 +612,16 @@ async def _work(rig: Rig, peer: Peer) -> None:
         await rig.idle(*rig.run(code, peer=peer), peer=peer)
 
 
-@scenario
+@scenario()
 async def an_interrupt_amid_queue_and_comms(rig: Rig) -> None:
-    ids = rig.run("sleep 10", "say 2", stop_on_error=False)
+    ids = rig.run("sleep 1", "say 2", stop_on_error=False)
     await rig.busy(ids[0])
     ids += [_comm(rig, "comm_msg", "c", sleep=3 * TICK), *rig.run("say 3", stop_on_error=False)]
     await rig.ask("interrupt_request")
     await rig.idle(*ids)
 
 
-@scenario
+@scenario()
 async def a_reconnect_between_a_question_and_its_answer(rig: Rig) -> None:
     (asking,) = rig.run("ask name", allow_stdin=True)
     await rig.busy(asking)

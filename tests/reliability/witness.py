@@ -53,6 +53,10 @@ class _Witnessed:
         self._witness.note("sent", self.name, frames)
         self._channel.send_dropping(frames)
 
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        self._witness.note("sent", self.name, frames)
+        self._channel.send_beyond(frames)
+
     def receive_nowait(self) -> list[bytes]:
         frames = self._channel.receive_nowait()
         if self.name != "iopub":
@@ -138,7 +142,7 @@ class Witness:
             assert reply.message.msg_type == expected, tale
             assert reply.message.identities == message.identities, tale
             at = about.index(reply)
-            assert self._has_stalled or at < idle and set(story[at + 1 : idle]) <= LATE, tale
+            assert self._has_stalled or (at < idle and set(story[at + 1 : idle]) <= LATE), tale
         else:
             assert not replies, tale
 
@@ -155,7 +159,9 @@ class Witness:
         about = (message.parent_id or "-")[-4:]
         said = str(message.content.get("code", message.content.get("text", "")))[:40]
         arrow = "->" if event.kind == "taken" else "<-"
-        return f"{arrow} {event.channel:8} {message.msg_id[-4:]} of {about} {self._word(event)} {said}"
+        return (
+            f"{arrow} {event.channel:8} {message.msg_id[-4:]} of {about} {self._word(event)} {said}"
+        )
 
     def _word(self, event: Event) -> str:
         if event.message.msg_type == "status":

@@ -25,6 +25,8 @@ class Application(Protocol):
     stop_on_error_timeout: float
     shutdown_grace: float
     poll_interval: float
+    max_queue_bytes: int
+    max_backlog_bytes: int
     user_context: Context | None
     eventloop: Callable[[Any], object] | None
 

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -25,11 +26,15 @@ from .frames import in_finalizer
 from .request import Request, StopReason, background_scope, current_request
 from .signals import SignalArrivals
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "is_served"]
 
 PATIENCE = 0.05  # seconds that the user loop has to turn before it counts as blocked
 PROMPT = 0.002  # and before the request's own code is told where it is, which hits nobody else
 LINGER = 1.0  # seconds that code may go on after its deadline before it is stopped again
+
+
+is_served: ContextVar[bool] = ContextVar("is_served")
+"""True in the tasks of a kernel. A host may have others in the same loop, and they are its own."""
 
 
 @attrs.define(eq=False)
@@ -45,8 +50,9 @@ class _Ticket:
 class Interrupts:
     """Knows what runs, and stops it. `stop` and `interrupt` work from any thread."""
 
-    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, *, owns_loop: bool = False) -> None:
         self._token = token
+        self._owns_loop = owns_loop
         self._services: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
         self._insistent = False
         self._forced_at = -math.inf
@@ -163,7 +169,13 @@ class Interrupts:
         """Run a task in the service loop; from any thread."""
         if self._services is not None:
             token, nursery = self._services
-            run_in(token, lambda: self._services and nursery.start_soon(function, *args))
+            run_in(token, lambda: self._start(nursery, function, *args))
+
+    def _start(
+        self, nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any
+    ) -> None:
+        if self._services is not None:
+            nursery.start_soon(function, *args)
 
     def stop_serving(self) -> None:
         """That loop's nursery has ended."""
@@ -231,7 +243,7 @@ class Interrupts:
         here = self._request_here()
         protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
         due = [one for one in live if one.request is here or now - one.since >= PATIENCE]
-        if not protected and (due if forced else here in self.running):
+        if not protected and self._is_served_here() and (due if forced else here in self.running):
             for ticket in due if forced else ():
                 if ticket.request in (None, here):  # any other one is cancelled in its turn
                     self._settle(ticket)
@@ -240,6 +252,12 @@ class Interrupts:
             raise KeyboardInterrupt
         if not forced:
             self.interrupt()
+
+    def _is_served_here(self) -> bool:
+        """Whether the interrupted frame is the kernel's, and not of a host that serves it."""
+        if self._owns_loop or not trio.lowlevel.in_trio_task():
+            return self._owns_loop
+        return trio.lowlevel.current_task().context.get(is_served, False)
 
     def _request_here(self) -> Request | None:
         """The request that the interrupted frame is a part of; a background task is of none."""

@@ -59,7 +59,7 @@ class Outbox:
     ) -> None:
         self.limits = limits or OutboxLimits()
         budget = self.limits.budget_seconds, self.limits.budget_bytes
-        self._channel = PatientChannel(channel, *budget)
+        self._channel = PatientChannel(channel, codec, *budget)
         self._codec = codec
         self._entries: deque[_Text | OpenText | list[bytes]] = deque()
         self._open: OpenText | None = None

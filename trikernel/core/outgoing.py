@@ -14,6 +14,7 @@ from ..errors import PeerGone
 from ..transport import Channel, Transport
 from ..wire import Codec, Header
 from .application import Application
+from .backlog import Backlog
 from .outbox import Outbox
 from .request import Reply, Request
 
@@ -28,6 +29,7 @@ class Outgoing:
         self.transport = transport
         self.codec = Codec(transport.key, transport.signature_scheme, limits=application.limits)
         self.outbox = Outbox(transport.iopub, self.codec, application.outbox_limits)
+        self.backlog = Backlog(application.max_backlog_bytes, application.log)
         self.last_word: tuple[dict[str, Any], Request] | None = None
 
     def reply(self, request: Request, reply: Reply) -> None:
@@ -53,11 +55,11 @@ class Outgoing:
         )
 
     def send(self, channel: Channel, frames: list[bytes]) -> None:
-        """Send frames to one client; one that is gone or full is logged only."""
+        """Send frames to one client; one that is gone is logged only."""
         try:
-            channel.send_nowait(frames)
-        except (PeerGone, trio.WouldBlock, trio.ClosedResourceError) as error:
-            self.application.log.warning("a message on %s went nowhere: %r", channel.name, error)
+            self.backlog.send(channel, frames)
+        except (PeerGone, trio.ClosedResourceError) as error:
+            self.application.log.info("a message on %s went nowhere: %s", channel.name, error)
 
     def publish(
         self,

@@ -60,7 +60,7 @@ class Request:
     ``type`` its row in the kernel's table (None for an unknown one), ``application`` the
     kernel that it came to, ``content`` its typed content once a handler has parsed it,
     ``metadata`` what the reply's metadata begins with. ``number`` is the execution count of
-    an execute request that counts, else None.
+    an execute request that counts, else None. ``size`` is the room that it takes in the queue.
     """
 
     message: Message
@@ -70,6 +70,7 @@ class Request:
     application: Any = None
     content: Any = None
     number: int | None = None
+    size: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
     stop_on_error: bool = False
     stop_reason: StopReason | None = None

@@ -16,6 +16,7 @@ from trio.lowlevel import enable_ki_protection
 from ..transport import Transport
 from .application import Application
 from .eventloop import advance_eventloop
+from .interrupt import is_served
 from .server import Server
 from .services import ServiceThread, run_services
 
@@ -52,6 +53,7 @@ async def serve(
         raise ValueError("a kernel that owns its process needs services='thread'")
     server = Server(kernel, transport, inline=inline, owns_process=owns_process)
     kernel.bind(server)
+    served = is_served.set(True)
     try:
         with _sigint(server):
             opened = _inline(server) if inline else _thread(server, owns_process)
@@ -64,6 +66,7 @@ async def serve(
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
                         await server.outbox.flush()
     finally:
+        is_served.reset(served)
         kernel.unbind()
 
 
@@ -127,7 +130,7 @@ async def _run_until_stopped(server: Server, task_status: trio.TaskStatus[Server
     async with trio.open_nursery() as lanes:
         for channel in server.transport.shell:
             if channel is not server.transport.control:
-                lanes.start_soon(server.receive, channel, name=f"{channel.name} receiver")
+                lanes.start_soon(server.intake.receive, channel, name=f"{channel.name} receiver")
         lanes.start_soon(server.shell.run, name="shell lane")
         lanes.start_soon(server.comm.run, name="comm lane")
         lanes.start_soon(advance_eventloop, server, name="event loop")

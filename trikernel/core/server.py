@@ -1,15 +1,14 @@
-"""A kernel and a transport joined: admission, the order of each answer, and the end.
+"""A kernel and a transport joined: the order of each answer, and the end.
 
-`perform` is the one place that publishes busy and idle, `deliver` the one that decides which
-lane a message joins. The nurseries that this runs in are built by `serve`.
+`perform` is the one place that publishes busy and idle. What comes in is `intake`'s, the nurseries
+that all this runs in are built by `serve`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -17,14 +16,14 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import WireError
-from ..transport import Channel, Transport, run_in
-from ..wire import LaneName, Priority
+from ..transport import Transport, run_in
 from .application import Application
 from .boundary import attempt, render
+from .intake import Intake
 from .interrupt import Interrupts
 from .lane import ShellLane
 from .outgoing import Outgoing
+from .rejections import Rejections
 from .reopening import ReopeningNursery
 from .request import Outcome, Reply, Request, StopReason, current_request
 from .sidelanes import CommLane, ControlLane
@@ -37,8 +36,8 @@ ABORT_PATIENCE = 0.5  # seconds that an abort waits for the user loop to turn
 class Server(Outgoing):
     """One kernel being served. Create it in the user loop.
 
-    ``rejected`` counts what was refused, by the kind of `WireError`; ``inline`` is true when
-    there is no service loop of its own; ``owns_process`` when the process is the kernel's.
+    ``inline`` is true when there is no service loop of its own, ``owns_process`` when the process
+    is the kernel's.
     """
 
     def __init__(
@@ -54,76 +53,31 @@ class Server(Outgoing):
         self.owns_process = owns_process
         self.user_token = trio.lowlevel.current_trio_token()
         self.user_thread = threading.get_ident()
-        self.interrupts = Interrupts(self.user_token)
+        self.interrupts = Interrupts(self.user_token, owns_loop=owns_process)
         self.interrupts.before_stop = self.outbox.close_text  # so that `print` looks
         self.comm = CommLane(self)
         self.shell = ShellLane(self, self.comm)
         self.control = ControlLane(self)
+        lanes = self.shell, self.comm, self.control
+        self.intake = Intake(application, transport, self.codec, lanes, self.refuse, inline=inline)
         self.background: trio.Nursery | None = None
         self.cells = ReopeningNursery(application.report_background_error)
         self.background_tasks = ReopeningNursery(application.report_background_error)
         self.stopping = trio.Event()
         self.eventloop_changed = trio.Event()
-        self.rejected: Counter[str] = Counter()
         self._grace_spent = False
         self._stop_hooks: list[Callable[[], object]] = []
 
-    # Coming in
-
-    @enable_ki_protection
-    async def receive(self, channel: Channel) -> None:
-        """Deliver what arrives on a channel, forever; nothing is lost when cancelled."""
-        while True:
-            await channel.wait_readable()
-            self.drain(channel)
-
-    def drain(self, channel: Channel) -> None:
-        """Deliver everything that has arrived on a channel; in its receiver's loop."""
-        while True:
-            try:
-                frames = channel.receive_nowait()
-            except (trio.WouldBlock, trio.ClosedResourceError):
-                return
-            self.deliver(channel, frames)
-
     def sweep(self) -> None:
         """Admit what has already arrived for the shell lane; in the user loop."""
-        for channel in self.transport.shell:
-            self.drain(channel)
-
-    def deliver(self, channel: Channel, frames: Sequence[bytes]) -> None:
-        """Decode one message and put it on its lane; what cannot be decoded is dropped."""
-        try:
-            message = self.codec.decode(frames)
-        except WireError as error:
-            self.rejected[error.kind] += 1
-            self.application.log.warning("dropped a message on %s: %s", channel.name, error)
-            return
-        on_control = channel is self.transport.control
-        row = self.application.find(message.header.msg_type)
-        if on_control and row is not None and row.lane is LaneName.SHELL and not row.beside:
-            priority: int = Priority.CONTROL
-        else:
-            priority = row.priority if row is not None else Priority.SHELL
-        request = Request(message, channel, row, priority, self.application)
-        if row is not None and row.lane is LaneName.COMM:
-            self._in_user_loop(partial(self.comm.admit, request), on_control)
-        elif on_control and (row is None or row.beside):
-            self.control.admit(request)
-        else:
-            self._in_user_loop(partial(self.shell.admit, request), on_control)
-
-    def _in_user_loop(self, admit: partial[None], on_control: bool) -> None:
-        if on_control and not self.inline:
-            self.shell.post(admit)
-        else:
-            admit()
+        self.intake.sweep()
 
     # One request
 
     @enable_ki_protection
     async def perform(self, request: Request) -> None:
         """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
+        self.intake.leave(request)
         token = current_request.set(request)
         reply: Reply | None = None
         self.publish_status("busy", request.message.header)
@@ -143,11 +97,16 @@ class Server(Outgoing):
             current_request.reset(token)
             request.finish()
 
-    def refuse(self, request: Request) -> None:
-        """Answer a request that will not run, as the lane ends."""
+    def refuse(self, request: Request, error: BaseException | None = None) -> None:
+        """Answer a request that will not run: ``aborted``, or with the error that says why."""
+        self.intake.leave(request)
         self.publish_status("busy", request.message.header)
         self.outbox.drain(wait=True)
-        self.reply(request, self.application.aborted_reply(request))
+        application = self.application
+        if error is None:
+            self.reply(request, application.aborted_reply(request))
+        else:
+            self.reply(request, application.error_reply(request, error))
         self.publish_status("idle", request.message.header)
 
     async def _answer(self, request: Request) -> Reply | None:
@@ -254,6 +213,11 @@ class Server(Outgoing):
         with trio.move_on_after(self.application.shutdown_grace):
             await self.shell.finish()
         self._grace_spent = True
+
+    @property
+    def rejected(self) -> Rejections:
+        """How many messages were refused, by the kind of `WireError`."""
+        return self.intake.rejected
 
     def stop(self) -> None:
         """Have `serve` end; from any thread."""

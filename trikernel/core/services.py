@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import outcome
@@ -21,6 +21,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
 from .console import real_stderr
+from .intake import TURN
 from .interrupt import PATIENCE
 from .parent import listen_for_interrupt_event, watch_parent
 from .server import Server
@@ -40,6 +41,7 @@ async def run_services(
         nursery.start_soon(_serve_control, server, name="control")
         nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
         nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
+        nursery.start_soon(server.backlog.run, name="backlog")
         server.interrupts.serve_from(token, nursery, insist=server.interrupts.installed)
         task_status.started()
         try:
@@ -55,10 +57,10 @@ async def _serve_control(server: Server) -> None:
         with server.control.scope:
             async with trio.open_nursery() as nursery:
                 control = server.transport.control
-                nursery.start_soon(server.receive, control, name="control receiver")
+                nursery.start_soon(server.intake.receive, control, name="control receiver")
                 nursery.start_soon(server.control.run, name="control lane")
     finally:
-        server.drain(server.transport.control)
+        server.intake.drain(server.transport.control)
         server.control.close()
 
 
@@ -68,13 +70,11 @@ async def _welcome_subscribers(server: Server) -> None:
     channel = server.transport.iopub
     while True:
         await channel.wait_readable()
-        while True:
-            try:
+        with suppress(trio.WouldBlock):
+            for _ in range(TURN):
                 event = channel.receive_nowait()[0]
-            except trio.WouldBlock:
-                break
-            if event[:1] == b"\x01":
-                _welcome(server, event[1:])
+                if event[:1] == b"\x01":
+                    _welcome(server, event[1:])
 
 
 def _welcome(server: Server, topic: bytes) -> None:

@@ -42,7 +42,10 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
         info = read_connection_file(path)
         transport = stack.enter_context(
             ZmqTransport(
-                info, shell_channels=kernel.shell_channels, source=f"connection file {path}"
+                info,
+                shell_channels=kernel.shell_channels,
+                max_message_bytes=kernel.max_message_bytes,
+                source=f"connection file {path}",
             )
         )
         if transport.info != info:

@@ -26,6 +26,7 @@ from .verbs import KernelVerbs
 
 __all__ = ["BACKGROUND_FAILED", "KernelHandlers"]
 
+_LONGEST = 1e9  # seconds that a deadline may be away
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
 
 
@@ -68,10 +69,11 @@ class KernelHandlers(KernelComms):
     def _set_deadline(self, request: Request) -> None:
         """The kernel's `cell_timeout`, or what the request's metadata says instead."""
         seconds = request.message.metadata.get("trikernel.timeout", self.cell_timeout)
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds < 0:
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= _LONGEST:
             raise ContentError(
-                "execute_request: the metadata 'trikernel.timeout' must be a number of seconds, "
-                f"not {seconds!r:.80}"
+                "execute_request: the metadata 'trikernel.timeout' must be a number of seconds "
+                f"from 0 to {_LONGEST:g}, not {seconds!r:.80}"
             )
         if seconds:
             self.server.interrupts.stop_after(request, seconds)

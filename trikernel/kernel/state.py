@@ -52,6 +52,12 @@ class KernelState:
     max_frames: int = setting(4096, "frames that a message may have", minimum=6)
     max_message_bytes: int = setting(1 << 30, "bytes that a message may have", minimum=1 << 10)
     max_identities: int = setting(64, "routing frames that a message may have", minimum=1)
+    max_queue_bytes: int = setting(
+        1 << 30, "bytes of requests that may wait; more get an error reply", minimum=1 << 12
+    )
+    max_backlog_bytes: int = setting(
+        1 << 26, "bytes of replies kept for a client that does not read", minimum=1 << 12
+    )
     replay_window: int = setting(
         16_384, "verified signatures that are remembered", minimum=1, maximum=1 << 24
     )

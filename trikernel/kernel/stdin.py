@@ -26,6 +26,8 @@ from .sending import KernelSending
 __all__ = ["KernelStdin"]
 
 _EOF = "\x04"
+_BAD = 16  # messages that are no message, dropped at a time
+_STALE = 1000  # answers to earlier questions, dropped before a new one
 
 
 class KernelStdin(KernelSending):
@@ -125,8 +127,9 @@ class KernelStdin(KernelSending):
         if wake_fd is not None:  # find out before the question stands in the frontend
             channel.check_blocking()
         server.outbox.drain()
-        while self._take() is not None:
-            continue
+        for _ in range(_STALE):  # answers to earlier questions; not without an end
+            if self._take() is None:
+                break
         msg_id = str(uuid.uuid4())
         frames = server.codec.encode(
             "input_request",
@@ -142,8 +145,8 @@ class KernelStdin(KernelSending):
         return msg_id
 
     def _take(self) -> Message | None:
-        """The next message on stdin, or None; one that cannot be decoded is dropped."""
-        while True:
+        """The next message on stdin, or None; some that cannot be decoded are dropped."""
+        for _ in range(_BAD):
             try:
                 frames = self.server.transport.stdin.receive_nowait()
             except trio.WouldBlock:
@@ -151,15 +154,15 @@ class KernelStdin(KernelSending):
             try:
                 return self.server.codec.decode(frames)
             except WireError as error:
-                self.server.rejected[error.kind] += 1
-                self.log.warning("dropped a message on stdin: %s", error)
+                self.server.rejected.note("stdin", error)
+        return None
 
     def _take_answer(self, request: Request, msg_id: str) -> Message | None:
         """The answer; some frontends name the cell as its parent, or nothing."""
-        while (message := self._take()) is not None:
-            if message.parent_id in (None, "", msg_id, request.msg_id):
-                return message
-            self.log.warning("dropped an answer to an input that no longer waits")
+        message = self._take()
+        if message is None or message.parent_id in (None, "", msg_id, request.msg_id):
+            return message
+        self.log.warning("dropped an answer to an input that no longer waits")
         return None
 
     def _read(self, answer: Message) -> str:

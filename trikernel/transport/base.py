@@ -75,7 +75,16 @@ class BroadcastChannel(Channel, Protocol):
     """The kernel's iopub: an XPUB. The first frame is the topic; received are subscriptions."""
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
-        """Send to every subscriber that can take it; those whose queue is full lose it."""
+        """Send to every subscriber that can take it; those whose queue is full lose it.
+
+        They get nothing more until they have read some of what is queued for them.
+        """
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """Send a message that a subscriber gets whose queue is full, too, as the last one.
+
+        Raises `trio.WouldBlock` where even that is not possible.
+        """
 
 
 class Endpoint(Protocol):

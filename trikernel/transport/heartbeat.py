@@ -31,9 +31,11 @@ class Heartbeat:
         self._thread.start()
 
     def _echo(self) -> None:
-        with contextlib.suppress(zmq.ContextTerminated):
-            zmq.proxy(self._socket, self._socket)
-        self._socket.close(linger=0)
+        try:
+            with contextlib.suppress(zmq.ContextTerminated):
+                zmq.proxy(self._socket, self._socket)
+        finally:  # else `close` would wait for it
+            self._socket.close(linger=0)
 
     def close(self) -> None:
         """End the loop and join its thread."""

@@ -44,6 +44,10 @@ class MemoryChannel:
         """The same as `send_nowait`: no queue in memory is ever full."""
         self.send_nowait(frames)
 
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """The same as `send_nowait`."""
+        self.send_nowait(frames)
+
     def receive_nowait(self) -> Frames:
         """Take the next message from the inbox."""
         if self._closed:

@@ -22,6 +22,10 @@ from .zmqtools import Options, bind, new_socket
 __all__ = ["ZmqClientTransport", "ZmqTransport"]
 
 IOPUB_HWM = 1000  # messages queued for one subscriber, before it counts as stalled
+REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
+HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
+STDIN_BYTES = 1 << 26  # of an answer
+SMALL_BYTES = 1 << 12  # of a topic, and of a heartbeat
 RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
 
 
@@ -29,12 +33,18 @@ class ZmqTransport:
     """A kernel's sockets, bound where ``info`` says; ports of 0 are bound first and then known.
 
     Use it as a context manager, or call `close`. ``shell_channels`` above 1 binds further
-    shell sockets to free ports, listed as ``shell_1_port`` and so on.
+    shell sockets to free ports, listed as ``shell_1_port`` and so on. A peer that sends a frame
+    above ``max_message_bytes`` is disconnected before it is read.
     Raises `ConnectionFileError` that names the field whose address cannot be bound.
     """
 
     def __init__(
-        self, info: ConnectionInfo, *, shell_channels: int = 1, source: str | None = None
+        self,
+        info: ConnectionInfo,
+        *,
+        shell_channels: int = 1,
+        max_message_bytes: int = 1 << 30,
+        source: str | None = None,
     ) -> None:
         self.key = info.key.encode()
         self.signature_scheme = info.signature_scheme
@@ -42,12 +52,13 @@ class ZmqTransport:
         self._source = source or "connection information"
         self._context: zmq.Context[Any] = zmq.Context()
         self._heartbeat: Heartbeat | None = None
+        self._largest = max_message_bytes
         self._ports: dict[str, int] = {}
         self._paths: list[Path] = []
         try:
             self.shell = tuple(self._shell(number) for number in range(shell_channels))
             self.control = self._router("control")
-            self.stdin = self._router("stdin", mandatory=True)
+            self.stdin = self._router("stdin", STDIN_BYTES)
             self.iopub = self._iopub()
             self._heartbeat = self._bind("hb", None)
         except BaseException:
@@ -87,23 +98,24 @@ class ZmqTransport:
     def _shell(self, number: int) -> ZmqChannel:
         return self._router("shell" if number == 0 else f"shell_{number}")
 
-    def _router(self, name: str, *, mandatory: bool = False) -> ZmqChannel:
+    def _router(self, name: str, largest: int | None = None) -> ZmqChannel:
         options: Options = {
             zmq.ROUTER_HANDOVER: 1,
-            zmq.SNDHWM: 0,
-            zmq.ROUTER_MANDATORY: int(mandatory),
+            zmq.ROUTER_MANDATORY: 1,
+            zmq.SNDHWM: REPLY_HWM,
         }
-        socket = new_socket(self._context, zmq.ROUTER, self._options(options))
+        largest = largest if largest is not None else self._largest
+        socket = new_socket(self._context, zmq.ROUTER, self._options(options, largest))
         self._bind(name, socket)
         return ZmqChannel(name, socket)
 
     def _iopub(self) -> ZmqChannel:
-        options = self._options({zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1})
-        socket = new_socket(self._context, zmq.XPUB, options)
+        options: Options = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
+        socket = new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
         self._bind("iopub", socket)
         return ZmqChannel("iopub", socket)
 
-    def _options(self, options: Options) -> Options:
+    def _options(self, options: Options, largest: int) -> Options:
         secret, public = (self._info.extra.get(f"curve_{kind}key") for kind in ("secret", "public"))
         curve: Options = {}
         if isinstance(secret, str) and isinstance(public, str):
@@ -112,7 +124,8 @@ class ZmqTransport:
                 zmq.CURVE_PUBLICKEY: public.encode(),
                 zmq.CURVE_SERVER: 1,
             }
-        return {**options, **curve, zmq.LINGER: LINGER}
+        bounds: Options = {zmq.MAXMSGSIZE: largest, zmq.HANDSHAKE_IVL: HANDSHAKE}
+        return {**options, **curve, **bounds, zmq.LINGER: LINGER}
 
     def _bind(self, name: str, socket: zmq.Socket[Any] | None) -> Heartbeat | None:
         """Bind ``socket``, or a heartbeat where there is none; remember the port."""
@@ -121,7 +134,7 @@ class ZmqTransport:
         heartbeat = None
         try:
             if socket is None:
-                heartbeat = Heartbeat(endpoint, self._options({}))
+                heartbeat = Heartbeat(endpoint, self._options({}, SMALL_BYTES))
                 port = heartbeat.port
             else:
                 port = bind(socket, endpoint)

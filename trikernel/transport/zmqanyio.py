@@ -44,7 +44,12 @@ class ZmqAnyioChannel:
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
         """As `send_nowait`, without waiting for a subscriber whose queue is full."""
-        self._send(partial(self._send_dropping_here, list(frames)))
+        self._send(partial(self._send_with, zmq.XPUB_NODROP, 0, list(frames)))
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """As `send_nowait`, with room for one message more."""
+        bound = int(self._raw.get(zmq.SNDHWM))
+        self._send(partial(self._send_with, zmq.SNDHWM, bound + 1, list(frames)))
 
     def receive_nowait(self) -> Frames:
         """The message that a future took, else the next one."""
@@ -128,12 +133,14 @@ class ZmqAnyioChannel:
         finally:
             self._socket.get(zmq.EVENTS)  # type: ignore[no-untyped-call]  # zmq-anyio looks again
 
-    def _send_dropping_here(self, frames: Frames) -> None:
-        self._raw.set(zmq.XPUB_NODROP, 0)
+    def _send_with(self, option: int, value: int, frames: Frames) -> None:
+        """Send with another value of an option, which nobody can ask a socket for NODROP's."""
+        usual = 1 if option == zmq.XPUB_NODROP else self._raw.get(option)
+        self._raw.set(option, value)
         try:
             self._send_here(frames)
         finally:
-            self._raw.set(zmq.XPUB_NODROP, 1)
+            self._raw.set(option, usual)
 
     def _check_open(self) -> None:
         if self._closed.is_set() or self._socket.closed:

@@ -13,6 +13,7 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -60,9 +61,11 @@ class ZmqChannel:
                 return
             self._sending = True
             try:
-                while self._outgoing:
-                    self._send(self._outgoing.popleft())
+                self._send(self._outgoing.popleft())
             finally:
+                while self._outgoing:  # the finalizers', whose errors are not the caller's
+                    with suppress(trio.WouldBlock, PeerGone):
+                        self._send(self._outgoing.popleft())
                 self._sending = False
                 self._wake_if_readable()
 
@@ -75,6 +78,17 @@ class ZmqChannel:
                 self.send_nowait(frames)
             finally:
                 self._socket.set(zmq.XPUB_NODROP, 1)
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """One send with room for one message more."""
+        with self._lock:
+            self._check_open()
+            bound = int(self._socket.get(zmq.SNDHWM))
+            self._socket.set(zmq.SNDHWM, bound + 1)  # holds for open connections, too
+            try:
+                self.send_nowait(frames)
+            finally:
+                self._socket.set(zmq.SNDHWM, bound)
 
     def receive_nowait(self) -> Frames:
         """Take the next message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def bind(socket: zmq.Socket[Any], endpoint: str) -> int:
         return last_port(socket)
     base, _, port = endpoint.rpartition("-")
     if port != "0":
-        socket.bind(endpoint)
+        path = Path(endpoint.removeprefix("ipc://"))
+        if path.exists() and not path.is_socket():  # libzmq would delete it
+            raise zmq.ZMQError(errno.EEXIST, f"{path} is there already, and is no socket")
+        _bind_path(socket, path)
         return int(port)
     return _bind_free_path(socket, base)
 
@@ -53,5 +57,12 @@ def _bind_free_path(socket: zmq.Socket[Any], base: str) -> int:
         except FileExistsError:
             number += 1
             continue
-        socket.bind(f"{base}-{number}")
+        _bind_path(socket, path)
         return number
+
+
+def _bind_path(socket: zmq.Socket[Any], path: Path) -> None:
+    """Bind to a path that only its owner may connect to."""
+    socket.bind(f"ipc://{path}")
+    if not path.name.startswith("@"):  # a name that is no file
+        path.chmod(0o600)
