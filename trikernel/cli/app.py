@@ -7,6 +7,7 @@ import importlib
 import platform
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from ..kernel import (
     given_settings,
     log_to_stderr,
     run,
+    run_to_the_end,
     settings_of,
 )
 from . import kernelspecs
@@ -116,7 +118,8 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
     add_setting_flags(parser, kernel_class)
     options = parser.parse_args(arguments)
     log_to_stderr(options.log_level)
-    run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
+    kernel = kernel_class(**given_settings(options, kernel_class))
+    run_to_the_end(partial(run, kernel, options.connection_file))
     return 0
 
 

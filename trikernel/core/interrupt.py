@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -121,9 +122,13 @@ class Interrupts:
         self.installed = True
 
     def reinstall(self) -> None:
-        """Take SIGINT back from an earlier cell's code, which may have set a handler."""
-        if self.installed and signal.getsignal(signal.SIGINT) != self._on_sigint:
+        """Take SIGINT back from an earlier cell's code, which may have set a handler or a mask."""
+        if not self.installed:
+            return
+        if signal.getsignal(signal.SIGINT) != self._on_sigint:
             signal.signal(signal.SIGINT, self._on_sigint)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if self._arrivals is not None:
             self._arrivals.listen()
 

@@ -49,7 +49,10 @@ class SignalArrivals:
     async def _receive(self) -> bytes:
         while True:
             with suppress(BlockingIOError):
-                return self._reading.recv(1024)
+                arrived = self._reading.recv(1024)
+                if not arrived:
+                    raise OSError("the user's code has closed the pipe that signals arrive by")
+                return arrived
             await trio.lowlevel.wait_readable(self._reading)
 
     def close(self) -> None:

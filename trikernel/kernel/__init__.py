@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
 from .handlers import BACKGROUND_FAILED
+from .leaving import run_to_the_end
 from .rendering import NO_TEXT, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
@@ -21,6 +22,7 @@ __all__ = [
     "main",
     "render_error",
     "run",
+    "run_to_the_end",
     "setting",
     "settings_of",
 ]

@@ -24,6 +24,7 @@ from ..core import real_stderr, serve
 from ..errors import UsageError
 from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, write_connection_file
 from .base import Kernel
+from .leaving import run_to_the_end
 from .settings import settings_of
 
 __all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"]
@@ -73,7 +74,8 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         log_to_stderr(options.log_level)
-        run(kernel_class(**given_settings(options, kernel_class)), options.connection_file)
+        kernel = kernel_class(**given_settings(options, kernel_class))
+        run_to_the_end(partial(run, kernel, options.connection_file))
     except UsageError as error:
         sys.exit(_complain(error))
 

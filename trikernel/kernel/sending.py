@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Job, Request, current_request
 from ..transport import Channel
-from ..wire import Header, json
+from ..wire import DELIMITER, Header, json
 from .state import KernelState
 
 __all__ = ["ChannelHandle", "KernelSending"]
@@ -42,8 +42,23 @@ class ChannelHandle:
         parts = [bytes(frame) for frame in frames]
         if self.name == "iopub":
             self.kernel.server.outbox.post(parts)
-        else:
-            self.kernel.server.send(self.channel, parts)
+            return
+        request = current_request.get()
+        if request is not None and _is_reply(parts, request):
+            if request.answered:
+                return
+            request.answered = True
+        self.kernel.server.send(self.channel, parts)
+
+
+def _is_reply(frames: list[bytes], request: Request) -> bool:
+    """Whether a handler sends the reply itself, as those with three arguments do."""
+    at = len(request.message.identities)
+    if not request.wants_reply or frames[at : at + 1] != [DELIMITER] or len(frames) < at + 6:
+        return False
+    header = json.loads(frames[at + 2])
+    reply_type = request.msg_type.removesuffix("_request") + "_reply"
+    return isinstance(header, dict) and header.get("msg_type") == reply_type
 
 
 @attrs.frozen(eq=False)

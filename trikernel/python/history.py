@@ -5,6 +5,7 @@ IPython has its thread write after each cell, which takes longer than most cells
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import trio
@@ -14,6 +15,8 @@ from trio.lowlevel import enable_ki_protection
 __all__ = ["CellHistory"]
 
 DELAY = 1  # seconds
+
+_log = logging.getLogger("trikernel")
 
 
 class CellHistory(HistoryManager):
@@ -39,6 +42,13 @@ class CellHistory(HistoryManager):
             await self._news.wait()
             await trio.sleep(DELAY)
             if self.using_thread:
-                self._restart_thread_if_stopped()  # it is stopped around each fork
-                if self.save_flag is not None:
-                    self.save_flag.set()
+                self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        try:
+            self._restart_thread_if_stopped()  # it is stopped around each fork
+        except (RuntimeError, OSError) as error:  # no thread can be had now: with a later cell
+            _log.warning("the history is not written for now: %s", error)
+            return
+        if self.save_flag is not None:
+            self.save_flag.set()

@@ -105,19 +105,29 @@ class PythonKernel(CellOutput):
             self._process.start(self.server, self.shell, self._write_captured)
 
     def unbind(self) -> None:
-        """Give the streams back."""
-        self.comm_manager.forget_all()
+        """Give everything back, whatever the user's code has done to it."""
+        with contextlib.ExitStack() as stack:  # the last one first, and each of them
+            stack.callback(super().unbind)
+            if self._shell is not None:
+                stack.callback(self._leave_shell, self._shell)
+            if self._process is not None:
+                stack.callback(self._process.stop)
+            stack.callback(self._give_streams_back)
+            stack.callback(self.comm_manager.forget_all)
+
+    def _give_streams_back(self) -> None:
         if redirections.remove(self):
             comms.uninstall()
-        if self._process is not None:
-            self._process.stop()
-        if self._shell is not None:
-            with contextlib.suppress(KeyError):  # never started
-                trio.lowlevel.remove_instrument(self._shell.tasks)
-            self._shell.resign()
-            self._shell._atexit_once()  # now that the last task has cleaned up
-            atexit.unregister(self._shell.atexit_operations)
-        super().unbind()
+
+    def _leave_shell(self, shell: ZMQInteractiveShell) -> None:
+        with contextlib.suppress(KeyError):  # never started
+            trio.lowlevel.remove_instrument(shell.tasks)
+        shell.resign()
+        atexit.unregister(shell.atexit_operations)
+        try:
+            shell._atexit_once()  # now that the last task has cleaned up
+        except Exception:  # a full disk, a broken database
+            self.log.exception("the history could not be closed")
 
     def _new_shell(self) -> ZMQInteractiveShell:
         process, config = self._process, Config()

@@ -7,6 +7,7 @@ Read as IPython reads them for any kernel: ``ipython_config.py``, then
 from __future__ import annotations
 
 import logging
+import tempfile
 from typing import Any
 
 from IPython.core.application import BaseIPythonApplication
@@ -26,6 +27,7 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
     """One profile. What is wrong with a person's files is logged or shown, and ends nothing."""
 
     name = "ipython-kernel"
+    _folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def read(cls, name: str) -> Profile:
@@ -39,12 +41,25 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
                     f"there is no IPython profile {name!r}: "
                     f"`ipython profile create {name}` makes one"
                 ) from None
-        profile.init_profile_dir()
+        try:
+            profile.init_profile_dir()
+        except OSError as error:  # a full disk, say
+            profile = cls._elsewhere(error)
         profile.init_config_files()
         profile.load_config_file()
         for_any_kernel = profile.config.get("IPKernelApp")  # the name that people's files know
         if for_any_kernel:
             profile.update_config(Config(Profile=for_any_kernel))
+        return profile
+
+    @classmethod
+    def _elsewhere(cls, error: OSError) -> Profile:
+        """An empty profile in a folder of its own, which goes with the process."""
+        folder = tempfile.TemporaryDirectory(prefix="ipython-", ignore_cleanup_errors=True)
+        _log.warning("the IPython folder cannot be used (%s); using %s", error, folder.name)
+        profile = cls(ipython_dir=folder.name, log=_log)
+        profile.init_profile_dir()
+        profile._folder = folder
         return profile
 
     def start_in(self, shell: Any) -> None:

@@ -45,6 +45,7 @@ class ZMQInteractiveShell(ParticularShell):
         super().__init__(**kwargs)
         self.autoawait = True
         self.runs_synchronously = False
+        self.exiter.set_ip(self)
         self.loop_runner = _refuse
         self.tasks = Tasks(self.kernel)
         self.twins = Twins(self)
@@ -124,8 +125,12 @@ class ZMQInteractiveShell(ParticularShell):
                 except BaseException as raised:
                     where = raised.__traceback__
                     raise
-        except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as raised:
+        except BaseException as raised:
             exit_if_forked(self._generation, raised)
+            if not isinstance(
+                raised, (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)
+            ):
+                raise
             error = collapse(raised)
             if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
                 error = stop_error(request.stop_reason)

@@ -37,7 +37,8 @@ class Redirections:
             self._restore()
             for stream in self._streams:  # a logging handler may hold one
                 stream.forget()
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            sys.stdout = getattr(sys, "__stdout__", None)
+            sys.stderr = getattr(sys, "__stderr__", None)
 
     def kernel(self) -> StreamKernel | None:
         """The kernel that the calling code runs for."""

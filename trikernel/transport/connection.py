@@ -66,13 +66,15 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     """What a connection file says.
 
     Raises `ConnectionFileError`, which names the file and the field, when the file is missing,
-    unreadable, readable by others (with ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no
-    JSON object, or has a field of the wrong kind.
+    unreadable, no plain file, somebody else's, readable by others (with
+    ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no JSON object, or has a field of the wrong
+    kind.
     """
     path = Path(path)
     try:
-        _check_mode(path)
-        fields = json.loads(path.read_text("utf-8"))
+        with open(path, "rb", opener=_open_at_once) as file:
+            _check_owner(path, os.fstat(file.fileno()))
+            fields = json.loads(file.read().decode("utf-8"))
     except FileNotFoundError:
         raise ConnectionFileError(f"connection file {path}: there is no such file") from None
     except OSError as error:
@@ -83,6 +85,8 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
         raise ConnectionFileError(
             f"connection file {path}: is no JSON (truncated?): {error}"
         ) from None
+    except RecursionError:
+        raise ConnectionFileError(f"connection file {path}: is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ConnectionFileError(f"connection file {path}: holds no JSON object")
     return _info(path, fields)
@@ -95,7 +99,9 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
     """
     path = Path(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed(path.parent.parents):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -110,10 +116,22 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
         ) from None
 
 
-def _check_mode(path: Path) -> None:
+def _open_at_once(path: str, flags: int) -> int:
+    """Do not wait for somebody to write into what may be a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    """Refuse what somebody else has written, or can read."""
     if os.name != "posix":
         return
-    mode = stat.S_IMODE(path.stat().st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConnectionFileError(f"connection file {path}: is no plain file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConnectionFileError(
+            f"connection file {path}: belongs to another user (number {status.st_uid})"
+        )
+    mode = stat.S_IMODE(status.st_mode)
     if not mode & 0o077:
         return
     text = f"connection file {path}: field 'key' can be read by others (mode {mode:04o})"
@@ -141,6 +159,8 @@ def _info(path: Path, fields: dict[str, Any]) -> ConnectionInfo:
                 raise wrong(name, "a port, an integer from 0 to 65535")
         elif not isinstance(value, str):
             raise wrong(name, "a string")
+        elif not value.isprintable():
+            raise wrong(name, "of printable characters")
         values[name] = value
     if values.setdefault("transport", "tcp") not in _TRANSPORTS:
         raise wrong("transport", "one of 'tcp' and 'ipc'")

@@ -7,10 +7,15 @@ things registers here, and lets go of them in the child.
 from __future__ import annotations
 
 import os
+import select
+import socket
 import sys
 import traceback
 import weakref
+from contextlib import suppress
 from typing import Protocol
+
+import trio
 
 __all__ = ["Generation", "exit_if_forked", "forget_in_child"]
 
@@ -43,23 +48,55 @@ def exit_if_forked(generation: int, error: BaseException | None = None) -> None:
     """
     if Generation.current == generation:
         return
-    code = 0 if error is None else 1
+    code = 1
+    try:
+        code = _exit_code(error)
+        for name in ("__stdout__", "__stderr__"):
+            stream = getattr(sys, name, None)
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(code)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """As the interpreter would end; what it would say is said."""
+    if error is None:
+        return 0
     if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):
             print(error.code, file=sys.__stderr__)
-    elif error is not None:
-        traceback.print_exception(error, file=sys.__stderr__)
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is not None:
-            stream.flush()
-    os._exit(code)
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    traceback.print_exception(error, file=sys.__stderr__)
+    return 1
 
 
 def _forget_everything() -> None:
     Generation.current += 1
-    for holder in tuple(_holders):
-        holder.forget()
+    for forget in (_leave_the_parents_loop, *(holder.forget for holder in tuple(_holders))):
+        with suppress(Exception):  # the user's code may have broken one: the others must go on
+            forget()
+
+
+def _leave_the_parents_loop() -> None:
+    """Give the Trio loop of this thread an epoll and a wakeup of its own.
+
+    Both processes would share them, and a child that awaits would take the parent's events. Where
+    the descriptors are is not public; without them such a child is a hazard, as it is anywhere.
+    """
+    runner = getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "runner", None)
+    if runner is None or sys.platform != "linux":
+        return
+    epoll, wakeup = runner.io_manager._epoll, runner.entry_queue.wakeup
+    with select.epoll() as own:
+        os.dup2(own.fileno(), epoll.fileno(), inheritable=False)
+    for ours, theirs in zip(
+        socket.socketpair(), (wakeup.wakeup_sock, wakeup.write_sock), strict=True
+    ):
+        with ours:
+            ours.setblocking(False)
+            os.dup2(ours.fileno(), theirs.fileno(), inheritable=False)
+    epoll.register(wakeup.wakeup_sock.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
 
 
 if hasattr(os, "register_at_fork"):

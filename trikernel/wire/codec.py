@@ -205,7 +205,8 @@ def _username() -> str:
 
 def _digest(signature_scheme: str) -> str:
     scheme, _, digest = signature_scheme.partition("-")
-    if scheme != "hmac" or digest not in hashlib.algorithms_available:
+    known = scheme == "hmac" and digest in hashlib.algorithms_available
+    if not known or not hashlib.new(digest).digest_size:  # shake has as many as one asks for
         raise SettingError(
             f"signature_scheme: {signature_scheme!r} is not known, use for example 'hmac-sha256'"
         )
