@@ -1,0 +1,261 @@
+"""What the scenarios and the reviews have found, each in its smallest form."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trikernel import Kernel, serve
+from trikernel.testing import open_memory_client
+from trikernel.transport import MemoryTransport
+
+from ..harness import open_peer
+from ..kernel.kernels import Recorder
+from .scenarios import TICK, Workhorse
+
+
+async def kept_cancelled() -> trio.Cancelled:
+    """A `Cancelled` that user code has got hold of, of a scope that is over."""
+    kept: list[trio.Cancelled] = []
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            kept.append(error)
+            raise
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child)
+        await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    return kept[0]
+
+
+class Stray(Recorder):
+    async def do_complete(self, code: str, cursor_pos: int) -> Any:
+        raise await kept_cancelled()
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "stray":
+            raise await kept_cancelled()
+        return await super().do_execute(code, silent, **options)
+
+
+async def test_a_cancelled_of_elsewhere_is_an_error_like_any(autojump_clock: Any) -> None:
+    async with open_peer(Stray()) as peer:
+        heard = await peer.ask("complete_request", {"code": "a"})
+        assert heard.reply["ename"] == "Cancelled"
+        heard = await peer.execute("stray", stop_on_error=False)
+        assert heard.reply["ename"] == "Cancelled"
+        assert (await peer.execute("say on")).text() == "on"
+
+
+async def test_a_pump_that_is_cancelled_as_a_request_comes_leaves_it_to_the_lane(
+    autojump_clock: Any,
+) -> None:
+    kernel = Workhorse()
+    async with open_peer(kernel) as peer:
+        with trio.CancelScope() as scope:
+
+            async def pump() -> None:
+                with scope:
+                    await kernel.process_one()
+
+            kernel.nursery.start_soon(pump)
+            await trio.sleep(TICK)
+            assert (await peer.execute("say 1")).text() == "1"  # the lane parks behind the pump
+            msg_id = peer.send("execute_request", {"code": "say 2"})
+            peer.server.sweep()
+            scope.cancel()
+            await peer.until_idle(msg_id)
+
+
+async def test_a_background_nursery_opens_again_after_slow_clean_up(autojump_clock: Any) -> None:
+    kernel = Workhorse()
+    async with open_peer(kernel):
+        started = trio.Event()
+
+        async def linger() -> None:
+            try:
+                started.set()
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(1)
+
+        async def report(*, task_status: trio.TaskStatus[str]) -> None:
+            task_status.started("again")
+
+        kernel.nursery.start_soon(linger)
+        await started.wait()
+        kernel.nursery.cancel_scope.cancel()
+        assert await kernel.nursery.start(report) == "again"
+
+
+async def test_an_aborted_cell_stops_no_comm_handler(autojump_clock: Any) -> None:
+    async with open_peer(Workhorse()) as peer:
+
+        def send(sleep: float) -> str:
+            return peer.send("comm_msg", {"comm_id": "c", "data": {"sleep": sleep}})
+
+        failing = peer.send("execute_request", {"code": "fail"})
+        handled = [send(10 * TICK), send(0)]
+        aborted = peer.send("execute_request", {"code": "say aborted"})
+        for msg_id in (failing, aborted, *handled):
+            await peer.until_idle(msg_id)
+        assert trio.current_time() >= 10 * TICK  # the handler slept to its end
+
+
+async def test_a_shutdown_within_a_cell_is_not_stopped_by_itself(autojump_clock: Any) -> None:
+    class Slow(Workhorse):
+        ended = False
+
+        async def do_shutdown(self, restart: bool) -> Any:
+            await trio.sleep(TICK)
+            self.ended = True
+            return {"status": "ok", "restart": restart}
+
+    kernel = Slow()
+    async with open_peer(kernel) as peer:
+        outer = peer.send("execute_request", {"code": "iterate"})
+        stop = peer.send("shutdown_request", {"restart": False})
+        await peer.until_idle(stop)
+        assert kernel.ended
+        assert (await peer.receive()).content["status"] == "ok"
+        await peer.until_idle(outer)
+
+
+async def test_an_abandoned_cell_handles_nothing_beside_the_lane(autojump_clock: Any) -> None:
+    class Pumping(Workhorse):
+        active = most = 0
+
+        async def cell_shielded(self, rest: str) -> None:
+            with trio.CancelScope(shield=True):
+                await self.process_one()
+
+        async def cell_work(self, rest: str) -> None:
+            self.active += 1
+            self.most = max(self.most, self.active)
+            await trio.sleep(TICK)
+            self.active -= 1
+
+    kernel = Pumping()
+    async with open_peer(kernel) as peer:
+        outer = peer.send("execute_request", {"code": "shielded", "stop_on_error": False})
+        await trio.sleep(TICK)
+        for _ in range(2):
+            kernel.server.interrupts.interrupt()
+            await trio.sleep(TICK)
+            await _pass_real_time(0.06)
+        kernel.server.interrupts.interrupt()
+        await peer.until_idle(outer)
+        ids = [peer.send("execute_request", {"code": "work"}) for _ in range(3)]
+        for msg_id in ids:
+            await peer.until_idle(msg_id)
+        assert kernel.most == 1
+
+
+async def _pass_real_time(seconds: float) -> None:
+    """A second interrupt counts as such only after a while by the real clock."""
+    threading.Event().wait(seconds)
+    await trio.lowlevel.checkpoint()
+
+
+class SlowStart(Recorder):
+    async def started(self) -> None:
+        await trio.sleep(100)
+
+
+async def test_a_shutdown_as_the_kernel_starts_is_heeded(autojump_clock: Any) -> None:
+    transport = MemoryTransport()
+    kernel = SlowStart()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve, kernel, transport, services="inline"))
+        await trio.sleep(1)
+        kernel.server.stop()
+    assert trio.current_time() < 50
+
+
+async def test_a_handler_that_sends_its_reply_itself_sends_the_only_one(
+    autojump_clock: Any,
+) -> None:
+    class Classic(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shell_handlers["connect_request"] = self.answer
+
+        def answer(self, stream: Any, ident: Any, parent: Any) -> None:
+            content = {"status": "ok", "by": "itself"}
+            self.session.send(stream, "connect_reply", content, parent=parent, ident=ident)
+
+    async with open_peer(Classic()) as peer:
+        heard = await peer.ask("connect_request")
+        assert heard.reply["by"] == "itself"
+        heard = await peer.ask("kernel_info_request")  # else there would be a second reply first
+        assert heard.reply["implementation"] == "recorder"
+
+
+async def test_what_is_sent_after_the_reply_of_an_abort_is_not_aborted() -> None:
+    async with open_peer(Workhorse(), "tcp") as peer:
+        for _ in range(20):
+            heard = await peer.ask("abort_request", {}, channel="control")
+            assert heard.reply["status"] == "ok"
+            assert (await peer.execute("say on")).reply["status"] == "ok"
+
+
+async def test_an_error_in_clean_up_does_not_leave_a_cancelled_serve() -> None:
+    class Untidy(Recorder):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            try:
+                await super().do_execute(code, silent, **options)
+            finally:
+                raise KeyError("while cleaning up")
+
+    with trio.CancelScope() as scope:
+        async with open_memory_client(Untidy()) as client:
+            client.start("sleep 100")
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="interrupts are other ones there")
+def test_an_interrupt_is_never_raised_in_a_hosts_own_task() -> None:
+    """Not even while the loop does not turn because of that very task."""
+
+    class Still(Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            await trio.sleep_forever()
+
+    async def host() -> str:
+        async with open_peer(Still(), "memory", services="thread") as peer:
+            msg_id = peer.send("execute_request", {"code": "", "stop_on_error": False})
+            while (await peer.hear()).msg_type != "execute_input":
+                continue
+            peer.server.interrupts.interrupt()
+            threading.Event().wait(0.3)  # the host's own work, during which signals come
+            await peer.until_idle(msg_id)
+            return str((await peer.receive()).content["ename"])
+
+    assert trio.run(host) == "KeyboardInterrupt"
+
+
+async def test_a_request_that_finds_no_room_is_told_so_and_stops_nothing(
+    autojump_clock: Any,
+) -> None:
+    async with open_peer(Workhorse(max_queue_bytes=20_000)) as peer:
+        ids = [peer.send("execute_request", {"code": f"sleep {TICK}"}) for _ in range(50)]
+        for msg_id in ids:
+            await peer.until_idle(msg_id)
+        statuses = [(await peer.receive()).content for _ in ids]
+        refused = [one for one in statuses if one["status"] == "error"]
+        assert 0 < len(refused) < 50
+        assert {one["ename"] for one in refused} == {"QueueFull"}
+        assert (await peer.execute("say on")).text() == "on"
