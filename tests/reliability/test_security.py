@@ -1,0 +1,333 @@
+"""Who has no key, or reads nothing, or sends too much: bounded cost, and nobody else suffers."""
+
+from __future__ import annotations
+
+import ast
+import hmac
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import trio
+import zmq
+
+import trikernel
+from trikernel.errors import ConnectionFileError
+from trikernel.transport import (
+    ConnectionInfo,
+    ZmqClientTransport,
+    ZmqTransport,
+    read_connection_file,
+    write_connection_file,
+)
+from trikernel.wire import Codec
+
+from ..harness import Peer, open_peer
+from ..kernel.kernels import Recorder
+from ..processes import kernel_process, wait_until
+from .forging import ATTACKER, flood
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+
+
+# Without the key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channel", "kind"), [("shell", "wrong"), ("control", "unsigned"), ("shell", "garbage")]
+)
+def test_a_flood_of_forged_messages_costs_bounded_memory_and_log(channel: str, kind: str) -> None:
+    outcome = flood(30_000, channel, kind)
+    assert outcome.cells >= 10  # the good client's, meanwhile
+    assert outcome.growth < 10 << 20
+    assert outcome.log_bytes < 2000
+
+
+@contextmanager
+def forger(kernel: Any, channel: str) -> Iterator[None]:
+    """A process without the key that sends without an end."""
+    port = kernel.client.get_connection_info()[f"{channel}_port"]
+    command = [sys.executable, "-c", ATTACKER, f"tcp://127.0.0.1:{port}", "1000000000", "wrong"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
+        assert attacker.stdout is not None
+        assert attacker.stdout.readline() == "connected\n"
+        try:
+            yield
+        finally:
+            attacker.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", ["shell", "control", "stdin"])
+def test_questions_interrupts_and_shutdown_get_through_a_flood(channel: str) -> None:
+    with kernel_process() as kernel, forger(kernel, channel):
+        client = kernel.client
+        msg_id = kernel.send("input('name? ')", allow_stdin=True)
+        client.get_stdin_msg(timeout=60)
+        client.input("Ada")
+        assert kernel.finish(msg_id)[0]["status"] == "ok"
+        for code in ("while True: pass", "import trio; await trio.sleep(1000)"):
+            msg_id = kernel.send(code)
+            kernel.until("execute_input")
+            kernel.interrupt("message" if channel == "shell" else "signal")
+            assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+        client.shutdown()
+        assert kernel.process.wait(60) == 0
+
+
+ODD = (b"", b"\xff\0\0\0\0\0\0\0\1\x7f", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 999)
+
+
+async def test_bytes_that_are_no_zmtp_and_half_greetings_harm_nobody() -> None:
+    async with open_peer(Recorder(), "tcp") as peer:
+        ports = peer.server.transport.ports
+        with ExitStack() as stack:
+            for name in ("shell", "control", "stdin", "iopub"):
+                for greeting in (
+                    b"",
+                    b"\xff\0\0\0\0\0\0\0\1\x7f",
+                    b"GET / HTTP/1.1\r\n\r\n",
+                    b"\0" * 999,
+                ):
+                    for _ in range(20):
+                        address = "127.0.0.1", ports[f"{name}_port"]
+                        half = stack.enter_context(socket.create_connection(address))
+                        half.sendall(greeting)
+            for number in range(20):
+                assert (await peer.execute(f"say {number}")).text() == str(number)
+        assert not peer.server.rejected
+
+
+async def test_a_frame_beyond_the_bound_is_not_even_read() -> None:
+    kernel = Recorder()
+    with ZmqTransport(ConnectionInfo(key="key"), max_message_bytes=1 << 16) as transport:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(trikernel.serve, kernel, transport)
+            with (
+                ZmqClientTransport(transport.info) as big,
+                ZmqClientTransport(transport.info) as ok,
+            ):
+                Peer(big, server).send("execute_request", {"code": "x" * (1 << 20)})
+                peer = Peer(ok, server)
+                await peer.until_subscribed()
+                assert (await peer.execute("say on")).text() == "on"
+            server.stop()
+    assert kernel.ran == ["say on"]
+
+
+AGAIN = [("shell", b"one"), ("shell", b"one"), ("shell", b"two"), ("control", b"one")]
+
+
+async def test_a_message_that_came_is_refused_wherever_it_comes_again() -> None:
+    """On the same connection, another one, after a reconnect, on another channel, with buffers."""
+    kernel = Recorder()
+    frames = Codec(b"key").encode("execute_request", {"code": "say once"})
+    with ZmqTransport(ConnectionInfo(key="key")) as transport:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(trikernel.serve, kernel, transport)
+            for number, (channel, name) in enumerate(AGAIN):
+                with ZmqClientTransport(transport.info, identity=name) as client:
+                    peer = Peer(client, server)
+                    await peer.until_subscribed()
+                    peer.send_frames(frames, channel=channel)
+                    peer.send_frames([*frames, b"a buffer"], channel=channel)
+                    await peer.until_idle(peer.send("kernel_info_request", channel=channel))
+                    assert server.rejected["replay"] == 2 * number + 1
+            server.stop()
+    assert kernel.ran == ["say once"]
+
+
+def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    codec = Codec(b"key")
+    frames = codec.encode("x_request", {})
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    codec.decode(frames)
+    assert compared == [(frames[1], frames[1])]
+
+
+def test_nothing_unpickles(root: Path) -> None:
+    """No module of the package imports what turns bytes into code."""
+    forbidden = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"}
+    for path in (root / "trikernel").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {one.name.partition(".")[0] for one in node.names}
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = {(node.module or "").partition(".")[0]}
+                assert not names & forbidden, path
+
+
+# With the key
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "-1", "1" + "0" * 400, "1e300", "true", '"1"'])
+async def test_a_deadline_that_is_none_is_an_error_and_ends_nothing(seconds: str) -> None:
+    async with open_peer(Recorder(), "tcp") as peer:
+        frames = peer.codec.encode("execute_request", {"code": "say x", "stop_on_error": False})
+        frames[4] = b'{"trikernel.timeout":%b}' % seconds.encode()
+        frames[1] = peer.codec.sign(frames[2:6])
+        peer.send_frames(frames)
+        reply = (await peer.receive()).content
+        assert reply["ename"] == "ContentError"
+        assert "must be a number of seconds from 0 to 1e+09" in reply["evalue"]
+        assert (await peer.execute("say on")).text() == "on"
+
+
+async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -> None:
+    budget = 1 << 20
+    async with open_peer(Recorder(max_backlog_bytes=budget), "tcp") as peer:
+        info = peer.server.transport.info  # type: ignore[attr-defined]
+        with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
+            for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
+                deaf.set(option, value)
+            deaf.connect(info.endpoint(info.shell_port))
+            codec = Codec(info.key.encode())
+            size = len(codec.encode("is_complete_request", {"code": "x" * 100})[5])
+            for _ in range(12_000):
+                await trio.lowlevel.checkpoint()
+                deaf.send_multipart(codec.encode("is_complete_request", {"code": "x" * size}))
+            with trio.fail_after(60):
+                while not peer.server.backlog._clients:
+                    await peer.ask("kernel_info_request")
+                waiting = next(iter(peer.server.backlog._clients.values()))
+                while not waiting.lost:
+                    await peer.ask("kernel_info_request")
+            assert waiting.size <= budget
+            assert (await peer.execute("say on")).text() == "on"
+        with trio.fail_after(60):
+            while peer.server.backlog._clients:  # until it is seen that it has left
+                await peer.ask("kernel_info_request")
+
+
+async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
+    async with open_peer(Recorder(), "tcp") as peer:
+        info = peer.server.transport.info  # type: ignore[attr-defined]
+        with zmq.Context() as context, context.socket(zmq.DEALER) as slow:
+            for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
+                slow.set(option, value)
+            slow.connect(info.endpoint(info.shell_port))
+            codec, ids = Codec(info.key.encode()), []
+            for _ in range(8_000):
+                frames = codec.encode("is_complete_request", {"code": ""})
+                ids.append(codec.decode_header(frames[2]).msg_id)
+                slow.send_multipart(frames)
+                await trio.lowlevel.checkpoint()
+            with trio.fail_after(60):
+                while not peer.server.backlog._clients:
+                    await peer.ask("kernel_info_request")
+            answered: list[str | None] = []
+            while len(answered) < len(ids):
+                assert await trio.to_thread.run_sync(slow.poll, 30_000)
+                answered.append(codec.decode(slow.recv_multipart()).parent_id)
+            assert answered == ids
+
+
+# Files
+
+
+@posix
+def test_nothing_is_readable_by_others_under_any_mask(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        path = tmp_path / "deep" / "down" / "k.json"
+        write_connection_file(path, ConnectionInfo())
+        info = ConnectionInfo(transport="ipc", ip=str(tmp_path / "socket"))
+        with ZmqTransport(info) as transport:
+            for port in transport.info.ports.values():
+                mode = Path(f"{info.ip}-{port}").stat().st_mode
+                assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
+    finally:
+        os.umask(mask)
+    for one in (path, path.parent, path.parent.parent):
+        assert not stat.S_IMODE(one.stat().st_mode) & 0o077
+    assert not list(tmp_path.glob("socket*"))
+
+
+@posix
+def test_a_file_in_the_place_of_a_socket_is_kept(tmp_path: Path) -> None:
+    precious = tmp_path / "socket-1"
+    precious.write_text("precious")
+    info = ConnectionInfo(transport="ipc", ip=str(tmp_path / "socket"), shell_port=1)
+    with pytest.raises(ConnectionFileError, match="is no socket"):
+        ZmqTransport(info)
+    assert precious.read_text() == "precious"
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_a_connection_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    write_connection_file(tmp_path / "k.json", ConnectionInfo())
+    os.chown(tmp_path / "k.json", 12345, -1)
+    with pytest.raises(ConnectionFileError, match=r"k\.json: belongs to another user"):
+        read_connection_file(tmp_path / "k.json")
+
+
+@posix
+def test_a_pipe_is_no_connection_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "k.json", 0o600)
+    with pytest.raises(ConnectionFileError, match="is no plain file"):
+        read_connection_file(tmp_path / "k.json")
+
+
+# A subscriber that does not read
+
+
+FLOOD = """
+import time
+end, n = time.monotonic() + {seconds}, 0
+while time.monotonic() < end:
+    print(n)
+    n += 1
+print('last', n)
+"""
+
+
+@pytest.mark.slow
+def test_a_stalled_subscriber_is_told_where_it_lost_output(request: pytest.FixtureRequest) -> None:
+    """With ``--thorough`` it stalls for a minute."""
+    seconds = 60 if request.config.getoption("--thorough") else 3
+    code = FLOOD.format(seconds=seconds)
+    with kernel_process() as kernel, zmq.Context() as context, context.socket(zmq.SUB) as stalled:
+        info = read_connection_file(kernel.path)
+        stalled.set(zmq.RCVHWM, 10)
+        stalled.set(zmq.LINGER, 0)
+        stalled.set(zmq.SUBSCRIBE, b"")
+        stalled.connect(info.endpoint(info.iopub_port))
+        assert stalled.poll(30_000)  # the welcome; from now on it reads nothing
+        process = psutil.Process(kernel.process.pid)
+        before = process.memory_info().rss
+        reply, outputs = kernel.execute(code)
+        assert process.memory_info().rss - before < 150 << 20  # 1000 messages of 64 KiB, and 16 MiB
+        assert reply["status"] == "ok"
+        text = "".join(
+            one["content"]["text"]
+            for one in outputs
+            if one["msg_type"] == "stream" and one["content"]["name"] == "stdout"
+        )
+        lines = text.splitlines()
+        count = int(lines[-1].split()[1])
+        assert lines[:-1] == [str(number) for number in range(count)]  # the good one has it all
+        found = b"".join(_drain(stalled))
+        assert b"output dropped" in found
+        kernel.execute("print('heard again')")
+        wait_until(lambda: b"heard again" in b"".join(_drain(stalled)), "live output")
+
+
+def _drain(subscriber: zmq.Socket[Any]) -> Iterator[bytes]:
+    while subscriber.poll(500):
+        yield from subscriber.recv_multipart()
