@@ -6,11 +6,15 @@ reader that may be the one who just died.
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import sys
+import traceback
 
-__all__ = ["RealStderr", "real_stderr"]
+__all__ = ["RealStderr", "last_word", "real_stderr", "stderr_descriptor"]
+
+_ANYTHING = BaseException  # also when the user's code has emptied the builtins
 
 
 class RealStderr(io.TextIOBase):
@@ -36,3 +40,17 @@ class RealStderr(io.TextIOBase):
 
 
 real_stderr = RealStderr()
+
+
+def stderr_descriptor() -> int:
+    """The descriptor of the stderr that the process was started with."""
+    return 2 if real_stderr.fd is None else real_stderr.fd
+
+
+def last_word(error: BaseException) -> None:
+    """Say what the process ends by, whatever is broken by now. It has to end after this."""
+    try:
+        traceback.print_exception(error, file=real_stderr)
+    except _ANYTHING:
+        os.write(stderr_descriptor(), b"the kernel ends by an error that cannot be shown\n")
+        faulthandler.dump_traceback(stderr_descriptor())

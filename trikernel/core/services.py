@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -20,7 +19,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..transport import run_in
-from .console import real_stderr
+from .console import last_word
 from .intake import TURN
 from .interrupt import PATIENCE
 from .parent import listen_for_interrupt_event, watch_parent
@@ -28,7 +27,7 @@ from .server import Server
 
 __all__ = ["ServiceThread", "run_services"]
 
-JOIN_PATIENCE = 2.0  # seconds that the thread may take to end
+JOIN_PATIENCE = 0.5  # seconds that the thread may take to end
 
 
 @enable_ki_protection
@@ -149,7 +148,7 @@ class ServiceThread:
         if isinstance(self._result, outcome.Error):
             left = False
             try:
-                traceback.print_exception(self._result.error, file=real_stderr)
+                last_word(self._result.error)
                 left = self._left.wait(self._server.application.shutdown_grace)
             finally:
                 if self._owns_process and not left:

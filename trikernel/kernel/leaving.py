@@ -7,16 +7,18 @@ nobody serves any more. What it may take is bounded here.
 from __future__ import annotations
 
 import faulthandler
-import os
-import traceback
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..core import real_stderr
+from ..core import last_word, stderr_descriptor
 from ..errors import UsageError
 
 __all__ = ["run_to_the_end"]
 
+# By these names also when the user's code has emptied the builtins.
+_ANYTHING, _MEANT = BaseException, (UsageError, SystemExit)
+_CANNOT = (RuntimeError, ValueError, OSError)
 PATIENCE = 3.0  # seconds that threads and exit handlers have, once the kernel has ended
 
 
@@ -29,30 +31,15 @@ def run_to_the_end(run: Callable[[], None]) -> None:
     """
     try:
         run()
-    except (UsageError, SystemExit):
+    except _MEANT:
         raise
-    except BaseException as error:
-        _say(error)
+    except _ANYTHING as error:
+        last_word(error)
         _end_soon()
-        raise SystemExit(1) from None
+        sys.exit(1)
     _end_soon()
 
 
-def _say(error: BaseException) -> None:
-    """The error, on the stderr that the process was started with, whatever is broken by now."""
-    try:
-        traceback.print_exception(error, file=real_stderr)
-    except BaseException as second:  # the user's code has taken builtins away: a word is left
-        os.write(_stderr(), b"the kernel has ended by an error that cannot be shown\n")
-        faulthandler.dump_traceback(_stderr())
-        if not isinstance(second, Exception):
-            raise
-
-
 def _end_soon() -> None:
-    with suppress(RuntimeError, ValueError, OSError):  # no thread can be started: then without
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=_stderr())
-
-
-def _stderr() -> int:
-    return real_stderr.fd if real_stderr.fd is not None else 2
+    with suppress(*_CANNOT):  # no thread can be started: then without
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=stderr_descriptor())
