@@ -253,8 +253,9 @@ class Scenario:
     async def connected(self, *, undisturbed: bool) -> AsyncIterator[Rig]:
         """A kernel that is yet to be served, and a client of it."""
         transport = MemoryTransport(key=b"key", shell_channels=self.shells)
-        witness = Witness(transport)
-        rig = Rig(self.kernel(**self.settings), None, witness, [], undisturbed)  # type: ignore[arg-type]
+        kernel = self.kernel(**self.settings)
+        witness = Witness(transport, kernel.limits)
+        rig = Rig(kernel, None, witness, [], undisturbed)  # type: ignore[arg-type]
         rig.connect(b"first")
         try:
             yield rig

@@ -67,14 +67,14 @@ class _Witnessed:
 class Witness:
     """Wraps a transport; `events` has all of it in order, `assert_kept` says what must hold."""
 
-    def __init__(self, transport: MemoryTransport) -> None:
+    def __init__(self, transport: MemoryTransport, limits: Limits) -> None:
         self.key = transport.key
         self.signature_scheme = transport.signature_scheme
         self.transport = transport
         self.events: list[Event] = []
         self._stalled = self._has_stalled = False
-        limits = Limits(replay_window=1 << 24)
-        self._taken, self._sent = (Codec(self.key, limits=limits) for _ in range(2))
+        self._taken = Codec(self.key, limits=limits)
+        self._sent = Codec(self.key, limits=Limits(replay_window=1 << 24))
         self.shell: Sequence[Channel] = [_Witnessed(one, self) for one in transport.shell]
         self.control: Channel = _Witnessed(transport.control, self)
         self.stdin: Channel = _Witnessed(transport.stdin, self)
