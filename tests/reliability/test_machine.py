@@ -192,16 +192,23 @@ class Clients(RuleBasedStateMachine):
         self.rig.witness.assert_kept()
 
     async def _settle(self) -> None:
+        """Interrupt until a cell gets through: others may ask for input that nobody will give."""
         peer = self.rig.connect(b"late")
         with trio.fail_after(1000):
-            while True:  # whoever asks for input is interrupted
-                peer.send("interrupt_request", {}, channel="control")
-                await trio.sleep(30 * TICK)
-                msg_id = peer.send("execute_request", {"code": "say well"})
-                while (reply := await peer.receive()).parent_id != msg_id:
-                    continue
-                if reply.content["status"] == "ok":
-                    break
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._interrupt, peer)
+                status = ""
+                while status != "ok":
+                    msg_id = peer.send("execute_request", {"code": "say well"})
+                    while (reply := await peer.receive()).parent_id != msg_id:
+                        continue
+                    status = reply.content["status"]
+                nursery.cancel_scope.cancel()
+
+    async def _interrupt(self, peer: Peer) -> None:
+        while True:
+            await trio.sleep(30 * TICK)
+            peer.send("interrupt_request", {}, channel="control")
 
 
 async def _nothing(rig: Rig) -> None:
