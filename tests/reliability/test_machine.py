@@ -199,6 +199,7 @@ class Clients(RuleBasedStateMachine):
                 nursery.start_soon(self._interrupt, peer)
                 status = ""
                 while status != "ok":
+                    await trio.sleep(10 * TICK)  # until nothing is aborted any more
                     msg_id = peer.send("execute_request", {"code": "say well"})
                     while (reply := await peer.receive()).parent_id != msg_id:
                         continue
