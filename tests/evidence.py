@@ -118,6 +118,7 @@ PROMISES = Table(
         14: "an interrupt at the wrong moment kills the kernel",
         16: "`input()` wedges the notebook",
         17: "Trio works by half: one crash ends all tasks, the loop does not go on between cells",
+        20: "others read the key, replay messages, or drown the kernel without it",
         21: "a forked child answers in its parent's place",
     },
 )

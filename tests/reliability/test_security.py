@@ -41,6 +41,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 # Without the key
 
 
+@pytest.mark.promise(20)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("channel", "kind"), [("shell", "wrong"), ("control", "unsigned"), ("shell", "garbage")]
@@ -127,6 +128,7 @@ async def test_a_frame_beyond_the_bound_is_not_even_read() -> None:
 AGAIN = [("shell", b"one"), ("shell", b"one"), ("shell", b"two"), ("control", b"one")]
 
 
+@pytest.mark.promise(20)
 async def test_a_message_that_came_is_refused_wherever_it_comes_again() -> None:
     """On the same connection, another one, after a reconnect, on another channel, with buffers."""
     kernel = Recorder()
@@ -240,6 +242,7 @@ async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
 # Files
 
 
+@pytest.mark.promise(20)
 @posix
 def test_nothing_is_readable_by_others_under_any_mask(tmp_path: Path) -> None:
     mask = os.umask(0)
@@ -297,6 +300,7 @@ print('last', n)
 """
 
 
+@pytest.mark.promise(9)
 @pytest.mark.slow
 def test_a_stalled_subscriber_is_told_where_it_lost_output(request: pytest.FixtureRequest) -> None:
     """With ``--thorough`` it stalls for a minute."""
