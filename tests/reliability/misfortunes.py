@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -135,13 +136,18 @@ def _assert_kept(rig: Rig) -> None:
 
 @contextlib.contextmanager
 def _nothing_left() -> Iterator[None]:
-    """No task and no thread outlives the block; Trio keeps its own idle worker threads."""
+    """No task, thread or descriptor outlives the block; Trio keeps its own idle worker threads."""
     tasks = trio.lowlevel.current_statistics().tasks_living
-    threads = _threads()
+    threads, descriptors = _threads(), _descriptors()
     yield
     assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert _threads() == threads
+    assert _descriptors() <= descriptors
 
 
 def _threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if not one.name.startswith("Trio thread")}
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0

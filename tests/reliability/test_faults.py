@@ -188,6 +188,24 @@ def test_it_is_seen_to_end(code: str, exit_code: int | None, speaks: bool) -> No
         assert word or not speaks
 
 
+@pytest.mark.parametrize("piece", ["bytearray(1 << 20)", "object()", "print('x' * 1000)"])
+def test_memory_runs_out(piece: str) -> None:
+    """It goes on after a `MemoryError`, or a library that gets none ends the process."""
+    with kernel_process() as kernel:
+        kernel.send(
+            "import resource, psutil\nnow = psutil.Process().memory_info().vms\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (now + (200 << 20), -1))\nkept = []\n"
+            f"while True: kept.append({piece}); kept.extend([b''] * 100_000)"
+        )
+        poll = kernel.client.shell_channel.msg_ready
+        wait_until(lambda: poll() or kernel.process.poll() is not None, "an answer or a death")
+        if kernel.process.poll() is None:
+            kernel.client.get_shell_msg(timeout=PATIENCE)
+            kernel.send("kept.clear()")
+            kernel.client.shutdown()
+        assert kernel.process.wait(PATIENCE) is not None
+
+
 LINGERING = {
     "a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()",
     "an executor": (
