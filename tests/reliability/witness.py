@@ -40,6 +40,7 @@ class _Witnessed:
         self.name = channel.name
         self.wait_readable = channel.wait_readable
         self.check_blocking = channel.check_blocking
+        self.tend = channel.tend
         self.wait_readable_blocking = channel.wait_readable_blocking
         self.close = channel.close
 

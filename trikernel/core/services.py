@@ -41,6 +41,7 @@ async def run_services(
         nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
         nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
         nursery.start_soon(server.backlog.run, name="backlog")
+        nursery.start_soon(server.transport.stdin.tend, name="stdin connections")
         server.interrupts.serve_from(token, nursery, insist=server.interrupts.installed)
         task_status.started()
         try:

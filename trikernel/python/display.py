@@ -37,6 +37,12 @@ class CellDisplayHook(DisplayHook):
             "metadata": md_dict or {},
         }
 
+    def log_output(self, format_dict: Any) -> None:
+        """Keep it for the history, if the cell is to be in it."""
+        request = self.shell.kernel.current()
+        if getattr(request and request.content, "store_history", True):
+            super().log_output(format_dict)
+
     def finish_displayhook(self) -> None:
         """Send the result, if it has a representation."""
         content, self._content = self._content, None

@@ -15,7 +15,7 @@ from traitlets import Any as AnyTrait
 
 from ..kernel import NO_TEXT, render_error
 from ..wire import as_content
-from .tracebacks import clean, format_group
+from .tracebacks import clean, forget_code, format_group
 
 __all__ = ["ErrorShell"]
 
@@ -35,7 +35,9 @@ class ErrorShell(InteractiveShell):
 
     def forget_error(self) -> None:
         """A cell begins: let go of the last one's error."""
-        self._rendered = None
+        if self._rendered is not None:
+            self._rendered = None
+            forget_code()
 
     def show(self, error: BaseException) -> None:
         """Publish an error under the current cell, without frames that are not the user's."""

@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Callable
 from types import TracebackType
 
+import stack_data.core
 import trio
 
 from ..core import is_machinery
 
-__all__ = ["clean", "format_group"]
+__all__ = ["clean", "forget_code", "format_group"]
 
+KEPT = 1000  # frames of code that failed
 _CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
 
 NameOf = Callable[[str], tuple[str, str] | None]
@@ -59,6 +61,16 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
         return f"{named[0]} {named[1]}, line {match[2]}" if named else match[0]
 
     return [_CELL.sub(rename, line) for line in traceback.format_exception(error)]
+
+
+def forget_code() -> None:
+    """Let go of the code of cells that failed long ago.
+
+    The library that finds the failing part of a line for IPython keeps all code that it has seen.
+    """
+    kept = vars(stack_data.core.Source).get("__executing_cache")
+    if kept is not None and len(kept) > KEPT:
+        kept.clear()
 
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:

@@ -58,6 +58,12 @@ class Channel(Protocol):
         is closed, before or meanwhile. One waiter at a time.
         """
 
+    async def tend(self) -> None:
+        """See to what comes and goes on a channel from which nobody receives, forever.
+
+        Runs beside a receiver, in any loop, and takes no message.
+        """
+
     def check_blocking(self) -> None:
         """Raise `StdinUnavailable` where `wait_readable_blocking` is not possible."""
 

@@ -68,6 +68,10 @@ class MemoryChannel:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
 
+    async def tend(self) -> None:
+        """There is nothing to see to."""
+        await trio.sleep_forever()
+
     def wait_readable_blocking(self, wake_fd: int) -> None:
         """Not possible here."""
         self.check_blocking()

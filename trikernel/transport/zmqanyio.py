@@ -102,6 +102,10 @@ class ZmqAnyioChannel:
         await self._closed.wait()
         scope.cancel()
 
+    async def tend(self) -> None:
+        """The sockets are the host's to see to."""
+        await trio.sleep_forever()
+
     def _send(self, send: Callable[[], None]) -> None:
         self._check_open()
         if threading.get_ident() == self._thread:

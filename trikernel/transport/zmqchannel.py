@@ -9,6 +9,7 @@ and a receiver parks only after having just seen no message: see the discussion 
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import threading
 from collections import deque
@@ -26,6 +27,7 @@ from .fork import forget_in_child
 __all__ = ["LINGER", "ZmqChannel"]
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
+AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
 # Plain integers: the enums' operators cost more than the calls that they are for.
 _POLLIN = int(zmq.POLLIN)
@@ -43,7 +45,7 @@ class ZmqChannel:
         self._parking = Parking()
         self._fd = int(socket.get(zmq.FD))
         self._closed = False
-        self._sending = False
+        self._sending = self._blocked = False
         self._outgoing: deque[Sequence[bytes]] = deque()
         forget_in_child(self)
 
@@ -114,6 +116,25 @@ class ZmqChannel:
             self._parking.__exit__()
         self._check_open()
 
+    async def tend(self) -> None:
+        """Let libzmq see to connections, which it does only while somebody calls it.
+
+        Else each that comes and goes would leave something behind.
+        """
+        own = os.dup(self._fd)  # a descriptor has one waiter in a loop
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(own)
+                if self._blocked:  # whoever blocks on it sees to it
+                    await trio.sleep(AWHILE)
+                    continue
+                with self._lock:
+                    self._check_open()
+                    self._readable()
+                    self._wake_if_readable()
+        finally:
+            os.close(own)
+
     def check_blocking(self) -> None:
         """Blocking is possible on a socket."""
 
@@ -123,10 +144,14 @@ class ZmqChannel:
             self._check_open()
             if self._readable():
                 return
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._fd, selectors.EVENT_READ)
-            selector.register(wake_fd, selectors.EVENT_READ)
-            selector.select()
+            self._blocked = True
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._fd, selectors.EVENT_READ)
+                selector.register(wake_fd, selectors.EVENT_READ)
+                selector.select()
+        finally:
+            self._blocked = False
 
     def close(self) -> None:
         """Close the socket; a parked receiver gets `trio.ClosedResourceError`."""
