@@ -259,3 +259,15 @@ async def test_a_request_that_finds_no_room_is_told_so_and_stops_nothing(
         assert 0 < len(refused) < 50
         assert {one["ename"] for one in refused} == {"QueueFull"}
         assert (await peer.execute("say on")).text() == "on"
+
+
+async def test_what_control_has_for_the_shell_lane_is_answered_at_the_end() -> None:
+    """With a service thread it is posted, and may come when the lane has ended."""
+    for _ in range(30):
+        async with open_peer(Workhorse(), "memory", services="thread") as peer:
+            ids = [peer.send("clear_request", channel="control") for _ in range(3)]
+            peer.server.stop()
+            for msg_id in ids:
+                await peer.until_idle(msg_id)
+            statuses = [(await peer.receive("control")).content["status"] for _ in ids]
+            assert set(statuses) <= {"ok", "aborted"}

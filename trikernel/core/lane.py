@@ -154,8 +154,9 @@ class ShellLane:
         return priority
 
     def close(self) -> None:
-        """Answer what is still queued ``aborted``."""
+        """Answer what is still queued ``aborted``, and what was posted meanwhile. Twice is well."""
         self._closed = True
+        self._run_posted()
         while len(self._receive):
             _, item = self._receive.receive_nowait()
             if isinstance(item, Request):

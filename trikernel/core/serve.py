@@ -61,6 +61,7 @@ async def serve(
                 try:
                     await _run_lanes(server, task_status)
                     await server.control.finish()
+                    server.shell.close()  # again: what control had for it is refused, too
                     server.publish_last_word()
                 finally:
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
