@@ -11,6 +11,7 @@ import trio
 from trikernel import Kernel
 from trikernel.testing import (
     CheckedClient,
+    InjectedScope,
     assert_order,
     at_every_checkpoint,
     message_types,
@@ -278,3 +279,17 @@ async def test_a_mistyped_option_is_an_error(kernel_client: CheckedClient) -> No
 async def test_no_result_is_told_apart_from_an_empty_one(kernel_client: CheckedClient) -> None:
     with pytest.raises(AssertionError, match="the result should be '2', but there is none"):
         await kernel_client.expect("x = 1", result=2)
+
+
+async def test_something_else_than_a_cancel_is_injected(autojump_clock: Any) -> None:
+    struck: list[float] = []
+
+    async def scenario(scope: InjectedScope) -> None:
+        scope.instead = lambda: struck.append(trio.current_time())
+        with scope:
+            for _ in range(3):
+                await trio.sleep(1)
+        assert not scope.cancelled_caught
+
+    assert await at_every_checkpoint(scenario) == 3
+    assert struck == [0, 4, 8]  # before the first, the second and the third second, in turn
