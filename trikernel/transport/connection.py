@@ -127,18 +127,22 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         return
     if not stat.S_ISREG(status.st_mode):
         raise ConnectionFileError(f"connection file {path}: is no plain file")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ConnectionFileError(
-            f"connection file {path}: belongs to another user (number {status.st_uid})"
-        )
     mode = stat.S_IMODE(status.st_mode)
-    if not mode & 0o077:
+    owners = {os.geteuid(), 0, int(os.environ.get("SUDO_UID", "0"))}
+    if status.st_uid not in owners:
+        text = f"belongs to another user (number {status.st_uid}), who knows its key"
+        advice = f"run: chown $(id -u) {path}"
+    elif mode & 0o077:
+        text = f"field 'key' can be read by others (mode {mode:04o})"
+        advice = f"run: chmod 600 {path}"
+    else:
         return
-    text = f"connection file {path}: field 'key' can be read by others (mode {mode:04o})"
     if os.environ.get("JUPYTER_ALLOW_INSECURE_WRITES", "").lower() in ("", "0", "false", "no"):
-        raise ConnectionFileError(f"{text}; run: chmod 600 {path}")
+        raise ConnectionFileError(f"connection file {path}: {text}; {advice}")
     warnings.warn(
-        f"{text}, and JUPYTER_ALLOW_INSECURE_WRITES allows it", RuntimeWarning, stacklevel=3
+        f"connection file {path}: {text}, and JUPYTER_ALLOW_INSECURE_WRITES allows it",
+        RuntimeWarning,
+        stacklevel=3,
     )
 
 
