@@ -67,7 +67,7 @@ class Probe:
     @property
     def iopub(self) -> list[Message]:
         """Everything that came on iopub until now, whatever it was about."""
-        with contextlib.suppress(trio.WouldBlock):
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):  # so far; or it has ended
             while True:
                 self._iopub.append(self._messages.receive_nowait())
         return self._iopub
