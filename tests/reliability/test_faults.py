@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,7 @@ import zmq
 
 from trikernel.transport import read_connection_file
 
-from ..processes import PATIENCE, KernelProcess, kernel_process, wait_until
+from ..processes import PATIENCE, PYTHON, KernelProcess, kernel_process, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -179,7 +178,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("code", "exit_code", "speaks"), ENDS.values(), ids=ENDS)
 def test_it_is_seen_to_end(code: str, exit_code: int | None, speaks: bool) -> None:
-    with kernel_process() as kernel:
+    with kernel_process(PYTHON, "--exit-grace", "1") as kernel:
         kernel.send(code)
         found = kernel.process.wait(PATIENCE)
         assert found == exit_code if exit_code is not None else found != 0
@@ -218,7 +217,7 @@ LINGERING = {
 
 @pytest.mark.parametrize("code", LINGERING.values(), ids=LINGERING)
 def test_an_ended_kernel_exits_whatever_still_runs(code: str) -> None:
-    with kernel_process() as kernel:
+    with kernel_process(PYTHON, "--exit-grace", "1") as kernel:
         assert kernel.execute(code)[0]["status"] == "ok"
         kernel.client.shutdown()
         assert kernel.process.wait(PATIENCE) == 1
@@ -305,9 +304,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_ipython_folder_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with kernel_process(IPYTHONDIR=str(tmp_path / "file" / "ipython")) as kernel:
+@pytest.mark.parametrize("folder", ["/dev/null/ipython", "/proc/ipython", "/dev/full"])
+def test_an_ipython_folder_that_cannot_be_used_is_done_without(folder: str) -> None:
+    with kernel_process(IPYTHONDIR=folder) as kernel:
         ends_well(kernel)
 
 
@@ -356,11 +355,8 @@ def test_a_death_is_seen_soon_by_the_runner(tmp_path: Path) -> None:
     assert float(done.stdout) < 5, done.stderr  # seconds; it takes a tenth of one
 
 
-def test_it_ends_with_its_parent_also_when_a_thread_of_a_cell_goes_on() -> None:
-    with kernel_process(JPY_PARENT_PID="") as kernel:
-        assert kernel.process.poll() is None
-        began = time.monotonic()
-        kernel.execute(LINGERING["a thread"])
-        kernel.process.send_signal(signal.SIGTERM)
-        assert kernel.process.wait(PATIENCE) != 0
-        assert time.monotonic() - began < PATIENCE
+def test_exit_handlers_have_the_grace_that_is_set() -> None:
+    with kernel_process(PYTHON, "--exit-grace", "0") as kernel:
+        kernel.execute("import atexit, time; atexit.register(time.sleep, 2)")
+        kernel.client.shutdown()
+        assert kernel.process.wait(PATIENCE) == 0

@@ -119,7 +119,7 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     log_to_stderr(options.log_level)
     kernel = kernel_class(**given_settings(options, kernel_class))
-    run_to_the_end(partial(run, kernel, options.connection_file))
+    run_to_the_end(partial(run, kernel, options.connection_file), kernel.exit_grace)
     return 0
 
 

@@ -90,7 +90,7 @@ class Intake:
         size = sum(map(len, frames)) + OVERHEAD
         request = Request(message, channel, row, priority, self._application, size=size)
         if not self._has_room(size):
-            words = "bytes of requests wait already: send this one again when some have run"
+            words = "bytes of requests wait already: ask again when some of them have run"
             self._refuse(request, QueueFull(f"{self._application.max_queue_bytes} {words}"))
         elif row is not None and row.lane is LaneName.COMM:
             self._in_user_loop(partial(self._comm.admit, request), on_control)

@@ -61,7 +61,9 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
 def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     """A script's entry: ``python -m mykernel -f FILE``, each setting a flag.
 
-    Exits with code 2 and one line on stderr for what the caller can mend.
+    Exits with code 2 and one line on stderr for what the caller can mend. It is the last thing that
+    a script does: once the kernel has ended, the process has ``exit_grace`` seconds to exit. One
+    that goes on with something else calls `run`.
     """
     parser = argparse.ArgumentParser(
         description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
@@ -75,7 +77,7 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     try:
         log_to_stderr(options.log_level)
         kernel = kernel_class(**given_settings(options, kernel_class))
-        run_to_the_end(partial(run, kernel, options.connection_file))
+        run_to_the_end(partial(run, kernel, options.connection_file), kernel.exit_grace)
     except UsageError as error:
         sys.exit(_complain(error))
 

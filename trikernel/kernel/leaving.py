@@ -19,15 +19,14 @@ __all__ = ["run_to_the_end"]
 # By these names also when the user's code has emptied the builtins.
 _ANYTHING, _MEANT = BaseException, (UsageError, SystemExit)
 _CANNOT = (RuntimeError, ValueError, OSError)
-PATIENCE = 3.0  # seconds that threads and exit handlers have, once the kernel has ended
 
 
-def run_to_the_end(run: Callable[[], None]) -> None:
+def run_to_the_end(run: Callable[[], None], grace: float) -> None:
     """Call ``run``, the last thing that this process is for.
 
     What it raises goes to the real stderr, and the exit code is 1; `UsageError`, which comes before
-    anything has run, is raised. From its end on the process has 3 seconds to exit, then it is ended
-    with the stacks of its threads on stderr, and exit code 1.
+    anything has run, is raised. From its end on the process has ``grace`` seconds to exit, then it
+    is ended with the stacks of its threads on stderr, and exit code 1. 0 seconds: without an end.
     """
     try:
         run()
@@ -35,11 +34,12 @@ def run_to_the_end(run: Callable[[], None]) -> None:
         raise
     except _ANYTHING as error:
         last_word(error)
-        _end_soon()
+        _end_after(grace)
         sys.exit(1)
-    _end_soon()
+    _end_after(grace)
 
 
-def _end_soon() -> None:
-    with suppress(*_CANNOT):  # no thread can be started: then without
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=stderr_descriptor())
+def _end_after(grace: float) -> None:
+    if grace:
+        with suppress(*_CANNOT):  # no thread can be started: then without
+            faulthandler.dump_traceback_later(grace, exit=True, file=stderr_descriptor())

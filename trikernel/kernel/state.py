@@ -39,6 +39,9 @@ class KernelState:
     shutdown_grace: float = setting(
         0.6, "seconds that a shutdown waits for user code, twice at most", maximum=_MINUTES
     )
+    exit_grace: float = setting(
+        10.0, "seconds that threads and exit handlers have at the end, 0 for any", maximum=_MINUTES
+    )
     flush_interval: float = setting(
         0.02, "seconds after which printed text is sent", minimum=0.001, maximum=10
     )
@@ -50,7 +53,9 @@ class KernelState:
         0.5, "seconds that output waits for a frontend that does not read", maximum=60
     )
     max_frames: int = setting(4096, "frames that a message may have", minimum=6)
-    max_message_bytes: int = setting(1 << 30, "bytes that a message may have", minimum=1 << 10)
+    max_message_bytes: int = setting(
+        1 << 30, "bytes that a message may have", minimum=1 << 10, maximum=1 << 62
+    )
     max_identities: int = setting(64, "routing frames that a message may have", minimum=1)
     max_queue_bytes: int = setting(
         1 << 30, "bytes of requests that may wait; more get an error reply", minimum=1 << 12

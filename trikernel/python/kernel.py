@@ -141,6 +141,7 @@ class PythonKernel(CellOutput):
             owns_process=process is not None,
             config=config,
             profile_dir=process.profile.profile_dir if process is not None else None,
+            ipython_dir=process.profile.ipython_dir if process is not None else None,
         )
         if "JPY_SESSION_NAME" in os.environ:
             shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]

@@ -57,7 +57,8 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         """An empty profile in a folder of its own, which goes with the process."""
         folder = tempfile.TemporaryDirectory(prefix="ipython-", ignore_cleanup_errors=True)
         _log.warning("the IPython folder cannot be used (%s); using %s", error, folder.name)
-        profile = cls(ipython_dir=folder.name, log=_log)
+        config = Config({"Profile": {"ipython_dir": folder.name}})
+        profile = cls(log=_log, config=config)
         profile.init_profile_dir()
         profile._folder = folder
         return profile

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import selectors
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -119,19 +120,23 @@ class ZmqChannel:
     async def tend(self) -> None:
         """Let libzmq see to connections, which it does only while somebody calls it.
 
-        Else each that comes and goes would leave something behind.
+        Else each that comes and goes would leave something behind. Not on Windows, where the
+        descriptor is none that could be duplicated.
         """
+        if sys.platform == "win32":
+            await trio.sleep_forever()
         own = os.dup(self._fd)  # a descriptor has one waiter in a loop
         try:
             while True:
                 await trio.lowlevel.wait_readable(own)
-                if self._blocked:  # whoever blocks on it sees to it
-                    await trio.sleep(AWHILE)
-                    continue
                 with self._lock:
                     self._check_open()
-                    self._readable()
-                    self._wake_if_readable()
+                    blocked = self._blocked
+                    if not blocked:
+                        self._readable()
+                        self._wake_if_readable()
+                if blocked:  # whoever blocks on it sees to it
+                    await trio.sleep(AWHILE)
         finally:
             os.close(own)
 
