@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from functools import partial
 from typing import Any
@@ -12,11 +13,12 @@ import trio
 import trio.testing
 
 from trikernel import Kernel, serve
-from trikernel.testing import open_memory_client
+from trikernel.testing import CheckedClient, open_memory_client
 from trikernel.transport import MemoryTransport
 
 from ..harness import open_peer
 from ..kernel.kernels import Recorder
+from ..processes import kernel_process
 from .scenarios import TICK, Workhorse
 
 
@@ -271,3 +273,36 @@ async def test_what_control_has_for_the_shell_lane_is_answered_at_the_end() -> N
                 await peer.until_idle(msg_id)
             statuses = [(await peer.receive("control")).content["status"] for _ in ids]
             assert set(statuses) <= {"ok", "aborted"}
+
+
+@pytest.mark.slow
+@pytest.mark.promise(14)
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts by signal")
+@pytest.mark.parametrize("code", ["while True: pass", "await trio.sleep(1000)"])
+def test_an_interrupt_in_the_moment_in_which_a_cell_starts_is_not_lost(code: str) -> None:
+    """One of IPython's own hooks was hit once in a hundred times, and swallowed it."""
+    with kernel_process() as kernel:
+        kernel.execute("import trio")
+        for _ in range(200):
+            msg_id = kernel.send(code, store_history=False)
+            kernel.until("execute_input")
+            kernel.interrupt()
+            assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.python
+async def test_an_interrupt_that_hits_a_hook_before_a_cell_stops_the_cell(
+    kernel_client: CheckedClient, python_kernel: Any, autojump_clock: Any
+) -> None:
+    def hook() -> None:
+        raise KeyboardInterrupt
+
+    await kernel_client.expect("ran = False")
+    events = python_kernel.shell.events
+    events.register("pre_run_cell", lambda info: hook())
+    await kernel_client.expect("ran = True", error=KeyboardInterrupt)
+    events.callbacks["pre_run_cell"].clear()
+    await kernel_client.expect("ran", result=False)
+    events.register("post_execute", hook)
+    await kernel_client.expect("1 + 1", result=2, status="ok")
+    events.unregister("post_execute", hook)

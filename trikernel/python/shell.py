@@ -17,7 +17,14 @@ from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Instance, Type
 from trio.lowlevel import enable_ki_protection
 
-from ..core import await_unprotected, call_unprotected, collapse, current_request, stop_error
+from ..core import (
+    StopReason,
+    await_unprotected,
+    call_unprotected,
+    collapse,
+    current_request,
+    stop_error,
+)
 from ..transport import Generation, exit_if_forked
 from .awaiting import AwaitingCompiler, AwaitingTransformer, refuse_to_await
 from .debugger import CellDebugger
@@ -209,7 +216,24 @@ class ZMQInteractiveShell(ParticularShell):
     def init_events(self) -> None:
         """Hooks are the user's code."""
         super().init_events()
-        self.events.trigger = partial(call_unprotected, self.events.trigger)
+        self.events.trigger = self._trigger
+
+    def _trigger(self, event: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks of an event; what they raise is shown, as IPython does.
+
+        An interrupt that hits one of those before a cell is meant for the cell, and stops that too.
+        """
+        for hook in tuple(self.events.callbacks[event]):
+            try:
+                call_unprotected(hook, *args, **kwargs)
+            except (Exception, KeyboardInterrupt) as error:
+                request = current_request.get()
+                is_for_cell = isinstance(error, KeyboardInterrupt) and event.startswith("pre_")
+                if is_for_cell and request is not None:
+                    request.mark(StopReason.INTERRUPT)
+                else:
+                    print(f"Error in callback {hook} (for {event}):")
+                    self.showtraceback()
 
     def get_parent(self) -> dict[str, Any]:
         """The message that this code runs for, as ipykernel's shell has it."""
