@@ -44,7 +44,7 @@ def test_replay(request: pytest.FixtureRequest) -> None:
     if wanted is None:
         pytest.skip("with --replay scenario:seed")
     name, _, seed = wanted.partition(":")
-    run(name, int(seed))
+    assert run(name, int(seed)) > 0
 
 
 def test_a_seed_decides_the_order() -> None:

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -24,18 +23,14 @@ import trio
 
 from ..transport import forget_in_child, run_in
 from .frames import in_finalizer
-from .request import Request, StopReason, background_scope, current_request
-from .signals import SignalArrivals
+from .request import Request, StopReason, background_scope, current_request, is_served
+from .signals import SignalArrivals, signal_main_thread
 
-__all__ = ["Interrupts", "is_served"]
+__all__ = ["Interrupts"]
 
 PATIENCE = 0.05  # seconds that the user loop has to turn before it counts as blocked
 PROMPT = 0.002  # and before the request's own code is told where it is, which hits nobody else
 LINGER = 1.0  # seconds that code may go on after its deadline before it is stopped again
-
-
-is_served: ContextVar[bool] = ContextVar("is_served")
-"""True in the tasks of a kernel. A host may have others in the same loop, and they are its own."""
 
 
 @attrs.define(eq=False)
@@ -191,7 +186,7 @@ class Interrupts:
         await trio.sleep(PROMPT)
         while not ticket.delivered and self._is_live(ticket):
             self._forced_at = time.monotonic()
-            _signal_main_thread()
+            signal_main_thread()
             await trio.sleep(PATIENCE)
         if ticket.request is not None and ticket.reason is not StopReason.INTERRUPT:
             await trio.sleep(LINGER)
@@ -207,7 +202,7 @@ class Interrupts:
         while True:
             await arrivals.unheard(PATIENCE)
             if signal.getsignal(signal.SIGINT) == self._on_sigint:
-                _signal_main_thread()
+                signal_main_thread()
 
     def _is_live(self, ticket: _Ticket) -> bool:
         """Whether it still makes sense: a signal that comes late must hit nobody else."""
@@ -272,11 +267,3 @@ class Interrupts:
         if context.get(background_scope) is not None:
             return None
         return context.get(current_request)
-
-
-def _signal_main_thread() -> None:
-    ident = threading.main_thread().ident
-    if hasattr(signal, "pthread_kill") and ident is not None:
-        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
-    else:
-        signal.raise_signal(signal.SIGINT)

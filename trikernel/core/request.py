@@ -18,7 +18,15 @@ import trio
 from ..transport import Channel
 from ..wire import Message, MessageType
 
-__all__ = ["Outcome", "Reply", "Request", "StopReason", "background_scope", "current_request"]
+__all__ = [
+    "Outcome",
+    "Reply",
+    "Request",
+    "StopReason",
+    "background_scope",
+    "current_request",
+    "is_served",
+]
 
 
 class StopReason(enum.Enum):
@@ -190,3 +198,6 @@ current_request: ContextVar[Request | None] = ContextVar("current_request", defa
 
 background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_scope", default=None)
 """What to cancel to end the background task that the current one is, or is a part of."""
+
+is_served: ContextVar[bool] = ContextVar("is_served")
+"""True in the tasks of a kernel. A host may have others in the same loop, and they are its own."""

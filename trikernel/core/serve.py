@@ -16,7 +16,7 @@ from trio.lowlevel import enable_ki_protection
 from ..transport import Transport
 from .application import Application
 from .eventloop import advance_eventloop
-from .interrupt import is_served
+from .request import is_served
 from .server import Server
 from .services import ServiceThread, run_services
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import signal
 import socket
+import threading
 from contextlib import suppress
 
 import trio
 
-__all__ = ["SignalArrivals"]
+__all__ = ["SignalArrivals", "signal_main_thread"]
 
 _HEARD = b"\xff"  # no signal has that number
 
@@ -62,3 +63,12 @@ class SignalArrivals:
                 signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
         self._reading.close()
         self._writing.close()
+
+
+def signal_main_thread() -> None:
+    """Have the handler of SIGINT run in the main thread, and wake that from a blocking call."""
+    ident = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and ident is not None:
+        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
+    else:
+        signal.raise_signal(signal.SIGINT)
