@@ -1,157 +1,91 @@
-"""``python -m tests.bench``: trikernel and ipykernel side by side, in interleaved rounds.
+"""``python -m tests.bench``: trikernel and its peers side by side, in interleaved rounds.
 
-Prints a table of medians and ratios; ``--write`` puts it into docs/reference/performance.md.
+Prints a table of medians and ratios; ``--write`` puts it into docs/reference as a page, as JSON
+and as a picture.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
+import math
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-from . import clients, transports
-from .cells import CELL_TARGETS, measure_cells
-from .environments import KERNELS, environment, versions
+from .busy import measure_busy, measure_interrupts
+from .environments import CONTENDERS
+from .growth import measure_growth
 from .measuring import Kernel, started
+from .notebooks import measure_clients
+from .outputs import measure_outputs
+from .report import Report
+from .requests import measure_requests
+from .starting import measure_idle, measure_start
+from .transports import measure_transports
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "performance.md"
+GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
+    "start": measure_start,
+    "requests": measure_requests,
+    "outputs": measure_outputs,
+    "busy": measure_busy,
+    "interrupts": measure_interrupts,
+    "idle": measure_idle,
+}
+ALONE = ("growth", "clients", "transports")
 
 
-def median_us(action: Callable[[], object], count: int) -> float:
-    """The median of ``count`` calls, in microseconds."""
-    times = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times) * 1e6
-
-
-def measure(kernel: Kernel, start: float) -> dict[str, float]:
-    """Every figure of one kernel, in one round."""
-    figures = {"start to first reply, ms": start * 1e3}
-    kernel.run(kernel.encode_cell())
-    kernel.drain()
-    figures["resident memory, MB"] = kernel.resident()
-
-    questions = iter([kernel.encode("kernel_info_request") for _ in range(600)])
-    for _ in range(100):
-        kernel.ask(kernel.shell, next(questions))
-    figures["kernel_info p50, µs"] = median_us(
-        lambda: kernel.ask(kernel.shell, next(questions)), 500
-    )
-    kernel.drain()
-
-    cells = iter([kernel.encode_cell() for _ in range(600)])
-    for _ in range(100):
-        kernel.run(next(cells))
-    figures["execute p50, µs"] = median_us(lambda: kernel.run(next(cells)), 500)
-
-    queued = [kernel.encode_cell() for _ in range(1000)]
-    begun = time.perf_counter()
-    for frames in queued:
-        kernel.shell.send_multipart(frames)
-    for _ in queued:
-        kernel._receive(kernel.shell)
-    kernel.until_idle(queued[-1])
-    figures["queued executes per second"] = 1000 / (time.perf_counter() - begun)
+def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
+    """The figures of one kernel in one round."""
+    figures: dict[str, float] = {}
+    for group, function in GROUPS.items():
+        if group in groups and group not in kernel.contender.lacks:
+            try:
+                figures |= function(kernel)
+            except TimeoutError as error:
+                print(f"{kernel.contender.name}: {group}: {error}", file=sys.stderr)
+                return figures
     return figures
 
 
-def measure_import(python: Path, module: str) -> float:
-    """Milliseconds of an import, in a process of its own."""
-    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-    with tempfile.TemporaryDirectory() as folder:  # not the checkout, which may lack bytecode
-        run = subprocess.run(
-            [python, "-c", code], capture_output=True, text=True, check=True, cwd=folder
-        )
-    return float(run.stdout) * 1e3
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
-
-
-def page(rounds: int) -> str:
-    """Run everything; the page's text."""
-    pythons = {name: environment(name) for name in KERNELS}
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in KERNELS}
+def measure_side_by_side(
+    names: list[str], groups: list[str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Medians of all rounds, by contender."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
-        for name, python in pythons.items():
+        for name in names:
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
-            with started(python, KERNELS[name][1]) as (kernel, start):
-                figures = measure(kernel, start)
-                figures |= measure_cells(kernel, trio=name == "trikernel")
-                results[name].append(figures)
-    medians = {
-        name: {key: statistics.median(one[key] for one in rows) for key in rows[0]}
-        for name, rows in results.items()
-    }
-    imports = {
-        module: statistics.median(measure_import(pythons["trikernel"], module) for _ in range(15))
-        for module in ("trio", "trikernel")
-    }
-    targets = {
-        "execute p50, µs": "≤ 0.30",
-        "queued executes per second": "≥ 6",
-        "kernel_info p50, µs": "≤ 0.35",
-        **CELL_TARGETS,
-    }
-    lines = [
-        "# Performance",
-        "",
-        f"Made by `python -m tests.bench --write --rounds {rounds}` on "
-        f"{platform.system()}, Python {platform.python_version()}: medians of interleaved rounds.",
-        "Ratios travel, absolute figures do not.",
-        "",
-        "## Side by side with ipykernel",
-        "",
-        f"ipykernel {versions(pythons['ipykernel'])['ipykernel']}, each kernel in its own "
-        "environment, IPython inside both. The client signs beforehand and compares bytes.",
-        "",
-        "| figure | trikernel | ipykernel | ratio | to reach |",
-        "|---|--:|--:|--:|---|",
-    ]
-    for key, ours in medians["trikernel"].items():
-        theirs = medians["ipykernel"].get(key)
-        beside = f"{_figure(theirs)} | {ours / theirs:.2f}" if theirs is not None else "- | -"
-        lines.append(f"| {key} | {_figure(ours)} | {beside} | {targets.get(key, '')} |")
-    ratio = imports["trikernel"] / imports["trio"]
-    lines += [
-        "",
-        "## Import",
-        "",
-        f"`import trio` {imports['trio']:.0f} ms, `import trikernel` (Trio included) "
-        f"{imports['trikernel']:.0f} ms: {ratio:.2f} times, at most 1.5 to reach.",
-        "",
-        "## Clients, notebooks, tests",
-        "",
-        "Notebooks: each cell assigns, prints and has a result; start and end included.",
-        "",
-        *clients.section(pythons["trikernel"], KERNELS["trikernel"][1], rounds),
-        "",
-        "## Waiting for a socket",
-        "",
-        *transports.section(),
-    ]
-    return "\n".join(lines) + "\n"
+            with started(name) as kernel:
+                results[name].append(measure(kernel, groups))
+    return {name: _medians(rows) for name, rows in results.items()}
+
+
+def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: statistics.median(row.get(key, math.nan) for row in rows) for key in keys}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    parser.add_argument("--only", nargs="+", choices=[*GROUPS, *ALONE], metavar="GROUP")
+    parser.add_argument("--kernels", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--write", action="store_true", help="write the page, its data and picture")
     options = parser.parse_args()
-    text = page(options.rounds)
-    print(text)
+    groups = options.only or [*GROUPS, *ALONE]
+    figures = measure_side_by_side(options.kernels, groups, options.rounds)
+    alone = figures.setdefault("trikernel", {})
+    if "growth" in groups:
+        alone |= measure_growth()
+    if "clients" in groups:
+        alone |= measure_clients(options.rounds)
+    if "transports" in groups:
+        alone |= measure_transports()
+    report = Report(figures, options.rounds)
+    print(report.as_json() if options.json else report.as_text())
     if options.write:
-        PAGE.write_text(text, "utf-8")
+        report.write()
 
 
 main()

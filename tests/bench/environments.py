@@ -6,29 +6,88 @@ import json
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["KERNELS", "environment", "versions"]
+import attrs
+
+__all__ = ["CONTENDERS", "PEERS", "ROOT", "Contender", "environment", "versions"]
 
 ROOT = Path(__file__).parent.parent.parent
+HERE = Path(__file__).parent
+FLAG = "-f"
 
-KERNELS = {
-    "trikernel": (f"{ROOT}[python]", ["-m", "trikernel", "start", "-f"]),
-    "ipykernel": ("ipykernel", ["-m", "ipykernel_launcher", "-f"]),
+
+@attrs.frozen
+class Contender:
+    """What to install, and how to start it; the connection file comes last.
+
+    ``environment`` is where it is installed, by default a folder of its own. ``lacks`` says of
+    groups of figures why this kernel has none.
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    arguments: tuple[str, ...]
+    package: str = ""
+    environment: str = ""
+    interrupted_by: str = "signal"
+    lacks: Mapping[str, str] = attrs.field(factory=dict)
+
+
+_ONLY_MESSAGES = "it runs no code of its own"
+_NO_INTERRUPT = "it exits when it is interrupted"
+
+CONTENDERS = {
+    one.name: one
+    for one in (
+        Contender("trikernel", (f"{ROOT}[python]",), ("-m", "trikernel", "start", FLAG)),
+        Contender("ipykernel", ("ipykernel",), ("-m", "ipykernel_launcher", FLAG)),
+        Contender(
+            "async-kernel",
+            ("async-kernel", "trio"),
+            ("-m", "async_kernel", "start", "--backend=trio", FLAG),
+            interrupted_by="message",
+        ),
+        Contender(
+            "xeus-python",
+            ("xeus-python",),
+            ("-m", "xpython_launcher", FLAG),
+            lacks={"interrupts": _NO_INTERRUPT},
+        ),
+        Contender(
+            "floor",
+            ("pyzmq",),
+            (str(HERE / "floor.py"), FLAG),
+            package="pyzmq",
+            lacks=dict.fromkeys(("outputs", "busy", "interrupts", "idle"), _ONLY_MESSAGES),
+        ),
+        Contender(
+            "echo",
+            (),
+            (str(HERE / "echo.py"), FLAG),
+            package="trikernel",
+            environment="trikernel",
+            lacks=dict.fromkeys(("requests", "outputs", "busy", "interrupts"), _ONLY_MESSAGES),
+        ),
+    )
 }
-"""What to install, and how to start it; the connection file comes last."""
+"""``floor`` is a blocking loop that sends the same messages, ``echo`` a trikernel without Python."""
+
+PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
 
 def environment(name: str) -> Path:
     """The Python of the environment in which the kernel is installed."""
-    folder = ROOT / ".bench" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    contender = CONTENDERS[name]
+    label = contender.environment or name
+    folder = ROOT / ".bench" / f"{label}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.exists():
-        print(f"making an environment for {name} ...", file=sys.stderr)
+        print(f"making an environment for {label} ...", file=sys.stderr)
         venv.create(folder, with_pip=True)
-    requirement = KERNELS[name][0]
-    if name == "trikernel" or not (folder / "ready").exists():
-        pip = [str(python), "-m", "pip", "install", "-q", "--upgrade", requirement]
+    if contender.requirements and (name == "trikernel" or not (folder / "ready").exists()):
+        pip = [str(python), "-m", "pip", "install", "-q", "--upgrade", *contender.requirements]
         subprocess.run(pip, check=True)
         if name == "trikernel":  # the version stays the same while the code changes
             subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)
@@ -36,8 +95,10 @@ def environment(name: str) -> Path:
     return python
 
 
-def versions(python: Path) -> dict[str, str]:
-    """What is installed there."""
-    pip = [str(python), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
+def versions(name: str) -> str:
+    """The version of a contender, as it is installed."""
+    pip = [environment(name), "-m", "pip", "list", "--format", "json"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True)
-    return {one["name"]: one["version"] for one in json.loads(listed.stdout)}
+    found = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
+    package = CONTENDERS[name].package or name
+    return f"{package} {found[package]}"

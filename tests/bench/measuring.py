@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,37 +19,48 @@ import zmq
 from trikernel.transport import ConnectionInfo, ZmqTransport, write_connection_file
 from trikernel.wire import Codec
 
-__all__ = ["Kernel", "started"]
+from .environments import CONTENDERS, Contender, environment
+
+__all__ = ["Frames", "Kernel", "median_of", "started"]
 
 PATIENCE = 120_000  # milliseconds
+Frames = list[bytes]
 
 
 class Kernel:
-    """A running kernel, and the sockets of one client."""
+    """A running kernel, and the sockets of one client. ``first_reply`` is in seconds."""
 
-    def __init__(self, info: ConnectionInfo, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, contender: Contender, info: ConnectionInfo, process: subprocess.Popen[bytes]
+    ) -> None:
+        self.contender = contender
         self.process = process
         self.info = info
+        self.first_reply = 0.0
+        self.begun = 0.0
         self.context: zmq.Context[Any] = zmq.Context()
         self.codec = Codec(info.key.encode())
-        self.shell = self._connect(zmq.DEALER, info.endpoint(info.shell_port))
-        self.control = self._connect(zmq.DEALER, info.endpoint(info.control_port))
-        self.iopub = self._connect(zmq.SUB, info.endpoint(info.iopub_port))
+        self.shell = self.connect()
+        self.control = self.connect(zmq.DEALER, info.control_port)
+        self.heartbeat = self.connect(zmq.REQ, info.hb_port)
+        self.iopub = self.connect(zmq.SUB, info.iopub_port)
 
-    def _connect(self, kind: int, endpoint: str) -> zmq.Socket[Any]:
+    def connect(self, kind: int = zmq.DEALER, port: int | None = None) -> zmq.Socket[Any]:
+        """One more socket, on shell by default."""
         socket: zmq.Socket[Any] = self.context.socket(kind)
         socket.set(zmq.LINGER, 0)
+        socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, 0)
         socket.set(zmq.RECONNECT_IVL, 2)
         if kind == zmq.SUB:
             socket.subscribe(b"")
-        socket.connect(endpoint)
+        socket.connect(self.info.endpoint(self.info.shell_port if port is None else port))
         return socket
 
-    def encode(self, msg_type: str, **content: Any) -> list[bytes]:
+    def encode(self, msg_type: str, **content: Any) -> Frames:
         return self.codec.encode(msg_type, content)
 
-    def encode_cell(self, code: str = "a=1+1", *, store_history: bool = True) -> list[bytes]:
+    def encode_cell(self, code: str = "a=1+1", *, store_history: bool = True) -> Frames:
         return self.encode(
             "execute_request",
             code=code,
@@ -60,44 +71,61 @@ class Kernel:
             stop_on_error=True,
         )
 
-    def ask(self, socket: zmq.Socket[Any], frames: list[bytes]) -> None:
+    def ask(self, socket: zmq.Socket[Any], frames: Frames) -> None:
         """Send, and wait for the reply."""
         socket.send_multipart(frames)
-        self._receive(socket)
+        receive(socket)
 
-    def run(self, frames: list[bytes]) -> None:
+    def run(self, frames: Frames) -> None:
         """Send a cell, and wait for its reply and its idle."""
         self.shell.send_multipart(frames)
-        self._receive(self.shell)
+        receive(self.shell)
         self.until_idle(frames)
 
-    def until_idle(self, frames: list[bytes]) -> None:
+    def until_idle(self, frames: Frames) -> None:
         """Wait for the idle of the request with these frames."""
+        for _ in self.outputs(frames):
+            pass
+
+    def outputs(self, frames: Frames) -> Iterator[Frames]:
+        """What comes on iopub, until the idle of the request with these frames."""
         msg_id = frames[2].split(b'"', 4)[3]
         while True:
-            parts = self._receive(self.iopub)
+            parts = receive(self.iopub)
             if b'"idle"' in parts[-1] and msg_id in parts[-3]:
                 return
+            yield parts
 
     def drain(self) -> None:
         """Forget what is on iopub."""
         while self.iopub.poll(200):
             self.iopub.recv_multipart()
 
-    def resident(self) -> float:
-        """Resident memory in MB."""
-        return float(psutil.Process(self.process.pid).memory_info().rss / 1e6)
-
-    @staticmethod
-    def _receive(socket: zmq.Socket[Any]) -> list[bytes]:
-        if not socket.poll(PATIENCE):
-            raise TimeoutError("the kernel does not answer")
-        return socket.recv_multipart()
+    def memory(self) -> tuple[float, float]:
+        """Resident memory in MB: all of it, and what is not shared with files' pages."""
+        info = psutil.Process(self.process.pid).memory_full_info()
+        return info.rss / 1e6, info.uss / 1e6
 
     def close(self) -> None:
         self.context.destroy(linger=0)
         self.process.kill()
         self.process.wait()
+
+
+def receive(socket: zmq.Socket[Any]) -> Frames:
+    if not socket.poll(PATIENCE):
+        raise TimeoutError("the kernel does not answer")
+    return socket.recv_multipart()
+
+
+def median_of(action: Callable[[Frames], object], inputs: Iterable[Frames], skip: int) -> float:
+    """The median of ``action``'s seconds over ``inputs``, the first ``skip`` not counted."""
+    times = []
+    for one in inputs:
+        begun = time.perf_counter()
+        action(one)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[skip:])
 
 
 def free_ports() -> ConnectionInfo:
@@ -107,24 +135,25 @@ def free_ports() -> ConnectionInfo:
 
 
 @contextmanager
-def started(python: Path, arguments: list[str]) -> Iterator[tuple[Kernel, float]]:
-    """A kernel, and the seconds from its start to its first ``kernel_info_reply``."""
+def started(name: str, *arguments: str) -> Iterator[Kernel]:
+    """A kernel that has answered its first ``kernel_info_request``."""
+    contender, python = CONTENDERS[name], environment(name)
     with tempfile.TemporaryDirectory() as folder:
         info = free_ports()
         path = Path(folder) / "kernel.json"
         write_connection_file(path, info)
         environ = {**os.environ, "IPYTHONDIR": folder, "JUPYTER_PLATFORM_DIRS": "1"}
+        # A checkout may be told to keep no bytecode, which an installed kernel has.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        command = [python, *contender.arguments, path, *arguments]
         begun = time.perf_counter()
         process = subprocess.Popen(
-            [python, *arguments, path], env=environ, stderr=subprocess.DEVNULL, cwd=folder
+            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
         )
-        kernel = Kernel(info, process)
+        kernel = Kernel(contender, info, process)
         try:
             kernel.ask(kernel.shell, kernel.encode("kernel_info_request"))
-            yield kernel, time.perf_counter() - begun
+            kernel.begun, kernel.first_reply = begun, time.perf_counter() - begun
+            yield kernel
         finally:
             kernel.close()
-
-
-if __name__ == "__main__":
-    sys.exit("run: python -m tests.bench")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -22,12 +23,36 @@ from trikernel.python import PythonKernel
 from trikernel.testing import open_memory_client
 from trikernel.transport import ConnectionInfo
 
-from .environments import ROOT
-from .measuring import started
+from .environments import ROOT, environment
+from .measuring import median_of, started
 
-__all__ = ["section"]
+__all__ = ["measure_clients"]
 
-KERNELS, TURNS, EXECUTES, CELLS = 100, 6, 150, 500
+KERNELS, TURNS, EXECUTES, CELLS, IMPORTS = 100, 6, 150, 500, 15
+_MANY = """
+import gc, psutil, trio
+from contextlib import AsyncExitStack
+from trikernel import Kernel
+from trikernel.testing import open_memory_client
+
+class Echo(Kernel):
+    async def do_execute(self, code, silent, **options):
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+
+async def main(count):
+    me = psutil.Process()
+    async with AsyncExitStack() as stack:
+        before = me.memory_full_info().uss
+        for number in range(count):
+            client = await stack.enter_async_context(open_memory_client(Echo()))
+            await client.execute("1")
+        gc.collect()
+        if count > 10:
+            print((me.memory_full_info().uss - before) / count / 1e3)
+
+trio.run(main, 10)
+trio.run(main, 1000)
+"""
 
 
 class Echo(AuthorsKernel):
@@ -37,25 +62,23 @@ class Echo(AuthorsKernel):
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
 
 
-def section(python: Path, arguments: list[str], rounds: int) -> list[str]:
-    """The lines of the page's section."""
+def measure_clients(rounds: int) -> dict[str, float]:
+    """Kernels in memory, the client's own cost, and notebooks run to their end."""
     start, per_second = trio.run(_in_memory, Echo)
     _, python_per_second = trio.run(_in_memory, PythonKernel)
-    raw, ours = _client_overhead(python, arguments)
-    times = _notebooks(rounds)
-    mine, theirs, mixed = (statistics.median(times[name]) for name in times)
-    return [
-        "| figure | | to reach |",
-        "|---|--:|---|",
-        f"| kernel in memory, start to first reply, ms | {start * 1e3:.2f} | ≤ 5 |",
-        f"| kernels tested in memory per second | {per_second:.0f} | ≥ 200 |",
-        f"| the same, Python kernels | {python_per_second:.0f} | |",
-        f"| execute by the client, over a raw socket client's {raw * 1e6:.0f} µs, µs "
-        f"| {(ours - raw) * 1e6:.0f} | ≤ 150 |",
-        f"| a notebook of {CELLS} cells, started and ended, s | {mine:.2f} | |",
-        f"| nbclient on ipykernel: {theirs:.2f} s, times as long | {theirs / mine:.1f} | ≥ 3 |",
-        f"| nbclient on trikernel: {mixed:.2f} s, times as long | {mixed / mine:.1f} | ≥ 1.5 |",
-    ]
+    raw, ours = _client_overhead()
+    mine, theirs, mixed = map(statistics.median, _notebooks(rounds).values())
+    return {
+        "memory_start": start * 1e3,
+        "memory_kernels": per_second,
+        "memory_python_kernels": python_per_second,
+        "memory_each": _size_in_memory(),
+        "client_overhead": (ours - raw) * 1e6,
+        "notebook": mine,
+        "notebook_nbclient_ipykernel": theirs / mine,
+        "notebook_nbclient": mixed / mine,
+        "import": _import("trikernel") / _import("trio"),
+    }
 
 
 async def _in_memory(kernel_class: type[AuthorsKernel]) -> tuple[float, float]:
@@ -73,21 +96,26 @@ async def _in_memory(kernel_class: type[AuthorsKernel]) -> tuple[float, float]:
     return statistics.median(first), KERNELS / (time.perf_counter() - begun)
 
 
-def _client_overhead(python: Path, arguments: list[str]) -> tuple[float, float]:
+def _size_in_memory() -> float:
+    """Kilobytes that each of 1,000 kernels takes that are served at once in one process."""
+    run = subprocess.run(
+        [environment("trikernel"), "-c", _MANY], capture_output=True, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+def _client_overhead() -> tuple[float, float]:
     """Medians of an execute, in seconds: by bare sockets, by the client, in turns on one kernel.
 
     Only one of them is connected at a time, so that neither hears of the other's cells.
     """
     raw: list[float] = []
     ours: list[float] = []
-    with started(python, arguments) as (kernel, _):
+    with started("trikernel") as kernel:
         for _ in range(TURNS):
             kernel.iopub.subscribe(b"")
             kernel.run(kernel.encode_cell())
-            for frames in [kernel.encode_cell() for _ in range(EXECUTES)]:
-                begun = time.perf_counter()
-                kernel.run(frames)
-                raw.append(time.perf_counter() - begun)
+            raw.append(median_of(kernel.run, [kernel.encode_cell() for _ in range(EXECUTES)], 0))
             kernel.iopub.unsubscribe(b"")
             trio.run(_execute, kernel.info, ours)
             kernel.drain()
@@ -136,3 +164,15 @@ def _nbclient(kernel_name: str | None) -> None:
 
     with asyncio.Runner() as runner:
         runner.run(run())
+
+
+def _import(module: str) -> float:
+    """Median seconds of an import, each in a process of its own."""
+    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    command = [environment("trikernel"), "-c", code]
+    with tempfile.TemporaryDirectory() as folder:  # not the checkout, which may lack bytecode
+        runs = [
+            subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+            for _ in range(IMPORTS)
+        ]
+    return statistics.median(float(run.stdout) for run in runs)

@@ -1,0 +1,114 @@
+"""What was measured, as a table, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .environments import PEERS, ROOT, versions
+from .rows import ROWS, Row
+
+__all__ = ["Report"]
+
+FOLDER = ROOT / "docs" / "reference"
+NOTES = FOLDER / "performance-notes.md"
+CHARTED = (
+    "execute",
+    "queued",
+    "kernel_info",
+    "clients",
+    "display",
+    "printed",
+    "start_cell",
+    "memory",
+)
+
+
+@attrs.frozen
+class Report:
+    """The medians of a run, by contender."""
+
+    figures: Mapping[str, Mapping[str, float]]
+    rounds: int
+
+    def as_text(self) -> str:
+        """The tables, in Markdown, which reads well in a terminal too."""
+        sections = []
+        for title, rows in ROWS.items():
+            lines = [line for line in map(self._line, rows) if line]
+            if lines:
+                head = ["", "trikernel", *PEERS, "to reach", "reached"]
+                rule = ["---", *["--:"] * (len(PEERS) + 1), "---", "---"]
+                sections.append("\n".join([f"## {title}", "", _cells(head), _cells(rule), *lines]))
+        return "\n\n".join(sections) + "\n"
+
+    def _line(self, row: Row) -> str:
+        ours = self.figures.get(row.ours, {}).get(row.key)
+        if ours is None:
+            return ""
+        peers = [_figure(self.figures.get(peer, {}).get(row.key)) for peer in PEERS]
+        targets = "; ".join(map(str, row.targets))
+        return _cells([row.title, f"**{_figure(ours)}**", *peers, targets, self._reached(row)])
+
+    def _reached(self, row: Row) -> str:
+        verdicts = []
+        for target in row.targets:
+            ratio = target.ratio(row, self.figures)
+            word = "yes" if target.is_met(row, self.figures) else "**no**"
+            if math.isnan(ratio):
+                word = "-"
+            verdicts.append(f"{word}, {ratio:.2f}" if target.peer else word)
+        return "; ".join(verdicts)
+
+    def as_json(self) -> str:
+        """Every figure, with what it was measured on."""
+        content: dict[str, Any] = {
+            "command": self.command,
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "versions": self.versions,
+            "figures": self.figures,
+        }
+        text = json.dumps(content, indent=2)
+        return text.replace("NaN", "null") + "\n"
+
+    @property
+    def command(self) -> str:
+        """What made this."""
+        return f"python -m tests.bench --write --rounds {self.rounds}"
+
+    @property
+    def versions(self) -> list[str]:
+        """Of everything that was measured."""
+        return [versions(name) for name in self.figures if name != "echo"]
+
+    def write(self) -> None:
+        """Write the page, its data and its picture."""
+        from .chart import draw
+
+        head = (
+            f"# Performance\n\nMade by `{self.command}` on {platform.system()}, "
+            f"Python {platform.python_version()}: medians of interleaved rounds, with "
+            f"{', '.join(self.versions[1:])}, each in an environment of its own. "
+            "Ratios travel, absolute figures do not.\n\n"
+            "![trikernel beside its peers](performance.svg)\n\n"
+        )
+        page = head + NOTES.read_text("utf-8") + "\n" + self.as_text()
+        (FOLDER / "performance.md").write_text(page, "utf-8")
+        (FOLDER / "performance.json").write_text(self.as_json(), "utf-8")
+        draw(self.figures, CHARTED, FOLDER / "performance.svg")
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
