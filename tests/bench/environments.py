@@ -32,6 +32,7 @@ class Contender:
     package: str = ""
     environment: str = ""
     interrupted_by: str = "signal"
+    environ: Mapping[str, str] = attrs.field(factory=dict)
     lacks: Mapping[str, str] = attrs.field(factory=dict)
 
 

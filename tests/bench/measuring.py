@@ -143,6 +143,7 @@ def started(name: str, *arguments: str) -> Iterator[Kernel]:
         path = Path(folder) / "kernel.json"
         write_connection_file(path, info)
         environ = {**os.environ, "IPYTHONDIR": folder, "JUPYTER_PLATFORM_DIRS": "1"}
+        environ |= contender.environ
         # A checkout may be told to keep no bytecode, which an installed kernel has.
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [python, *contender.arguments, path, *arguments]

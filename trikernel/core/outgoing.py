@@ -12,13 +12,15 @@ import trio
 
 from ..errors import PeerGone
 from ..transport import Channel, Transport
-from ..wire import Codec, Header
+from ..wire import Codec, Header, json
 from .application import Application
 from .backlog import Backlog
 from .outbox import Outbox
 from .request import Reply, Request
 
 __all__ = ["Outgoing"]
+
+_STATES = {state: json.dumps({"execution_state": state}) for state in ("starting", "busy", "idle")}
 
 
 class Outgoing:
@@ -64,7 +66,7 @@ class Outgoing:
     def publish(
         self,
         msg_type: str,
-        content: Mapping[str, Any],
+        content: Mapping[str, Any] | bytes,
         *,
         parent: Header | Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None = None,
@@ -86,7 +88,7 @@ class Outgoing:
 
     def publish_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> None:
         """Broadcast ``starting``, ``busy`` or ``idle``."""
-        self.publish("status", {"execution_state": state}, parent=parent)
+        self.publish("status", _STATES[state], parent=parent)
 
     def publish_last_word(self) -> None:
         """The shutdown's content on iopub, once, after everything else."""

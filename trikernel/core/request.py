@@ -7,9 +7,9 @@ The context variable `current_request` is for code that can take no argument, `p
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 import attrs
@@ -108,20 +108,11 @@ class Request:
         """Whether a reply is due: comm messages have none."""
         return self.msg_type.endswith("_request")
 
-    @contextmanager
-    def open_scope(self) -> Iterator[trio.CancelScope]:
-        """A cancel scope that `cancel` cancels while it is the innermost one of this request.
-
-        It is cancelled from the start if the request is to stop already.
+    def open_scope(self) -> RequestScope:
+        """A context manager: a cancel scope that `cancel` cancels while it is this request's
+        innermost one. It is cancelled from the start if the request is to stop already.
         """
-        with trio.CancelScope() as scope:
-            if self.stop_reason is not None:
-                scope.cancel()
-            self._scopes.append(scope)
-            try:
-                yield scope
-            finally:
-                self._scopes.remove(scope)
+        return RequestScope(self)
 
     def mark(self, reason: StopReason) -> None:
         """Note that it is to stop, and wake whatever blocks on its behalf; from any thread.
@@ -192,6 +183,32 @@ class Request:
         self._wake()
         while self._after_idle:
             self._after_idle.pop(0)()
+
+
+class RequestScope:
+    """See `Request.open_scope`. A class, because every request opens one or two."""
+
+    __slots__ = ("_request", "_scope")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._scope = trio.CancelScope()
+
+    def __enter__(self) -> trio.CancelScope:
+        scope, request = self._scope.__enter__(), self._request
+        if request.stop_reason is not None:
+            scope.cancel()
+        request._scopes.append(scope)
+        return scope
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._request._scopes.remove(self._scope)
+        return self._scope.__exit__(exc_type, exc, traceback)
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)

@@ -22,7 +22,7 @@ import trio
 import zmq
 
 from ..errors import PeerGone
-from .base import Frames, Parking
+from .base import Frames, run_in
 from .fork import forget_in_child
 
 __all__ = ["LINGER", "ZmqChannel"]
@@ -31,6 +31,7 @@ LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
 # Plain integers: the enums' operators cost more than the calls that they are for.
+_EVENTS, _HAS_MORE = int(zmq.EVENTS), int(zmq.RCVMORE)
 _POLLIN = int(zmq.POLLIN)
 _LAST = int(zmq.NOBLOCK)
 _MORE = _LAST | int(zmq.SNDMORE)
@@ -42,8 +43,11 @@ class ZmqChannel:
     def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
         self.name = name
         self._socket = socket
+        # pyzmq's own layer around these costs as much again, for options that are not used here
+        bare = super(zmq.Socket, socket)
+        self._get, self._send_frame, self._receive_frame = bare.get, bare.send, bare.recv
         self._lock = threading.RLock()
-        self._parking = Parking()
+        self._parked: trio.lowlevel.TrioToken | None = None
         self._fd = int(socket.get(zmq.FD))
         self._closed = False
         self._sending = self._blocked = False
@@ -97,25 +101,43 @@ class ZmqChannel:
         """Take the next message."""
         with self._lock:
             self._check_open()
+            if not self._readable():  # to try and fail would cost more than to look
+                raise trio.WouldBlock
             try:
-                return self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = [self._receive_frame(_LAST)]
             except zmq.Again:
                 raise trio.WouldBlock from None
+            while self._get(_HAS_MORE):
+                frames.append(self._receive_frame(_LAST))
+            return frames
 
     async def wait_readable(self) -> None:
         """Park on the file descriptor, after having just seen that no message is there."""
         with self._lock:
             self._check_open()
-            scope = None if self._readable() else self._parking.__enter__()
-        if scope is None:
+            if self._parked is not None:
+                raise trio.BusyResourceError("another task already receives from this channel")
+            readable = self._readable()
+            if not readable:
+                self._parked = trio.lowlevel.current_trio_token()
+        if readable:
             await trio.lowlevel.checkpoint()
             return
         try:
-            with scope:
-                await trio.lowlevel.wait_readable(self._fd)
+            await trio.lowlevel.wait_readable(self._fd)
+        except trio.ClosedResourceError:  # by `_wake`: it has an end, but not of the socket
+            pass
         finally:
-            self._parking.__exit__()
+            self._parked = None
         self._check_open()
+
+    def _wake(self) -> None:
+        """Wake the parked receiver, if there is one; in its thread.
+
+        A cancel scope around each wait would do it too, and cost more than the wait.
+        """
+        if self._parked is not None:
+            trio.lowlevel.notify_closing(self._fd)
 
     async def tend(self) -> None:
         """Let libzmq see to connections, which it does only while somebody calls it.
@@ -164,15 +186,18 @@ class ZmqChannel:
             if self._closed:
                 return
             self._closed = True
-            self._parking.wake()
+            token = self._parked
+            if token is not None and _is_running_here(token):
+                self._wake()
+            elif token is not None:
+                run_in(token, self._wake)
             self._socket.close()  # lingers as its option says
 
     def _send(self, frames: Sequence[bytes]) -> None:
-        copy = max(map(len, frames)) < COPY_LIMIT
+        send, last = self._send_frame, len(frames) - 1
         try:
-            for frame in frames[:-1]:
-                self._socket.send(frame, _MORE, copy=copy)
-            self._socket.send(frames[-1], _LAST, copy=copy)
+            for number, frame in enumerate(frames):
+                send(frame, _MORE if number < last else _LAST, len(frame) < COPY_LIMIT)
         except zmq.Again:
             raise trio.WouldBlock from None
         except zmq.ZMQError as error:
@@ -181,12 +206,17 @@ class ZmqChannel:
             raise
 
     def _readable(self) -> bool:
-        return bool(int(self._socket.get(zmq.EVENTS)) & _POLLIN)
+        return bool(self._get(_EVENTS) & _POLLIN)
 
     def _wake_if_readable(self) -> None:
-        if self._parking.occupied and self._readable():
-            self._parking.wake()
+        token = self._parked
+        if token is not None and self._readable():
+            run_in(token, self._wake)  # not at once: it may be about to wait
 
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
+
+
+def _is_running_here(token: trio.lowlevel.TrioToken) -> bool:
+    return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token

@@ -30,6 +30,7 @@ __all__ = ["DELIMITER", "Codec", "Limits"]
 DELIMITER = b"<IDS|MSG>"
 
 _EMPTY = b"{}"
+_JOIN = 1 << 14  # bytes of a content up to which to copy costs less than further calls
 _FIELDS = ("session", "username", "date", "version")
 
 
@@ -95,7 +96,7 @@ class Codec:
         self._mac = hmac.new(key, digestmod=_digest(signature_scheme)) if key else None
         self._seen = _ReplayWindow(self.limits.replay_window)
         self._counter = itertools.count(1)
-        self._prefix = f"{self.session}_{os.getpid()}_"
+        self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
         self._tail = b',"username":%b,"session":%b,"version":%b}' % (
             json.dumps(self.username),
             json.dumps(self.session),
@@ -104,9 +105,8 @@ class Codec:
 
     def header(self, msg_type: str, msg_id: str | None = None) -> bytes:
         """A new header of this session, as JSON; ``msg_id`` is unique unless given."""
-        msg_id = msg_id or f"{self._prefix}{next(self._counter)}"
         return b'{"msg_id":%b,"msg_type":%b,"date":"%b"%b' % (
-            json.dumps(msg_id),
+            json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
             json.dumps(msg_type),
             datetime.now(UTC).isoformat().encode(),
             self._tail,
@@ -136,15 +136,21 @@ class Codec:
             json.dumps(metadata) if metadata else _EMPTY,
             content if isinstance(content, bytes) else json.dumps(content),
         ]
-        binary = [one if isinstance(one, bytes) else bytes(memoryview(one)) for one in buffers]
-        return [*identities, DELIMITER, self.sign(parts), *parts, *binary]
+        frames = [*identities, DELIMITER, self.sign(parts), *parts]
+        for one in buffers:
+            frames.append(one if isinstance(one, bytes) else bytes(memoryview(one)))
+        return frames
 
     def sign(self, parts: Sequence[bytes]) -> bytes:
         """The hexadecimal HMAC of the four JSON frames; empty without a key."""
         if self._mac is None:
             return b""
         mac = self._mac.copy()
-        mac.update(b"".join(parts))
+        if len(parts[-1]) < _JOIN:
+            mac.update(b"".join(parts))
+        else:
+            for part in parts:
+                mac.update(part)
         return mac.hexdigest().encode()
 
     def decode(self, frames: Sequence[bytes]) -> Message:
