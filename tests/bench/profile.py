@@ -116,7 +116,7 @@ def steps() -> list[tuple[str, Any, str]]:
         ("verify and sign: HMAC-SHA256", Codec, "sign"),
         ("deliver: make a request, choose its lane", Intake, "deliver"),
         ("queue: the priority channel", ShellLane, "admit"),
-        ("busy and idle: what to say", Outgoing, "publish_status"),
+        ("busy: what to say", Outgoing, "publish_status"),
         ("encode: a message to frames", Codec, "encode"),
         ("outbox: keep the order", Outbox, "post"),
         ("send: hand the frames to libzmq", ZmqChannel, "send_nowait"),
@@ -128,7 +128,7 @@ def steps() -> list[tuple[str, Any, str]]:
         (RUN, ZMQInteractiveShell, "run_cell_async"),
         ("run the code: ours, and the code", ZMQInteractiveShell, "run_code"),
         ("collect C's output", Outbox, "flush"),
-        ("reply: what to say", Outgoing, "reply"),
+        ("reply and idle: what to say", Outgoing, "conclude"),
     ]
 
 

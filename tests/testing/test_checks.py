@@ -69,7 +69,7 @@ class Wrong(Kernel):
         request = self.current()
         assert request is not None
         if code == "two replies":
-            self.server.reply(request, self.aborted_reply(request))
+            self.server.conclude(request, self.aborted_reply(request))
         elif code == "idle early":
             self._publish_status("idle")
         elif code == "no error output":

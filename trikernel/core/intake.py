@@ -92,12 +92,14 @@ class Intake:
         if not self._has_room(size):
             words = "bytes of requests wait already: ask again when some of them have run"
             self._refuse(request, QueueFull(f"{self._application.max_queue_bytes} {words}"))
-        elif row is not None and row.lane is LaneName.COMM:
-            self._in_user_loop(partial(self._comm.admit, request), on_control)
         elif on_control and (row is None or row.beside):
             self._control.admit(request)
         else:
-            self._in_user_loop(partial(self._shell.admit, request), on_control)
+            lane = self._comm if row is not None and row.lane is LaneName.COMM else self._shell
+            if on_control and not self._inline:
+                self._shell.post(partial(lane.admit, request))
+            else:
+                lane.admit(request)
         return True
 
     def leave(self, request: Request) -> None:
@@ -110,9 +112,3 @@ class Intake:
         with self._lock:
             self._queued += size
             return self._queued <= self._application.max_queue_bytes
-
-    def _in_user_loop(self, admit: partial[None], on_control: bool) -> None:
-        if on_control and not self._inline:
-            self._shell.post(admit)
-        else:
-            admit()

@@ -24,6 +24,8 @@ from .sidelanes import CommLane
 
 __all__ = ["Job", "ShellLane"]
 
+TURN = 8  # requests that are handled before other tasks have their turn, if none of them waits
+
 
 @attrs.frozen
 class Job:
@@ -102,14 +104,18 @@ class ShellLane:
         while True:
             self._run_posted()
             await self._receive.wait_nonempty()
-            try:
-                self._turn.acquire_nowait()  # one checkpoint for each item is enough
-            except trio.WouldBlock:
-                await self._turn.acquire()
-            try:
-                await self._take()
-            finally:
-                self._turn.release()
+            for _ in range(TURN):
+                try:
+                    self._turn.acquire_nowait()  # one checkpoint for each turn is enough
+                except trio.WouldBlock:
+                    await self._turn.acquire()
+                try:
+                    await self._take()
+                finally:
+                    self._turn.release()
+                self._run_posted()
+                if not len(self._receive):
+                    break
 
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request; its priority, or None when none waits.
@@ -170,7 +176,8 @@ class ShellLane:
         self._epoch.leave(item)
         running = self._server.interrupts.running
         running.append(item)
-        self._server.interrupts.reinstall()
+        if item.type is None or not item.type.beside:  # what runs the user's code
+            self._server.interrupts.reinstall()
         try:
             if item.type is not None and item.type.own_task and item.stop_reason is None:
                 await self._wait_for_comms(item)

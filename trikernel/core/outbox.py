@@ -126,12 +126,17 @@ class Outbox:
             self._arm()
 
     @enable_ki_protection
-    def post(self, frames: list[bytes]) -> None:
-        """Append an encoded message (its first frame is the topic) and send what is queued."""
+    def post(self, frames: list[bytes], *, hold: bool = False) -> None:
+        """Append an encoded message (its first frame is the topic) and send what is queued.
+
+        With ``hold`` it goes out with what comes next: whoever says so sees to it that something
+        does, or calls `drain`, before anybody waits.
+        """
         self.close_text()
         self._entries.append(frames)
         self._size += sum(map(len, frames)) + ENTRY_COST
-        self.drain()
+        if not hold:
+            self.drain()
 
     @enable_ki_protection
     def drain(self, *, wait: bool = False) -> None:
@@ -163,13 +168,13 @@ class Outbox:
         finally:
             self._draining = False
 
-    async def flush(self) -> None:
+    async def flush(self, *, collect: bool = True) -> None:
         """Wait until everything appended so far is sent, or the stalled one's budget is spent.
 
-        What `collect` (a function, if one is set) appends now counts as well. Cancelled, it
-        leaves the queue as it is.
+        What `collect` (a function, if one is set) appends now counts as well, unless the caller
+        knows that there is nothing. Cancelled, it leaves the queue as it is.
         """
-        if self.collect is not None:
+        if collect and self.collect is not None:
             self.collect()
         self.drain(wait=True)
         while self._channel.is_stalled:
@@ -218,7 +223,8 @@ class Outbox:
         if isinstance(entry, OpenText):
             return self._pieces_of(entry)
         if not isinstance(entry, _Text):
-            self._size = max(0, self._size - sum(map(len, entry)) - ENTRY_COST)
+            left = self._size - sum(map(len, entry)) - ENTRY_COST if self._entries else 0
+            self._size = max(0, left)
             return entry
         parts, size = [entry.text], len(entry.text)
         while self._entries and size < self.limits.max_merge:

@@ -34,19 +34,27 @@ class Outgoing:
         self.backlog = Backlog(application.max_backlog_bytes, application.log)
         self.last_word: tuple[dict[str, Any], Request] | None = None
 
-    def reply(self, request: Request, reply: Reply) -> None:
-        """Send a request's reply, once, if one is due."""
-        if request.answered or not request.wants_reply:
-            return
-        try:
-            frames = self._encode_reply(request, reply)
-        except Exception as error:  # what an author put into metadata or buffers
-            self.application.log.exception("the reply to %s cannot be sent", request.msg_type)
-            frames = self._encode_reply(request, self.application.error_reply(request, error))
-        request.answered = True
-        self.send(request.channel, frames)
+    def conclude(self, request: Request, reply: Reply | None) -> None:
+        """Send a request's reply, once, if one is due, and idle.
+
+        Both are encoded first: what leaves together wakes libzmq's own thread only once.
+        """
+        due = reply is not None and request.wants_reply and not request.answered
+        frames = self._encode_reply(request, reply) if due and reply is not None else None
+        idle = self._encode_status("idle", request.message.header)
+        if frames is not None:
+            request.answered = True
+            self.send(request.channel, frames)
+        self.outbox.post(idle)
 
     def _encode_reply(self, request: Request, reply: Reply) -> list[bytes]:
+        try:
+            return self._encode_reply_once(request, reply)
+        except Exception as error:  # what an author put into metadata or buffers
+            self.application.log.exception("the reply to %s cannot be sent", request.msg_type)
+            return self._encode_reply_once(request, self.application.error_reply(request, error))
+
+    def _encode_reply_once(self, request: Request, reply: Reply) -> list[bytes]:
         return self.codec.encode(
             request.msg_type.removesuffix("_request") + "_reply",
             reply.content,
@@ -66,7 +74,7 @@ class Outgoing:
     def publish(
         self,
         msg_type: str,
-        content: Mapping[str, Any] | bytes,
+        content: Mapping[str, Any],
         *,
         parent: Header | Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None = None,
@@ -86,9 +94,15 @@ class Outgoing:
             )
         )
 
-    def publish_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> None:
-        """Broadcast ``starting``, ``busy`` or ``idle``."""
-        self.publish("status", _STATES[state], parent=parent)
+    def publish_status(
+        self, state: str, parent: Header | Mapping[str, Any] | None, *, hold: bool = False
+    ) -> None:
+        """Broadcast ``starting``, ``busy`` or ``idle``; ``hold`` is what `Outbox.post` has."""
+        self.outbox.post(self._encode_status(state, parent), hold=hold)
+
+    def _encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
+        topic = f"kernel.{self.application.ident}.status".encode()
+        return self.codec.encode("status", _STATES[state], parent=parent, identities=[topic])
 
     def publish_last_word(self) -> None:
         """The shutdown's content on iopub, once, after everything else."""

@@ -102,8 +102,10 @@ class PriorityReceiveChannel(Generic[T]):
 
         Raises as `receive` does.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         state = self._state
+        if state.heap:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         while not state.heap:
             if state.receive_closed:
                 raise trio.ClosedResourceError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from trio.lowlevel import disable_ki_protection
@@ -34,6 +35,6 @@ async def await_unprotected(awaitable: Awaitable[T]) -> T:
 async def run_unprotected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function that may be plain or async, and await what it returns."""
     result = call_unprotected(function, *args, **kwargs)
-    if inspect.isawaitable(result):
+    if isinstance(result, CoroutineType) or inspect.isawaitable(result):
         return await await_unprotected(result)
     return result

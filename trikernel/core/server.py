@@ -80,20 +80,21 @@ class Server(Outgoing):
         self.intake.leave(request)
         token = current_request.set(request)
         reply: Reply | None = None
-        self.publish_status("busy", request.message.header)
+        cancelled = True
+        self.publish_status("busy", request.message.header, hold=True)
         try:
             reply = await self._answer(request)
             if request.stop_on_error and reply is not None and reply.failed:
                 self.shell.abort_queued(self.application.stop_on_error_timeout)
-            await self.outbox.flush()
-            if reply is not None:
-                self.reply(request, reply)
+            runs_code = request.type is None or not request.type.beside
+            await self.outbox.flush(collect=runs_code)
+            cancelled = False
         finally:
-            if not request.answered:  # cancelled
+            if cancelled:
                 self.outbox.drain(wait=True)
-                earned = reply or (request.outcome and request.outcome.reply)
-                self.reply(request, earned or self.application.aborted_reply(request))
-            self.publish_status("idle", request.message.header)
+                earned = request.outcome.reply if request.outcome is not None else None
+                reply = reply or earned or self.application.aborted_reply(request)
+            self.conclude(request, reply)
             current_request.reset(token)
             request.finish()
 
@@ -104,10 +105,9 @@ class Server(Outgoing):
         self.outbox.drain(wait=True)
         application = self.application
         if error is None:
-            self.reply(request, application.aborted_reply(request))
+            self.conclude(request, application.aborted_reply(request))
         else:
-            self.reply(request, application.error_reply(request, error))
-        self.publish_status("idle", request.message.header)
+            self.conclude(request, application.error_reply(request, error))
 
     async def _answer(self, request: Request) -> Reply | None:
         if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and the handler

@@ -60,8 +60,11 @@ class Kernel(KernelHandlers):
                 f"on the {request.channel.name} channel"
             )
         if request.type is not None and request.type.beside and on_control:
+            self.server.outbox.drain()
             return self._as_reply(request, await self._run(handler, request))
         self._last_request = request
+        if not (self._has_no_hooks and getattr(handler, "is_prompt", False)):
+            self.server.outbox.drain()
         call_unprotected(self.pre_handler_hook)
         try:
             return self._as_reply(request, await self._run(handler, request))
@@ -74,6 +77,7 @@ class Kernel(KernelHandlers):
             allowed = request.msg_id not in self.aborted
         else:
             message = request.message
+            self.server.outbox.drain()
             verdict = call_unprotected(
                 self.should_handle,
                 ChannelHandle(self, request.channel.name),
@@ -122,6 +126,10 @@ class Kernel(KernelHandlers):
             priority = await self.process_one(wait=False)
             if priority is None or priority >= Priority.SHELL:
                 return
+
+    @property
+    def _has_no_hooks(self) -> bool:
+        return type(self).pre_handler_hook is KernelVerbs.pre_handler_hook
 
     async def _run(self, handler: Callable[..., Any], request: Request) -> Any:
         if getattr(handler, "__module__", "").startswith("trikernel."):

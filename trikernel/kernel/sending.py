@@ -227,7 +227,10 @@ class KernelSending(KernelState):
             identities=idents or self._default_idents(stream, msg_type),
             header=json.dumps(header) if header else None,
         )
-        stream.send_multipart(frames)
+        if stream.name == "iopub":
+            self.server.outbox.post(frames)
+        else:
+            stream.send_multipart(frames)
 
     def _default_idents(self, stream: ChannelHandle, msg_type: str) -> list[bytes]:
         return [self._topic(msg_type)] if stream.name == "iopub" else self._idents()

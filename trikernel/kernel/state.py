@@ -138,7 +138,10 @@ class KernelState:
         """The row of a message type that this kernel has a handler for."""
         if msg_type not in self.shell_handlers and msg_type not in self.control_handlers:
             return None
-        return self._rows.setdefault(msg_type, MessageType(name=msg_type, reply=dict))
+        row = self._rows.get(msg_type)
+        if row is None:
+            row = self._rows[msg_type] = MessageType(name=msg_type, reply=dict)
+        return row
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
         """Abort these when they come; the oldest ids beyond 10,000 are forgotten."""

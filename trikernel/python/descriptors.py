@@ -15,6 +15,7 @@ import codecs
 import ctypes
 import faulthandler
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -134,8 +135,17 @@ class Descriptors:
         """
         if threading.get_ident() == self._thread:
             self._flush()
-        for pipe in self._pipes:
-            self._read(pipe)
+        if self._has_something():
+            for pipe in self._pipes:
+                self._read(pipe)
+
+    def _has_something(self) -> bool:
+        """Whether there is something to read, once nobody else is about to pass on what it read."""
+        poll = select.poll()  # one for each caller: they may not be shared
+        with self._lock:
+            for pipe in self._pipes:
+                poll.register(pipe.reader, select.POLLIN)
+            return bool(poll.poll(0))
 
     @enable_ki_protection
     async def run(self) -> None:

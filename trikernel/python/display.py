@@ -21,6 +21,7 @@ class CellDisplayHook(DisplayHook):
     """The value of a cell's last expression, as ``execute_result``."""
 
     _content: dict[str, Any] | None = None
+    exec_result: Any = None  # IPython's is a trait, which takes longer to set than to use
 
     def start_displayhook(self) -> None:
         """Begin a result."""

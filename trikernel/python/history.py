@@ -23,6 +23,8 @@ class CellHistory(HistoryManager):
     """Keeps cells in memory until `run` has them written; a shutdown writes the rest."""
 
     _news: trio.Event | None = None
+    # IPython's are traits, which nobody observes and which take longer to set than to compute.
+    _i00 = _i = _ii = _iii = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

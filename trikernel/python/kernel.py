@@ -168,7 +168,7 @@ class PythonKernel(CellOutput):
         """Run a cell in the calling task."""
         shell = self.shell
         shell.forget_error()
-        shell.payload_manager.clear_payload()
+        shell.take_payload()  # what a background task has left there
         comms.install()  # again: importing ipykernel's own kernel puts its comms in place
         failed, transformed, request = None, code, current_request.get()
         if not silent:
@@ -205,8 +205,7 @@ class PythonKernel(CellOutput):
         error = result.error_before_exec or result.error_in_exec
         if isinstance(error, AbortedError):
             return {"status": "aborted"}
-        payload = self.shell.payload_manager.read_payload()
-        self.shell.payload_manager.clear_payload()
+        payload = self.shell.take_payload()
         if error is None:
             values = call_unprotected(self.shell.user_expressions, user_expressions)
             return {"status": "ok", "payload": payload, "user_expressions": values}

@@ -10,6 +10,7 @@ from IPython.core.payload import PayloadManager
 from traitlets import CBool, Instance
 
 from .errors import ErrorShell
+from .formatting import CellDisplayFormatter
 from .history import CellHistory
 
 __all__ = ["ParticularShell"]
@@ -34,6 +35,13 @@ class ParticularShell(ErrorShell):
         self.payload_manager = PayloadManager(parent=self)
         self.configurables.append(self.payload_manager)
 
+    def take_payload(self) -> list[Any]:
+        """What has been asked of the frontend since the last call."""
+        payload: list[Any] = self.payload_manager.read_payload()
+        if payload:
+            self.payload_manager.clear_payload()
+        return payload
+
     def init_sys_modules(self) -> None:
         """Make the namespace ``__main__``, in a process of its own only."""
         if self.owns_process:
@@ -46,7 +54,8 @@ class ParticularShell(ErrorShell):
 
     def init_display_formatter(self) -> None:
         """Every representation of an object, not only the text."""
-        super().init_display_formatter()
+        self.display_formatter = CellDisplayFormatter(parent=self)
+        self.configurables.append(self.display_formatter)
         self.display_formatter.active_types = self.display_formatter.format_types
 
     def init_environment(self) -> None:

@@ -47,6 +47,8 @@ class ZMQInteractiveShell(ParticularShell):
     display_pub_class = Type(CellDisplayPublisher)
     exiter: Any = Instance(ZMQExitAutocall, args=())
     keepkernel_on_exit = None
+    last_execution_succeeded = True  # IPython's are traits, set once a cell, observed by nobody
+    last_execution_result: Any = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -44,12 +44,13 @@ class ZmqChannel:
         self.name = name
         self._socket = socket
         # pyzmq's own layer around these costs as much again, for options that are not used here
-        bare = super(zmq.Socket, socket)
+        bare: Any = super(zmq.Socket, socket)
         self._get, self._send_frame, self._receive_frame = bare.get, bare.send, bare.recv
         self._lock = threading.RLock()
         self._parked: trio.lowlevel.TrioToken | None = None
         self._fd = int(socket.get(zmq.FD))
         self._closed = False
+        self._seen_empty = False
         self._sending = self._blocked = False
         self._outgoing: deque[Sequence[bytes]] = deque()
         forget_in_child(self)
@@ -102,6 +103,7 @@ class ZmqChannel:
         with self._lock:
             self._check_open()
             if not self._readable():  # to try and fail would cost more than to look
+                self._seen_empty = True
                 raise trio.WouldBlock
             try:
                 frames = [self._receive_frame(_LAST)]
@@ -117,7 +119,8 @@ class ZmqChannel:
             self._check_open()
             if self._parked is not None:
                 raise trio.BusyResourceError("another task already receives from this channel")
-            readable = self._readable()
+            readable = not self._seen_empty and self._readable()
+            self._seen_empty = False
             if not readable:
                 self._parked = trio.lowlevel.current_trio_token()
         if readable:
@@ -194,6 +197,7 @@ class ZmqChannel:
             self._socket.close()  # lingers as its option says
 
     def _send(self, frames: Sequence[bytes]) -> None:
+        self._seen_empty = False  # this may eat the edge of what has come since
         send, last = self._send_frame, len(frames) - 1
         try:
             for number, frame in enumerate(frames):
@@ -206,6 +210,7 @@ class ZmqChannel:
             raise
 
     def _readable(self) -> bool:
+        self._seen_empty = False
         return bool(self._get(_EVENTS) & _POLLIN)
 
     def _wake_if_readable(self) -> None:

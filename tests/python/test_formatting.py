@@ -1,0 +1,111 @@
+"""Our display formatter gives what IPython's gives, whoever has registered what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter, HTMLFormatter
+
+from trikernel.python.formatting import CellDisplayFormatter
+
+
+class Shown:
+    """Represents itself in three ways."""
+
+    def _repr_html_(self) -> str:
+        return "<b>shown</b>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/x-own": "own"}
+
+
+class Number(int):
+    """A subclass may have what int has not."""
+
+    def _repr_latex_(self) -> str:
+        return "$n$"
+
+
+def both() -> tuple[CellDisplayFormatter, DisplayFormatter]:
+    return CellDisplayFormatter(), DisplayFormatter()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+@given(plain)
+def test_plain_objects_look_the_same(value: Any) -> None:
+    ours, theirs = both()
+    assert ours.format(value) == theirs.format(value)
+
+
+@pytest.mark.parametrize("value", [Shown(), Number(3), [Shown()], Shown, 1 + 2j, {1, 2}, range(3)])
+def test_other_objects_look_the_same(value: Any) -> None:
+    ours, theirs = both()
+    assert ours.format(value) == theirs.format(value)
+
+
+@pytest.mark.parametrize("options", [{"include": ["text/html"]}, {"exclude": ["text/plain"]}])
+def test_a_choice_of_types_is_kept(options: dict[str, Any]) -> None:
+    ours, theirs = both()
+    assert ours.format(1, **options) == theirs.format(1, **options)
+
+
+def by_type(one: Any) -> None:
+    one.for_type(int, lambda value: f"<i>{value}</i>")
+
+
+def by_name(one: Any) -> None:
+    one.for_type_by_name("builtins", "int", lambda value: f"<i>{value}</i>")
+
+
+def by_base(one: Any) -> None:
+    one.for_type(object, lambda value: f"<i>{value}</i>")
+
+
+def by_identity(one: Any) -> None:
+    one.singleton_printers[id(7)] = lambda value: "<i>seven</i>"
+
+
+def by_table(one: Any) -> None:
+    one.type_printers = {int: lambda value: f"<i>{value}</i>"}
+
+
+@pytest.mark.parametrize("register", [by_type, by_name, by_base, by_identity, by_table])
+def test_a_printer_for_a_plain_type_is_asked(register: Callable[[Any], None]) -> None:
+    shown = []
+    for one in both():
+        assert one.format(7) == ({"text/plain": "7"}, {})
+        register(one.formatters["text/html"])
+        shown.append(one.format(7))
+    assert shown[0] == shown[1]
+    assert "text/html" in shown[0][0]
+
+
+def test_a_printer_of_bundles_is_asked() -> None:
+    shown = []
+    for one in both():
+        one.mimebundle_formatter.for_type(int, lambda value, **_: {"text/x-own": "own"})
+        shown.append(one.format(7))
+    assert shown == [({"text/plain": "7", "text/x-own": "own"}, {})] * 2
+
+
+def test_somebodys_own_formatter_is_asked() -> None:
+    class Loud(HTMLFormatter):
+        def __call__(self, value: Any) -> str:
+            return "<b>!</b>"
+
+    shown = []
+    for one in both():
+        one.format(7)
+        one.formatters["text/html"] = Loud(parent=one)
+        shown.append(one.format(7))
+    assert shown == [({"text/plain": "7", "text/html": "<b>!</b>"}, {})] * 2
