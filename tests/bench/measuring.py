@@ -23,7 +23,7 @@ from .environments import CONTENDERS, Contender, environment
 
 __all__ = ["Frames", "Kernel", "median_of", "started"]
 
-PATIENCE = 120_000  # milliseconds
+PATIENCE = 30_000  # milliseconds
 Frames = list[bytes]
 
 
