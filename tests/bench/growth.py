@@ -16,9 +16,10 @@ from .measuring import Kernel, receive, started
 __all__ = ["measure_growth"]
 
 SMALL, LARGE = 10, 100_000
-REPEAT = 200  # of the small queue
+REPEAT = 100  # of the small queue
+SETTLE = 0.05  # seconds until a subscription holds
 FEW, MANY, BATCH = 10_000, 100_000, 500
-_WAIT = "import trio; await trio.to_thread.run_sync(open({path!r}).read)"
+_WAIT = "import trio; await trio.to_thread.run_sync(lambda: open({path!r}).read())"
 _ALONE = f"""
 import psutil
 from IPython.core.interactiveshell import InteractiveShell
@@ -50,29 +51,28 @@ def measure_growth() -> dict[str, float]:
 
 def _queue_cost(kernel: Kernel, count: int, repeat: int) -> float:
     """Seconds a request takes when ``count`` of them wait in the kernel's queue."""
-    kernel.iopub.unsubscribe(b"")
-    kernel.iopub.subscribe(b"status")
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeat):
             fifo = Path(folder) / str(number)
             os.mkfifo(fifo)
+            kernel.iopub.subscribe(b"")
+            time.sleep(SETTLE)
             kernel.shell.send_multipart(kernel.encode_cell(_WAIT.format(path=str(fifo))))
             for frames in [kernel.encode("kernel_info_request") for _ in range(count)]:
                 kernel.shell.send_multipart(frames)
             last = kernel.encode("comm_msg", comm_id="unknown", data={})
             kernel.shell.send_multipart(last)  # overtakes, so that its idle says: all are queued
             kernel.until_idle(last)
-            kernel.iopub.unsubscribe(b"status")
-            with fifo.open("w"):
-                receive(kernel.shell)
+            kernel.iopub.unsubscribe(b"")
+            time.sleep(SETTLE)
+            fifo.open("w").close()
+            receive(kernel.shell)
             begun = time.perf_counter()
             for _ in range(count):
                 receive(kernel.shell)
             seconds += time.perf_counter() - begun
             kernel.drain()
-            kernel.iopub.subscribe(b"status")
-            time.sleep(0.02)
     return seconds / (count * repeat)
 
 

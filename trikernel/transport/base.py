@@ -155,41 +155,38 @@ async def receive(channel: Channel) -> Frames:
 
 
 class Parking:
-    """The place where one receiver parks, and from where any thread may wake it.
-
-    ``with parking as scope`` parks; `wake` cancels that scope, in the receiver's own thread.
-    """
+    """The place where one receiver parks, and from where any thread may wake it."""
 
     def __init__(self) -> None:
-        self._scope: trio.CancelScope | None = None
+        self._lot = trio.lowlevel.ParkingLot()
         self._token: trio.lowlevel.TrioToken | None = None
         self._thread = 0
 
-    @property
-    def occupied(self) -> bool:
-        """True between parking and waking."""
-        return self._scope is not None
+    async def park(self, is_due: Callable[[], object]) -> None:
+        """Wait for `wake`, unless it is due already. Always a checkpoint.
 
-    def __enter__(self) -> trio.CancelScope:
-        if self._scope is not None:
+        ``is_due`` is asked at a moment from which on no `wake` is missed. A second task that
+        parks gets `trio.BusyResourceError`.
+        """
+        if self._token is not None:
             raise trio.BusyResourceError("another task already receives from this channel")
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
-        self._scope = trio.CancelScope()
-        return self._scope
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._scope = None
+        try:
+            await (trio.lowlevel.checkpoint() if is_due() else self._lot.park())
+        finally:
+            self._token = None
 
     def wake(self) -> None:
-        """Wake the receiver if one is parked; from any thread."""
-        scope, token = self._scope, self._token
-        if scope is None or token is None:
+        """Wake the receiver if one is parked; from any thread, a finalizer included."""
+        token = self._token
+        if token is None:
             return
-        if threading.get_ident() == self._thread and trio.lowlevel.in_trio_task():
-            scope.cancel()
-        else:
-            run_in(token, scope.cancel)
+        here = threading.get_ident() == self._thread and trio.lowlevel.in_trio_task()
+        if here and len(self._lot):
+            self._lot.unpark_all()
+        else:  # it may be about to park
+            run_in(token, self._lot.unpark_all)
 
 
 def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:

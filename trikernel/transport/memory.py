@@ -59,12 +59,7 @@ class MemoryChannel:
 
     async def wait_readable(self) -> None:
         """Wait until the inbox has something."""
-        if self._inbox or self._closed:
-            await trio.lowlevel.checkpoint()
-        else:
-            with self._parking as scope, scope:
-                if not self._inbox and not self._closed:  # put() may have come from a thread
-                    await trio.sleep_forever()
+        await self._parking.park(lambda: self._inbox or self._closed)
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
 
