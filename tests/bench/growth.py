@@ -18,14 +18,15 @@ __all__ = ["measure_growth"]
 SMALL, LARGE = 10, 100_000
 REPEAT = 100  # of the small queue
 SETTLE = 0.05  # seconds until a subscription holds
-FEW, MANY, BATCH = 10_000, 100_000, 500
+FEW, MANY, BATCH = 10_000, 100_000, 100
 _WAIT = "import trio; await trio.to_thread.run_sync(lambda: open({path!r}).read())"
 _ALONE = f"""
-import psutil
+import gc, psutil
 from IPython.core.interactiveshell import InteractiveShell
 shell, me, sizes = InteractiveShell.instance(), psutil.Process(), []
 for count in ({FEW}, {MANY} - {FEW}):
     for _ in range(count): shell.run_cell("a=1+1", store_history=True)
+    gc.collect()
     sizes.append(me.memory_full_info().uss)
 print((sizes[1] - sizes[0]) / ({MANY} - {FEW}))
 """
@@ -85,6 +86,8 @@ def _memory_after(kernel: Kernel, cells: int, *, store_history: bool) -> float:
         for _ in queued:
             receive(kernel.shell)
         kernel.until_idle(queued[-1])
+    kernel.run(kernel.encode_cell("__import__('gc').collect();", store_history=False))
+    kernel.drain()
     return float(psutil.Process(kernel.process.pid).memory_full_info().uss)
 
 

@@ -64,7 +64,7 @@ class KernelState:
         1 << 26, "bytes of replies kept for a client that does not read", minimum=1 << 12
     )
     replay_window: int = setting(
-        16_384, "verified signatures that are remembered", minimum=1, maximum=1 << 24
+        8_192, "verified signatures that are remembered", minimum=1, maximum=1 << 24
     )
     shell_channels: int = setting(1, "shell channels to listen on", minimum=1, maximum=64)
     darwin_app_nap: bool = setting(True, "on macOS, keep the system from napping the kernel")

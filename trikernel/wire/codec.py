@@ -47,7 +47,7 @@ class Limits:
     max_frames: int = 4096
     max_message_bytes: int = 1 << 30
     max_identities: int = 64
-    replay_window: int = 16_384
+    replay_window: int = 8_192
 
 
 class _ReplayWindow:
