@@ -8,9 +8,9 @@ import platform
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
+from .. import __version__
 from ..errors import UsageError
 from ..kernel import (
     Kernel,
@@ -63,7 +63,7 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
         description="A Jupyter kernel built on Trio's structured concurrency.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_version("trikernel"))
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     run_command = commands.add_parser("run", help="run notebooks and show their outputs")
@@ -154,7 +154,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     print(
-        f"trikernel {_version('trikernel')}, {platform.python_implementation()} "
+        f"trikernel {__version__}, {platform.python_implementation()} "
         f"{platform.python_version()} on {platform.system()}"
     )
     for package in _PACKAGES:
@@ -170,6 +170,8 @@ def _show(value: Any) -> str:
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
