@@ -6,11 +6,11 @@ Rewrites an exception's traceback in place, its causes and the members of a grou
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 
-import stack_data.core
 import trio
 
 from ..core import is_machinery
@@ -67,8 +67,10 @@ def forget_code() -> None:
     """Let go of the code of cells that failed long ago.
 
     The library that finds the failing part of a line for IPython keeps all code that it has seen.
+    IPython imports it when the first cell fails, as it takes a while.
     """
-    kept = vars(stack_data.core.Source).get("__executing_cache")
+    library = sys.modules.get("stack_data.core")
+    kept = vars(library.Source).get("__executing_cache") if library is not None else None
     if kept is not None and len(kept) > KEPT:
         kept.clear()
 
