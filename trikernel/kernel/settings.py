@@ -1,4 +1,4 @@
-"""Settings: attrs fields that a keyword, a flag or the environment sets, and a range guards.
+"""Settings: attributes that a keyword, a flag or the environment sets, and a range guards.
 
 Of several sources the nearest wins: keyword (or flag), environment, a subclass's plain class
 attribute, the default. Knows nothing of what the settings mean.
@@ -15,7 +15,14 @@ import attrs
 
 from ..errors import SettingError
 
-__all__ = ["Setting", "add_settings", "resolve_settings", "setting", "settings_of"]
+__all__ = [
+    "Setting",
+    "add_settings",
+    "resolve_settings",
+    "set_checked",
+    "setting",
+    "settings_of",
+]
 
 _KINDS = {float: "a number", int: "an integer", bool: "true or false", str: "text"}
 _BOOLEANS = {
@@ -24,7 +31,7 @@ _BOOLEANS = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(slots=False, eq=False)
 class Setting:
     """One setting's name, kind, default, range and the sentence that explains it."""
 
@@ -77,34 +84,35 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = mat
 
     ``default``'s type is the setting's type: float, int, bool or str.
     """
-
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        settings_of(type(instance))[attribute.name].check(value)
-
-    bounds = {"help": help, "minimum": minimum, "maximum": maximum, "kind": type(default)}
-    return attrs.field(default=default, validator=check, metadata={"setting": bounds})
+    return Setting("", type(default), default, help, minimum, maximum)
 
 
-def add_settings(cls: type) -> None:
-    """Make the class's own `setting` fields known; called for every subclass of `Kernel`."""
-    attrs.define(
-        cls,
-        auto_attribs=False,
-        slots=False,
-        init=False,
-        eq=False,
-        repr=False,
-        on_setattr=attrs.setters.validate,
-    )
+def add_settings(cls: Any) -> None:
+    """Make the class's own `setting` fields known; called for every subclass of `Kernel`.
+
+    They leave the class's namespace, so that reading one before it is set is an error.
+    """
+    own = {name: one for name, one in vars(cls).items() if isinstance(one, Setting)}
+    for name in own:
+        delattr(cls, name)
+    known: dict[str, Setting] = {}
+    for base in reversed(cls.__mro__):
+        known |= vars(base).get("_settings", {})
+    cls._settings = known | {name: attrs.evolve(one, name=name) for name, one in own.items()}
 
 
-def settings_of(cls: type) -> Mapping[str, Setting]:
+def set_checked(instance: Any, name: str, value: Any) -> None:
+    """The ``__setattr__`` of a class with settings: raises `SettingError` for a wrong value."""
+    one = instance._settings.get(name)
+    if one is not None:
+        one.check(value)
+    object.__setattr__(instance, name, value)
+
+
+def settings_of(cls: Any) -> Mapping[str, Setting]:
     """Every setting of a class, by name."""
-    return {
-        field.name: Setting(name=field.name, default=field.default, **field.metadata["setting"])
-        for field in attrs.fields(cls)
-        if "setting" in field.metadata
-    }
+    known: Mapping[str, Setting] = cls._settings
+    return known
 
 
 def resolve_settings(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from ..core import OutboxLimits, Server
 from ..errors import TrikernelError
 from ..wire import REQUESTS, Limits, MessageType
-from .settings import add_settings, resolve_settings, setting
+from .settings import Setting, add_settings, resolve_settings, set_checked, setting
 
 __all__ = ["KernelState"]
 
@@ -84,6 +84,7 @@ class KernelState:
     """Message types that are handled by the method of that name; a subclass may add some."""
     control_msg_types: ClassVar[list[str]] = list(REQUESTS)
 
+    _settings: ClassVar[Mapping[str, Setting]]
     _latest: ClassVar[Callable[[], KernelState | None]] = staticmethod(lambda: None)
     _kept: ClassVar[KernelState | None] = None
 
@@ -218,3 +219,4 @@ class KernelState:
 
 
 add_settings(KernelState)
+KernelState.__setattr__ = set_checked  # type: ignore[method-assign]  # seen, it hides wrong names
