@@ -13,13 +13,13 @@ import pytest
 from .processes import ROOT
 
 PACKAGE = ROOT / "trikernel"
-ORDER = ["errors", "wire", "transport", "core", "kernel", "python", "cli"]
+ORDER = ["errors", "collector", "wire", "transport", "core", "kernel", "python", "cli"]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "client": {"errors", "wire", "transport"},
     "testing": {*ORDER[:-1], "client"},
     "cli": {*ORDER[:-1], "client"},
-    "__init__": {"errors", "wire", "transport", "core", "kernel"},
+    "__init__": {"errors", "collector", "wire", "transport", "core", "kernel"},
     "__main__": {"cli"},
     "notebook": {"errors", "core"},
 }

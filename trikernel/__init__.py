@@ -6,17 +6,20 @@ program of yours.
 
 from __future__ import annotations
 
-from . import errors
-from .core import (
-    Reply,
-    Request,
-    StopReason,
-    current_request,
-    open_priority_channel,
-    serve,
-)
-from .kernel import Kernel, main, run, setting
-from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
+from .collector import collector_paused
+
+with collector_paused():
+    from . import errors
+    from .core import (
+        Reply,
+        Request,
+        StopReason,
+        current_request,
+        open_priority_channel,
+        serve,
+    )
+    from .kernel import Kernel, main, run, setting
+    from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
 
 __version__ = "0.1.0"
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..collector import collector_paused
 from ..errors import UsageError
 from ..kernel import (
     Kernel,
@@ -97,7 +98,8 @@ def load_kernel_class(spec: str) -> type[Kernel]:
     if not module_name or not class_name:
         raise UsageError(f"--kernel must be PACKAGE.MODULE:CLASS, not {spec!r}")
     try:
-        module = importlib.import_module(module_name)
+        with collector_paused():
+            module = importlib.import_module(module_name)
     except ImportError as error:
         if spec == PYTHON_KERNEL:
             raise UsageError(

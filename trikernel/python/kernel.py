@@ -16,6 +16,7 @@ from IPython.core import release
 from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
+from ..collector import collector_paused
 from ..core import Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
 from ..kernel import setting
@@ -69,7 +70,8 @@ class PythonKernel(CellOutput):
     def shell(self) -> ZMQInteractiveShell:
         """IPython's shell; made when the kernel starts to be served."""
         if self._shell is None:
-            self._shell = self._new_shell()
+            with collector_paused():
+                self._shell = self._new_shell()
         return self._shell
 
     @property
