@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.error import UsageError
-from IPython.core.magics import ExecutionMagics
 
 __all__ = [
     "AwaitingCompiler",
@@ -51,9 +50,13 @@ class AwaitingTransformer(ast.NodeTransformer):
     visit_FunctionDef = visit_Lambda = visit_ClassDef = visit_GeneratorExp = _stay
 
     def _has_twin(self, kind: str, name: str, line: str, cell: str | None) -> bool:
+        if name not in _TWINS:
+            return False
+        from IPython.core.magics import ExecutionMagics  # not at the start: it takes a while
+
         magic = self._shell.magics_manager.magics[kind].get(name)
-        if name not in _TWINS or not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
-            return False  # not one of these, or somebody's own of that name
+        if not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
+            return False  # somebody's own of that name
         if name == "run":
             return True
         try:

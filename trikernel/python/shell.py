@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import types
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 from IPython.core.autocall import ZMQExitAutocall
@@ -32,7 +32,9 @@ from .display import CellDisplayHook, CellDisplayPublisher
 from .magics import KernelMagics
 from .particulars import ParticularShell
 from .tasks import Tasks
-from .twins import Twins
+
+if TYPE_CHECKING:
+    from .twins import Twins
 
 __all__ = ["ZMQInteractiveShell"]
 
@@ -57,7 +59,6 @@ class ZMQInteractiveShell(ParticularShell):
         self.exiter.set_ip(self)
         self.loop_runner = _refuse
         self.tasks = Tasks(self.kernel)
-        self.twins = Twins(self)
         self.compile.rewrite = AwaitingTransformer(self)
         self._generation = Generation.current
 
@@ -90,6 +91,13 @@ class ZMQInteractiveShell(ParticularShell):
             preprocessing_exc_tuple=preprocessing_exc_tuple,
             **kwargs,
         )
+
+    @cached_property
+    def twins(self) -> Twins:
+        """The awaitable twins of magics; they and the magics are imported when one is called."""
+        from .twins import Twins
+
+        return Twins(self)
 
     @property
     def is_forked(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from html import escape
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -64,6 +63,8 @@ class TaskTree:
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>no tasks</p>"
+        from html import escape  # not at the start: it reads all entities' names
+
         left = ' style="text-align: left; white-space: pre"'
         head = "".join(f"<th{left}>{heading}</th>" for heading in _HEADINGS)
         body = "".join(
