@@ -143,3 +143,9 @@ def test_importing_trikernel_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_python_kernel_leaves_ipython_to_when_it_is_served() -> None:
+    code = "import sys, trikernel.python; print({'IPython', 'traitlets'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import attrs
-from IPython.utils.capture import CapturedIO
 
 __all__ = ["Capture", "captures_open", "capturing", "current_capture"]
 
@@ -39,8 +38,10 @@ class Capture:
         self.outputs.append(content)
         return True
 
-    def as_captured(self) -> CapturedIO:
-        """What ``%%capture NAME`` leaves in the namespace."""
+    def as_captured(self) -> Any:
+        """What ``%%capture NAME`` leaves in the namespace: a ``CapturedIO`` of IPython's."""
+        from IPython.utils.capture import CapturedIO
+
         return CapturedIO(self.streams.get("stdout"), self.streams.get("stderr"), self.outputs)
 
 

@@ -1,18 +1,20 @@
-"""Completion, inspection, history and completeness, asked of IPython."""
+"""Completion, inspection, history and completeness, asked of IPython.
+
+Which is imported where it is used: `language` says why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from IPython.core.completer import provisionalcompleter, rectify_completions
-from IPython.utils.tokenutil import token_at_cursor
-
 __all__ = ["complete", "history", "inspect", "is_complete"]
 
 
 def complete(shell: Any, code: str, cursor_pos: int) -> dict[str, Any]:
     """A ``complete_reply``, with the kinds and signatures that frontends show."""
+    from IPython.core.completer import provisionalcompleter, rectify_completions
+
     with provisionalcompleter():
         completions = list(
             rectify_completions(code, list(shell.Completer.completions(code, cursor_pos)))
@@ -42,6 +44,8 @@ def inspect(
     shell: Any, code: str, cursor_pos: int, detail_level: int, omit_sections: Sequence[str]
 ) -> dict[str, Any]:
     """An ``inspect_reply`` about the name at the cursor."""
+    from IPython.utils.tokenutil import token_at_cursor
+
     name = token_at_cursor(code, cursor_pos)
     try:
         bundle = shell.object_inspect_mime(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
-import os
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
-from IPython.core import release
-from traitlets.config import Config
 from trio.lowlevel import enable_ki_protection
 
 from ..collector import collector_paused
@@ -22,11 +20,11 @@ from ..errors import AbortedError
 from ..kernel import setting
 from ..wire import contents as c
 from . import comms, introspect
-from .magics import take_timeout
 from .output import CellOutput
-from .process import OwnProcess
-from .shell import ZMQInteractiveShell
 from .streams import redirections
+
+if TYPE_CHECKING:
+    from .language import OwnProcess, ZMQInteractiveShell
 
 __all__ = ["PythonKernel"]
 
@@ -56,22 +54,27 @@ class PythonKernel(CellOutput):
         {"text": "Trio Reference", "url": "https://trio.readthedocs.io"},
         {"text": "IPython Reference", "url": "https://ipython.org/documentation.html"},
     )
-    banner = (
-        f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
-        f"IPython {release.version}: top-level await runs in Trio"
-    )
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
         self._process: OwnProcess | None = None
         super().__init__(**settings)
 
+    @cached_property
+    def banner(self) -> str:  # type: ignore[override]
+        """What a console shows first."""
+        from .language import BANNER
+
+        return BANNER
+
     @property
     def shell(self) -> ZMQInteractiveShell:
         """IPython's shell; made when the kernel starts to be served."""
         if self._shell is None:
             with collector_paused():
-                self._shell = self._new_shell()
+                from .language import new_shell
+
+                self._shell = new_shell(self, self._process)
         return self._shell
 
     @property
@@ -92,6 +95,8 @@ class PythonKernel(CellOutput):
 
     def bind(self, server: Server) -> None:
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
+        with collector_paused():
+            from .language import OwnProcess
         process = OwnProcess(self.profile) if server.owns_process else None
         super().bind(server)
         self._process, self._shell, self._last_cell = process, None, None
@@ -131,24 +136,6 @@ class PythonKernel(CellOutput):
         except Exception:  # a full disk, a broken database
             self.log.exception("the history could not be closed")
 
-    def _new_shell(self) -> ZMQInteractiveShell:
-        process, config = self._process, Config()
-        if process is not None:
-            config.merge(process.profile.config)
-        else:
-            config.HistoryManager.hist_file = ":memory:"
-        config.setdefault("IPKernelApp", Config())  # libraries look here, to tell a notebook
-        shell = ZMQInteractiveShell(
-            kernel=self,
-            owns_process=process is not None,
-            config=config,
-            profile_dir=process.profile.profile_dir if process is not None else None,
-            ipython_dir=process.profile.ipython_dir if process is not None else None,
-        )
-        if "JPY_SESSION_NAME" in os.environ:
-            shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
-        return shell
-
     # Verbs
 
     def begin_execution(self, content: c.ExecuteRequest) -> int:
@@ -176,7 +163,7 @@ class PythonKernel(CellOutput):
         if not silent:
             self._last_cell = request
         try:
-            stripped, seconds = take_timeout(code)
+            stripped, seconds = shell.take_timeout(code)
             if seconds is not None and request is not None:
                 self.server.interrupts.stop_after(request, seconds)
             transformed = call_unprotected(shell.transform_cell, stripped)

@@ -12,6 +12,7 @@ from traitlets import CBool, Instance
 from .errors import ErrorShell
 from .formatting import CellDisplayFormatter
 from .history import CellHistory
+from .magics import take_timeout
 from .transforming import CellTransformers
 
 __all__ = ["ParticularShell"]
@@ -26,6 +27,7 @@ class ParticularShell(ErrorShell):
     owns_process: Any = CBool(False)
     payload_manager: Any = Instance(PayloadManager)
     input_transformer_manager: Any = Instance(CellTransformers, ())
+    take_timeout = staticmethod(take_timeout)
 
     def init_history(self) -> None:
         """A history that costs a cell nothing."""
