@@ -1,4 +1,4 @@
-"""The picture of a run: each kernel's figure over ipykernel's, for the rows that people ask about."""
+"""The picture of a run: the figures over ipykernel's, for the rows that people ask about."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ CONTENDERS = {
         ),
     )
 }
-"""``floor`` is a blocking loop that sends the same messages, ``echo`` a trikernel without Python."""
+"""``floor`` is a blocking loop of the same messages, ``echo`` a trikernel without Python."""
 
 PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
@@ -98,7 +98,7 @@ def environment(name: str) -> Path:
 
 def versions(name: str) -> str:
     """The version of a contender, as it is installed."""
-    pip = [environment(name), "-m", "pip", "list", "--format", "json"]
+    pip = [str(environment(name)), "-m", "pip", "list", "--format", "json"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True)
     found = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
     package = CONTENDERS[name].package or name

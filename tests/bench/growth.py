@@ -95,6 +95,6 @@ def _alone() -> float:
     """Bytes that IPython takes for a cell in its history, without a kernel around it."""
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "IPYTHONDIR": folder}
-        command = [environment("trikernel"), "-c", _ALONE]
+        command = [str(environment("trikernel")), "-c", _ALONE]
         run = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     return float(run.stdout)

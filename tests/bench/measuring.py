@@ -146,7 +146,7 @@ def started(name: str, *arguments: str) -> Iterator[Kernel]:
         environ |= contender.environ
         # A checkout may be told to keep no bytecode, which an installed kernel has.
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [python, *contender.arguments, path, *arguments]
+        command = [str(python), *contender.arguments, str(path), *arguments]
         begun = time.perf_counter()
         process = subprocess.Popen(
             command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder

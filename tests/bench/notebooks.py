@@ -169,7 +169,7 @@ def _nbclient(kernel_name: str | None) -> None:
 def _import(module: str) -> float:
     """Median seconds of an import, each in a process of its own."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-    command = [environment("trikernel"), "-c", code]
+    command = [str(environment("trikernel")), "-c", code]
     with tempfile.TemporaryDirectory() as folder:  # not the checkout, which may lack bytecode
         runs = [
             subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)

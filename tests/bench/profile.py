@@ -1,7 +1,8 @@
 """``python -m tests.bench.profile``: where each microsecond of one cell goes, in the kernel.
 
 Runs a kernel with a stopwatch around each step, sends it cells, one at a time and all at once, and
-prints what each step took without the steps inside it, from the loop's waking to its next sleep. The stopwatch itself takes about half a microsecond for each call of a step.
+prints what each step took without the steps inside it, from the loop's waking to its next sleep.
+The stopwatch itself takes about half a microsecond for each call of a step.
 """
 
 from __future__ import annotations

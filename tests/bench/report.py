@@ -15,8 +15,8 @@ from .rows import ROWS, Row
 
 __all__ = ["Report"]
 
-FOLDER = ROOT / "docs" / "reference"
-NOTES = FOLDER / "performance-notes.md"
+PAGE = ROOT / "docs" / "reference" / "performance.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 CHARTED = (
     "execute",
     "queued",
@@ -88,20 +88,20 @@ class Report:
         return [versions(name) for name in self.figures if name != "echo"]
 
     def write(self) -> None:
-        """Write the page, its data and its picture."""
+        """Put the tables into the page, in the place of the last ones; its data and its picture."""
         from .chart import draw
 
-        head = (
-            f"# Performance\n\nMade by `{self.command}` on {platform.system()}, "
-            f"Python {platform.python_version()}: medians of interleaved rounds, with "
-            f"{', '.join(self.versions[1:])}, each in an environment of its own. "
-            "Ratios travel, absolute figures do not.\n\n"
-            "![trikernel beside its peers](performance.svg)\n\n"
+        words = (
+            f"Made by `{self.command}` on {platform.system()}, Python "
+            f"{platform.python_version()}: medians of interleaved rounds, with "
+            f"{', '.join(self.versions[1:])}, each in an environment of its own.\n\n"
         )
-        page = head + NOTES.read_text("utf-8") + "\n" + self.as_text()
-        (FOLDER / "performance.md").write_text(page, "utf-8")
-        (FOLDER / "performance.json").write_text(self.as_json(), "utf-8")
-        draw(self.figures, CHARTED, FOLDER / "performance.svg")
+        before, rest = PAGE.read_text("utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        text = f"{before}{BEGIN}\n{words}{self.as_text()}{END}{after}"
+        PAGE.write_text(text, "utf-8")
+        PAGE.with_suffix(".json").write_text(self.as_json(), "utf-8")
+        draw(self.figures, CHARTED, PAGE.with_suffix(".svg"))
 
 
 def _cells(cells: list[str]) -> str:

@@ -21,7 +21,7 @@ class Target:
     peer: str = ""
 
     def __str__(self) -> str:
-        return f"{self.comparison} {self.factor:g}" + (f" × {self.peer}" if self.peer else "")
+        return f"{self.comparison} {self.factor:g}" + (f" x {self.peer}" if self.peer else "")
 
     def ratio(self, row: Row, figures: Figures) -> float:
         """Our figure over the peer's; NaN where it has none."""
@@ -60,7 +60,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             (_least(1.3, "xeus-python"), _least(9, "ipykernel")),
         ),
         Row("kernel_info", "kernel_info, p50, µs", (_most(1.15, "xeus-python"),)),
-        Row("clients", "50 clients × 20 requests, per s", (_least(0.9, "floor"),)),
+        Row("clients", "50 clients x 20 requests, per s", (_least(0.9, "floor"),)),
     ),
     "Outputs": (
         Row("display", "`display()` in a loop, per s", (_least(1.3, "xeus-python"),)),
@@ -100,13 +100,13 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("memory_each", "1,000 kernels in memory, kB each", (_most(300),)),
         Row("client_overhead", "execute by the client, over a raw socket, µs", (_most(150),)),
         Row("notebook", "a notebook of 500 cells, s"),
-        Row("notebook_nbclient_ipykernel", "nbclient on ipykernel takes × as long", (_least(3),)),
-        Row("notebook_nbclient", "nbclient on trikernel takes × as long", (_least(1.5),)),
+        Row("notebook_nbclient_ipykernel", "nbclient on ipykernel takes x as long", (_least(3),)),
+        Row("notebook_nbclient", "nbclient on trikernel takes x as long", (_least(1.5),)),
     ),
     "Waiting for a socket (trikernel)": (
         Row("round_trip", "round trip over tcp in one loop, µs"),
-        Row("round_trip_future", "zmq-anyio's Future takes × as long"),
+        Row("round_trip_future", "zmq-anyio's Future takes x as long"),
         Row("messages", "queued messages, per s"),
-        Row("messages_future", "× zmq-anyio's"),
+        Row("messages_future", "x zmq-anyio's"),
     ),
 }

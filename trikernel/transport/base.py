@@ -173,7 +173,10 @@ class Parking:
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
         try:
-            await (trio.lowlevel.checkpoint() if is_due() else self._lot.park())
+            if is_due():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._lot.park()
         finally:
             self._token = None
 
