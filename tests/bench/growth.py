@@ -35,11 +35,14 @@ print((sizes[1] - sizes[0]) / ({MANY} - {FEW}))
 def measure_growth() -> dict[str, float]:
     """trikernel's own figures; takes minutes."""
     with started("trikernel") as kernel:
+        kernel.settle()
         small, large = _queue_cost(kernel, SMALL, REPEAT), _queue_cost(kernel, LARGE, 1)
     with started("trikernel") as kernel:
+        kernel.settle()
         few = _memory_after(kernel, FEW, store_history=False)
         many = _memory_after(kernel, MANY - FEW, store_history=False)
     with started("trikernel") as kernel:
+        kernel.settle()
         begun = _memory_after(kernel, FEW, store_history=True)
         ended = _memory_after(kernel, MANY - FEW, store_history=True)
     return {

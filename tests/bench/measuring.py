@@ -101,6 +101,14 @@ class Kernel:
         while self.iopub.poll(200):
             self.iopub.recv_multipart()
 
+    def settle(self) -> None:
+        """Wait until the subscription holds; what is said before that goes nowhere."""
+        while True:
+            self.ask(self.shell, self.encode("kernel_info_request"))
+            if self.iopub.poll(200):
+                break
+        self.drain()
+
     def memory(self) -> tuple[float, float]:
         """Resident memory in MB: all of it, and what is not shared with files' pages."""
         info = psutil.Process(self.process.pid).memory_full_info()

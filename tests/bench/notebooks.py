@@ -112,6 +112,7 @@ def _client_overhead() -> tuple[float, float]:
     raw: list[float] = []
     ours: list[float] = []
     with started("trikernel") as kernel:
+        kernel.settle()
         for _ in range(TURNS):
             kernel.iopub.subscribe(b"")
             kernel.run(kernel.encode_cell())

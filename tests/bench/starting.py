@@ -16,9 +16,9 @@ IDLE = 3.0  # seconds
 def measure_start(kernel: Kernel) -> dict[str, float]:
     """Times from the process's start; memory after the first cell."""
     figures = {"start": kernel.first_reply * 1e3}
-    kernel.run(kernel.encode_cell())
+    kernel.ask(kernel.shell, kernel.encode_cell())
     figures["start_cell"] = (time.perf_counter() - kernel.begun) * 1e3
-    kernel.drain()
+    kernel.settle()
     figures["memory"], figures["memory_own"] = kernel.memory()
     return figures
 
