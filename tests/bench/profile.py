@@ -26,6 +26,9 @@ from .environments import ROOT, Contender
 
 __all__ = ["main"]
 
+PAGE = ROOT / "docs" / "discussion" / "performance.md"
+BEGIN, END = "<!-- profile -->", "<!-- end of profile -->"
+
 CELLS, WARM = 600, 100
 RUN = "IPython: run the cell"
 REST = "Trio's loop, tasks, and what is between the steps"
@@ -214,13 +217,18 @@ def drive() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.result)
-    else:
-        print(drive())
+        return
+    table = drive()
+    print(table)
+    if options.write:
+        before, rest = PAGE.read_text("utf-8").split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", "utf-8")
 
 
 if __name__ == "__main__":
