@@ -37,23 +37,26 @@ ALONE = ("growth", "clients", "transports")
 def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
     """The figures of one kernel in one round."""
     figures: dict[str, float] = {}
+    if "start" not in groups:
+        kernel.settle()
     for group, function in GROUPS.items():
         if group in groups and group not in kernel.contender.lacks:
             try:
                 figures |= function(kernel)
             except TimeoutError as error:
                 print(f"{kernel.contender.name}: {group}: {error}", file=sys.stderr)
-                return figures
-    return figures
+                break  # it is in no state to be measured further
+    return {key: value for key, value in figures.items() if not math.isnan(value)}
 
 
 def measure_side_by_side(
     names: list[str], groups: list[str], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Medians of all rounds, by contender."""
+    """Medians of all rounds, by contender; who is first changes with the round."""
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
-        for name in names:
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
             with started(name) as kernel:
                 results[name].append(measure(kernel, groups))
@@ -62,7 +65,7 @@ def measure_side_by_side(
 
 def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
     keys = dict.fromkeys(key for row in rows for key in row)
-    return {key: statistics.median(row.get(key, math.nan) for row in rows) for key in keys}
+    return {key: statistics.median(row[key] for row in rows if key in row) for key in keys}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ def measure_busy(kernel: Kernel) -> dict[str, float]:
     """Control and the heartbeat, as a cell spins in Python."""
     kernel.heartbeat.send(b"ping")
     receive(kernel.heartbeat)
-    cell = kernel.encode_cell(f"print('begun', flush=True)\n{_SPINS}")
+    cell = kernel.encode_cell(f"print('be' 'gun', flush=True)\n{_SPINS}")  # not in execute_input
     kernel.shell.send_multipart(cell)
     while b"begun" not in receive(kernel.iopub)[-1]:
         continue
@@ -32,6 +32,8 @@ def measure_busy(kernel: Kernel) -> dict[str, float]:
     beat = median_of(lambda one: kernel.ask(kernel.heartbeat, one), beats, WARM)
     asked = [kernel.encode("kernel_info_request") for _ in range(ASKED)]
     control = median_of(lambda one: kernel.ask(kernel.control, one), asked, WARM)
+    if kernel.shell.poll(0):
+        raise TimeoutError("the cell has ended before all was measured")
     receive(kernel.shell)
     kernel.until_idle(cell)
     return {"control_busy": control * 1e3, "heartbeat_busy": beat * 1e6}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from .environments import PEERS
@@ -25,7 +25,7 @@ _COLOURS = ("#c2410c", "#64748b", "#94a3b8", "#0f766e", "#d4d4d8")
 BASE = "ipykernel"
 
 
-def draw(figures: Mapping[str, Mapping[str, float]], keys: Sequence[str], path: Path) -> None:
+def draw(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Write an SVG: grouped bars, less is better, ipykernel is 1."""
     import matplotlib as mpl
 
@@ -33,6 +33,7 @@ def draw(figures: Mapping[str, Mapping[str, float]], keys: Sequence[str], path: 
     from matplotlib import pyplot
 
     mpl.rcParams |= {"svg.hashsalt": "trikernel", "svg.fonttype": "none", "font.size": 9}
+    keys = list(_TITLES)
     names = [name for name in ("trikernel", *PEERS) if name in figures]
     figure, axes = pyplot.subplots(figsize=(9, 3.4))
     width = 0.8 / len(names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import attrs
@@ -22,8 +23,8 @@ FLAG = "-f"
 class Contender:
     """What to install, and how to start it; the connection file comes last.
 
-    ``environment`` is where it is installed, by default a folder of its own. ``lacks`` says of
-    groups of figures why this kernel has none.
+    ``environment`` is whose environment it shares, if it has none of its own. ``lacks`` are the
+    groups of figures that it has not.
     """
 
     name: str
@@ -33,11 +34,8 @@ class Contender:
     environment: str = ""
     interrupted_by: str = "signal"
     environ: Mapping[str, str] = attrs.field(factory=dict)
-    lacks: Mapping[str, str] = attrs.field(factory=dict)
+    lacks: Set[str] = frozenset()
 
-
-_ONLY_MESSAGES = "it runs no code of its own"
-_NO_INTERRUPT = "it exits when it is interrupted"
 
 CONTENDERS = {
     one.name: one
@@ -54,14 +52,14 @@ CONTENDERS = {
             "xeus-python",
             ("xeus-python",),
             ("-m", "xpython_launcher", FLAG),
-            lacks={"interrupts": _NO_INTERRUPT},
+            lacks={"interrupts"},  # it exits when it is interrupted
         ),
         Contender(
             "floor",
             ("pyzmq",),
             (str(HERE / "floor.py"), FLAG),
             package="pyzmq",
-            lacks=dict.fromkeys(("outputs", "busy", "interrupts", "idle"), _ONLY_MESSAGES),
+            lacks={"outputs", "busy", "interrupts", "idle"},
         ),
         Contender(
             "echo",
@@ -69,7 +67,7 @@ CONTENDERS = {
             (str(HERE / "echo.py"), FLAG),
             package="trikernel",
             environment="trikernel",
-            lacks=dict.fromkeys(("requests", "outputs", "busy", "interrupts"), _ONLY_MESSAGES),
+            lacks={"requests", "outputs", "busy", "interrupts", "idle"},
         ),
     )
 }
@@ -78,17 +76,19 @@ CONTENDERS = {
 PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
 
+@functools.cache
 def environment(name: str) -> Path:
-    """The Python of the environment in which the kernel is installed."""
+    """The Python of the environment in which the kernel is installed; anew once in each run."""
     contender = CONTENDERS[name]
-    label = contender.environment or name
-    folder = ROOT / ".bench" / f"{label}-{sys.version_info.major}.{sys.version_info.minor}"
+    if contender.environment:
+        return environment(contender.environment)
+    folder = ROOT / ".bench" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.exists():
-        print(f"making an environment for {label} ...", file=sys.stderr)
+        print(f"making an environment for {name} ...", file=sys.stderr)
         venv.create(folder, with_pip=True)
-    if contender.requirements and (name == "trikernel" or not (folder / "ready").exists()):
-        pip = [str(python), "-m", "pip", "install", "-q", "--upgrade", *contender.requirements]
+    if name == "trikernel" or not (folder / "ready").exists():
+        pip = [str(python), "-m", "pip", "install", "-q", *contender.requirements]
         subprocess.run(pip, check=True)
         if name == "trikernel":  # the version stays the same while the code changes
             subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)

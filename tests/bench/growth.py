@@ -17,7 +17,7 @@ __all__ = ["measure_growth"]
 
 SMALL, LARGE = 10, 100_000
 REPEAT = 100  # of the small queue
-SETTLE = 0.05  # seconds until a subscription holds
+SETTLE = 0.05  # seconds until a subscription has ended
 FEW, MANY, BATCH = 10_000, 100_000, 100
 _WAIT = "import trio; await trio.to_thread.run_sync(lambda: open({path!r}).read())"
 _ALONE = f"""
@@ -61,7 +61,7 @@ def _queue_cost(kernel: Kernel, count: int, repeat: int) -> float:
             fifo = Path(folder) / str(number)
             os.mkfifo(fifo)
             kernel.iopub.subscribe(b"")
-            time.sleep(SETTLE)
+            kernel.settle()
             kernel.shell.send_multipart(kernel.encode_cell(_WAIT.format(path=str(fifo))))
             for frames in [kernel.encode("kernel_info_request") for _ in range(count)]:
                 kernel.shell.send_multipart(frames)
@@ -71,13 +71,14 @@ def _queue_cost(kernel: Kernel, count: int, repeat: int) -> float:
             kernel.iopub.unsubscribe(b"")
             time.sleep(SETTLE)
             fifo.open("w").close()
-            receive(kernel.shell)
+            for _ in range(2):  # the cell's reply, and the first one of the queue
+                receive(kernel.shell)
             begun = time.perf_counter()
-            for _ in range(count):
+            for _ in range(count - 1):
                 receive(kernel.shell)
             seconds += time.perf_counter() - begun
             kernel.drain()
-    return seconds / (count * repeat)
+    return seconds / ((count - 1) * repeat)
 
 
 def _memory_after(kernel: Kernel, cells: int, *, store_history: bool) -> float:

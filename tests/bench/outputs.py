@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -29,9 +30,10 @@ def measure_outputs(kernel: Kernel) -> dict[str, float]:
     """Figures of a kernel that has Python inside."""
     kernel.run(kernel.encode_cell("import gc, time"))
     begun = time.perf_counter()
-    printed = _text(kernel, _PRINTS).count("\n")
+    messages = _run(kernel, _PRINTS)
     seconds = time.perf_counter() - begun
-    cost = float(_text(kernel, "print(t)")) / LINES
+    printed = _text(messages).count("\n")
+    cost = float(_text(_run(kernel, "print(t)"))) / LINES
     begun = time.perf_counter()
     shown = _count(kernel, f"for n in range({DISPLAYS}): display(n)", b"display_data")
     displaying = time.perf_counter() - begun
@@ -54,8 +56,8 @@ def _run(kernel: Kernel, code: str) -> list[list[bytes]]:
     return parts
 
 
-def _text(kernel: Kernel, code: str) -> str:
-    parts = [one for one in _run(kernel, code) if b'"stream"' in one[-4]]
+def _text(messages: list[list[bytes]]) -> str:
+    parts = [one for one in messages if b'"stream"' in one[-4]]
     return "".join(json.loads(one[-1])["text"] for one in parts)
 
 
@@ -72,10 +74,10 @@ def _large_result(kernel: Kernel) -> tuple[float, float]:
     sizes = [sum(map(len, one)) for one in _run(kernel, "large")]
     seconds = time.perf_counter() - begun
     if max(sizes, default=0) < LARGE:
-        return 0, float("nan")
+        return math.nan, math.nan
     grown = _status(kernel, "VmHWM") - before
     kernel.run(kernel.encode_cell("del large, Large; gc.collect()"))
-    return LARGE / seconds, grown / LARGE if before else float("nan")
+    return LARGE / seconds, grown / LARGE if before else math.nan
 
 
 def _reset_peak(kernel: Kernel) -> float:

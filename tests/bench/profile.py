@@ -131,7 +131,7 @@ def steps() -> list[tuple[str, Any, str]]:
         ("IPython: transform the cell", ZMQInteractiveShell, "transform_cell"),
         (RUN, ZMQInteractiveShell, "run_cell_async"),
         ("run the code: ours, and the code", ZMQInteractiveShell, "run_code"),
-        ("collect C's output", Outbox, "flush"),
+        ("everything said goes out; C's output is collected", Outbox, "flush"),
         ("reply and idle: what to say", Outgoing, "conclude"),
     ]
 

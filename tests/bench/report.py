@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from .chart import draw
 from .environments import PEERS, ROOT, versions
 from .rows import ROWS, Row
 
@@ -17,16 +18,6 @@ __all__ = ["Report"]
 
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-CHARTED = (
-    "execute",
-    "queued",
-    "kernel_info",
-    "clients",
-    "display",
-    "printed",
-    "start_cell",
-    "memory",
-)
 
 
 @attrs.frozen
@@ -61,8 +52,9 @@ class Report:
             ratio = target.ratio(row, self.figures)
             word = "yes" if target.is_met(row, self.figures) else "**no**"
             if math.isnan(ratio):
-                word = "-"
-            verdicts.append(f"{word}, {ratio:.2f}" if target.peer else word)
+                verdicts.append("-")
+            else:
+                verdicts.append(f"{word}, {ratio:.2f}" if target.peer else word)
         return "; ".join(verdicts)
 
     def as_json(self) -> str:
@@ -74,8 +66,7 @@ class Report:
             "versions": self.versions,
             "figures": self.figures,
         }
-        text = json.dumps(content, indent=2)
-        return text.replace("NaN", "null") + "\n"
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     @property
     def command(self) -> str:
@@ -85,23 +76,21 @@ class Report:
     @property
     def versions(self) -> list[str]:
         """Of everything that was measured."""
-        return [versions(name) for name in self.figures if name != "echo"]
+        return [versions(name) for name in PEERS if name in self.figures]
 
     def write(self) -> None:
         """Put the tables into the page, in the place of the last ones; its data and its picture."""
-        from .chart import draw
-
         words = (
             f"Made by `{self.command}` on {platform.system()}, Python "
             f"{platform.python_version()}: medians of interleaved rounds, with "
-            f"{', '.join(self.versions[1:])}, each in an environment of its own.\n\n"
+            f"{', '.join(self.versions)}, each in an environment of its own.\n\n"
         )
         before, rest = PAGE.read_text("utf-8").split(BEGIN)
         after = rest.split(END)[1]
         text = f"{before}{BEGIN}\n{words}{self.as_text()}{END}{after}"
         PAGE.write_text(text, "utf-8")
         PAGE.with_suffix(".json").write_text(self.as_json(), "utf-8")
-        draw(self.figures, CHARTED, PAGE.with_suffix(".svg"))
+        draw(self.figures, PAGE.with_suffix(".svg"))
 
 
 def _cells(cells: list[str]) -> str:

@@ -83,7 +83,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("start", "start to first reply, echo kernel, ms", (_most(1.4, "floor"),), "echo"),
         Row("memory", "resident memory, MB", (_most(0.6, "ipykernel"),)),
         Row("memory_own", "of it not shared with other processes, MB"),
-        Row("idle_cpu", "CPU while idle, ms per s", (_most(0),)),
+        Row("idle_cpu", "CPU while idle, ms per s", (_most(0.1),)),
         Row("idle_wakes", "wake-ups of its threads while idle, per s"),
     ),
     "Growth (trikernel)": (

@@ -101,3 +101,20 @@ def test_app_nap_is_a_setting_that_only_macos_heeds(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(sys, "platform", platform)
         with entry._process_state(Kernel(darwin_app_nap=wanted)):
             assert called == expected
+
+
+def test_of_several_bases_the_first_ones_own_setting_counts() -> None:
+    class Base(Kernel):
+        size: int = setting(1, "how much", minimum=1, maximum=10)
+
+    class Left(Base):
+        pass
+
+    class Right(Base):
+        size: int = setting(5, "how much", minimum=1, maximum=100)
+
+    class Both(Left, Right):
+        pass
+
+    assert Both().size == 5
+    assert Both(size=50).size == 50

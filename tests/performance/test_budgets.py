@@ -9,15 +9,13 @@ from types import FrameType
 
 import pytest
 
-from .instructions import count_instructions
+from .instructions import FEW, MANY, count_instructions
 from .scenarios import SCENARIOS
 
 # About a twentieth above what was counted when they were set. Whoever has made a request cheaper
 # lowers them; whoever raises one says in the commit what the users have from it.
-CALLS = {"kernel_info": 0.72, "execute": 0.96, "cell": 1.36}
-INSTRUCTIONS = {"kernel_info": 0.78, "execute": 1.01, "cell": 1.55}
-
-FEW, MANY = 5, 45
+CALLS = {"kernel_info": 0.58, "execute": 0.82, "cell": 1.22}
+INSTRUCTIONS = {"kernel_info": 0.63, "execute": 0.87, "cell": 1.40}
 
 
 def count_calls(function: Callable[[int], object], count: int) -> int:
@@ -47,15 +45,7 @@ def calls_each(function: Callable[[int], object]) -> float:
 def test_a_request_takes_no_more_calls(name: str) -> None:
     ratio = calls_each(SCENARIOS[name]) / calls_each(SCENARIOS["floor"])
     assert ratio <= CALLS[name], f"{name} takes {ratio:.3f} of the floor's calls"
-
-
-def test_a_dearer_request_is_noticed() -> None:
-    def dearer(count: int) -> None:
-        SCENARIOS["kernel_info"](count)
-        for _ in range(60 * count):
-            abs(1)
-
-    assert calls_each(dearer) - calls_each(SCENARIOS["kernel_info"]) == pytest.approx(60, abs=10)
+    assert 1.1 * ratio > CALLS[name], f"lower the budget: {name} takes {ratio:.3f}"
 
 
 @pytest.mark.slow
@@ -64,3 +54,5 @@ def test_a_request_takes_no_more_instructions() -> None:
     counted = count_instructions()
     ratios = {name: counted[name] / counted["floor"] for name in INSTRUCTIONS}
     assert {name: ratio for name, ratio in ratios.items() if ratio > INSTRUCTIONS[name]} == {}
+    # a budget that a tenth more would not exceed has to be lowered
+    assert {one: ratio for one, ratio in ratios.items() if 1.1 * ratio <= INSTRUCTIONS[one]} == {}

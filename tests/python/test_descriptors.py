@@ -151,3 +151,16 @@ def test_a_forked_child_lets_go_of_the_pipes() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     finally:
         descriptors.restore()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import select; del select.poll",  # as libraries do that make everything green
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (1, r.getrlimit(r.RLIMIT_NOFILE)[1]))",
+    ],
+)
+def test_a_cell_that_takes_what_reading_needs_ends_nothing(code: str) -> None:
+    with kernel_process() as kernel:
+        kernel.execute(code)
+        assert kernel.text("print(6 * 7)") == "42\n"

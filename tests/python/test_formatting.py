@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from IPython.core.formatters import DisplayFormatter, HTMLFormatter
+from IPython.core.formatters import (
+    DisplayFormatter,
+    HTMLFormatter,
+    IPythonDisplayFormatter,
+    MimeBundleFormatter,
+)
 
-from trikernel.python.formatting import CellDisplayFormatter
+from trikernel.python import PythonKernel
+from trikernel.python.formatting import DisplayFormatter as CellDisplayFormatter
 
 
 class Shown:
@@ -109,3 +115,58 @@ def test_somebodys_own_formatter_is_asked() -> None:
         one.formatters["text/html"] = Loud(parent=one)
         shown.append(one.format(7))
     assert shown == [({"text/plain": "7", "text/html": "<b>!</b>"}, {})] * 2
+
+
+def test_somebodys_own_formatter_of_bundles_is_asked() -> None:
+    class Loud(MimeBundleFormatter):
+        def __call__(self, value: Any, include: Any = None, exclude: Any = None) -> Any:
+            return {"text/x-own": "own"}, {}
+
+    shown = []
+    for one in both():
+        one.format(7)
+        one.mimebundle_formatter = Loud(parent=one)
+        shown.append(one.format(7))
+    assert shown == [({"text/plain": "7", "text/x-own": "own"}, {})] * 2
+
+
+def test_somebody_who_shows_everything_is_asked() -> None:
+    class Shows(IPythonDisplayFormatter):
+        def __call__(self, value: Any) -> bool:
+            return True
+
+    shown = []
+    for one in both():
+        one.format(7)
+        one.ipython_display_formatter = Shows(parent=one)
+        shown.append(one.format(7))
+    assert shown == [({}, {})] * 2
+
+
+def test_a_printer_of_text_may_give_metadata() -> None:
+    shown = []
+    for one in both():
+        text = one.formatters["text/plain"]
+        text.__class__ = type(
+            "Text", (type(text),), {"__call__": lambda self, value: ("7", {"a": 1})}
+        )
+        shown.append(one.format(7))
+    assert shown == [({"text/plain": "7"}, {"text/plain": {"a": 1}})] * 2
+
+
+@pytest.fixture
+def kernel() -> PythonKernel:
+    return PythonKernel()
+
+
+async def test_an_element_that_cannot_be_shown_is_asked_once(kernel_client: Any) -> None:
+    await kernel_client.execute(
+        "class Bad:\n    asked = 0\n    def __repr__(self): Bad.asked += 1; raise ValueError('bad')"
+    )
+    execution = await kernel_client.execute("[Bad()]")
+    assert [one["output_type"] for one in execution.outputs] == ["error"]
+    await kernel_client.expect("Bad.asked", result="1")
+
+
+async def test_it_is_configured_by_ipythons_name(kernel_client: Any) -> None:
+    await kernel_client.expect("%config DisplayFormatter.active_types", status="ok")

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
+from trikernel.python import PythonKernel
 from trikernel.python.transforming import CellTransformers
 
-PIECES = [
-    *(
-        "a",
-        "=",
-        " ",
-        "\n",
-        "\\\n",
-        "    ",
-        "\t",
-        "\f",
-        "(",
-        ")",
-        "[",
-        "]",
-        "{",
-        "'",
-        '"',
-        '"""',
-        "#",
-    ),
-    *(
-        "%",
-        "%%",
-        "!",
-        "!!",
-        "?",
-        "??",
-        ",",
-        ";",
-        "/",
-        ">>> ",
-        "...",
-        "In [1]: ",
-        "if a:",
-        "f'{",
-        "}",
-    ),
-    *("time", "ls", "1", "\u2028", "\x1c", "\xa0", "def f():\n"),
-]
+_SYNTAX = '% %% ! !! ? ?? , ; / >>> ... In[1]: if\xa0a: f\'{ } ( ) [ ] { } \' " """ # a = 1 time ls'
+PIECES = [*_SYNTAX.split(" "), " ", "    ", "\n", "\\\n", "\t", "\f", "\u2028", "\x1c", "\xa0"]
 CELLS = [
     "a = 1 + 1",
     "%time a",
@@ -78,6 +44,11 @@ def test_a_cell_is_transformed_as_ipython_does(cell: str) -> None:
     assert CellTransformers().transform_cell(cell) == TransformerManager().transform_cell(cell)
 
 
+@pytest.mark.parametrize("code", [*CELLS, "if a:\n        b\n    c", "if a:", "(", "a\n"])
+def test_a_cell_is_as_complete_as_ipython_says(code: str) -> None:
+    assert CellTransformers().check_complete(code) == TransformerManager().check_complete(code)
+
+
 @pytest.mark.filterwarnings("ignore:`make_tokens_by_line`")
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 @settings(max_examples=500)
@@ -86,9 +57,15 @@ def test_any_cell_is_transformed_as_ipython_does(cell: str) -> None:
         try:
             return manager.transform_cell(cell)
         except (SyntaxError, RuntimeError) as error:
-            return type(error), str(error)
+            return error
 
-    assert transformed(CellTransformers()) == transformed(TransformerManager())
+    theirs = transformed(TransformerManager())
+    ours = transformed(CellTransformers())
+    if isinstance(theirs, IndentationError) and isinstance(ours, str):
+        with pytest.raises(SyntaxError):  # it is found when the cell is compiled
+            compile(ours, "<cell>", "exec")
+    else:
+        assert repr(ours) == repr(theirs)
 
 
 def test_somebodys_own_transformer_is_asked() -> None:
@@ -102,3 +79,17 @@ def test_somebodys_own_transformer_is_asked() -> None:
     ours.token_transformers.append(Own)
     assert ours.transform_cell("a = 1") == "a = 1\n"
     assert len(asked) == 1
+
+
+@pytest.fixture
+def kernel() -> PythonKernel:
+    return PythonKernel()
+
+
+async def test_somebodys_own_manager_takes_its_place(kernel_client: Any) -> None:
+    await kernel_client.expect(
+        "from IPython.core.inputtransformer2 import TransformerManager\n"
+        "get_ipython().input_transformer_manager = TransformerManager()",
+        status="ok",
+    )
+    await kernel_client.expect("%precision\n1 + 1", result="2")

@@ -68,9 +68,7 @@ class Wrong(Kernel):
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
         request = self.current()
         assert request is not None
-        if code == "two replies":
-            self.server.conclude(request, self.aborted_reply(request))
-        elif code == "idle early":
+        if code == "idle early":
             self._publish_status("idle")
         elif code == "no error output":
             return {"status": "error", "ename": "E", "evalue": "", "traceback": []}

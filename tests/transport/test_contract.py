@@ -5,10 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import random
+import select
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any
 
 import pytest
@@ -332,3 +338,72 @@ async def test_opening_and_closing_leaks_no_descriptor(opening: Opening) -> None
     with no_descriptor_leaks():
         for _ in range(10):
             await once()
+
+
+async def test_a_send_between_looking_and_parking_loses_no_wakeup() -> None:
+    with (
+        ZmqTransport(ConnectionInfo()) as transport,
+        ZmqClientTransport(transport.info, identity=b"me") as client,
+    ):
+        channel = transport.shell[0]
+        with trio.fail_after(PATIENCE):
+            for text in (b"one", b"two"):
+                client.shell.send_nowait([text])
+                if text == b"one":
+                    await receive(channel)
+                    with pytest.raises(trio.WouldBlock):
+                        channel.receive_nowait()
+            select.select([channel._fd], [], [], PATIENCE)
+            channel.send_nowait([b"me", b"reply"])  # eats the edge, as another thread may
+            await channel.wait_readable()
+            assert channel.receive_nowait() == [b"me", b"two"]
+
+
+async def test_a_frame_that_is_none_leaves_nothing_half_sent() -> None:
+    with (
+        ZmqTransport(ConnectionInfo()) as transport,
+        ZmqClientTransport(transport.info, identity=b"me") as client,
+    ):
+        channel = transport.shell[0]
+        with trio.fail_after(PATIENCE):
+            client.shell.send_nowait([b"hello"])
+            await receive(channel)
+            with pytest.raises(TypeError):
+                channel.send_nowait([b"me", b"part", None])  # type: ignore[list-item]
+            channel.send_nowait([b"me", b"whole"])
+            assert await receive(client.shell) == [b"whole"]
+
+
+class Garbage:
+    """A circle, so that the collector finds it, which then sends."""
+
+    def __init__(self, send: Callable[[], None]) -> None:
+        self.me, self.send, self.rest = self, send, [[] for _ in range(300)]  # type: ignore[var-annotated]
+
+    def __del__(self) -> None:
+        self.send()
+
+
+async def test_a_finalizer_may_send_while_the_receiver_parks() -> None:
+    transport = MemoryTransport()
+    client, channel = transport.connect(identity=b"me"), transport.shell[0]
+    received = 0
+
+    async def receiver() -> None:
+        nonlocal received
+        while True:
+            with suppress(trio.WouldBlock):
+                while True:
+                    channel.receive_nowait()
+                    received += 1
+            Garbage(lambda: client.shell.send_nowait([b"x"]))
+            await channel.wait_readable()
+
+    for _ in range(3000):  # the collector comes when it likes; a few hundred are enough
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receiver)
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+                Garbage(lambda: client.shell.send_nowait([b"x"]))
+            nursery.cancel_scope.cancel()
+    assert received > 200

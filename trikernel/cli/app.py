@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..collector import collector_paused
 from ..errors import UsageError
 from ..kernel import (
     Kernel,
@@ -98,8 +97,7 @@ def load_kernel_class(spec: str) -> type[Kernel]:
     if not module_name or not class_name:
         raise UsageError(f"--kernel must be PACKAGE.MODULE:CLASS, not {spec!r}")
     try:
-        with collector_paused():
-            module = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         if spec == PYTHON_KERNEL:
             raise UsageError(

@@ -48,10 +48,17 @@ class Application(Protocol):
         """The row of a message type, or None for one that this kernel does not know."""
 
     async def handle(self, request: Request) -> Reply | None:
-        """Run the handler. Raises what it raises; None means no reply is due."""
+        """Run the handler. Raises what it raises; None means no reply is due.
+
+        The status ``busy`` is held in the outbox: drain that before anything waits, or an
+        author's code is called.
+        """
 
     async def allows(self, request: Request) -> bool:
-        """Whether the request may run at all; if not, it is answered ``aborted``."""
+        """Whether the request may run at all; if not, it is answered ``aborted``.
+
+        As for `handle`, ``busy`` is held.
+        """
 
     def error_reply(self, request: Request, error: BaseException) -> Reply:
         """The reply that says what was raised."""

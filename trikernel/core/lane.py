@@ -24,7 +24,7 @@ from .sidelanes import CommLane
 
 __all__ = ["Job", "ShellLane"]
 
-TURN = 8  # requests that are handled before other tasks have their turn, if none of them waits
+TURN = 8  # requests that are handled in a row before the lane itself lets other tasks run
 
 
 @attrs.frozen
@@ -176,7 +176,7 @@ class ShellLane:
         self._epoch.leave(item)
         running = self._server.interrupts.running
         running.append(item)
-        if item.type is None or not item.type.beside:  # what runs the user's code
+        if not item.looks_only:
             self._server.interrupts.reinstall()
         try:
             if item.type is not None and item.type.own_task and item.stop_reason is None:

@@ -223,8 +223,10 @@ class Outbox:
         if isinstance(entry, OpenText):
             return self._pieces_of(entry)
         if not isinstance(entry, _Text):
-            left = self._size - sum(map(len, entry)) - ENTRY_COST if self._entries else 0
-            self._size = max(0, left)
+            if self._entries:
+                self._size = max(0, self._size - sum(map(len, entry)) - ENTRY_COST)
+            else:  # and what was counted wrong, without a lock, ends here
+                self._size = 0
             return entry
         parts, size = [entry.text], len(entry.text)
         while self._entries and size < self.limits.max_merge:

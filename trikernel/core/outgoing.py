@@ -39,8 +39,9 @@ class Outgoing:
 
         Both are encoded first: what leaves together wakes libzmq's own thread only once.
         """
-        due = reply is not None and request.wants_reply and not request.answered
-        frames = self._encode_reply(request, reply) if due and reply is not None else None
+        frames = None
+        if reply is not None and request.wants_reply and not request.answered:
+            frames = self._encode_reply(request, reply)
         idle = self._encode_status("idle", request.message.header)
         if frames is not None:
             request.answered = True
@@ -102,7 +103,8 @@ class Outgoing:
 
     def _encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
         topic = f"kernel.{self.application.ident}.status".encode()
-        return self.codec.encode("status", _STATES[state], parent=parent, identities=[topic])
+        content = _STATES.get(state) or {"execution_state": state}
+        return self.codec.encode("status", content, parent=parent, identities=[topic])
 
     def publish_last_word(self) -> None:
         """The shutdown's content on iopub, once, after everything else."""

@@ -104,6 +104,11 @@ class Request:
         return self.message.header.msg_type
 
     @property
+    def looks_only(self) -> bool:
+        """Whether it runs nothing of the user's and of the author's: ``kernel_info`` and so on."""
+        return self.type is not None and self.type.beside and self.msg_type != "shutdown_request"
+
+    @property
     def wants_reply(self) -> bool:
         """Whether a reply is due: comm messages have none."""
         return self.msg_type.endswith("_request")

@@ -86,8 +86,7 @@ class Server(Outgoing):
             reply = await self._answer(request)
             if request.stop_on_error and reply is not None and reply.failed:
                 self.shell.abort_queued(self.application.stop_on_error_timeout)
-            runs_code = request.type is None or not request.type.beside
-            await self.outbox.flush(collect=runs_code)
+            await self.outbox.flush(collect=not request.looks_only)
             cancelled = False
         finally:
             if cancelled:

@@ -6,6 +6,7 @@ from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
 from .handlers import BACKGROUND_FAILED
 from .leaving import run_to_the_end
+from .promptness import prompt
 from .rendering import NO_TEXT, render_error
 from .sending import ChannelHandle
 from .settings import Setting, setting, settings_of
@@ -20,6 +21,7 @@ __all__ = [
     "given_settings",
     "log_to_stderr",
     "main",
+    "prompt",
     "render_error",
     "run",
     "run_to_the_end",

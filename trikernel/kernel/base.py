@@ -20,6 +20,7 @@ from ..core import (
 from ..errors import TrikernelError, UnknownMessageType
 from ..wire import as_content
 from .handlers import KernelHandlers
+from .promptness import calls_nobody_first, is_prompt
 from .sending import ChannelHandle
 from .signatures import positional_count
 from .verbs import KernelVerbs
@@ -63,7 +64,7 @@ class Kernel(KernelHandlers):
             self.server.outbox.drain()
             return self._as_reply(request, await self._run(handler, request))
         self._last_request = request
-        if not (self._has_no_hooks and getattr(handler, "is_prompt", False)):
+        if not self._says_more_soon(handler):
             self.server.outbox.drain()
         call_unprotected(self.pre_handler_hook)
         try:
@@ -127,9 +128,9 @@ class Kernel(KernelHandlers):
             if priority is None or priority >= Priority.SHELL:
                 return
 
-    @property
-    def _has_no_hooks(self) -> bool:
-        return type(self).pre_handler_hook is KernelVerbs.pre_handler_hook
+    def _says_more_soon(self, handler: Callable[..., Any]) -> bool:
+        """Whether ``busy`` may wait for what the handler says: no author is called before that."""
+        return is_prompt(handler) and calls_nobody_first(type(self), vars(self))
 
     async def _run(self, handler: Callable[..., Any], request: Request) -> Any:
         if getattr(handler, "__module__", "").startswith("trikernel."):

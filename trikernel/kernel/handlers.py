@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
@@ -20,6 +20,7 @@ from ..wire import Message, as_content
 from ..wire import contents as c
 from ..wire import replies as r
 from .comms import KernelComms
+from .promptness import computes_info, prompt
 from .rendering import render_error
 from .signatures import accepted
 from .verbs import KernelVerbs
@@ -28,18 +29,6 @@ __all__ = ["BACKGROUND_FAILED", "KernelHandlers"]
 
 _LONGEST = 1e9  # seconds that a deadline may be away
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
-
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-def prompt(handler: Handler) -> Handler:
-    """Of a handler that sends something, or returns, before it waits or calls a verb.
-
-    The status ``busy`` goes out with that, which wakes libzmq's own thread once instead of twice.
-    """
-    handler.is_prompt = True  # type: ignore[attr-defined]
-    return handler
 
 
 class KernelHandlers(KernelComms):
@@ -67,8 +56,7 @@ class KernelHandlers(KernelComms):
                 "execute_input",
                 {"code": content.code, "execution_count": request.number},
             )
-        else:
-            self.server.outbox.drain()
+        self.server.outbox.drain()  # it is silent, or what it sends is filtered by an author
         reply = await self._call(
             self.do_execute,
             content.code,
@@ -93,6 +81,7 @@ class KernelHandlers(KernelComms):
         if seconds:
             self.server.interrupts.stop_after(request, seconds)
 
+    @prompt
     def begin_execution(self, content: c.ExecuteRequest) -> int:
         """The number of the cell that starts; silent ones do not count."""
         if not content.silent:
@@ -160,6 +149,8 @@ class KernelHandlers(KernelComms):
     @prompt
     async def kernel_info_request(self, request: Request) -> dict[str, Any]:
         """Who this kernel is."""
+        if computes_info(type(self)):  # type: ignore[arg-type]  # every class is hashable
+            self.server.outbox.drain()
         return self.kernel_info
 
     @prompt

@@ -16,6 +16,7 @@ from trio.lowlevel import enable_ki_protection
 from ..core import Job, Request, current_request
 from ..transport import Channel
 from ..wire import DELIMITER, Header, json
+from .promptness import prompt
 from .state import KernelState
 
 __all__ = ["ChannelHandle", "KernelSending"]
@@ -169,6 +170,7 @@ class KernelSending(KernelState):
 
     # Sending
 
+    @prompt
     def send_response(
         self,
         stream: ChannelHandle,

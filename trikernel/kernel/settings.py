@@ -31,7 +31,7 @@ _BOOLEANS = {
 }
 
 
-@attrs.frozen(slots=False, eq=False)
+@attrs.frozen(slots=False, eq=False)  # the rest would cost every start, and nobody compares them
 class Setting:
     """One setting's name, kind, default, range and the sentence that explains it."""
 
@@ -95,10 +95,10 @@ def add_settings(cls: Any) -> None:
     own = {name: one for name, one in vars(cls).items() if isinstance(one, Setting)}
     for name in own:
         delattr(cls, name)
-    known: dict[str, Setting] = {}
+    cls._own_settings = {name: attrs.evolve(one, name=name) for name, one in own.items()}
+    cls._settings = {}
     for base in reversed(cls.__mro__):
-        known |= vars(base).get("_settings", {})
-    cls._settings = known | {name: attrs.evolve(one, name=name) for name, one in own.items()}
+        cls._settings |= vars(base).get("_own_settings", {})
 
 
 def set_checked(instance: Any, name: str, value: Any) -> None:

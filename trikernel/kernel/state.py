@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from ..core import OutboxLimits, Server
 from ..errors import TrikernelError
 from ..wire import REQUESTS, Limits, MessageType
+from .promptness import prompt
 from .settings import Setting, add_settings, resolve_settings, set_checked, setting
 
 __all__ = ["KernelState"]
@@ -196,6 +197,7 @@ class KernelState:
         self._ports = dict(ports)
 
     @property
+    @prompt
     def kernel_info(self) -> dict[str, Any]:
         """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
         from ..wire import PROTOCOL_VERSION
@@ -219,4 +221,4 @@ class KernelState:
 
 
 add_settings(KernelState)
-KernelState.__setattr__ = set_checked  # type: ignore[method-assign]  # seen, it hides wrong names
+KernelState.__setattr__ = set_checked  # type: ignore[method-assign]  # defined in the class, mypy would take any name for an attribute

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UnknownMessageType
+from .promptness import prompt
 from .stdin import KernelStdin
 
 __all__ = ["KernelVerbs"]
@@ -83,6 +84,7 @@ class KernelVerbs(KernelStdin):
 
     # Hooks
 
+    @prompt
     def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
         """What a reply's metadata begins with, as the request starts; ``started`` is there."""
         return {}
@@ -97,6 +99,7 @@ class KernelVerbs(KernelStdin):
         """Whether a request may run; one that may not is answered ``aborted``. May be async."""
         return msg["header"]["msg_id"] not in self.aborted
 
+    @prompt
     def pre_handler_hook(self) -> None:
         """Called in the main thread before each handler of the shell lane."""
 

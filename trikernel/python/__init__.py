@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from .kernel import PythonKernel
-
 if find_spec("IPython") is None:  # said here, as the kernel imports it when it is to be served
     raise ModuleNotFoundError("the Python kernel needs IPython", name="IPython")
+
+from .kernel import PythonKernel
 
 __all__ = ["PythonKernel"]

@@ -15,12 +15,12 @@ import codecs
 import ctypes
 import faulthandler
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from select import POLLIN, poll  # now: libraries that patch take them away
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -141,11 +141,14 @@ class Descriptors:
 
     def _has_something(self) -> bool:
         """Whether there is something to read, once nobody else is about to pass on what it read."""
-        poll = select.poll()  # one for each caller: they may not be shared
+        asked = poll()  # one for each caller: they may not be shared
         with self._lock:
             for pipe in self._pipes:
-                poll.register(pipe.reader, select.POLLIN)
-            return bool(poll.poll(0))
+                asked.register(pipe.reader, POLLIN)
+            try:
+                return bool(asked.poll(0))
+            except OSError:  # the user's code has lowered its limit of descriptors
+                return True
 
     @enable_ki_protection
     async def run(self) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from IPython.core import formatters
-from IPython.core.formatters import DisplayFormatter
 
-__all__ = ["CellDisplayFormatter"]
+__all__ = ["DisplayFormatter"]
 
 # Of exactly these types: no method of theirs, and no attribute of an instance, is a representation.
 _PLAIN = frozenset(
@@ -23,8 +22,8 @@ _DEFERRED = {(cls.__module__, cls.__name__) for cls in _KEYS}
 _TABLES = ("singleton_printers", "type_printers", "deferred_printers")
 
 
-class CellDisplayFormatter(DisplayFormatter):
-    """Gives the same as IPython's."""
+class DisplayFormatter(formatters.DisplayFormatter):
+    """Gives the same as IPython's, and is configured by the same name."""
 
     _known: list[Any] | None = None
     _singletons: list[Any]
@@ -33,9 +32,11 @@ class CellDisplayFormatter(DisplayFormatter):
     def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
         """``(data, metadata)``: dictionaries by MIME type."""
         if type(obj) in _PLAIN and not include and not exclude and self._is_silent_about(obj):
-            text = self.formatters["text/plain"](obj)
-            if isinstance(text, str):
-                return {"text/plain": text}, {}
+            data, metadata = self.formatters["text/plain"](obj), None
+            if isinstance(data, tuple) and len(data) == 2:
+                data, metadata = data
+            key = "text/plain"
+            return ({key: data} if data is not None else {}), ({key: metadata} if metadata else {})
         formatted: tuple[Any, Any] = super().format(obj, include, exclude)
         return formatted
 
@@ -51,6 +52,7 @@ class CellDisplayFormatter(DisplayFormatter):
     def _learn(self) -> None:
         """Note the tables of every formatter; again, once one of them is replaced."""
         self._known = list(self.formatters.items())
+        self.observe(self._forget, ("mimebundle_formatter", "ipython_display_formatter"))
         others = [one for mime_type, one in self._known if mime_type != "text/plain"]
         others += [self.mimebundle_formatter, self.ipython_display_formatter]
         for one in others:

@@ -7,26 +7,34 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Sequence
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..collector import collector_paused
 from ..core import Request, Server, call_unprotected, current_request
 from ..errors import AbortedError
-from ..kernel import setting
+from ..kernel import prompt, setting
 from ..wire import contents as c
 from . import comms, introspect
 from .output import CellOutput
 from .streams import redirections
 
 if TYPE_CHECKING:
-    from .language import OwnProcess, ZMQInteractiveShell
+    from .process import OwnProcess
+    from .shell import ZMQInteractiveShell
 
 __all__ = ["PythonKernel"]
+
+
+class _Banner:
+    """Text, of the class too; IPython's version is in it, so it is made when it is asked for."""
+
+    def __get__(self, instance: object, owner: object) -> str:
+        from .language import BANNER
+
+        return BANNER
 
 
 class PythonKernel(CellOutput):
@@ -36,6 +44,7 @@ class PythonKernel(CellOutput):
 
     implementation = "trikernel"
     implementation_version = "0.1.0"
+    banner = _Banner()
     language = "python"
     language_version = sys.version.split()[0]
     language_info = MappingProxyType(
@@ -60,21 +69,13 @@ class PythonKernel(CellOutput):
         self._process: OwnProcess | None = None
         super().__init__(**settings)
 
-    @cached_property
-    def banner(self) -> str:  # type: ignore[override]
-        """What a console shows first."""
-        from .language import BANNER
-
-        return BANNER
-
     @property
     def shell(self) -> ZMQInteractiveShell:
         """IPython's shell; made when the kernel starts to be served."""
         if self._shell is None:
-            with collector_paused():
-                from .language import new_shell
+            from .language import new_shell
 
-                self._shell = new_shell(self, self._process)
+            self._shell = new_shell(self, self._process)
         return self._shell
 
     @property
@@ -95,8 +96,8 @@ class PythonKernel(CellOutput):
 
     def bind(self, server: Server) -> None:
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
-        with collector_paused():
-            from .language import OwnProcess
+        from .language import OwnProcess
+
         process = OwnProcess(self.profile) if server.owns_process else None
         super().bind(server)
         self._process, self._shell, self._last_cell = process, None, None
@@ -138,6 +139,7 @@ class PythonKernel(CellOutput):
 
     # Verbs
 
+    @prompt
     def begin_execution(self, content: c.ExecuteRequest) -> int:
         """IPython counts, after the cell and only if it is kept in the history."""
         return self.execution_count

@@ -11,13 +11,17 @@ import sys
 from typing import Any
 
 import trio
-from IPython.core import release
-from traitlets.config import Config
 
-from .process import OwnProcess
-from .shell import ZMQInteractiveShell
+from ..collector import collector_paused
 
-__all__ = ["BANNER", "OwnProcess", "ZMQInteractiveShell", "new_shell"]
+with collector_paused():
+    from IPython.core import release
+    from traitlets.config import Config
+
+    from .process import OwnProcess
+    from .shell import ZMQInteractiveShell
+
+__all__ = ["BANNER", "OwnProcess", "new_shell"]
 
 BANNER = (
     f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
@@ -27,6 +31,13 @@ BANNER = (
 
 def new_shell(kernel: Any, process: OwnProcess | None) -> ZMQInteractiveShell:
     """A shell with the configuration of the process, or one that leaves no traces on disk."""
+    if process is None:
+        return _new_shell(kernel, None)
+    with collector_paused():
+        return _new_shell(kernel, process)
+
+
+def _new_shell(kernel: Any, process: OwnProcess | None) -> ZMQInteractiveShell:
     config = Config()
     if process is not None:
         config.merge(process.profile.config)

@@ -6,11 +6,12 @@ from typing import Any
 
 from IPython.core import page, payloadpage
 from IPython.core.error import UsageError
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.payload import PayloadManager
-from traitlets import CBool, Instance
+from traitlets import CBool, Instance, default
 
 from .errors import ErrorShell
-from .formatting import CellDisplayFormatter
+from .formatting import DisplayFormatter
 from .history import CellHistory
 from .magics import take_timeout
 from .transforming import CellTransformers
@@ -26,8 +27,12 @@ class ParticularShell(ErrorShell):
 
     owns_process: Any = CBool(False)
     payload_manager: Any = Instance(PayloadManager)
-    input_transformer_manager: Any = Instance(CellTransformers, ())
+    input_transformer_manager: Any = Instance(TransformerManager)
     take_timeout = staticmethod(take_timeout)
+
+    @default("input_transformer_manager")
+    def _default_transformers(self) -> TransformerManager:
+        return CellTransformers()
 
     def init_history(self) -> None:
         """A history that costs a cell nothing."""
@@ -58,7 +63,7 @@ class ParticularShell(ErrorShell):
 
     def init_display_formatter(self) -> None:
         """Every representation of an object, not only the text."""
-        self.display_formatter = CellDisplayFormatter(parent=self)
+        self.display_formatter = DisplayFormatter(parent=self)
         self.configurables.append(self.display_formatter)
         self.display_formatter.active_types = self.display_formatter.format_types
 

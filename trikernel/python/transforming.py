@@ -23,11 +23,23 @@ _may_be_ipython = re.compile(r"\s*[,;/]|.*[%!?]", re.DOTALL).match
 
 
 class CellTransformers(TransformerManager):
-    """Gives the same as IPython's."""
+    """Gives the same as IPython's; what is wrong with a cell may be found when it is compiled."""
 
-    def do_token_transforms(self, lines: list[str]) -> list[str]:
-        """``lines`` with IPython's syntax made Python's."""
-        if self.token_transformers == _KNOWN and not any(map(_may_be_ipython, lines)):
-            return lines
-        transformed: list[str] = super().do_token_transforms(lines)
+    def transform_cell(self, cell: str) -> str:
+        """The cell as Python."""
+        if self.token_transformers == _KNOWN and _is_text(cell):
+            lines = (cell if cell.endswith("\n") else cell + "\n").splitlines(keepends=True)
+            for transform in self.cleanup_transforms + self.line_transforms:
+                lines = transform(lines)
+            if not any(map(_may_be_ipython, lines)):
+                return "".join(lines)
+        transformed: str = super().transform_cell(cell)
         return transformed
+
+
+def _is_text(cell: str) -> bool:
+    """Whether it can be encoded: without lone surrogates."""
+    try:
+        return bool(cell.isascii() or cell.encode())
+    except UnicodeEncodeError:
+        return False

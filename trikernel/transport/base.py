@@ -9,7 +9,6 @@ Knows nothing of what the frames mean.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -19,10 +18,10 @@ __all__ = [
     "BroadcastChannel",
     "Channel",
     "ClientTransport",
-    "Parking",
     "Transport",
     "receive",
     "run_in",
+    "runs_here",
 ]
 
 Frames = list[bytes]
@@ -154,45 +153,12 @@ async def receive(channel: Channel) -> Frames:
             await channel.wait_readable()
 
 
-class Parking:
-    """The place where one receiver parks, and from where any thread may wake it."""
-
-    def __init__(self) -> None:
-        self._lot = trio.lowlevel.ParkingLot()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._thread = 0
-
-    async def park(self, is_due: Callable[[], object]) -> None:
-        """Wait for `wake`, unless it is due already. Always a checkpoint.
-
-        ``is_due`` is asked at a moment from which on no `wake` is missed. A second task that
-        parks gets `trio.BusyResourceError`.
-        """
-        if self._token is not None:
-            raise trio.BusyResourceError("another task already receives from this channel")
-        self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.get_ident()
-        try:
-            if is_due():
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._lot.park()
-        finally:
-            self._token = None
-
-    def wake(self) -> None:
-        """Wake the receiver if one is parked; from any thread, a finalizer included."""
-        token = self._token
-        if token is None:
-            return
-        here = threading.get_ident() == self._thread and trio.lowlevel.in_trio_task()
-        if here and len(self._lot):
-            self._lot.unpark_all()
-        else:  # it may be about to park
-            run_in(token, self._lot.unpark_all)
-
-
 def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
     """Have a loop call ``function`` soon; nothing happens if the loop has ended."""
     with contextlib.suppress(trio.RunFinishedError):
         token.run_sync_soon(function)
+
+
+def runs_here(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether the caller is a task of that loop, or is called by one."""
+    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is token

@@ -13,9 +13,46 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 
 from ..errors import PeerGone, StdinUnavailable
-from .base import Frames, Parking
+from .base import Frames, run_in, runs_here
 
 __all__ = ["MemoryClient", "MemoryTransport"]
+
+
+class _Parking:
+    """The place where one receiver parks, and from where any thread may wake it."""
+
+    def __init__(self) -> None:
+        self._lot = trio.lowlevel.ParkingLot()
+        self._task: trio.lowlevel.Task | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    async def park(self, is_due: Callable[[], object]) -> None:
+        """Wait for `wake`, unless it is due already. Always a checkpoint.
+
+        ``is_due`` is asked at a moment from which on no `wake` is missed. A second task that
+        parks gets `trio.BusyResourceError`.
+        """
+        if self._token is not None:
+            raise trio.BusyResourceError("another task already receives from this channel")
+        self._task = trio.lowlevel.current_task()
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            if is_due():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._lot.park()
+        finally:
+            self._token = None
+
+    def wake(self) -> None:
+        """Wake the receiver if one is parked; from any thread, and from a finalizer."""
+        token = self._token
+        if token is None:
+            return
+        if runs_here(token) and trio.lowlevel.current_task() is not self._task:
+            self._lot.unpark_all()
+        else:  # from elsewhere, or from a finalizer that hits it as it is about to park
+            run_in(token, self._lot.unpark_all)
 
 
 class MemoryChannel:
@@ -25,7 +62,7 @@ class MemoryChannel:
         self.name = name
         self._deliver = deliver
         self._inbox: deque[Frames] = deque()
-        self._parking = Parking()
+        self._parking = _Parking()
         self._closed = False
 
     def put(self, frames: Frames) -> None:

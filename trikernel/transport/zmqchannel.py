@@ -1,9 +1,9 @@
 """One zmq socket as a channel: sends from any thread, receives in one, parks on its descriptor.
 
 A zmq socket's file descriptor signals edges, and any call on the socket may eat one. So every
-call is made under the channel's lock, after each send and receive ``EVENTS`` is read again,
-and a receiver parks only after having just seen no message: see the discussion page
-"why not await zmq-anyio".
+call is made under the channel's lock; ``EVENTS`` are read before each receive, and after each send
+while a receiver is parked; and a receiver parks only if nothing has touched the socket since it saw
+no message: see the discussion page "why not await zmq-anyio".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import trio
 import zmq
 
 from ..errors import PeerGone
-from .base import Frames, run_in
+from .base import Frames, run_in, runs_here
 from .fork import forget_in_child
 
 __all__ = ["LINGER", "ZmqChannel"]
@@ -128,8 +128,8 @@ class ZmqChannel:
             return
         try:
             await trio.lowlevel.wait_readable(self._fd)
-        except trio.ClosedResourceError:  # by `_wake`: it has an end, but not of the socket
-            pass
+        except trio.ClosedResourceError:
+            pass  # `_wake` ends a wait in this way; whether the channel is closed is asked below
         finally:
             self._parked = None
         self._check_open()
@@ -140,7 +140,8 @@ class ZmqChannel:
         A cancel scope around each wait would do it too, and cost more than the wait.
         """
         if self._parked is not None:
-            trio.lowlevel.notify_closing(self._fd)
+            with suppress(OSError):  # the socket was closed by another thread meanwhile
+                trio.lowlevel.notify_closing(self._fd)
 
     async def tend(self) -> None:
         """Let libzmq see to connections, which it does only while somebody calls it.
@@ -190,7 +191,7 @@ class ZmqChannel:
                 return
             self._closed = True
             token = self._parked
-            if token is not None and _is_running_here(token):
+            if token is not None and runs_here(token):
                 self._wake()
             elif token is not None:
                 run_in(token, self._wake)
@@ -198,10 +199,12 @@ class ZmqChannel:
 
     def _send(self, frames: Sequence[bytes]) -> None:
         self._seen_empty = False  # this may eat the edge of what has come since
-        send, last = self._send_frame, len(frames) - 1
+        send = self._send_frame
+        small = [len(frame) < COPY_LIMIT for frame in frames]  # of all, before any is sent
         try:
-            for number, frame in enumerate(frames):
-                send(frame, _MORE if number < last else _LAST, len(frame) < COPY_LIMIT)
+            for frame, copy in zip(frames[:-1], small, strict=False):
+                send(frame, _MORE, copy)
+            send(frames[-1], _LAST, small[-1])
         except zmq.Again:
             raise trio.WouldBlock from None
         except zmq.ZMQError as error:
@@ -221,7 +224,3 @@ class ZmqChannel:
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
-
-
-def _is_running_here(token: trio.lowlevel.TrioToken) -> bool:
-    return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token
