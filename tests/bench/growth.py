@@ -25,7 +25,7 @@ import gc, psutil
 from IPython.core.interactiveshell import InteractiveShell
 shell, me, sizes = InteractiveShell.instance(), psutil.Process(), []
 for count in ({FEW}, {MANY} - {FEW}):
-    for _ in range(count): shell.run_cell("a=1+1", store_history=True)
+    for _ in range(count): shell.run_cell("".join(("a=1", "+1")), store_history=True)
     gc.collect()
     sizes.append(me.memory_full_info().uss)
 print((sizes[1] - sizes[0]) / ({MANY} - {FEW}))
