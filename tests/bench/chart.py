@@ -12,7 +12,7 @@ __all__ = ["draw"]
 
 _TITLES = {
     "execute": "a cell",
-    "queued": "a queued cell",
+    "queued": "queued",
     "kernel_info": "kernel_info",
     "clients": "50 clients",
     "display": "display()",
@@ -43,6 +43,7 @@ def draw(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
         axes.bar(at, heights, width, label=name, color=_COLOURS[number % len(_COLOURS)])
     axes.axhline(1, color="#a1a1aa", linewidth=0.8)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(keys)), [_TITLES[key] for key in keys])
     axes.set_ylabel(f"time or memory, {BASE} = 1")
     axes.spines[["top", "right"]].set_visible(False)

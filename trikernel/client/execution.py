@@ -80,6 +80,7 @@ class Execution:
         self.started = False
         self.interrupted = False
         self.being_stopped = False
+        self.interrupting: trio.Event | None = None
         self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None
         self.answering: trio.CancelScope | None = None

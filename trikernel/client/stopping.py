@@ -17,6 +17,7 @@ from .requests import LAST_WORDS, Requests
 
 __all__ = ["INTERRUPT_GRACE", "Stopping", "how_stopped"]
 
+ABORT_PATIENCE = 0.1  # seconds that a cell has to end that was aborted as it began
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
 _EOF = "\x04"
 
@@ -81,18 +82,29 @@ class Stopping(Requests):
                 await self.interrupt_all()
             if is_first:
                 await execution.wait_ended()
+                if execution.interrupting is not None:  # or it would hit what is sent next
+                    await execution.interrupting.wait()
 
-    async def _interrupt_abandoned(self, execution: Execution) -> None:
-        """It runs all the same; interrupt it unless it has ended meanwhile."""
-        if not execution.idle:
+    async def _interrupt_abandoned(self, execution: Execution, sent: trio.Event) -> None:
+        """It has begun all the same. Unless the kernel aborts it in time, interrupt it.
+
+        At once would be too early: the interrupt would hit the next cell if it is being aborted.
+        """
+        try:
             with suppress(KernelDied):
-                await self.interrupt_all()
+                with trio.move_on_after(ABORT_PATIENCE):
+                    await execution.wait_ended()
+                if not execution.idle:
+                    await self.interrupt_all()
+        finally:
+            sent.set()
 
     def _take(self, message: Message) -> None:
         super()._take(message)
         kind = message.msg_type
         if kind == "execute_input" and (found := self._abandoned.get(message.parent_id or "")):
-            self._spawn(self._interrupt_abandoned, found)
+            found.interrupting = trio.Event()
+            self._spawn(self._interrupt_abandoned, found, found.interrupting)
         elif kind == "status" and message.content.get("execution_state") == "idle":
             self._abandoned.pop(message.parent_id or "", None)
             execution = self._known.get(message.parent_id or "")
