@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,8 @@ def open_lab(folder: Path) -> Iterator[Lab]:
 def _url(runtime: Path, server: subprocess.Popen[bytes], folder: Path) -> str:
     assert server.poll() is None, (folder / "server.log").read_text()
     for path in runtime.glob("jpserver-*.json"):
-        return str(json.loads(path.read_text())["url"])
+        with suppress(json.JSONDecodeError):  # it is being written
+            return str(json.loads(path.read_text())["url"])
     return ""
 
 
