@@ -221,4 +221,5 @@ class KernelState:
 
 
 add_settings(KernelState)
-KernelState.__setattr__ = set_checked  # type: ignore[method-assign]  # defined in the class, mypy would take any name for an attribute
+# Not in the class: there mypy would take any name for an attribute.
+KernelState.__setattr__ = set_checked  # type: ignore[method-assign]

@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from select import POLLIN, poll  # now: libraries that patch take them away
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -30,6 +29,7 @@ from ..transport import forget_in_child
 
 if sys.platform != "win32":
     import fcntl
+    from select import POLLIN, poll  # now: libraries that patch it take it away
 
 __all__ = ["CAPACITY", "Descriptors"]
 

@@ -35,8 +35,7 @@ class DisplayFormatter(formatters.DisplayFormatter):
             data, metadata = self.formatters["text/plain"](obj), None
             if isinstance(data, tuple) and len(data) == 2:
                 data, metadata = data
-            key = "text/plain"
-            return ({key: data} if data is not None else {}), ({key: metadata} if metadata else {})
+            return _by_type(data), _by_type(metadata)
         formatted: tuple[Any, Any] = super().format(obj, include, exclude)
         return formatted
 
@@ -65,3 +64,7 @@ class DisplayFormatter(formatters.DisplayFormatter):
 
     def _forget(self, change: Any) -> None:
         self._known = None
+
+
+def _by_type(value: Any) -> dict[str, Any]:
+    return {} if value is None else {"text/plain": value}
