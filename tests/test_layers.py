@@ -13,7 +13,7 @@ import pytest
 from .processes import ROOT
 
 PACKAGE = ROOT / "trikernel"
-ORDER = ["errors", "collector", "wire", "transport", "core", "kernel", "python", "cli"]
+ORDER = ["errors", "collector", "system", "wire", "transport", "core", "kernel", "python", "cli"]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "client": {"errors", "wire", "transport"},
@@ -95,6 +95,7 @@ OFFERED = {
         "ZmqTransport", "__version__", "current_request", "errors", "main",
         "open_priority_channel", "run", "serve", "setting",
     },
+    "trikernel.system": {"LeftOpen", "close_what_was_left_open", "is_anything_left_open"},
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content", "parse",
