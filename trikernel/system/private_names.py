@@ -1,0 +1,151 @@
+"""Every private name of another library that this package touches, and why it has to.
+
+A private name may be gone in that library's next release, so each is listed with what happens
+then. Tests resolve all of them on the installed versions, and find what is touched without being
+listed; the tour of the code shows the table. Nothing here is read at run time.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["PRIVATE_NAMES", "PrivateName"]
+
+
+@attrs.frozen
+class PrivateName:
+    """One name, from its library's top module on.
+
+    ``where`` are the modules of ours that touch it, ``why`` what it is needed for, ``without``
+    what happens where it is missing. ``platform`` is the `sys.platform` that alone has it, empty
+    for any.
+    """
+
+    name: str
+    where: tuple[str, ...]
+    why: str
+    without: str
+    platform: str = ""
+
+
+PRIVATE_NAMES = (
+    PrivateName(
+        "trio._core._run.GLOBAL_RUN_CONTEXT",
+        ("trikernel.transport.fork",),
+        "a forked child finds the loop that it shares with its parent, to leave it",
+        "a child that awaits takes events from its parent, as with any Trio program that forks",
+    ),
+    PrivateName(
+        "trio._core._io_epoll.EpollIOManager._epoll",
+        ("trikernel.transport.fork",),
+        "the child puts an epoll of its own in place of the shared one",
+        "the same",
+        platform="linux",
+    ),
+    PrivateName(
+        "trio._core._wakeup_socketpair.WakeupSocketpair.wakeup_sock",
+        ("trikernel.transport.fork",),
+        "the child gets a wake-up of its own, else it would wake its parent",
+        "the same",
+    ),
+    PrivateName(
+        "trio._core._run._r",
+        ("trikernel.testing.checkpoints",),
+        "a scenario runs in the same order of tasks each time; hypothesis takes the same way",
+        "orders differ between runs, and a checkpoint may be left out",
+    ),
+    PrivateName(
+        "comm.base_comm.BaseComm._msg_callback",
+        ("trikernel.python.comms",),
+        "handlers may be async: what the callback returns has to be awaited",
+        "messages reach no handler",
+    ),
+    PrivateName(
+        "comm.base_comm.BaseComm._close_callback",
+        ("trikernel.python.comms",),
+        "the same for the handler of a close",
+        "a close reaches no handler",
+    ),
+    PrivateName(
+        "comm.base_comm.BaseComm._closed",
+        ("trikernel.python.comms",),
+        "a comm that the frontend closed, or whose kernel ends, says nothing when it is collected",
+        "frontends get a comm_close for a comm that they do not know",
+    ),
+    PrivateName(
+        "traitlets.config.configurable.SingletonConfigurable._instance",
+        ("trikernel.python.shell",),
+        "the shell of the served kernel becomes what get_ipython() finds, and resigns at the end",
+        "display() and magics of libraries find no shell",
+    ),
+    PrivateName(
+        "traitlets.config.configurable.SingletonConfigurable._walk_mro",
+        ("trikernel.python.shell",),
+        "it becomes that for every class whose instance() is asked",
+        "the same",
+    ),
+    PrivateName(
+        "IPython.core.interactiveshell.InteractiveShell._atexit_once",
+        ("trikernel.python.kernel",),
+        "the history is closed once the last task has cleaned up, not when the process exits",
+        "a kernel that is embedded keeps its history open until the process exits",
+    ),
+    PrivateName(
+        "IPython.core.interactiveshell.InteractiveShell._get_exc_info",
+        ("trikernel.python.errors",),
+        "what IPython shows by itself, as %run does, has no frames of ours",
+        "such tracebacks show frames of ours",
+    ),
+    PrivateName(
+        "IPython.core.interactiveshell.InteractiveShell._format_exception_for_storage",
+        ("trikernel.python.errors",),
+        "the history keeps the error as it was shown; an exception is asked for its text once",
+        "IPython asks again, outside of what an interrupt can stop",
+    ),
+    PrivateName(
+        "IPython.core.interactiveshell.InteractiveShell._showtraceback",
+        ("trikernel.python.errors",),
+        "an error goes out as a message; ipykernel replaces the same method",
+        "tracebacks are printed",
+    ),
+    PrivateName(
+        "IPython.core.displaypub.DisplayPublisher._is_publishing",
+        ("trikernel.python.display",),
+        "a MIME renderer of IPython's that displays in turn is not displayed twice",
+        "it is",
+    ),
+    PrivateName(
+        "IPython.core.history.HistoryManager._restart_thread_if_stopped",
+        ("trikernel.python.history",),
+        "IPython stops the thread that writes around each fork",
+        "cells after a fork are written at the end only",
+    ),
+    *(
+        PrivateName(
+            f"IPython.core.history.HistoryManager.{name}",
+            ("trikernel.python.history",),
+            "plain attributes instead of traits, which take longer to set than to compute",
+            "nothing: a cell takes some microseconds longer",
+        )
+        for name in ("_i", "_ii", "_iii", "_i00")
+    ),
+    PrivateName(
+        "IPython.core.magics.execution._format_time",
+        ("trikernel.python.twins",),
+        "%time and %timeit around an await print as IPython's do",
+        "the two magics fail at their first use",
+    ),
+    PrivateName(
+        "pdb.Pdb._cmdloop",
+        ("trikernel.python.debugger",),
+        "an interrupt leaves the debugger; in a notebook nobody presses Ctrl-C at a prompt",
+        "an interrupt only prints a line, and the debugger asks again",
+    ),
+    PrivateName(
+        "subprocess.Popen._handle",
+        ("trikernel.client.manager",),
+        "on Windows one waits for a process by its handle; a number may be reused",
+        "the client cannot wait for a kernel's end there",
+        platform="win32",
+    ),
+)
