@@ -79,7 +79,8 @@ def _touches_in(module: Module) -> Iterator[Touch]:
             yield Touch(module.name, source.line, name, f"{source.name} replaces {name}")
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and _is_private(node.attr) and _is_self(node.value):
-                if node.attr not in known or (_is_super(node.value) and node.attr in foreign):
+                is_known = node.attr in known and not _is_super(node.value)
+                if not is_known and node.attr not in inherited:
                     yield _touch(module, node, node.attr)
 
 

@@ -33,18 +33,11 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from . import private_names
+
 __all__ = ["PRIVATE_NAMES", "LeftOpen", "close_what_was_left_open", "is_anything_left_open"]
 
-PRIVATE_NAMES: dict[str, str] = {
-    "trio._core._run.Task._cancel_status": "the innermost scope that a task is in",
-    "trio._core._run.Task._child_nurseries": "a nursery that was left in a wrong order is put last",
-    "trio._core._run.CancelScope._cancel_status": "whether and where a scope is entered",
-    "trio._core._run.CancelScope._close": "leaves a nursery's scope, and gives back the error",
-    "trio._core._run.CancelStatus._scope": "the scope that belongs to a place in the tree",
-    "trio._core._run.CancelStatus.encloses": "whether a scope is inside of ours",
-    "trio._core._run.CancelStatus.parent": "the next scope outwards",
-    "trio._core._run.Nursery._nested_child_finished": "waits for the tasks, as its end does",
-}
+PRIVATE_NAMES = {row.name: row.why for row in private_names.PRIVATE_NAMES if __name__ in row.where}
 """The private names of Trio that are used here, and what for."""
 
 
@@ -166,7 +159,7 @@ def _holders(scope: trio.CancelScope) -> Iterator[Any]:
     """
     everything = gc.get_objects()
     managers = [one for one in everything if type(one).__name__ == "NurseryManager"]
-    blocks = [scope, *(one for one in managers if getattr(one, "_scope", None) is scope)]
+    blocks = [scope, *(one for one in managers if any(own is scope for own in vars(one).values()))]
     for one in everything:
         if type(one) is trio.Nursery:
             if one.cancel_scope is scope:

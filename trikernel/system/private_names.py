@@ -2,7 +2,8 @@
 
 A private name may be gone in that library's next release, so each is listed with what happens
 then. Tests resolve all of them on the installed versions, and find what is touched without being
-listed; the tour of the code shows the table. Nothing here is read at run time.
+listed; the tour of the code shows the table. A module that can do without what it needs asks the
+table at run time whether all of it is there.
 """
 
 from __future__ import annotations
@@ -53,6 +54,24 @@ PRIVATE_NAMES = (
         ("trikernel.testing.checkpoints",),
         "a scenario runs in the same order of tasks each time; hypothesis takes the same way",
         "orders differ between runs, and a checkpoint may be left out",
+    ),
+    *(
+        PrivateName(
+            f"trio._core._run.{name}",
+            ("trikernel.system.left_open",),
+            why,
+            "a scope that a cell leaves open is not found, and Trio's own errors come",
+        )
+        for name, why in (
+            ("Task._cancel_status", "the innermost scope that a task is in"),
+            ("Task._child_nurseries", "a nursery that was left in a wrong order is put last"),
+            ("CancelScope._cancel_status", "whether and where a scope is entered"),
+            ("CancelScope._close", "leaves a nursery's scope, and gives back the error"),
+            ("CancelStatus._scope", "the scope that belongs to a place in the tree"),
+            ("CancelStatus.encloses", "whether a scope is inside of ours"),
+            ("CancelStatus.parent", "the next scope outwards"),
+            ("Nursery._nested_child_finished", "waits for the tasks, as its end does"),
+        )
     ),
     PrivateName(
         "comm.base_comm.BaseComm._msg_callback",
