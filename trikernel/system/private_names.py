@@ -69,7 +69,6 @@ PRIVATE_NAMES = (
             ("CancelScope._close", "leaves a nursery's scope, and gives back the error"),
             ("CancelStatus._scope", "the scope that belongs to a place in the tree"),
             ("CancelStatus.encloses", "whether a scope is inside of ours"),
-            ("CancelStatus.parent", "the next scope outwards"),
             ("Nursery._nested_child_finished", "waits for the tasks, as its end does"),
         )
     ),
