@@ -76,13 +76,13 @@ PRIVATE_NAMES = (
         "comm.base_comm.BaseComm._msg_callback",
         ("trikernel.python.comms",),
         "handlers may be async: what the callback returns has to be awaited",
-        "messages reach no handler",
+        "messages reach no handler: an AttributeError is shown in its place",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._close_callback",
         ("trikernel.python.comms",),
         "the same for the handler of a close",
-        "a close reaches no handler",
+        "a close reaches no handler, in the same way",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._closed",
@@ -100,13 +100,13 @@ PRIVATE_NAMES = (
         "traitlets.config.configurable.SingletonConfigurable._walk_mro",
         ("trikernel.python.shell",),
         "it becomes that for every class whose instance() is asked",
-        "the same",
+        "the Python kernel does not start",
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._atexit_once",
         ("trikernel.python.kernel",),
         "the history is closed once the last task has cleaned up, not when the process exits",
-        "a kernel that is embedded keeps its history open until the process exits",
+        "that is logged; the history stays open until the process exits",
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._get_exc_info",
@@ -130,13 +130,13 @@ PRIVATE_NAMES = (
         "IPython.core.displaypub.DisplayPublisher._is_publishing",
         ("trikernel.python.display",),
         "a MIME renderer of IPython's that displays in turn is not displayed twice",
-        "it is",
+        "display() raises AttributeError",
     ),
     PrivateName(
         "IPython.core.history.HistoryManager._restart_thread_if_stopped",
         ("trikernel.python.history",),
         "IPython stops the thread that writes around each fork",
-        "cells after a fork are written at the end only",
+        "the task that writes cells ends with an error; they are written at the end",
     ),
     *(
         PrivateName(

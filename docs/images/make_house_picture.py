@@ -1,0 +1,92 @@
+"""Draws `house.svg`: the layers of the package, and which may import which."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# The layers from the top down, each with what it is about; an arrow stands for "imports".
+STACK = [
+    ("cli", "the trikernel command"),
+    ("python", "IPython for the language: shell, output, magics, comms, debugger"),
+    ("kernel", "what an author subclasses: Kernel, its settings, its process"),
+    ("core", "a request's life: dispatch, lanes, stop, iopub, replies, server"),
+    ("transport", "frames over sockets or in memory; looks into none of them"),
+    ("wire", "frames and frozen values, the table of message types; no I/O"),
+    ("system", "the process and its event loops; nothing of Jupyter"),
+]
+# Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
+BESIDE = [
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 3, 3),
+    ("testing", "the test kit;\nmay import all\nbut cli", 1, 2),
+]
+WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
+
+_STYLE = """
+text { font-family: system-ui, sans-serif; fill: #1f2328 }
+.name { font: 600 15px ui-monospace, monospace }
+.about { font-size: 12.5px; fill: #57606a }
+.box { fill: #f6f8fa; stroke: #8c959f; rx: 6 }
+.middle { fill: #ddf4ff; stroke: #0969da; rx: 6 }
+.arrow { stroke: #8c959f; stroke-width: 1.5; marker-end: url(#head) }
+""".strip()
+
+
+def main() -> None:
+    (HERE / "house.svg").write_text(draw(), "utf-8")
+
+
+def draw() -> str:
+    """The picture, as SVG."""
+    height = 20 + len(STACK) * (ROW + GAP) + 24
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" role="img" aria-label="the layers of trikernel">',
+        f"<style>{_STYLE}</style>",
+        '<defs><marker id="head" markerWidth="8" markerHeight="8" refX="6" refY="3" '
+        'orient="auto"><path d="M0,0 L6,3 L0,6" fill="none" stroke="#8c959f"/></marker></defs>',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff" rx="8"/>',
+    ]
+    for number, (name, about) in enumerate(STACK):
+        top = 20 + number * (ROW + GAP)
+        kind = "middle" if name == "core" else "box"
+        parts += _box(LEFT, top, MAIN, ROW, kind, name, [about])
+        if number + 1 < len(STACK):
+            middle, bottom = LEFT + 40, top + ROW
+            parts.append(_arrow(middle, bottom, middle, bottom + GAP))
+    for name, about, first, last in BESIDE:
+        top = 20 + first * (ROW + GAP)
+        rows = last - first + 1
+        size = rows * ROW + (rows - 1) * GAP
+        parts += _box(LEFT + MAIN + 30, top, 170, max(size, 84), "box", name, about.split("\n"))
+    transport = 20 + 4 * (ROW + GAP) + ROW // 2
+    client = 20 + 3 * (ROW + GAP) + 84
+    right = LEFT + MAIN + 30 + 60
+    parts.append(f'<path class="arrow" fill="none" d="M{right},{client} V{transport} '
+                 f'H{LEFT + MAIN + 4}"/>')  # fmt: skip
+    parts.append(
+        f'<text class="about" x="{LEFT}" y="{height - 10}">Each layer imports only from layers '
+        "below it; errors.py is below them all.</text>"
+    )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _box(
+    x: int, y: int, width: int, height: int, kind: str, name: str, about: list[str]
+) -> list[str]:
+    lines = [f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}"/>']
+    lines.append(f'<text class="name" x="{x + 14}" y="{y + 22}">{escape(name)}</text>')
+    for number, text in enumerate(about):
+        place = f'x="{x + 14}" y="{y + 41 + 16 * number}"'
+        lines.append(f'<text class="about" {place}>{escape(text)}</text>')
+    return lines
+
+
+def _arrow(x: int, y: int, to_x: int, to_y: int) -> str:
+    return f'<line class="arrow" x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}"/>'
+
+
+if __name__ == "__main__":
+    main()
