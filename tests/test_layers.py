@@ -13,13 +13,13 @@ import pytest
 from .processes import ROOT
 
 PACKAGE = ROOT / "trikernel"
-ORDER = ["errors", "collector", "system", "wire", "transport", "core", "kernel", "python", "cli"]
+ORDER = ["errors", "system", "wire", "transport", "core", "kernel", "python", "cli"]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
-    "client": {"errors", "wire", "transport"},
+    "client": {"errors", "system", "wire", "transport"},
     "testing": {*ORDER[:-1], "client"},
     "cli": {*ORDER[:-1], "client"},
-    "__init__": {"errors", "collector", "wire", "transport", "core", "kernel"},
+    "__init__": {"errors", "system", "wire", "transport", "core", "kernel"},
     "__main__": {"cli"},
     "notebook": {"errors", "core"},
 }
@@ -95,18 +95,20 @@ OFFERED = {
         "ZmqTransport", "__version__", "current_request", "errors", "main",
         "open_priority_channel", "run", "serve", "setting",
     },
-    "trikernel.system": {"LeftOpen", "close_what_was_left_open", "is_anything_left_open"},
+    "trikernel.system": {
+        "LeftOpen", "Mailbox", "RepeatedEvent", "call_in", "close_what_was_left_open",
+        "exit_if_forked", "fork_count", "gc_paused", "is_anything_left_open", "on_fork",
+        "real_stderr", "report_crash", "run_in", "run_to_the_end", "runs_here",
+        "stderr_descriptor", "wait_for_process_end",
+    },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content", "parse",
     },
     "trikernel.transport": {
-        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "Generation",
-        "MemoryClient",
-        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport", "exit_if_forked",
-        "forget_in_child",
-        "read_connection_file", "receive", "run_in", "wait_for_process_end",
-        "write_connection_file",
+        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
+        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport",
+        "read_connection_file", "receive", "write_connection_file",
     },
     "trikernel.client": {
         "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",

@@ -6,9 +6,9 @@ program of yours.
 
 from __future__ import annotations
 
-from .collector import collector_paused
+from .system import gc_paused
 
-with collector_paused():
+with gc_paused():
     from . import errors
     from .core import (
         Reply,

@@ -334,7 +334,7 @@ async def test_reading_a_kernels_log_does_not_disturb_it() -> None:
         for number in range(3):
             await client.execute(f"import sys; print('line {number}', file=sys.__stderr__)")
             client.log_tail()
-        code = "import os; from trikernel.core import real_stderr as e\n"
+        code = "import os; from trikernel.system import real_stderr as e\n"
         for number in range(3):
             await client.execute(f"{code}e.write('line {number}\\n'); e.flush()")
             assert f"line {number}" in client.log_tail()

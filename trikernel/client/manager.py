@@ -25,7 +25,8 @@ import outcome
 import trio
 
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel
-from ..transport import ConnectionInfo, wait_for_process_end
+from ..system import wait_for_process_end
+from ..transport import ConnectionInfo
 
 __all__ = ["KernelProcess", "new_manager"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .application import Application
 from .background import BackgroundNursery
 from .boundary import collapse, is_cancel, stop_error
-from .console import last_word, real_stderr, stderr_descriptor
 from .frames import is_machinery, is_ours
 from .interrupt import Interrupts
 from .lane import Job
@@ -39,11 +38,8 @@ __all__ = [
     "is_cancel",
     "is_machinery",
     "is_ours",
-    "last_word",
     "open_priority_channel",
-    "real_stderr",
     "run_unprotected",
     "serve",
-    "stderr_descriptor",
     "stop_error",
 ]

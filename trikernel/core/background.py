@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import Generation, exit_if_forked
+from ..system import exit_if_forked, fork_count
 from .application import Application
 from .boundary import collapse, raise_cancel
 from .protection import run_unprotected
@@ -82,7 +82,7 @@ class BackgroundNursery:
 
     @enable_ki_protection
     async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
-        generation = Generation.current
+        generation = fork_count()
         with trio.CancelScope() as scope:
             background_scope.set(scope)
             try:
@@ -101,7 +101,7 @@ class BackgroundNursery:
         *,
         task_status: trio.TaskStatus[Any],
     ) -> None:
-        status, generation = _Status(task_status), Generation.current
+        status, generation = _Status(task_status), fork_count()
         with trio.CancelScope() as scope:
             background_scope.set(scope)
             try:

@@ -14,7 +14,8 @@ import attrs
 import trio
 
 from ..errors import PeerGone
-from ..transport import Channel, forget_in_child, run_in
+from ..system import on_fork, run_in
+from ..transport import Channel
 
 __all__ = ["Backlog"]
 
@@ -39,9 +40,9 @@ class Backlog:
         self._lock = threading.RLock()
         self._token: trio.lowlevel.TrioToken | None = None
         self._begun = trio.Event()
-        forget_in_child(self)
+        on_fork(self)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: the clients are the parent's."""
         self._lock, self._clients, self._token = threading.RLock(), {}, None
 

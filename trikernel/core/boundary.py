@@ -18,7 +18,7 @@ from functools import partial
 import trio
 
 from ..errors import AbortedError, ContentError, DeadlineExceeded
-from ..transport import Generation, exit_if_forked
+from ..system import exit_if_forked, fork_count
 from .application import Application
 from .request import Outcome, Reply, Request, StopReason
 
@@ -37,7 +37,7 @@ async def attempt(application: Application, request: Request) -> Outcome:
 
     Whatever the handler raises is its outcome, `trio.Cancelled` from outside excepted.
     """
-    generation = Generation.current
+    generation = fork_count()
     try:
         with request.open_scope() as scope:
             if not await application.allows(request):

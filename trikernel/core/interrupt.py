@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..transport import forget_in_child, run_in
+from ..system import on_fork, run_in
 from .frames import in_finalizer
 from .request import Request, StopReason, background_scope, current_request, is_served
 from .signals import SignalArrivals, signal_main_thread
@@ -59,7 +59,7 @@ class Interrupts:
         self.running: list[Request] = []
         self._tickets: list[_Ticket] = []
         self.ignored = 0
-        forget_in_child(self)
+        on_fork(self)
 
     def interrupt(self) -> None:
         """Stop the innermost running request; with none running, code that spins."""
@@ -102,7 +102,7 @@ class Interrupts:
                 self._settle(ticket)
         request.hear()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
         self._services, self._insistent = None, False
         self._tickets.clear()

@@ -13,7 +13,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import run_in
+from ..system import run_in
 from .boundary import raise_cancel
 from .dispatcher import Dispatcher
 from .epoch import Epoch

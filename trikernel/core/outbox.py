@@ -20,7 +20,8 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import BroadcastChannel, forget_in_child
+from ..system import on_fork
+from ..transport import BroadcastChannel
 from ..wire import Codec, Header
 from .patience import PatientChannel
 from .text import CLOSED, OpenText
@@ -73,9 +74,9 @@ class Outbox:
         self._armed = False
         self._arm: Callable[[], None] | None = None
         self.collect: Callable[[], object] | None = None
-        forget_in_child(self)
+        on_fork(self)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: nothing more goes out."""
         self._lock, self._text_lock, self._draining = threading.RLock(), threading.RLock(), False
         self._entries, self._head = deque(maxlen=0), None

@@ -11,7 +11,7 @@ import sys
 
 import trio
 
-from ..transport import wait_for_process_end
+from ..system import wait_for_process_end
 from .server import Server
 
 __all__ = ["listen_for_interrupt_event", "watch_parent"]

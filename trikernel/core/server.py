@@ -16,7 +16,8 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import Transport, run_in
+from ..system import run_in
+from ..transport import Transport
 from .application import Application
 from .boundary import attempt, render
 from .intake import Intake

@@ -18,8 +18,7 @@ import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import run_in
-from .console import last_word
+from ..system import report_crash, run_in
 from .intake import TURN
 from .interrupt import PATIENCE
 from .parent import listen_for_interrupt_event, watch_parent
@@ -149,7 +148,7 @@ class ServiceThread:
         if isinstance(self._result, outcome.Error):
             left = False
             try:
-                last_word(self._result.error)
+                report_crash(self._result.error)
                 left = self._left.wait(self._server.application.shutdown_grace)
             finally:
                 if self._owns_process and not left:

@@ -14,7 +14,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..transport import run_in
+from ..system import run_in
 from .dispatcher import Dispatcher
 from .request import Request, StopReason
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..system import run_to_the_end
 from .base import Kernel
 from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
 from .handlers import BACKGROUND_FAILED
-from .leaving import run_to_the_end
 from .promptness import prompt
 from .rendering import NO_TEXT, render_error
 from .sending import ChannelHandle

@@ -20,11 +20,11 @@ from typing import Any
 
 import trio
 
-from ..core import real_stderr, serve
+from ..core import serve
 from ..errors import UsageError
+from ..system import real_stderr, run_to_the_end
 from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, write_connection_file
 from .base import Kernel
-from .leaving import run_to_the_end
 from .settings import settings_of
 
 __all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"]

@@ -24,8 +24,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import real_stderr
-from ..transport import forget_in_child
+from ..system import on_fork, real_stderr
 
 if sys.platform != "win32":
     import fcntl
@@ -102,7 +101,7 @@ class Descriptors:
                 self._had_faulthandler = faulthandler.is_enabled()
                 faulthandler.enable(file=real_stderr.fd)  # a crash leaves nobody to read a pipe
         self._flush_c = _c_flushers()
-        forget_in_child(self)
+        on_fork(self)
 
     def restore(self) -> None:
         """Put both descriptors back; what nobody has read goes to them."""
@@ -120,7 +119,7 @@ class Descriptors:
             faulthandler.enable(file=2)
         self._flush()  # only now: nobody reads the pipes any more
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: it writes into its parent's pipes and never reads them."""
         for pipe in self._pipes:
             _close(pipe.reader)

@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
-from ..collector import collector_paused
+from ..system import gc_paused
 
-with collector_paused():
+with gc_paused():
     from IPython.core import release
     from traitlets.config import Config
 
@@ -33,7 +33,7 @@ def new_shell(kernel: Any, process: OwnProcess | None) -> ZMQInteractiveShell:
     """A shell with the configuration of the process, or one that leaves no traces on disk."""
     if process is None:
         return _new_shell(kernel, None)
-    with collector_paused():
+    with gc_paused():
         return _new_shell(kernel, process)
 
 

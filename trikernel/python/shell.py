@@ -25,7 +25,7 @@ from ..core import (
     current_request,
     stop_error,
 )
-from ..transport import Generation, exit_if_forked
+from ..system import exit_if_forked, fork_count
 from .awaiting import AwaitingCompiler, AwaitingTransformer, refuse_to_await
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher
@@ -60,7 +60,7 @@ class ZMQInteractiveShell(ParticularShell):
         self.loop_runner = _refuse
         self.tasks = Tasks(self.kernel)
         self.compile.rewrite = AwaitingTransformer(self)
-        self._generation = Generation.current
+        self._generation = fork_count()
 
     def run_cell(self, *args: Any, **kwargs: Any) -> Any:
         """Run code that awaits nothing, from inside a cell; other code is refused."""
@@ -102,7 +102,7 @@ class ZMQInteractiveShell(ParticularShell):
     @property
     def is_forked(self) -> bool:
         """Whether this is a child of the process that the kernel runs in."""
-        return self._generation != Generation.current
+        return self._generation != fork_count()
 
     # Executing
 

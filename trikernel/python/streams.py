@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from ..core import OpenText, current_request
-from ..transport import forget_in_child
+from ..system import on_fork
 from .outstream import OutStream, StreamKernel
 from .threads import ThreadPatches
 
@@ -28,9 +28,9 @@ class Redirections:
         self._saved: dict[str, Any] = {}
         self._streams: list[OutStream] = []
         self._threads = ThreadPatches()
-        forget_in_child(self)
+        on_fork(self)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: text goes to the process's own streams."""
         if self._kernels:
             self._kernels.clear()

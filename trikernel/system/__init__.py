@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+from .fork import exit_if_forked, fork_count, on_fork
+from .gc_pause import gc_paused
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
+from .loops import Mailbox, RepeatedEvent, call_in, run_in, runs_here
+from .process_end import run_to_the_end, wait_for_process_end
+from .stderr import real_stderr, report_crash, stderr_descriptor
 
-__all__ = ["LeftOpen", "close_what_was_left_open", "is_anything_left_open"]
+__all__ = [
+    "LeftOpen",
+    "Mailbox",
+    "RepeatedEvent",
+    "call_in",
+    "close_what_was_left_open",
+    "exit_if_forked",
+    "fork_count",
+    "gc_paused",
+    "is_anything_left_open",
+    "on_fork",
+    "real_stderr",
+    "report_crash",
+    "run_in",
+    "run_to_the_end",
+    "runs_here",
+    "stderr_descriptor",
+    "wait_for_process_end",
+]

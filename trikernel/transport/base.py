@@ -8,8 +8,7 @@ Knows nothing of what the frames mean.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -20,8 +19,6 @@ __all__ = [
     "ClientTransport",
     "Transport",
     "receive",
-    "run_in",
-    "runs_here",
 ]
 
 Frames = list[bytes]
@@ -151,14 +148,3 @@ async def receive(channel: Channel) -> Frames:
             return channel.receive_nowait()
         except trio.WouldBlock:
             await channel.wait_readable()
-
-
-def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
-    """Have a loop call ``function`` soon; nothing happens if the loop has ended."""
-    with contextlib.suppress(trio.RunFinishedError):
-        token.run_sync_soon(function)
-
-
-def runs_here(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether the caller is a task of that loop, or is called by one."""
-    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is token

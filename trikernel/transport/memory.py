@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 
 from ..errors import PeerGone, StdinUnavailable
-from .base import Frames, run_in, runs_here
+from ..system import run_in, runs_here
+from .base import Frames
 
 __all__ = ["MemoryClient", "MemoryTransport"]
 

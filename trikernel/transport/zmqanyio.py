@@ -19,7 +19,8 @@ import zmq_anyio
 from anyio import Future
 
 from ..errors import PeerGone, StdinUnavailable
-from .base import Frames, run_in
+from ..system import run_in
+from .base import Frames
 from .zmqtools import last_port
 
 __all__ = ["ZmqAnyioTransport"]

@@ -22,8 +22,8 @@ import trio
 import zmq
 
 from ..errors import PeerGone
-from .base import Frames, run_in, runs_here
-from .fork import forget_in_child
+from ..system import on_fork, run_in, runs_here
+from .base import Frames
 
 __all__ = ["LINGER", "ZmqChannel"]
 
@@ -53,9 +53,9 @@ class ZmqChannel:
         self._seen_empty = False
         self._sending = self._blocked = False
         self._outgoing: deque[Sequence[bytes]] = deque()
-        forget_in_child(self)
+        on_fork(self)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: the socket is the parent's."""
         self._lock = threading.RLock()
         self._closed = True

@@ -6,17 +6,17 @@ import gc
 
 import pytest
 
-from trikernel.collector import collector_paused
+from trikernel.system import gc_paused
 
 
 def test_nothing_is_collected_within_and_it_goes_on_afterwards() -> None:
-    with collector_paused():
+    with gc_paused():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_it_goes_on_after_a_failure() -> None:
-    with pytest.raises(ImportError), collector_paused():
+    with pytest.raises(ImportError), gc_paused():
         raise ImportError
     assert gc.isenabled()
 
@@ -24,7 +24,7 @@ def test_it_goes_on_after_a_failure() -> None:
 def test_one_that_is_off_stays_off() -> None:
     gc.disable()
     try:
-        with collector_paused():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     finally:
@@ -32,7 +32,7 @@ def test_one_that_is_off_stays_off() -> None:
 
 
 def test_what_the_block_made_is_not_looked_at_first() -> None:
-    with collector_paused():
+    with gc_paused():
         made: list[list[object]] = [[] for _ in range(10_000)]
     assert gc.get_count()[0] < len(made)
     assert any(one is made for one in gc.get_objects(generation=2))
@@ -42,7 +42,7 @@ def test_what_somebody_froze_stays_frozen() -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with collector_paused():
+        with gc_paused():
             pass
         assert gc.get_freeze_count() == frozen
     finally:

@@ -1,4 +1,4 @@
-"""What a forked child must forget: locks that another thread held, sockets, loops.
+"""What a forked child must let go of: locks that another thread held, sockets, loops.
 
 A child shares the parent's sockets and its epoll. It must never touch them: whoever holds such
 things registers here, and lets go of them in the child.
@@ -17,36 +17,38 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["Generation", "exit_if_forked", "forget_in_child"]
+__all__ = ["exit_if_forked", "fork_count", "on_fork"]
 
 
-class _Forgets(Protocol):
-    def forget(self) -> None:
+class _Holder(Protocol):
+    def after_fork(self) -> None:
         """Called in a forked child, before anything else of it runs."""
 
 
-_holders: weakref.WeakSet[_Forgets] = weakref.WeakSet()
+_holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
 
 
-def forget_in_child(holder: _Forgets) -> None:
-    """Have ``holder.forget()`` called in every forked child, as long as it lives."""
+def on_fork(holder: _Holder) -> None:
+    """Have ``holder.after_fork()`` called in every forked child, as long as it lives."""
     _holders.add(holder)
 
 
-class Generation:
+_forks = 0
+
+
+def fork_count() -> int:
     """How many forks lie between this process and the first one; asking costs no system call."""
+    return _forks
 
-    current = 0
 
-
-def exit_if_forked(generation: int, error: BaseException | None = None) -> None:
+def exit_if_forked(forks: int, error: BaseException | None = None) -> None:
     """End this process if it was forked since: a child that ran out of its cell.
 
-    ``generation`` is `Generation.current` of before. The child must not go on into the
+    ``forks`` is `fork_count` of before. The child must not go on into the
     kernel's loop, which is its parent's. An error is written to the real stderr, and makes the
     exit code 1; a `SystemExit` says the code itself.
     """
-    if Generation.current == generation:
+    if _forks == forks:
         return
     code = 1
     try:
@@ -71,11 +73,12 @@ def _exit_code(error: BaseException | None) -> int:
     return 1
 
 
-def _forget_everything() -> None:
-    Generation.current += 1
-    for forget in (_leave_the_parents_loop, *(holder.forget for holder in tuple(_holders))):
+def _let_go() -> None:
+    global _forks
+    _forks += 1
+    for let_go in (_leave_the_parents_loop, *(one.after_fork for one in tuple(_holders))):
         with suppress(Exception):  # the user's code may have broken one: the others must go on
-            forget()
+            let_go()
 
 
 def _leave_the_parents_loop() -> None:
@@ -100,4 +103,4 @@ def _leave_the_parents_loop() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_everything)
+    os.register_at_fork(after_in_child=_let_go)

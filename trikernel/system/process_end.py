@@ -1,18 +1,28 @@
-"""Waiting for the end of a process without asking it again and again, and without a thread.
+"""The end of a process: another one's, which is waited for, and this one's, which has to come.
 
+Another process is waited for without asking it again and again, and without a thread.
 The system says when a process ends: a pidfd on Linux, kqueue on macOS and BSD, the handle on
-Windows. Only elsewhere is it asked once a second. Knows nothing of kernels.
+Windows. Only elsewhere is it asked once a second.
+
+A thread that the user's code has left behind, or an exit handler, would keep this process alive
+when it has nothing left to do. What they may take is bounded by `run_to_the_end`.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
-__all__ = ["wait_for_process_end"]
+from ..errors import UsageError
+from .stderr import report_crash, stderr_descriptor
+
+__all__ = ["run_to_the_end", "wait_for_process_end"]
 
 
 async def wait_for_process_end(pid: int) -> None:
@@ -78,3 +88,32 @@ async def _wait_by_kqueue(pid: int) -> None:
         await trio.lowlevel.wait_kevent(
             pid, select.KQ_FILTER_PROC, lambda _: trio.lowlevel.Abort.SUCCEEDED
         )
+
+
+# By these names also when the user's code has emptied the builtins.
+_ANYTHING, _MEANT = BaseException, (UsageError, SystemExit)
+_CANNOT = (RuntimeError, ValueError, OSError)
+
+
+def run_to_the_end(run: Callable[[], None], grace: float) -> None:
+    """Call ``run``, the last thing that this process is for.
+
+    What it raises goes to the real stderr, and the exit code is 1; `UsageError`, which comes before
+    anything has run, is raised. From its end on the process has ``grace`` seconds to exit, then it
+    is ended with the stacks of its threads on stderr, and exit code 1. 0 seconds: without an end.
+    """
+    try:
+        run()
+    except _MEANT:
+        raise
+    except _ANYTHING as error:
+        report_crash(error)
+        _end_after(grace)
+        sys.exit(1)
+    _end_after(grace)
+
+
+def _end_after(grace: float) -> None:
+    if grace:
+        with suppress(*_CANNOT):  # no thread can be started: then without
+            faulthandler.dump_traceback_later(grace, exit=True, file=stderr_descriptor())

@@ -1,7 +1,7 @@
 """The process's own stderr, also while descriptor 2 is captured for a cell.
 
-The kernel's log and its last words go here: in a captured descriptor they would wait for a
-reader that may be the one who just died.
+The kernel's log and the report of its crash go here: in a captured descriptor they would wait for
+a reader that may be the one that has crashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 
-__all__ = ["RealStderr", "last_word", "real_stderr", "stderr_descriptor"]
+__all__ = ["real_stderr", "report_crash", "stderr_descriptor"]
 
 _ANYTHING = BaseException  # also when the user's code has emptied the builtins
 
@@ -23,7 +23,7 @@ class RealStderr(io.TextIOBase):
     fd: int | None = None
 
     def write(self, text: str) -> int:
-        """Write and do not fail: who speaks here has nobody else left to tell."""
+        """Write, and never fail: there is no other place to report to."""
         try:
             if self.fd is not None:
                 os.write(self.fd, text.encode(errors="backslashreplace"))
@@ -47,7 +47,7 @@ def stderr_descriptor() -> int:
     return 2 if real_stderr.fd is None else real_stderr.fd
 
 
-def last_word(error: BaseException) -> None:
+def report_crash(error: BaseException) -> None:
     """Say what the process ends by, whatever is broken by now. It has to end after this."""
     try:
         traceback.print_exception(error, file=real_stderr)

@@ -1,0 +1,95 @@
+"""Calls between threads and Trio loops: `run_sync_soon` and what is built on it, nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+import outcome
+import trio
+
+__all__ = ["Mailbox", "RepeatedEvent", "call_in", "run_in", "runs_here"]
+
+T = TypeVar("T")
+
+
+def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
+    """Have a loop call ``function`` soon; nothing happens if the loop has ended."""
+    with contextlib.suppress(trio.RunFinishedError):
+        token.run_sync_soon(function)
+
+
+def runs_here(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether the caller is a task of that loop, or is called by one."""
+    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is token
+
+
+async def call_in(token: trio.lowlevel.TrioToken, function: Callable[[], T]) -> T:
+    """Have a loop (another one, or this) call ``function``; its result, or what it raised.
+
+    Raises `trio.RunFinishedError` if that loop has ended before; if it ends before it has called,
+    the wait has no end. Cancelled, the wait ends, and the function may be called all the same.
+    """
+    done, own = trio.Event(), trio.lowlevel.current_trio_token()
+    results: list[outcome.Outcome[T]] = []
+
+    def call() -> None:
+        results.append(outcome.capture(function))
+        run_in(own, done.set)
+
+    token.run_sync_soon(call)
+    await done.wait()
+    return results[0].unwrap()
+
+
+class RepeatedEvent:
+    """An event that any thread may set, and one task waits for again and again."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: tuple[trio.lowlevel.TrioToken, trio.Event] | None = None
+
+    def set(self) -> None:
+        """Have the task that waits go on, or the next one that comes to wait; from any thread,
+        and from a finalizer.
+        """
+        self._is_set = True
+        waiting = self._waiting
+        if waiting is not None:
+            token, event = waiting
+            run_in(token, event.set)
+
+    async def wait(self) -> None:
+        """Wait until it is set, and clear it. Always a checkpoint; cancelled, it stays as it is."""
+        if self._waiting is not None:
+            raise trio.BusyResourceError("another task already waits for this event")
+        event = trio.Event()
+        self._waiting = trio.lowlevel.current_trio_token(), event
+        try:
+            if self._is_set:
+                await trio.lowlevel.checkpoint()
+            else:
+                await event.wait()
+            self._is_set = False
+        finally:
+            self._waiting = None
+
+
+class Mailbox:
+    """Calls that any thread posts and one loop makes, in order: when it turns, or in `drain`."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self._token = token
+        self._posted: deque[Callable[[], object]] = deque()
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Have ``function`` called in the loop; from any thread."""
+        self._posted.append(function)
+        run_in(self._token, self.drain)
+
+    def drain(self) -> None:
+        """Make the calls that were posted so far; in the loop."""
+        while self._posted:
+            self._posted.popleft()()
