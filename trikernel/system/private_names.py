@@ -32,20 +32,20 @@ class PrivateName:
 PRIVATE_NAMES = (
     PrivateName(
         "trio._core._run.GLOBAL_RUN_CONTEXT",
-        ("trikernel.transport.fork",),
+        ("trikernel.system.fork",),
         "a forked child finds the loop that it shares with its parent, to leave it",
         "a child that awaits takes events from its parent, as with any Trio program that forks",
     ),
     PrivateName(
         "trio._core._io_epoll.EpollIOManager._epoll",
-        ("trikernel.transport.fork",),
+        ("trikernel.system.fork",),
         "the child puts an epoll of its own in place of the shared one",
         "the same",
         platform="linux",
     ),
     PrivateName(
         "trio._core._wakeup_socketpair.WakeupSocketpair.wakeup_sock",
-        ("trikernel.transport.fork",),
+        ("trikernel.system.fork",),
         "the child gets a wake-up of its own, else it would wake its parent",
         "the same",
     ),
