@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,3 +149,15 @@ def test_an_awaiting_cell_costs_no_cpu(kernel: KernelProcess) -> None:
         "before = time.process_time()\nawait trio.sleep(1)\nprint(time.process_time() - before)"
     )
     assert float(text) < 0.1
+
+
+def test_a_threads_uncaught_exception_shows_the_users_lines_only(kernel: KernelProcess) -> None:
+    _, outputs = kernel.execute(
+        "def work():\n    1/0\n"
+        "thread = threading.Thread(target=work)\n"
+        "thread.start()\nthread.join()"
+    )
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "".join(streams(outputs)))
+    assert "ZeroDivisionError" in text
+    assert "in work" in text
+    assert "trikernel" not in text

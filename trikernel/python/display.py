@@ -20,8 +20,17 @@ __all__ = ["CellDisplayHook", "CellDisplayPublisher"]
 class CellDisplayHook(DisplayHook):
     """The value of a cell's last expression, as ``execute_result``."""
 
+    is_showing = False  # asking an object how it looks
     _content: dict[str, Any] | None = None
     exec_result: Any = None  # IPython's is a trait, which takes longer to set than to use
+
+    def __call__(self, result: Any = None) -> None:
+        """Show a value. What its representations raise fails the cell: see `display_error`."""
+        self.is_showing = True
+        try:
+            super().__call__(result)
+        finally:
+            self.is_showing = False
 
     def start_displayhook(self) -> None:
         """Begin a result."""

@@ -13,6 +13,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Any as AnyTrait
 
+from ..core import Request, current_request
 from ..kernel import NO_TEXT, render_error
 from ..wire import as_content
 from .tracebacks import clean, forget_code, format_group
@@ -25,6 +26,7 @@ class ErrorShell(InteractiveShell):
 
     kernel: Any = AnyTrait()
     _rendered: tuple[BaseException, dict[str, Any]] | None = None
+    _display_error: tuple[Request | None, BaseException] | None = None
 
     def rendered(self, error: BaseException) -> dict[str, Any]:
         """``ename``, ``evalue`` and ``traceback``, the latter as it was shown, if it was."""
@@ -35,6 +37,7 @@ class ErrorShell(InteractiveShell):
 
     def forget_error(self) -> None:
         """A cell begins: let go of the last one's error."""
+        self._display_error = None
         if self._rendered is not None:
             self._rendered = None
             forget_code()
@@ -61,6 +64,11 @@ class ErrorShell(InteractiveShell):
         except Exception:
             self._showtraceback(type(error), error, content["traceback"])
 
+    def display_error(self) -> BaseException | None:
+        """What a representation of this request's result has raised, if one has."""
+        request, error = self._display_error or (None, None)
+        return error if request is not None and request is current_request.get() else None
+
     def _remember(self, error: BaseException) -> None:
         """For ``%debug`` and ``%tb``: the error, or the one leaf that a group is about."""
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
@@ -85,8 +93,17 @@ class ErrorShell(InteractiveShell):
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Send an ``error`` instead of printing the traceback."""
         content = self.rendered(evalue)
-        content["traceback"] = [line for block in stb for line in block.rstrip("\n").split("\n")]
+        content["traceback"] = _texts(stb)
+        if self.displayhook.is_showing and self._display_error is None:
+            self._display_error = current_request.get(), evalue
         if self.kernel.current() is None:  # a startup file's: no cell to show it under
             self.kernel.log.error("%s", "\n".join(content["traceback"]))
         self.kernel.server.outbox.drain()
         self.kernel.send_response(self.kernel.iopub_socket, "error", content)
+
+
+def _texts(lines: Any) -> list[str]:
+    """The list that IPython gives, an entry a frame; whatever somebody's own renderer gives."""
+    if isinstance(lines, (list, tuple)):
+        return [str(line) for line in lines]
+    return str(lines).splitlines()

@@ -193,7 +193,7 @@ class PythonKernel(CellOutput):
             self.user_context = contextvars.copy_context()
 
     def _reply(self, result: Any, user_expressions: dict[str, Any]) -> dict[str, Any]:
-        error = result.error_before_exec or result.error_in_exec
+        error = next((one for one in self._errors(result) if one is not None), None)
         if isinstance(error, AbortedError):
             return {"status": "aborted"}
         payload = self.shell.take_payload()
@@ -202,6 +202,9 @@ class PythonKernel(CellOutput):
             return {"status": "ok", "payload": payload, "user_expressions": values}
         content = {"status": "error", **self.shell.rendered(error)}
         return {**content, "payload": payload, "user_expressions": {}}
+
+    def _errors(self, result: Any) -> tuple[BaseException | None, ...]:
+        return result.error_before_exec, result.error_in_exec, self.shell.display_error()
 
     def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Complete by IPython."""

@@ -74,11 +74,11 @@ class OutStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Append to the current cell's stream; it is sent within `flush_interval` seconds."""
-        opened, length = self._opened, len(text)
+        opened = self._opened
         if (
             opened.writer is _current()
             and type(text) is str
-            and length < _PIECE
+            and (length := len(text)) < _PIECE
             and len(opened.pieces) < _PIECES
         ):
             opened.pieces.append(text)

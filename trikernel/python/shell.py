@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 import types
 from functools import cached_property, partial
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 import trio
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
-from traitlets import Instance, Type
+from IPython.utils.text import LSString, SList
+from traitlets import Instance, Type, validate
 from trio.lowlevel import enable_ki_protection
 
 from ..core import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["ZMQInteractiveShell"]
 
 EXIT_DELAY = 0.3  # seconds
+_SCRIPTS = "trikernel.python.commands:CellScripts"
+_LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
 
 
 class ZMQInteractiveShell(ParticularShell):
@@ -201,7 +205,40 @@ class ZMQInteractiveShell(ParticularShell):
             {"source": "set_next_input", "text": text, "replace": replace}
         )
 
+    def system(self, cmd: str) -> None:
+        """``!cmd``: its exit status is in ``_exit_code``. Interrupted, it raises that."""
+        from .commands import run_in_terminal
+
+        _refuse_background(cmd)
+        status = run_in_terminal(self.var_expand(cmd, depth=1))
+        self._finish_command(cmd, status)
+
+    system_piped = system
+
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
+        """``x = !cmd``: what it prints, as lines or as one text."""
+        from .commands import get_output
+
+        _refuse_background(cmd)
+        text, status = get_output(self.var_expand(cmd, depth=depth + 1))
+        if self.system_raise_on_error:
+            self._finish_command(cmd, status)
+        return SList(text.splitlines()) if split else LSString(text)
+
+    def _finish_command(self, cmd: str, status: int) -> None:
+        self.user_ns["_exit_code"] = status
+        if self.system_raise_on_error and status != 0:
+            raise CalledProcessError(status, cmd)
+
     # Setting up
+
+    @validate("execution_count")
+    def _check_count(self, proposal: Any) -> int:
+        """Frontends and notebook files take no other; an integer is all that the trait asks for."""
+        count = proposal["value"]
+        if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
+            raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
+        return int(count)
 
     def become_instance(self) -> None:
         """Be what ``get_ipython()`` and ``display()`` find, unless another shell is already."""
@@ -263,11 +300,31 @@ class ZMQInteractiveShell(ParticularShell):
         """IPython's magics and ours."""
         super().init_magics()
         self.register_magics(KernelMagics)
+        kinds = self.magics_manager.magics
+        scripts = [name for name, magic in kinds["cell"].items() if _is_script(magic)]
+        for (
+            name
+        ) in scripts:  # not registered: that would import what runs them, which takes a while
+            self.magics_manager.register_lazy(name, _SCRIPTS, "cell")
+        if not scripts:  # an IPython that has imported its own already
+            from .commands import CellScripts
+
+            self.register_magics(CellScripts)
 
     def run_awaiting_magic(self, name: str, line: str, cell: str | None = None) -> Any:
         """The awaitable twin of a magic. Cells that need it are rewritten to call it."""
         twin = getattr(self.twins, name)
         return twin(line) if cell is None else twin(line, cell)
+
+
+def _refuse_background(command: str) -> None:
+    if command.rstrip().endswith("&"):
+        raise OSError("a command in the background has no end: use subprocess.Popen for it")
+
+
+def _is_script(magic: Any) -> bool:
+    """Whether a cell magic is one of IPython's for scripts, not imported yet."""
+    return str(getattr(magic, "spec", "")).endswith(":ScriptMagics")
 
 
 def _refuse(coroutine: Any) -> None:

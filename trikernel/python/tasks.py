@@ -114,9 +114,9 @@ class Tasks(trio.abc.Instrument):
             request.number if request is not None else None,
             _origin(request),
             depth,
-            _name(task, request),
+            harmless(_name(task, request)),
             now - self._spawned.get(task, (now, 0))[0],
-            self._waits_on(task),
+            harmless(self._waits_on(task)),
         )
         yield row, task
         for child in self._by_age(_children(task)):
@@ -167,12 +167,17 @@ class Tasks(trio.abc.Instrument):
         else:
             number = what.removeprefix("In").strip(" []")
             found = [row for row in own if number.isdigit() and row.cell == int(number)]
-            found = found or [row for row in own if row.name == what]
+            found = found or [row for row in own if row.name == harmless(what)]
         if not found:
             raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
         for row in found:
             scopes[row].cancel()
         return [f"#{row.number} {row.name}" for row in found]
+
+
+def harmless(text: str) -> str:
+    """The same without characters that would steer a terminal: those as ``\\x1b``."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _request(task: trio.lowlevel.Task) -> Request | None:

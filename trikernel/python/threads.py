@@ -6,9 +6,13 @@ current request and a ``%%capture``; everything else of a thread's context stays
 
 from __future__ import annotations
 
+import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ..core import current_request
@@ -31,7 +35,7 @@ class ThreadPatches:
 
         def start(thread: threading.Thread) -> None:
             if current_request.get() is not None:
-                thread.run = _carrying(thread.run)  # type: ignore[method-assign]
+                _carry(thread)
             original_start(thread)
 
         def submit(
@@ -48,6 +52,18 @@ class ThreadPatches:
         """Put both back."""
         threading.Thread.start = self._start  # type: ignore[method-assign]
         ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
+
+
+def _carry(thread: threading.Thread) -> None:
+    """Have a thread run with the two variables set, and no frame of ours in its tracebacks."""
+    context = getattr(thread, "_context", None)  # Python 3.14: what the program has chosen for it
+    if context is None:
+        inherits = getattr(sys.flags, "thread_inherit_context", False)
+        context = contextvars.copy_context() if inherits else contextvars.Context()
+        thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
+    with suppress(RuntimeError):  # the context is in use, by this very code perhaps
+        context.run(current_request.set, current_request.get())
+        context.run(current_capture.set, current_capture.get())
 
 
 def _carrying(function: Callable[..., Any]) -> Callable[..., Any]:

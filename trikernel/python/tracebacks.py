@@ -60,7 +60,8 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
         named = name_of(match[1])
         return f"{named[0]} {named[1]}, line {match[2]}" if named else match[0]
 
-    return [_CELL.sub(rename, line) for line in traceback.format_exception(error)]
+    text = "".join(traceback.format_exception(error))
+    return [_CELL.sub(rename, line) for line in text.splitlines()]
 
 
 def forget_code() -> None:

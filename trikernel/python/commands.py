@@ -1,0 +1,216 @@
+"""Programs that a cell starts by IPython's syntax: ``!ls``, ``files = !ls``, ``%%bash``.
+
+IPython waits for these itself, and treats an interrupt as an end of the program like any other:
+``!cmd`` goes on with the next line, ``%%bash`` raises `CalledProcessError`, and what the program
+has started lives on. Here each program leads a process group of its own. An interrupt ends the
+whole group, and is then raised in the cell as any other.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from IPython.core.magic import cell_magic, magics_class
+from IPython.core.magics.script import ScriptMagics
+from IPython.utils.process import arg_split, system
+
+__all__ = ["CellScripts", "get_output", "run_in_terminal"]
+
+GRACE = 0.2  # seconds that an interrupted program has to end by itself
+_POLL = 0.05  # seconds after which output is shown, also if nothing more comes
+_CHUNK = 1 << 16  # bytes
+
+
+def run_in_terminal(command: str) -> int:
+    """Run a command of the person's shell in a terminal of its own, and print what it prints.
+
+    The exit status; negative, the signal that ended it. An interrupt passes through, after all
+    processes of the command have been ended.
+    """
+    if sys.platform == "win32":
+        return int(system(command) or 0)
+    import pexpect
+
+    shell = pexpect.which(os.environ.get("SHELL", "sh"))
+    if shell is None:
+        raise OSError(f"there is no shell {os.environ.get('SHELL', 'sh')!r}")
+    child = pexpect.spawn(shell, ["-c", command], maxread=_CHUNK, timeout=None)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def show(until: float | None = None) -> None:
+        """Print what comes, until the end or that moment."""
+        while until is None or time.monotonic() < until:
+            try:
+                text = decoder.decode(child.read_nonblocking(_CHUNK, _POLL))
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                return
+            print(text, end="", flush=True)
+
+    try:
+        with _ended_by_interrupt(child.pid, lambda: show(time.monotonic() + GRACE)):
+            show()
+    finally:
+        child.close(force=True)  # reaps it, too
+    if child.signalstatus is not None:
+        return -int(child.signalstatus)
+    status = int(child.exitstatus or 0)
+    return 128 - status if status > 128 else status  # what a shell says of a signal
+
+
+def get_output(command: str) -> tuple[str, int]:
+    """Run a command of the person's shell: its output, errors included, and its exit status.
+
+    An interrupt passes through, after all processes of the command have been ended.
+    """
+    shell = os.environ.get("SHELL") if os.name == "posix" else None
+    texts: list[str] = []
+    status = _run(
+        command,
+        b"",
+        texts.append,
+        texts.append,
+        stderr=subprocess.STDOUT,
+        shell=True,
+        executable=shell,
+    )
+    return "".join(texts), status
+
+
+@magics_class
+class CellScripts(ScriptMagics):
+    """``%%script``, ``%%bash`` and its like."""
+
+    @cell_magic("script")
+    def shebang(self, line: str, cell: str) -> None:
+        """Run a cell by a program; see IPython's documentation for the options."""
+        words = arg_split(line, posix=sys.platform != "win32")
+        options, command = ScriptMagics.shebang.parser.parse_known_args(words)
+        if options.bg:
+            super().shebang(line, cell)
+            return
+        names = self.shell.user_ns
+        sinks = []
+        for name, stream in ((options.out, sys.stdout), (options.err, sys.stderr)):
+            sinks.append(_appends_to(names, name) if name else _writes_to(stream))
+        source = (cell if cell.endswith("\n") else cell + "\n").encode("utf8", "replace")
+        try:
+            status = _run(command, source, *sinks)
+        except FileNotFoundError:
+            print(f"Couldn't find program: {command[0]!r}")
+            return
+        if options.raise_error and status != 0:
+            raise subprocess.CalledProcessError(status, source)
+
+    shebang.parser = ScriptMagics.shebang.parser
+
+
+def _appends_to(names: dict[str, Any], name: str) -> Callable[[str], object]:
+    names[name] = ""
+
+    def append(text: str) -> None:
+        names[name] += text
+
+    return append
+
+
+def _writes_to(stream: Any) -> Callable[[str], object]:
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    return write
+
+
+def _run(
+    command: str | Sequence[str],
+    source: bytes,
+    out: Callable[[str], object],
+    err: Callable[[str], object],
+    **options: Any,
+) -> int:
+    """Run a program with ``source`` as its input; its exit status."""
+    pipe = subprocess.PIPE
+    pipes = {"stdin": pipe, "stdout": pipe, "stderr": pipe, **options}
+    with (
+        subprocess.Popen(command, start_new_session=True, **pipes) as process,
+        _ended_by_interrupt(process.pid, lambda: process.wait(GRACE)),
+    ):
+        _communicate(process, source, out, err)
+        return process.wait()
+
+
+def _communicate(
+    process: subprocess.Popen[bytes],
+    source: bytes,
+    out: Callable[[str], object],
+    err: Callable[[str], object],
+) -> None:
+    """Pass on what comes as it comes; on the calling thread, so that an interrupt is heard."""
+    assert process.stdin is not None
+    left = memoryview(source)
+    with selectors.DefaultSelector() as waiting:
+        for stream, sink in ((process.stdout, out), (process.stderr, err)):
+            if stream is not None:
+                decoder = codecs.getincrementaldecoder("utf-8")("replace")
+                waiting.register(stream, selectors.EVENT_READ, (sink, decoder))
+        os.set_blocking(process.stdin.fileno(), False)
+        waiting.register(process.stdin, selectors.EVENT_WRITE)
+        while waiting.get_map():
+            for key, _ in waiting.select():
+                if key.fileobj is process.stdin:
+                    left = _feed(process.stdin, left)
+                    if not left:
+                        waiting.unregister(process.stdin)
+                        with suppress(BrokenPipeError):
+                            process.stdin.close()
+                    continue
+                sink, decoder = key.data
+                data = os.read(key.fd, _CHUNK)
+                if text := decoder.decode(data, not data):
+                    sink(text)
+                if not data:
+                    waiting.unregister(key.fileobj)
+
+
+def _feed(stream: Any, left: memoryview) -> memoryview:
+    """Write what there is room for; what is left."""
+    try:
+        return left[os.write(stream.fileno(), left[:_CHUNK]) :]
+    except BlockingIOError:
+        return left
+    except BrokenPipeError:  # it reads no further
+        return left[:0]
+
+
+@contextmanager
+def _ended_by_interrupt(pid: int, wait: Callable[[], object]) -> Iterator[None]:
+    """End a process group when the body is left by an exception; ``wait`` gives it time."""
+    try:
+        yield
+    except BaseException:
+        try:
+            _signal_group(pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                wait()
+        finally:  # who is in a hurry interrupts twice
+            _signal_group(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        raise
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            os.kill(pid, number)
+        else:
+            os.killpg(pid, number)
