@@ -6,6 +6,7 @@ nothing away, so a cancelled wait loses nothing: wait again. Knows nothing of ch
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,11 +15,15 @@ import trio
 
 from ..errors import CellFailed
 from ..wire import Message
-from .outputs import OUTPUT_TYPES, Output, OutputArea, as_output, lines_of
+from .outputs import OUTPUT_TYPES, Fields, Output, OutputArea, as_output
 
 __all__ = ["CellError", "Execution", "InputHandler"]
 
 TURN = 32  # messages that an iterator takes without letting other tasks run
+FAILED = ("error", "aborted", "abort")  # statuses; the last one is what old kernels call aborted
+FAULTS = 20  # faults of a kernel that one execution keeps; a kernel may make them without end
+
+_log = logging.getLogger("trikernel.client")
 
 InputHandler = Callable[[str, bool], str | Awaitable[str]]
 """Answers a cell's question: called with the prompt, and whether a password is asked for."""
@@ -64,7 +69,8 @@ class Execution:
     the cell; they stand among the `outputs` too, for as long as the execution is kept.
     ``on_change`` may be set to be called whenever something changes. ``interrupted`` is set when
     this client has interrupted it; some kernels then go idle without a reply, and it counts as
-    aborted.
+    aborted. ``faults`` are sentences about fields that the kernel sent with a value of a wrong
+    type (each also a warning in the log ``trikernel.client``); they count as missing.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -77,6 +83,7 @@ class Execution:
         self.late: list[Message] = []
         self.reply: Message | None = None
         self.replies = 0
+        self.faults: list[str] = []
         self.started = False
         self.interrupted = False
         self.being_stopped = False
@@ -87,7 +94,9 @@ class Execution:
         self._idle = False
         self._unanswered = False
         self._handler_error: Exception | None = None
-        self._area = OutputArea()
+        self._error: CellError | None = None
+        self._count: int | None = None
+        self._area = OutputArea(note=self._note)
         self._failure: Callable[[], Exception] | None = None
         self._news = trio.lowlevel.ParkingLot()
 
@@ -131,23 +140,17 @@ class Execution:
     @property
     def error(self) -> CellError | None:
         """The error that the reply tells of; None when it is ``ok``, or not there yet."""
-        if self.status not in ("error", "aborted", "abort"):
+        if self.status not in FAILED:
             return None
-        content = self.reply.content if self.reply is not None else {}
-        return CellError(
-            str(content.get("ename") or self.status),
-            str(content.get("evalue") or ""),
-            lines_of(content.get("traceback")),
-        )
+        return self._error or CellError(self.status, "")
 
     @property
     def execution_count(self) -> int | None:
-        """The number in ``In [n]``, of the reply, or of ``execute_input`` before it."""
-        contents = [one.content for one in self.messages if one.msg_type == "execute_input"]
-        if self.reply is not None:
-            contents.append(self.reply.content)
-        counts = [one["execution_count"] for one in contents if "execution_count" in one]
-        return counts[-1] if counts else None
+        """The number in ``In [n]``, of the reply, or of ``execute_input`` before it.
+
+        None for a cell that was aborted before it began, whatever its reply says.
+        """
+        return self._count
 
     @property
     def done(self) -> bool:
@@ -221,12 +224,15 @@ class Execution:
         self.replies += 1
         if self.reply is None:
             self.reply = message
+            self._read_reply(Fields(message.msg_type, message.content, self._note))
             self._changed()
 
     def take(self, message: Message) -> None:
         """Something on iopub has come that is about this request."""
         (self.late if self._idle else self.messages).append(message)
         self._area.take(message)
+        if message.msg_type == "execute_input":
+            self._note_count(Fields("execute_input", message.content, self._note))
         if message.msg_type == "status":
             state = message.content.get("execution_state")
             self.started = self.started or state == "busy"
@@ -234,6 +240,30 @@ class Execution:
         if self._idle and self.answering is not None:
             self.answering.cancel()
         self._changed()
+
+    def _read_reply(self, fields: Fields) -> None:
+        if self.status in FAILED:
+            ename = fields.text("ename") or self.status
+            self._error = CellError(ename, fields.text("evalue"), fields.lines("traceback"))
+        if self.msg_type != "execute_request":
+            return
+        if self.status in ("ok", "error"):  # a number in any other reply is of no cell that ran
+            self._note_count(fields)
+        elif self.status not in FAILED:
+            self._note(
+                "the kernel's execute_reply has a field 'status' that must be ok, error or aborted, "
+                f"not {self.status!r:.80}"
+            )
+
+    def _note_count(self, fields: Fields) -> None:
+        count = fields.count("execution_count")
+        self._count = self._count if count is None else count
+
+    def _note(self, fault: str) -> None:
+        """The kernel sent something that cannot be used; told once each, and not without end."""
+        if fault not in self.faults and len(self.faults) < FAULTS:
+            self.faults.append(fault)
+            _log.warning("%s", fault)
 
     def _changed(self) -> None:
         if self.on_change is not None:

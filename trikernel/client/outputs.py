@@ -5,18 +5,21 @@ comes), ``update_display_data`` changes what stands there. The outputs are plain
 the shapes of nbformat 4: ``stream`` (``name``, ``text``), ``display_data`` and
 ``execute_result`` (``data``, ``metadata``, the latter with ``execution_count``), ``error``
 (``ename``, ``evalue``, ``traceback``). Source: nbformat's documentation, "Code cell outputs".
+
+A kernel may send anything. A field whose value has another type than the protocol gives it would
+make the file invalid, so it counts as missing, and is told: see `Fields`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..wire import Message
 
-__all__ = ["OUTPUT_TYPES", "Output", "OutputArea", "as_output", "lines_of", "mapping_of"]
+__all__ = ["OUTPUT_TYPES", "Fields", "Output", "OutputArea", "as_output", "mapping_of"]
 
 OUTPUT_TYPES = frozenset({"stream", "display_data", "execute_result", "error"})
 
@@ -25,44 +28,95 @@ Output = dict[str, Any]
 _JSON = re.compile(r"application/(.*\+)?json")  # as nbformat's schema has it
 
 
-def as_output(message: Message) -> Output:
-    """One output message (of `OUTPUT_TYPES`) as nbformat keeps it; missing fields are empty."""
-    content = message.content
+class Fields:
+    """A content of the kernel's, read field by field.
+
+    A field that is missing, or has a value of another type, is read as an empty one. For the
+    latter ``note`` is called with a sentence that names the message and the field.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        content: Mapping[str, Any],
+        note: Callable[[str], object] = lambda fault: None,
+    ) -> None:
+        self._kind = kind
+        self._content = content
+        self._note = note
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string."""
+        return self._valid(name, default, "a string", lambda value: isinstance(value, str))
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """An object."""
+        return dict(self._valid(name, {}, "an object", lambda value: isinstance(value, Mapping)))
+
+    def lines(self, name: str) -> list[str]:
+        """A list of strings."""
+        return self._valid(name, [], "a list of strings", _is_lines)
+
+    def count(self, name: str) -> int | None:
+        """A number of a cell: an integer from 0 on, or None. True and 1.0 are no integers."""
+        is_count: Callable[[Any], bool] = lambda value: type(value) is int and value >= 0  # noqa: E731
+        return self._valid(name, None, "an integer, 0 or more", is_count)
+
+    def _valid(self, name: str, default: Any, words: str, fits: Callable[[Any], bool]) -> Any:
+        value = self._content.get(name)
+        if value is None or fits(value):
+            return default if value is None else value
+        self._note(
+            f"the kernel's {self._kind} has a field {name!r} that must be {words}, "
+            f"not {value!r:.80}; it is left out"
+        )
+        return default
+
+
+def as_output(message: Message, note: Callable[[str], object] = lambda fault: None) -> Output:
+    """One output message (of `OUTPUT_TYPES`) as nbformat keeps it; missing fields are empty.
+
+    ``note`` is told of fields that have another type than they should, see `Fields`.
+    """
     kind = message.msg_type
+    fields = Fields(kind, message.content, note)
     if kind == "stream":
-        return {
-            "output_type": kind,
-            "name": str(content.get("name") or "stdout"),
-            "text": str(content.get("text") or ""),
-        }
+        name = fields.text("name") or "stdout"
+        return {"output_type": kind, "name": name, "text": fields.text("text")}
     if kind == "error":
         return {
             "output_type": kind,
-            "ename": str(content.get("ename") or ""),
-            "evalue": str(content.get("evalue") or ""),
-            "traceback": lines_of(content.get("traceback")),
+            "ename": fields.text("ename"),
+            "evalue": fields.text("evalue"),
+            "traceback": fields.lines("traceback"),
         }
     output: Output = {
         "output_type": kind,
-        "data": _bundle(content),
-        "metadata": dict(mapping_of(content.get("metadata"))),
+        "data": _bundle(fields),
+        "metadata": fields.mapping("metadata"),
     }
     if kind == "execute_result":
-        count = content.get("execution_count")
-        output["execution_count"] = count if isinstance(count, int) else None
+        output["execution_count"] = fields.count("execution_count")
     return output
 
 
 class OutputArea:
     """The outputs below one cell, at first those given.
 
-    Taking a message never fails, whatever its content is.
+    Taking a message never fails, whatever its content is; ``note`` is told what was wrong.
     """
 
-    def __init__(self, outputs: Iterable[Output] = ()) -> None:
+    def __init__(
+        self,
+        outputs: Iterable[Output] = (),
+        note: Callable[[str], object] = lambda fault: None,
+    ) -> None:
+        self._note = note
         self._outputs: list[Output] = [dict(one) for one in outputs]
         # Of each output that is a stream its text in parts.
-        self._chunks = [[one["text"]] if "text" in one else [] for one in self._outputs]
+        self._chunks = [
+            [one["text"]] if isinstance(one.get("text"), str) else [] for one in self._outputs
+        ]
         self._displays: dict[str, list[Output]] = {}
         self._clear_first = False
 
@@ -97,9 +151,9 @@ class OutputArea:
     def update(self, content: Mapping[str, Any]) -> bool:
         """Change what was displayed under the content's ``display_id``; whether anything was."""
         displayed = self._displays.get(display_id(content), [])
+        fields = Fields("update_display_data", content, self._note)
         for output in displayed:
-            output["data"] = _bundle(content)
-            output["metadata"] = dict(mapping_of(content.get("metadata")))
+            output["data"], output["metadata"] = _bundle(fields), fields.mapping("metadata")
         return bool(displayed)
 
     def clear(self) -> None:
@@ -112,10 +166,10 @@ class OutputArea:
     def _append(self, message: Message) -> None:
         if self._clear_first:
             self.clear()
-        output = as_output(message)
+        output = as_output(message, self._note)
         if message.msg_type == "stream":
             last = self._outputs[-1] if self._outputs else {}
-            if last.get("name") == output["name"]:
+            if last.get("name") == output["name"] and self._chunks[-1]:
                 self._chunks[-1].append(output["text"])
             else:
                 self._outputs.append(output)
@@ -132,23 +186,18 @@ def mapping_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def lines_of(value: Any) -> list[str]:
-    """The value if it is a list, as strings, else an empty one."""
-    return [str(line) for line in value] if isinstance(value, list) else []
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _bundle(content: Mapping[str, Any]) -> dict[str, Any]:
+def _bundle(fields: Fields) -> dict[str, Any]:
     """The ``data``, with objects of MIME types that are no JSON as text: a file needs it so."""
-    data = mapping_of(content.get("data"))
     return {
-        mime: value if isinstance(value, str) or _JSON.fullmatch(mime) else _as_text(value)
-        for mime, value in data.items()
+        mime: value
+        if isinstance(value, str) or _JSON.fullmatch(mime) or _is_lines(value)
+        else json.dumps(value)
+        for mime, value in fields.mapping("data").items()
     }
-
-
-def _as_text(value: Any) -> Any:
-    is_lines = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return value if is_lines else json.dumps(value)
 
 
 def display_id(content: Mapping[str, Any]) -> str:

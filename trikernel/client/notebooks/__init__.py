@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .files import NotebookWriter, read_notebook
 from .parameters import inject_parameters, parse_value
-from .running import Progress, run_notebook
+from .running import KernelFaultWarning, Progress, run_notebook
 
 __all__ = [
+    "KernelFaultWarning",
     "NotebookWriter",
     "Progress",
     "inject_parameters",

@@ -7,7 +7,8 @@ Knows nothing of screens and command lines.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,16 +22,25 @@ from ...wire import Message
 from ..client import Client
 from ..execution import Execution
 from ..opening import open_kernel
-from ..outputs import as_output, mapping_of
+from ..outputs import Fields, as_output, mapping_of
 from ..stopping import how_stopped
 from .files import NotebookWriter, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
 
-__all__ = ["Progress", "run_notebook"]
+__all__ = ["KernelFaultWarning", "Progress", "run_notebook"]
 
+# What nbformat's schema says of these fields; a kernel's other fields may be anything.
+LANGUAGE_FIELDS = ("name", "file_extension", "mimetype", "pygments_lexer")
 SKIP_TAGS = frozenset({"skip", "skip-execution"})
 ERROR_TAG = "raises-exception"
+
+
+class KernelFaultWarning(UserWarning):
+    """The kernel sent a field that no valid notebook can have; it was left out.
+
+    Its text names the cell, the message and the field.
+    """
 
 
 class Progress(Protocol):
@@ -75,7 +85,8 @@ async def run_notebook(
     ``cell_timeout`` and ``timeout`` (seconds, for a cell, and from the first one on) end it with
     `ExecutionTimeout`, after the cell was interrupted. Raises `UsageError` for what is wrong with
     the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
-    log lines. Cancelled, the cell is interrupted and the notebook written as it then is.
+    log lines. What the kernel sends and no valid notebook can hold is left out, with a
+    `KernelFaultWarning`. Cancelled, the cell is interrupted and the notebook written as it then is.
     """
     if client is not None and (kernel_name is not None or cwd is not None):
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
@@ -89,6 +100,7 @@ async def run_notebook(
     except UsageError as error:
         raise UsageError(f"notebook {path}: {error}" if path else str(error)) from None
     run = _Run(notebook, NotebookWriter(notebook, output) if output is not None else None, progress)
+    run.name = f"notebook {path}: " if path else ""
     run.allow_errors, run.cell_timeout = allow_errors, cell_timeout
     folder = cwd if cwd is not None or path is None else path.resolve().parent
     async with _kernel(client, kernel_name or _foreign_kernel(notebook), folder) as kernel:
@@ -110,6 +122,7 @@ class _Run:
     def __init__(
         self, notebook: Any, writer: NotebookWriter | None, progress: Progress | None
     ) -> None:
+        self.name = ""  # stands before a warning
         self.number = 0
         self.execution: Execution | None = None
         self.allow_errors = False
@@ -120,16 +133,18 @@ class _Run:
         self._executions: dict[int, Execution] = {}
         self._widgets: WidgetRecorder | None = None
         self._changed: set[int] = set()
+        self._told: set[tuple[int, str]] = set()  # faults of the kernel, by their cell
 
     async def note_language(self, client: Client, needs_python: bool) -> None:
         """Keep the kernel's language in the notebook, as notebooks do."""
         info = client.info or (await client.kernel_info()).content
-        language = dict(info.get("language_info") or {})
+        language = _language(info, self._warn)
         if needs_python and language.get("name") != "python":
             raise UsageError(
                 f"parameters can be given to Python kernels only, not to {language.get('name')!r}"
             )
-        self._notebook.metadata["language_info"] = nbformat.from_dict(language)
+        if language:
+            self._notebook.metadata["language_info"] = nbformat.from_dict(language)
 
     async def run(self, client: Client) -> None:
         """Run every cell; what is there is written whatever happens."""
@@ -151,9 +166,11 @@ class _Run:
                     self._progress.end(number)
         except BaseException as error:
             self._save_beside(error)
+            self._tell_faults()
             raise
         else:
             self._save()  # with what came late, from tasks that outlive their cell
+            self._tell_faults()
             self._check_background()
         finally:
             client.diverting.remove(widgets.divert)
@@ -172,6 +189,7 @@ class _Run:
         except (ExecutionTimeout, KernelDied) as error:
             raise _in_cell(error, self.number) from None
         self._save()
+        self._tell_faults()
         if execution.error is not None and not self._may_fail(cell):
             raise CellFailed(f"cell {self.number} failed: {execution.error}", execution)
 
@@ -184,12 +202,27 @@ class _Run:
             errors = [one for one in (*execution.messages, *execution.late) if _is_error(one)]
             own = 1 if execution.status == "error" else 0
             if len(errors) > own and not self._may_fail(self._notebook.cells[index]):
-                number = sum(one.cell_type == "code" for one in self._notebook.cells[: index + 1])
+                number = self._number_of(index)
                 found = as_output(errors[-1])
                 text = f"{found['ename']}: {found['evalue']}".rstrip(": ")
                 raise CellFailed(
                     f"cell {number} failed in the background: {text}", execution, errors[-1]
                 )
+
+    def _tell_faults(self) -> None:
+        """Warn of what the kernel sent that is not in the file; here, where the caller waits."""
+        for index, execution in self._executions.items():
+            for fault in execution.faults:
+                if (index, fault) not in self._told:
+                    self._told.add((index, fault))
+                    self._warn(f"cell {self._number_of(index)}: {fault}")
+
+    def _warn(self, text: str) -> None:
+        warnings.warn(f"{self.name}{text}", KernelFaultWarning, stacklevel=2)
+
+    def _number_of(self, index: int) -> int:
+        """A cell's number among the code cells, counted from 1."""
+        return sum(one.cell_type == "code" for one in self._notebook.cells[: index + 1])
 
     def _is_own(self, msg_id: str) -> bool:
         return any(one.msg_id == msg_id for one in self._executions.values())
@@ -225,6 +258,25 @@ async def _kernel(
         return
     async with open_kernel(kernel_name, cwd=cwd) as opened:
         yield opened
+
+
+def _language(info: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
+    """The ``language_info`` of a ``kernel_info_reply`` as a notebook may hold it, or nothing."""
+    kind = "kernel_info_reply"
+    language = Fields(kind, info, warn).mapping("language_info")
+    if not language:
+        warn(f"the kernel's {kind} has no usable language_info; the notebook keeps its own")
+        return {}
+    fields = Fields(f"{kind} (language_info)", language, warn)
+    found = {name: value for name, value in language.items() if name not in LANGUAGE_FIELDS}
+    if not isinstance(found.get("codemirror_mode", ""), str | Mapping):
+        fields.text("codemirror_mode")
+        del found["codemirror_mode"]
+    found |= {name: text for name in LANGUAGE_FIELDS if (text := fields.text(name))}
+    if "name" not in found:
+        warn(f"the kernel's {kind} has a language_info without a name; it is left out")
+        return {}
+    return found
 
 
 def _foreign_kernel(notebook: Any) -> str | None:
