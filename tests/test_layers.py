@@ -103,7 +103,8 @@ OFFERED = {
     },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
-        "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content", "parse",
+        "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content",
+        "harmless", "parse",
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
@@ -112,7 +113,7 @@ OFFERED = {
     },
     "trikernel.client": {
         "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",
-        "run_notebook",
+        "room_for_kernels", "run_notebook",
     },
     "trikernel.testing": {
         "REQUIREMENTS", "CheckedClient", "InjectedScope", "Requirement", "Samples",
