@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 
-from ..processes import wait_until
+from ..processes import ROOT, wait_until
 from .test_cli import PATIENCE, notebook, trikernel
 
 
@@ -196,6 +197,11 @@ def test_a_runner_that_is_killed_leaves_what_was_done_and_no_kernel(tmp_path: Pa
 
 
 def in_a_terminal(*arguments: Any) -> str:
+    """What the command writes to a terminal, without escapes."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written_to_a_terminal(*arguments).decode())
+
+
+def written_to_a_terminal(*arguments: Any) -> bytes:
     """What the command writes to a terminal."""
     leader, follower = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
@@ -214,7 +220,7 @@ def in_a_terminal(*arguments: Any) -> str:
         written += piece
     os.close(leader)
     process.wait(PATIENCE)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
+    return written
 
 
 def test_a_terminal_shows_a_bar_for_each_notebook(tmp_path: Path) -> None:
@@ -249,34 +255,134 @@ def test_a_pipe_that_is_closed_ends_the_run(tmp_path: Path) -> None:
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_allowed_errors_are_shown(tmp_path: Path) -> None:
-    path = notebook(tmp_path / "n.ipynb", "1/0", "print('after')")
-    run = trikernel("run", path, "--allow-errors")
-    assert "ZeroDivisionError: division by zero\nafter\n" in run.stdout
+MARKUP = "[/nothing] [bold]x[/] [link=file:///x]"
 
 
-def test_notebooks_may_stand_behind_options(tmp_path: Path) -> None:
-    paths = [notebook(tmp_path / f"{name}.ipynb", "1") for name in "ab"]
-    assert trikernel("run", paths[0], "--allow-errors", paths[1]).returncode == 0
+def test_brackets_are_no_markup_in_names_and_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "[red]a[" / "nothing]"
+    folder.mkdir(parents=True)
+    good = notebook(folder / "[good].ipynb", f"print({MARKUP!r})")
+    bad = notebook(folder / "[bad].ipynb", f"print({MARKUP!r})\nraise ValueError({MARKUP!r})")
+    run = trikernel("run", good, bad)
+    assert (run.returncode, "Traceback (most recent call last):\n" in run.stderr) == (1, False)
+    assert f"{good}: 1 cells run in" in run.stdout
+    assert f"{bad}: cell 1 failed: ValueError: {MARKUP}" in run.stderr
+    run = trikernel("run", bad)
+    assert (run.returncode, run.stdout) == (1, f"{MARKUP}\n")
+    assert f"cell 1 failed: ValueError: {MARKUP}" in run.stderr
 
 
-@pytest.mark.parametrize("output", ["n.py", "x.txt", "/dev/null", ""])
-def test_only_a_notebook_or_a_folder_is_written(tmp_path: Path, output: str) -> None:
-    path = tmp_path / "n.py"
-    path.write_text("1")
-    run = trikernel("run", path, "-o", output and str(tmp_path / output))
-    assert run.returncode == 2
-    assert "must be an .ipynb file, or a folder" in run.stderr
-    assert path.read_text() == "1"
+def test_brackets_are_no_markup_in_a_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a[" / "x]"
+    folder.mkdir(parents=True)
+    code = f"print({MARKUP!r}, flush=True); import time; time.sleep(0.5)"
+    paths = [notebook(folder / f"[{name}].ipynb", code) for name in ("green", "/green")[:1]]
+    assert MARKUP in in_a_terminal("run", *paths)
+    bars = in_a_terminal("run", *paths, notebook(folder / "[b].ipynb", code))
+    assert "[green].ipynb" in bars
+    assert "2 of 2 notebooks run in" in bars
 
 
-def test_a_kernelspec_that_is_broken_is_one_line(tmp_path: Path) -> None:
-    for name, text in {"torn": '{"argv":', "empty": '{"argv": [], "display_name": "x"}'}.items():
-        folder = tmp_path / "kernels" / name
-        folder.mkdir(parents=True)
-        (folder / "kernel.json").write_text(text)
-        path = notebook(tmp_path / "n.ipynb", "1")
-        run = trikernel("run", path, "--kernel", name, JUPYTER_PATH=str(tmp_path))
-        assert run.returncode == 2
-        (line,) = run.stderr.splitlines()
-        assert line.startswith(f"trikernel: error: kernelspec '{name}' ")
+def limited(kind: int, limit: int) -> Any:
+    """For a child: as much of a resource, and no more."""
+    return lambda: resource.setrlimit(kind, (limit, limit))
+
+
+def test_the_limit_of_open_files_limits_how_many_run_at_once(tmp_path: Path) -> None:
+    paths = [notebook(tmp_path / f"{name}.ipynb", "print(1)") for name in "abcdef"]
+    command = [sys.executable, "-m", "trikernel", "run", "-j", "6", *map(str, paths)]
+    for limit, code, words in [
+        (100, 0, "at most are run at once: the limit of open files (ulimit -n) leaves room for no"),
+        (30, 2, "the limit of open files (ulimit -n) is too low to speak to a kernel"),
+    ]:
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            preexec_fn=limited(resource.RLIMIT_NOFILE, limit),
+            timeout=PATIENCE,
+        )
+        assert (run.returncode, len(run.stderr.splitlines())) == (code, 1), run.stderr
+        assert words in run.stderr
+
+
+def test_a_full_disk_is_told_once_with_what_was_run(tmp_path: Path) -> None:
+    out = tmp_path / "out.ipynb"
+    path = notebook(tmp_path / "n.ipynb", "print('one')", "print('x' * 60_000)", "print('three')")
+    run = subprocess.run(
+        [sys.executable, "-m", "trikernel", "run", str(path), "-o", str(out)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limited(resource.RLIMIT_FSIZE, 50_000),
+        timeout=PATIENCE,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")},
+    )
+    assert run.returncode == 1  # 2 would say that nothing was run
+    assert run.stderr == (
+        f"trikernel: error: {out}: cannot be written: File too large; "
+        "cell 2 was run, the file is as it was before that\n"
+    )
+    assert texts(out) == ["one\n", "", ""]
+
+
+HOSTILE = r"""
+import sys
+print('\x1b[31mred\x1b[0m')
+print('\x1b]52;c;aGk=\x07clipboard \x1bPdcs\x1b\\ \x1b[6n \x1b[2J\x1b[1;1H \x1bc \x9b2J \x9d0;t')
+sys.stdout.write('\x1b'); sys.stdout.flush(); sys.stdout.write(']52;c;aGk=\x07 in two\n')
+sys.stdout.write('\x1b['); sys.stdout.flush(); sys.stdout.write('2J in two\n')
+from IPython.display import display
+display({'text/plain': '\x1b[2Jdisplayed'}, raw=True)
+display({'x/\x1b[2Jmime': ''}, raw=True)
+class Shown:
+    def __repr__(self): return '\x1b]0;title\x07result'
+display(Shown())
+raise ValueError('\x1b[2J\x1b]52;c;aGk=\x07\x9b2Jvalue')
+"""
+
+
+def test_into_a_pipe_goes_nothing_but_text(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", HOSTILE)
+    for options in ([], ["--allow-errors"]):
+        run = trikernel("run", path, *options)
+        shown = run.stdout + run.stderr
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+        assert run.stdout.startswith("red\n␛]52;c;aGk=␇clipboard ␛Pdcs␛\\ ␛[6n ␛[2J␛[1;1H ␛c")
+        assert all(
+            words in shown for words in ("␛[2Jdisplayed", "␛]0;title␇result", "\\x9b2Jvalue")
+        )
+
+
+def test_a_terminal_obeys_no_more_of_a_cell_than_colours(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", HOSTILE, "print('\\x1b[32mleft green')", "print('after')")
+    written = written_to_a_terminal("run", path, "--allow-errors")
+    for sequence in ("\x1b]", "\x1bP", "\x1b[6n", "\x1b[2J", "\x1b[1;1H", "\x1bc", "\x9b", "\x07"):
+        assert sequence.encode() not in written
+    assert b"\x1b[31mred\x1b[0m" in written
+    assert re.search(rb"\x1b\[32mleft green\r\n.*?\x1b\[2K\x1b\[0m", written, re.DOTALL)
+    assert "␛[2J in two".encode() in written
+
+
+def test_what_a_kernel_did_wrong_is_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels" / "wrong"
+    folder.mkdir(parents=True)
+    (tmp_path / "wrong.py").write_text(
+        "import trikernel\nclass Wrong(trikernel.Kernel):\n    language_info = {'name': 5}\n"
+        "    def do_execute(self, code, silent, **options): return {'status': 'ok'}\n"
+    )
+    argv = [sys.executable, "-m", "trikernel", "start", "--kernel", "wrong:Wrong"]
+    spec = {
+        "argv": [*argv, "-f", "{connection_file}"],
+        "display_name": "wrong",
+        "language": "text",
+        "env": {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    path, out = notebook(tmp_path / "[n].ipynb", "code"), tmp_path / "out.ipynb"
+    run = trikernel("run", path, "--kernel", "wrong", "-o", out, JUPYTER_PATH=str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.splitlines()[0] == (
+        f"trikernel: warning: notebook {path}: the kernel's kernel_info_reply (language_info) has "
+        "a field 'name' that must be a string, not 5; it is left out"
+    )
+    assert texts(out) == [""]

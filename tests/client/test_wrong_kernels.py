@@ -20,7 +20,7 @@ from trikernel.wire import Codec, Message
 
 from .wrong_kernel import LANGUAGE, WrongKernel
 
-BUNDLE = {"data": {}, "metadata": {}}
+BUNDLE: dict[str, Any] = {"data": {}, "metadata": {}}
 
 
 def one_cell() -> Any:
@@ -33,9 +33,13 @@ async def run(kernel: WrongKernel, path: Path) -> tuple[Any, list[str]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", KernelFaultWarning)
             await run_notebook(one_cell(), path, client=client, allow_errors=True)
-    written = json.loads(path.read_text("utf-8"))
+    return read(path), [str(one.message) for one in caught]
+
+
+def read(path: Path) -> Any:
+    written = json.loads(path.read_text("utf-8"))  # as it is: nbformat's reader would mend it
     nbformat.validate(written)
-    return nbformat.from_dict(written), [str(one.message) for one in caught]
+    return nbformat.from_dict(written)
 
 
 WRONG_COUNTS = ["x", -3, 1.5, True, [1], {"n": 1}, 2.0]
@@ -46,9 +50,10 @@ WRONG_COUNTS = ["x", -3, 1.5, True, [1], {"n": 1}, 2.0]
 async def test_a_number_that_is_none_is_left_out_and_told(
     tmp_path: Path, where: str, count: Any
 ) -> None:
-    message = {"execute_input": {"code": "code"}, "execute_result": BUNDLE}.get(where)
-    messages = [] if message is None else [(where, {**message, "execution_count": count})]
-    reply = {"status": "ok", **({} if messages else {"execution_count": count})}
+    number = {"execution_count": count}
+    on_iopub = {"execute_input": {"code": "code"}, "execute_result": BUNDLE}
+    messages = [(where, on_iopub[where] | number)] if where in on_iopub else []
+    reply = {"status": "ok"} if messages else {"status": "ok"} | number
     written, told = await run(WrongKernel(messages, reply), tmp_path / "out.ipynb")
     assert written.cells[0].execution_count is None
     assert all(output.execution_count is None for output in written.cells[0].outputs)
@@ -130,7 +135,7 @@ async def test_a_reply_without_a_valid_status_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_client_keeps_and_logs_what_was_wrong(caplog: pytest.LogCaptureFixture) -> None:
-    flood = [("stream", {"name": "stdout", "text": number}) for number in range(1000)]
+    flood: Any = [("stream", {"name": "stdout", "text": number}) for number in range(1000)]
     async with WrongKernel([*flood, *flood]).client() as client:
         with caplog.at_level(logging.WARNING, "trikernel.client"):
             execution = await client.execute("code")
@@ -139,7 +144,7 @@ async def test_a_client_keeps_and_logs_what_was_wrong(caplog: pytest.LogCaptureF
 
 
 async def test_a_kernel_that_is_right_brings_no_warning(tmp_path: Path) -> None:
-    messages = [
+    messages: Any = [
         ("execute_input", {"code": "code", "execution_count": 1}),
         ("display_data", {"data": {"text/plain": ["a", "b"]}, "metadata": {}, "transient": {}}),
         ("execute_result", {**BUNDLE, "execution_count": 1}),

@@ -11,14 +11,26 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
 
-from ..client.notebooks import NotebookWriter, parse_value, read_notebook, run_notebook
+from ..client import room_for_kernels
+from ..client.notebooks import (
+    KernelFaultWarning,
+    NotebookWriter,
+    OutputNotWritten,
+    parse_value,
+    read_notebook,
+    run_notebook,
+)
 from ..errors import ClientError, KernelDied, UsageError
+from ..wire import harmless
 from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]
@@ -44,13 +56,32 @@ def run_files(options: argparse.Namespace) -> int:
     runs = _Runs(options)
     view: View = Screen(jobs[0].cells) if len(jobs) == 1 else Board(len(jobs))
     try:
-        with view:
+        with view, _shown_warnings(view):
             code = trio.run(runs.run, jobs, view)
             view.summary(code)
             return code
     except ScreenError as error:
         _forget_stdout()
-        raise UsageError(f"the outputs cannot be written to standard output: {error}") from None
+        text = f"trikernel: error: the outputs cannot be written to standard output: {error}"
+        print(text, file=sys.stderr)
+        return FAILED  # cells have been run, so it is no error of the call
+
+
+@contextmanager
+def _shown_warnings(view: View) -> Iterator[None]:
+    """A kernel's faults are lines of the view; other warnings are Python's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KernelFaultWarning)
+        show = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *args: Any) -> None:
+            if issubclass(category, KernelFaultWarning):
+                view.warn(str(message))
+            else:
+                show(message, category, *args)
+
+        warnings.showwarning = shown  # type: ignore[assignment]
+        yield
 
 
 class _Runs:
@@ -58,13 +89,14 @@ class _Runs:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._limit = trio.CapacityLimiter(options.jobs or os.cpu_count() or 1)
+        self._limit = trio.CapacityLimiter(1)
         self._codes = [OK]
         given = {name: parse_value(text) for name, text in options.parameter}
         self._parameters = {**given, **dict(options.raw_parameter)}
 
     async def run(self, jobs: Sequence[Job], view: View) -> int:
         """Run them all; the highest exit code, or 128 and the number of the signal that came."""
+        self._limit.total_tokens = _jobs_at_once(self._options.jobs, len(jobs), view)
         try:
             async with trio.open_nursery() as nursery:
                 scope = trio.CancelScope()
@@ -97,13 +129,33 @@ class _Runs:
             raise
         except Exception as error:  # the boundary of one notebook: the others go on
             self._codes.append(_code(error))
-            if not isinstance(error, ClientError | UsageError):
-                traceback.print_exception(error)  # a fault of trikernel's own
+            if not isinstance(error, ClientError | UsageError):  # a fault of trikernel's own
+                lines = "".join(traceback.format_exception(error))
+                print(harmless(lines, colours=False), file=sys.stderr, end="")
             progress.failed(error)
         else:
             progress.finished()
         finally:
             self._limit.release_on_behalf_of(job)
+
+
+def _jobs_at_once(asked: int | None, jobs: int, view: View) -> int:
+    """How many notebooks run at once: as many as were asked for, if their kernels find room.
+
+    Raises `UsageError` where not even one does.
+    """
+    wanted = min(asked or os.cpu_count() or 1, jobs)
+    room = room_for_kernels()
+    if room is None or room >= wanted:
+        return wanted
+    if room < 1:
+        raise UsageError("the limit of open files (ulimit -n) is too low to speak to a kernel")
+    if asked is not None:
+        view.warn(
+            f"{room} notebooks at most are run at once: the limit of open files (ulimit -n) "
+            "leaves room for no more"
+        )
+    return room
 
 
 async def _cancel_on_signals(
@@ -162,7 +214,7 @@ def _target(options: argparse.Namespace, path: Path) -> Path | None:
 
 
 def _code(error: Exception) -> int:
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError) and not isinstance(error, OutputNotWritten):
         return USAGE
     return DIED if isinstance(error, KernelDied) else FAILED
 

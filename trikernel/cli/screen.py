@@ -1,12 +1,12 @@
 """What a person sees of running notebooks: one with its outputs, several as bars.
 
-A `View` is entered once and opens a `Progress` for each notebook.
+A `View` is entered once and opens a `Progress` for each notebook. Whatever a kernel, a notebook or
+a file name says goes through `harmless` before it is shown, and is never read as rich's markup.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..client import Execution
 from ..client.notebooks import Progress as CellProgress
 from ..client.outputs import as_output
 from ..errors import UsageError
-from ..wire import Message
+from ..wire import Message, harmless
 
 __all__ = ["Board", "NotebookView", "Screen", "ScreenError", "View"]
 
@@ -41,12 +41,15 @@ class View(contextlib.AbstractContextManager["View", None], Protocol):
     def open(self, path: Path, cells: int) -> NotebookView:
         """A notebook starts."""
 
+    def warn(self, text: str) -> None:
+        """Something is not as it should be, but goes on."""
+
     def summary(self, code: int) -> None:
         """All have ended, with this exit code."""
 
 
 _MUCH = 10_000  # characters
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_NO_COLOURS = ("", "\x1b[0m", "\x1b[m", "\x1b[00m")
 
 
 class ScreenError(Exception):
@@ -61,16 +64,19 @@ class _Console(Console):
 
 
 class _Bars:
-    """The bars, shown in a terminal only, and what is printed above them."""
+    """The bars, shown in a terminal only, and what is printed above them.
 
-    def __init__(self, *columns: str) -> None:
-        self.console = _Console(file=sys.__stdout__, highlight=False, soft_wrap=True)
+    ``first`` and ``last`` are columns in rich's templates, ``{task.description}``.
+    """
+
+    def __init__(self, first: str, *last: str) -> None:
+        self.console = _Console(file=sys.__stdout__, highlight=False, markup=False, soft_wrap=True)
         self.bars = Progress(
-            TextColumn(columns[0]),
+            TextColumn(first, markup=False),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
-            *(TextColumn(one, markup=False) for one in columns[1:]),
+            *(TextColumn(one, markup=False) for one in last),
             console=self.console,
             transient=True,
             redirect_stdout=False,
@@ -78,31 +84,39 @@ class _Bars:
             disable=not self.console.is_terminal,
         )
         self.started = time.monotonic()
+        self._colours = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._is_coloured = False
 
-    def print(self, text: str) -> None:
-        """Above the bars, as it is. Raises `ScreenError` where it cannot be written."""
-        text = text.encode("utf-8", "replace").decode()
+    def print(self, text: str, end: str = "\n") -> None:
+        """Above the bars, in its colours. Raises `ScreenError` where it cannot be written."""
+        text = harmless(text, self._colours).encode("utf-8", "replace").decode()
+        self._is_coloured = _ends_coloured(text, self._is_coloured)
         try:
             if not self.console.is_terminal:
-                self._write(_ANSI.sub("", text))
+                self._write(text, end)
             elif len(text) < _MUCH:
-                self.console.out(text, highlight=False)
+                self.console.out(text, highlight=False, end=end)
             else:  # rich would look at each character of it
                 self.bars.stop()
-                self._write(text)
+                self._write(text, end)
                 self.bars.start()
         except BrokenPipeError:
             self.console.on_broken_pipe()
         except OSError as error:
             raise ScreenError(error.strerror) from None
 
-    def _write(self, text: str) -> None:
-        self.console.file.write(f"{text}\n")
+    def end_colours(self) -> None:
+        """What a cell has left coloured ends with it: the bars and the prompt are ours."""
+        if self._is_coloured:
+            self.print("\x1b[0m", end="")
+
+    def _write(self, text: str, end: str) -> None:
+        self.console.file.write(f"{text}{end}")
         self.console.file.flush()
 
     def print_error(self, error: Exception, prefix: str = "") -> None:
         """The traceback of a cell, if there is one, and one line, on stderr."""
-        errors = Console(file=sys.__stderr__, highlight=False, soft_wrap=True)
+        errors = _errors()
         execution, message = getattr(error, "execution", None), getattr(error, "message", None)
         traceback: list[str] = []
         if isinstance(message, Message):
@@ -110,12 +124,30 @@ class _Bars:
         elif isinstance(execution, Execution) and execution.error is not None:
             traceback = execution.error.traceback
         for line in traceback:
-            errors.print(Text.from_ansi(line))
+            errors.print(Text.from_ansi(harmless(line, colours=True)))
         for line in (f"{prefix}{error}", *getattr(error, "__notes__", ())):
-            errors.print(Text(_ANSI.sub("", line)))
+            errors.print(Text(harmless(line, colours=False)))
+
+    def warn(self, text: str) -> None:
+        """One line on stderr, above the bars."""
+        line = Text(f"trikernel: warning: {harmless(text, colours=False)}")
+        if self.console.is_terminal and sys.__stderr__ is not None and sys.__stderr__.isatty():
+            self.console.print(line)  # the same terminal, where bars and line would mix
+        else:
+            _errors().print(line)
 
     def seconds(self) -> str:
         return f"{time.monotonic() - self.started:.1f} s"
+
+
+def _errors() -> Console:
+    return Console(file=sys.__stderr__, highlight=False, markup=False, soft_wrap=True)
+
+
+def _ends_coloured(text: str, before: bool) -> bool:
+    """Whether colours are on after this text."""
+    start = text.rfind("\x1b[")
+    return before if start < 0 else text[start : text.index("m", start) + 1] not in _NO_COLOURS
 
 
 class Screen:
@@ -148,17 +180,19 @@ class Screen:
         if output["output_type"] == "stream":
             *lines, rest = (self._line + output["text"]).split("\n")
             if lines:
-                shown = map(_overwritten, lines) if "\r" in output["text"] + self._line else lines
-                self._bars.print("\n".join(shown))
+                has_returns = "\r" in output["text"] + self._line
+                self._bars.print("\n".join(map(_overwritten, lines) if has_returns else lines))
             self._line = _overwritten(rest) + "\r" * rest.endswith("\r")
-            self._bars.bars.update(self._task, line=_ANSI.sub("", self._line[-200:]))
+            shown = harmless(self._line[-200:].rstrip("\r"), colours=False)
+            self._bars.bars.update(self._task, line=shown)
             return
         self._flush()
         if output["output_type"] == "error":  # shown as the cell ends well in spite of it
             self._errors.append("\n".join(output["traceback"]))
         else:
             data = output["data"]
-            self._bars.print(str(data.get("text/plain", f"<{', '.join(data)}>")))
+            text = data.get("text/plain", f"<{', '.join(data)}>")
+            self._bars.print(text if isinstance(text, str) else "".join(text))
 
     def end(self, number: int) -> None:
         """A cell is done; errors in it were allowed."""
@@ -166,6 +200,7 @@ class Screen:
         for text in self._errors:
             self._bars.print(text)
         self._errors.clear()
+        self._bars.end_colours()
         self._bars.bars.update(self._task, completed=number)
 
     def finished(self) -> None:
@@ -175,13 +210,19 @@ class Screen:
     def failed(self, error: Exception) -> None:
         """Show the traceback of the cell that failed, on stderr."""
         self._flush()
+        self._bars.end_colours()
         self._bars.bars.stop()
         self._errors.clear()
         self._bars.print_error(error, "trikernel: error: " if isinstance(error, UsageError) else "")
 
+    def warn(self, text: str) -> None:
+        """Above the bar."""
+        self._bars.warn(text)
+
     def summary(self, code: int) -> None:
         """Nothing more to say, unless somebody interrupted."""
         self._flush()
+        self._bars.end_colours()
         if code >= 128:
             self._bars.bars.stop()
             self._bars.print("interrupted")
@@ -226,6 +267,10 @@ class Board:
         """One more failed."""
         self._failed.append((name, error))
 
+    def warn(self, text: str) -> None:
+        """Above the bars."""
+        self.bars.warn(text)
+
     def summary(self, code: int) -> None:
         """What failed, and how many went well; after the bars, which it would tear apart."""
         self.bars.bars.stop()
@@ -245,7 +290,7 @@ class _Row:
         self._name = name
         self._cells = cells
         self._started = time.monotonic()
-        self._task = board.bars.bars.add_task(name, total=cells)
+        self._task = board.bars.bars.add_task(harmless(name, colours=False), total=cells)
 
     def begin(self, number: int, cell: Any) -> None:
         """A cell starts."""

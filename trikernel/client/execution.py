@@ -251,8 +251,8 @@ class Execution:
             self._note_count(fields)
         elif self.status not in FAILED:
             self._note(
-                "the kernel's execute_reply has a field 'status' that must be ok, error or aborted, "
-                f"not {self.status!r:.80}"
+                "the kernel's execute_reply has a field 'status' that must be "
+                f"ok, error or aborted, not {self.status!r:.80}"
             )
 
     def _note_count(self, fields: Fields) -> None:

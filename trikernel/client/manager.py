@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import trio
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel
 from ..system import wait_for_process_end
 from ..transport import ConnectionInfo
+from ..wire import harmless
 
 __all__ = ["KernelProcess", "new_manager"]
 
@@ -35,7 +35,7 @@ REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no lo
 LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
 KILL_GRACE = 10  # seconds for a provisioner to end what it started
 
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x00-\x08\x0b-\x1f\x7f]")
+
 _log = logging.getLogger("trikernel.client")
 _log.addHandler(logging.NullHandler())
 
@@ -147,7 +147,7 @@ class KernelProcess:
             written = self._log.read()
         else:
             written = os.pread(fd, LOG_TAIL, start)  # the file's position is the kernel's too
-        return _CONTROLS.sub("", written.decode("utf-8", "replace")).strip()
+        return harmless(written.decode("utf-8", "replace"), colours=False).strip()
 
     def _kill_group(self) -> None:
         process = self._local_process()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -23,7 +24,7 @@ from .client import Client
 from .manager import KernelProcess
 from .nursery import open_service_nursery
 
-__all__ = ["attach", "connect", "open_client", "open_kernel"]
+__all__ = ["attach", "connect", "open_client", "open_kernel", "room_for_kernels"]
 
 STARTUP_TIMEOUT = 60  # seconds
 SHUTDOWN_TIMEOUT = 5  # seconds for a kernel to end by itself
@@ -31,7 +32,32 @@ HEARTBEAT_TIMEOUT = 10  # seconds without an echo after which a kernel counts as
 BEATS = 5  # heartbeats in that time
 CHANNELS = ("shell", "control")
 RESEND = 2  # seconds after which a kernel that starts is asked again
+# Descriptors that a client needs, as counted on Linux, with some to spare.
+FOR_SOCKETS, FOR_PROCESS = 24, 6
 SUBSCRIBED = 0.05  # seconds from a reply to its idle, beyond which nobody listened to iopub yet
+
+
+def room_for_kernels() -> int | None:
+    """How many more kernels this process can speak to within its limit of open files.
+
+    None where there is no such limit, or nobody can tell. It matters because libzmq does not
+    raise an error at the limit: it ends the process.
+    """
+    left = _descriptors_left()
+    return None if left is None else left // (FOR_SOCKETS + FOR_PROCESS)
+
+
+def _descriptors_left() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        is_open = len(os.listdir("/dev/fd"))
+    except OSError:
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - is_open)
 
 
 @asynccontextmanager
@@ -153,6 +179,9 @@ async def attach(
 
 @asynccontextmanager
 async def _sockets(info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
+    left = _descriptors_left()
+    if left is not None and left < FOR_SOCKETS:
+        raise KernelNotReady("the limit of open files (ulimit -n) leaves no room for its sockets")
     transport = ZmqClientTransport(info)
     try:
         yield transport

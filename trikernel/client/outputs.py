@@ -47,7 +47,8 @@ class Fields:
 
     def text(self, name: str, default: str = "") -> str:
         """A string."""
-        return self._valid(name, default, "a string", lambda value: isinstance(value, str))
+        text: str = self._valid(name, default, "a string", lambda value: isinstance(value, str))
+        return text
 
     def mapping(self, name: str) -> dict[str, Any]:
         """An object."""
@@ -55,12 +56,14 @@ class Fields:
 
     def lines(self, name: str) -> list[str]:
         """A list of strings."""
-        return self._valid(name, [], "a list of strings", _is_lines)
+        lines: list[str] = self._valid(name, [], "a list of strings", _is_lines)
+        return lines
 
     def count(self, name: str) -> int | None:
         """A number of a cell: an integer from 0 on, or None. True and 1.0 are no integers."""
-        is_count: Callable[[Any], bool] = lambda value: type(value) is int and value >= 0  # noqa: E731
-        return self._valid(name, None, "an integer, 0 or more", is_count)
+        words = "an integer, 0 or more"
+        count: int | None = self._valid(name, None, words, _is_count)
+        return count
 
     def _valid(self, name: str, default: Any, words: str, fits: Callable[[Any], bool]) -> Any:
         value = self._content.get(name)
@@ -188,6 +191,10 @@ def mapping_of(value: Any) -> Mapping[str, Any]:
 
 def _is_lines(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _bundle(fields: Fields) -> dict[str, Any]:

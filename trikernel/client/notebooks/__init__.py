@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .files import NotebookWriter, read_notebook
+from .files import NotebookWriter, OutputNotWritten, read_notebook
 from .parameters import inject_parameters, parse_value
 from .running import KernelFaultWarning, Progress, run_notebook
 
 __all__ = [
     "KernelFaultWarning",
     "NotebookWriter",
+    "OutputNotWritten",
     "Progress",
     "inject_parameters",
     "parse_value",

@@ -20,7 +20,14 @@ import nbformat
 
 from ...errors import UsageError
 
-__all__ = ["NotebookWriter", "read_notebook"]
+__all__ = ["NotebookWriter", "OutputNotWritten", "read_notebook"]
+
+
+class OutputNotWritten(UsageError):
+    """A notebook could not be written while it was run: the disk is full, say.
+
+    The file is there as it was written before.
+    """
 
 
 def read_notebook(path: str | os.PathLike[str]) -> Any:
@@ -68,9 +75,9 @@ class NotebookWriter:
         self._texts.pop(index, None)
 
     def write(self) -> None:
-        """Replace the file. Raises `UsageError`; the old file then stays as it was."""
+        """Replace the file. Raises `OutputNotWritten`; the old file then stays as it was."""
         text = self.text()
-        with self._errors():
+        with self._errors(OutputNotWritten):
             target = self.path.resolve()
             handle, name = _new_beside(target)
             try:
@@ -97,11 +104,11 @@ class NotebookWriter:
         return rest.replace(_NO_CELLS, f'"cells": [\n{joined}\n ]', 1) + "\n"
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, kind: type[UsageError] = UsageError) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
+            raise kind(f"{self.path}: cannot be written: {error.strerror}") from None
 
 
 _NO_CELLS = '"cells": []'

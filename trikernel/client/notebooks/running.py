@@ -24,7 +24,7 @@ from ..execution import Execution
 from ..opening import open_kernel
 from ..outputs import Fields, as_output, mapping_of
 from ..stopping import how_stopped
-from .files import NotebookWriter, read_notebook
+from .files import NotebookWriter, OutputNotWritten, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
 
@@ -83,10 +83,13 @@ async def run_notebook(
     with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``;
     what failed in the background of a cell does so after the last one.
     ``cell_timeout`` and ``timeout`` (seconds, for a cell, and from the first one on) end it with
-    `ExecutionTimeout`, after the cell was interrupted. Raises `UsageError` for what is wrong with
-    the notebook, its parameters or the output, `KernelDied` when the kernel ends, with its last
-    log lines. What the kernel sends and no valid notebook can hold is left out, with a
-    `KernelFaultWarning`. Cancelled, the cell is interrupted and the notebook written as it then is.
+    `ExecutionTimeout`, after the cell was interrupted.
+
+    Raises `UsageError` for what is wrong with the notebook, its parameters or the output, before
+    any cell runs; `OutputNotWritten` when the output can no longer be written while cells run, on
+    a full disk, say; `KernelDied` when the kernel ends, with its last log lines. What the kernel
+    sends and no valid notebook can hold is left out, with a `KernelFaultWarning`. Cancelled, the
+    cell is interrupted and the notebook written as it then is.
     """
     if client is not None and (kernel_name is not None or cwd is not None):
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
@@ -229,9 +232,11 @@ class _Run:
 
     def _save_beside(self, error: BaseException) -> None:
         """Save while an error is on its way: should that fail too, the error tells of it."""
+        if isinstance(error, OutputNotWritten):
+            return  # it has just been tried
         try:
             self._save()
-        except UsageError as unsaved:
+        except OutputNotWritten as unsaved:
             error.add_note(str(unsaved))
 
     def _save(self) -> None:
@@ -246,7 +251,16 @@ class _Run:
         if self._widgets is not None and (widgets := self._widgets.metadata()):
             self._notebook.metadata["widgets"] = nbformat.from_dict(widgets)
         if self._writer is not None:
-            self._writer.write()
+            try:
+                self._writer.write()
+            except OutputNotWritten as error:
+                raise OutputNotWritten(f"{error}{self._how_far()}") from None
+
+    def _how_far(self) -> str:
+        """What was run all the same, in words that follow an error of the file's."""
+        if not self._executions:
+            return ""
+        return f"; cell {self.number} was run, the file is as it was before that"
 
 
 @asynccontextmanager
