@@ -97,14 +97,14 @@ OFFERED = {
     },
     "trikernel.system": {
         "LeftOpen", "Mailbox", "RepeatedEvent", "call_in", "close_what_was_left_open",
-        "exit_if_forked", "fork_count", "gc_paused", "is_anything_left_open", "on_fork",
+        "exit_if_forked", "fork_count", "gc_paused", "harmless", "is_anything_left_open", "on_fork",
         "real_stderr", "report_crash", "run_in", "run_to_the_end", "runs_here",
         "stderr_descriptor", "wait_for_process_end",
     },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content",
-        "harmless", "parse",
+        "parse",
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",

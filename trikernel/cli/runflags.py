@@ -29,9 +29,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add("-j", "--jobs", metavar="N", type=_count, help="notebooks to run at once (default: CPUs)")
     add("--cwd", metavar="DIR", help="where notebooks work (default: each one's folder)")
     parser.epilog = (
-        "Exit codes: 0 all cells went well, 1 a cell failed or took too long or the output could not "
-        "be written any more, 2 something about the call or a file is to be mended, 3 a kernel could not be started or died, "
-        "130 or 143 ended by Ctrl-C or SIGTERM. Of several notebooks the highest counts."
+        "Exit codes: 0 all cells went well, 1 a cell failed or took too long, or the output could "
+        "not be written any more, 2 something about the call or a file is to be mended, 3 a kernel "
+        "could not be started or died, 130 or 143 ended by Ctrl-C or SIGTERM. Of several notebooks "
+        "the highest counts."
     )
 
 

@@ -30,7 +30,7 @@ from ..client.notebooks import (
     run_notebook,
 )
 from ..errors import ClientError, KernelDied, UsageError
-from ..wire import harmless
+from ..system import harmless
 from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]

@@ -20,7 +20,8 @@ from ..client import Execution
 from ..client.notebooks import Progress as CellProgress
 from ..client.outputs import as_output
 from ..errors import UsageError
-from ..wire import Message, harmless
+from ..system import harmless
+from ..wire import Message
 
 __all__ = ["Board", "NotebookView", "Screen", "ScreenError", "View"]
 

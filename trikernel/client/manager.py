@@ -24,9 +24,8 @@ import outcome
 import trio
 
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel
-from ..system import wait_for_process_end
+from ..system import harmless, wait_for_process_end
 from ..transport import ConnectionInfo
-from ..wire import harmless
 
 __all__ = ["KernelProcess", "new_manager"]
 

@@ -8,6 +8,7 @@ from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Mailbox, RepeatedEvent, call_in, run_in, runs_here
 from .process_end import run_to_the_end, wait_for_process_end
 from .stderr import real_stderr, report_crash, stderr_descriptor
+from .terminal import harmless
 
 __all__ = [
     "LeftOpen",
@@ -18,6 +19,7 @@ __all__ = [
     "exit_if_forked",
     "fork_count",
     "gc_paused",
+    "harmless",
     "is_anything_left_open",
     "on_fork",
     "real_stderr",

@@ -6,7 +6,6 @@ from .codec import DELIMITER, Codec, Limits
 from .message import PROTOCOL_VERSION, Header, Message
 from .messages import IOPUB_TYPES, REQUESTS, STDIN_TYPES, LaneName, MessageType, Priority
 from .parsing import as_content, parse
-from .terminal import harmless
 
 __all__ = [
     "DELIMITER",
@@ -22,6 +21,5 @@ __all__ = [
     "MessageType",
     "Priority",
     "as_content",
-    "harmless",
     "parse",
 ]

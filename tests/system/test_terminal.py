@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trikernel.wire import harmless
+from trikernel.system import harmless
 
 
 def obeyed(text: str) -> list[str]:
