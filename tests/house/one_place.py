@@ -122,16 +122,11 @@ def _is_attribute_of_type(node: ast.AST) -> bool:
 
 
 def _publishes_state(node: ast.AST) -> bool:
-    """A call that is told ``busy`` or ``idle``, or is named after it."""
+    """A call that is told ``busy`` or ``idle``; who compares with them only reads."""
     if not isinstance(node, ast.Call):
         return False
     values = [*node.args, *(one.value for one in node.keywords)]
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    return any(_is_text(one, "busy", "idle") for one in values) or name in (
-        "publish_busy",
-        "publish_idle",
-        "send_reply_and_idle",
-    )
+    return any(_is_text(one, "busy", "idle") for one in values)
 
 
 RULES = (
