@@ -10,6 +10,7 @@ every task is blocked.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections import Counter
@@ -29,7 +30,7 @@ from .source import PACKAGE, ROOT
 __all__ = ["PathCount", "count_path"]
 
 WARM_UP = 5
-_PREFIX = f"{PACKAGE}/"
+_PREFIX = str(PACKAGE) + os.sep
 _INLINED = ("<listcomp>", "<setcomp>", "<dictcomp>")  # frames of their own up to Python 3.11
 
 

@@ -31,10 +31,6 @@ class Echo(Kernel):
 
     implementation = "echo"
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.log.setLevel("ERROR")
-
     async def do_execute(self, code: str, silent: bool, **options: Any) -> dict[str, Any]:
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
         if code == "pause":
