@@ -22,14 +22,14 @@ def private_names() -> str:
     """The table of private names, those of one class and one reason in one row."""
     grouped: dict[tuple[Any, ...], list[str]] = {}
     for row in PRIVATE_NAMES:
-        key = (row.name.rpartition(".")[0], row.where, row.why, row.without, row.platform)
+        key = (row.name.rpartition(".")[0], row.where, row.why, row.without, row.only)
         grouped.setdefault(key, []).append(row.name.rpartition(".")[2])
     lines = ["| name | touched in | why | without it |", "|---|---|---|---|"]
-    for (owner, where, why, without, platform), names in grouped.items():
+    for (owner, where, why, without, only), names in grouped.items():
         first = f"`{owner}.{names[0]}`" + "".join(f", `{name}`" for name in names[1:])
         place = ", ".join(f"`{module.removeprefix('trikernel.')}`" for module in where)
-        only = f" ({platform})" if platform else ""
-        lines.append(f"| {first}{only} | {place} | {why} | {without} |")
+        having = f" ({only})" if only else ""
+        lines.append(f"| {first}{having} | {place} | {why} | {without} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,15 +18,15 @@ class PrivateName:
     """One name, from its library's top module on.
 
     ``where`` are the modules of ours that touch it, ``why`` what it is needed for, ``without``
-    what happens where it is missing. ``platform`` is the `sys.platform` that alone has it, empty
-    for any.
+    what happens where it is missing. ``only`` says who has it: a `sys.platform`, or the Python
+    from which on it is there (``"3.14"``); empty for all.
     """
 
     name: str
     where: tuple[str, ...]
     why: str
     without: str
-    platform: str = ""
+    only: str = ""
 
 
 PRIVATE_NAMES = (
@@ -41,7 +41,7 @@ PRIVATE_NAMES = (
         ("trikernel.system.fork",),
         "the child puts an epoll of its own in place of the shared one",
         "the same",
-        platform="linux",
+        only="linux",
     ),
     PrivateName(
         "trio._core._wakeup_socketpair.WakeupSocketpair.wakeup_sock",
@@ -154,6 +154,13 @@ PRIVATE_NAMES = (
         "the two magics fail at their first use",
     ),
     PrivateName(
+        "threading.Thread._context",
+        ("trikernel.python.threads",),
+        "a thread may have been given a context of its own: that one is to know its cell",
+        "each thread gets a context of ours, as before 3.14",
+        only="3.14",
+    ),
+    PrivateName(
         "pdb.Pdb._cmdloop",
         ("trikernel.python.debugger",),
         "an interrupt leaves the debugger; in a notebook nobody presses Ctrl-C at a prompt",
@@ -164,6 +171,6 @@ PRIVATE_NAMES = (
         ("trikernel.client.manager",),
         "on Windows one waits for a process by its handle; a number may be reused",
         "the client cannot wait for a kernel's end there",
-        platform="win32",
+        only="win32",
     ),
 )
