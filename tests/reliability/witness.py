@@ -42,6 +42,7 @@ class _Witnessed:
         self.check_blocking = channel.check_blocking
         self.tend = channel.tend
         self.wait_readable_blocking = channel.wait_readable_blocking
+        self.wait_writable_blocking = channel.wait_writable_blocking
         self.close = channel.close
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:

@@ -74,7 +74,11 @@ class Channel(Protocol):
 
 
 class BroadcastChannel(Channel, Protocol):
-    """The kernel's iopub: an XPUB. The first frame is the topic; received are subscriptions."""
+    """The kernel's iopub: an XPUB. The first frame is the topic; received are subscriptions.
+
+    Here `send_nowait` raises `trio.WouldBlock`, and has sent it to nobody, while some subscriber's
+    queue is full. A queue is bounded in bytes: 8 MiB, or two messages where those are larger.
+    """
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
         """Send to every subscriber that can take it; those whose queue is full lose it.
@@ -86,6 +90,13 @@ class BroadcastChannel(Channel, Protocol):
         """Send a message that a subscriber gets whose queue is full, too, as the last one.
 
         Raises `trio.WouldBlock` where even that is not possible.
+        """
+
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """Block this thread until a full queue may have room again, at most ``seconds``.
+
+        From any thread. Signal handlers run meanwhile, and what they raise passes through; no lock
+        is held while it waits. It may come back for nothing.
         """
 
 

@@ -86,6 +86,9 @@ class MemoryChannel:
         """The same as `send_nowait`."""
         self.send_nowait(frames)
 
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """Return at once: no queue in memory is ever full."""
+
     def receive_nowait(self) -> Frames:
         """Take the next message from the inbox."""
         if self._closed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import zmq
 from ..errors import ConnectionFileError
 from .connection import PORTS, ConnectionInfo
 from .heartbeat import Heartbeat
+from .high_water import START, HighWater
 from .zmqchannel import LINGER, ZmqChannel
 from .zmqtools import Options, bind, new_socket
 
 __all__ = ["ZmqClientTransport", "ZmqTransport"]
 
-IOPUB_HWM = 1000  # messages queued for one subscriber, before it counts as stalled
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
 HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
 STDIN_BYTES = 1 << 26  # of an answer
@@ -110,10 +111,10 @@ class ZmqTransport:
         return ZmqChannel(name, socket)
 
     def _iopub(self) -> ZmqChannel:
-        options: Options = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
+        options: Options = {zmq.SNDHWM: START, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
         socket = new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
         self._bind("iopub", socket)
-        return ZmqChannel("iopub", socket)
+        return ZmqChannel("iopub", socket, HighWater(partial(socket.set, zmq.SNDHWM)))
 
     def _options(self, options: Options, largest: int) -> Options:
         secret, public = (self._info.extra.get(f"curve_{kind}key") for kind in ("secret", "public"))

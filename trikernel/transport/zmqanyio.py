@@ -7,7 +7,9 @@ straight to the socket in the host's thread, and by way of the host's loop from 
 
 from __future__ import annotations
 
+import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,6 +26,8 @@ from .base import Frames
 from .zmqtools import last_port
 
 __all__ = ["ZmqAnyioTransport"]
+
+AWHILE = 0.005  # seconds in which the host's loop turns
 
 
 class ZmqAnyioChannel:
@@ -51,6 +55,17 @@ class ZmqAnyioChannel:
         """As `send_nowait`, with room for one message more."""
         bound = int(self._raw.get(zmq.SNDHWM))
         self._send(partial(self._send_with, zmq.SNDHWM, bound + 1, list(frames)))
+
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """In the host's thread, wait for libzmq's word; elsewhere, let the host's loop turn."""
+        self._check_open()
+        if threading.get_ident() != self._thread:  # there a send never finds a queue full
+            time.sleep(min(seconds, AWHILE))
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(int(self._raw.get(zmq.FD)), selectors.EVENT_READ)
+            selector.select(seconds)
+        self._socket.get(zmq.EVENTS)  # type: ignore[no-untyped-call]  # zmq-anyio looks again
 
     def receive_nowait(self) -> Frames:
         """The message that a future took, else the next one."""

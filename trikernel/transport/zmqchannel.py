@@ -13,6 +13,7 @@ import os
 import selectors
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,15 +21,18 @@ from typing import Any
 
 import trio
 import zmq
+from trio.lowlevel import enable_ki_protection
 
 from ..errors import PeerGone
 from ..system import on_fork, run_in, runs_here
 from .base import Frames
+from .high_water import HighWater
 
 __all__ = ["LINGER", "ZmqChannel"]
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
+GLANCE = 0.002  # seconds between two looks at what another thread may have heard first
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
 # Plain integers: the enums' operators cost more than the calls that they are for.
 _EVENTS, _HAS_MORE = int(zmq.EVENTS), int(zmq.RCVMORE)
@@ -40,18 +44,22 @@ _MORE = _LAST | int(zmq.SNDMORE)
 class ZmqChannel:
     """One socket. Sending from any thread, receiving in the thread of its one receiver."""
 
-    def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
+    def __init__(
+        self, name: str, socket: zmq.Socket[Any], high_water: HighWater | None = None
+    ) -> None:
         self.name = name
         self._socket = socket
         # pyzmq's own layer around these costs as much again, for options that are not used here
         bare: Any = super(zmq.Socket, socket)
         self._get, self._send_frame, self._receive_frame = bare.get, bare.send, bare.recv
+        self._high_water = high_water
         self._lock = threading.RLock()
         self._parked: trio.lowlevel.TrioToken | None = None
         self._fd = int(socket.get(zmq.FD))
         self._closed = False
         self._seen_empty = False
         self._sending = self._blocked = False
+        self._looks = self._looks_when_full = 0
         self._outgoing: deque[Sequence[bytes]] = deque()
         on_fork(self)
 
@@ -71,9 +79,8 @@ class ZmqChannel:
             try:
                 self._send(self._outgoing.popleft())
             finally:
-                while self._outgoing:  # the finalizers', whose errors are not the caller's
-                    with suppress(trio.WouldBlock, PeerGone):
-                        self._send(self._outgoing.popleft())
+                if self._outgoing:
+                    self._send_finalizers()
                 self._sending = False
                 self._wake_if_readable()
 
@@ -91,17 +98,24 @@ class ZmqChannel:
         """One send with room for one message more."""
         with self._lock:
             self._check_open()
-            bound = int(self._socket.get(zmq.SNDHWM))
-            self._socket.set(zmq.SNDHWM, bound + 1)  # holds for open connections, too
+            mark = int(self._socket.get(zmq.SNDHWM))
+            self._socket.set(zmq.SNDHWM, mark + 1)  # holds for open connections, too
+            self._sending = True
             try:
-                self.send_nowait(frames)
+                self._send_frames(frames)
+                if self._high_water is not None:
+                    self._high_water.after_send(sum(map(len, frames)))
             finally:
-                self._socket.set(zmq.SNDHWM, bound)
+                self._socket.set(zmq.SNDHWM, mark)
+                self._send_finalizers()
+                self._sending = False
+                self._wake_if_readable()
 
     def receive_nowait(self) -> Frames:
         """Take the next message."""
         with self._lock:
             self._check_open()
+            self._looks += 1
             if not self._readable():  # to try and fail would cost more than to look
                 self._seen_empty = True
                 raise trio.WouldBlock
@@ -111,6 +125,8 @@ class ZmqChannel:
                 raise trio.WouldBlock from None
             while self._get(_HAS_MORE):
                 frames.append(self._receive_frame(_LAST))
+            if self._high_water is not None and frames[0][:1] == b"\x01":
+                self._high_water.subscriber_came(frames[0][1:])
             return frames
 
     async def wait_readable(self) -> None:
@@ -184,6 +200,29 @@ class ZmqChannel:
         finally:
             self._blocked = False
 
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """Wait for libzmq's word that a subscriber has read something.
+
+        It comes on the descriptor that tells of messages, too, so another thread may take notice
+        of it first: then it has looked since the last send was refused.
+        """
+        until = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._fd, selectors.EVENT_READ)
+            while self._looks == self._looks_when_full and (left := until - time.monotonic()) > 0:
+                if selector.select(min(GLANCE, left)):
+                    break
+        self._look()
+
+    @enable_ki_protection
+    def _look(self) -> None:
+        """Let libzmq see to what has come."""
+        with self._lock:
+            self._check_open()
+            self._looks += 1
+            self._readable()
+            self._wake_if_readable()
+
     def close(self) -> None:
         """Close the socket; a parked receiver gets `trio.ClosedResourceError`."""
         with self._lock:
@@ -197,7 +236,35 @@ class ZmqChannel:
                 run_in(token, self._wake)
             self._socket.close()  # lingers as its option says
 
+    def _send_finalizers(self) -> None:
+        """Send what the collector's finalizers sent meanwhile; errors are not the caller's."""
+        while self._outgoing:
+            with suppress(trio.WouldBlock, PeerGone):
+                self._send(self._outgoing.popleft())
+
     def _send(self, frames: Sequence[bytes]) -> None:
+        high_water = self._high_water
+        if high_water is None:
+            self._send_frames(frames)
+            return
+        size = sum(map(len, frames))
+        high_water.before_send(size)
+        looked = False
+        while True:
+            try:
+                self._send_frames(frames)
+            except trio.WouldBlock:
+                if high_water.raise_mark(size):
+                    continue
+                if looked:
+                    self._looks_when_full = self._looks
+                    raise
+                looked = self._readable() or True  # a send does not hear of room at once
+            else:
+                high_water.after_send(size)
+                return
+
+    def _send_frames(self, frames: Sequence[bytes]) -> None:
         self._seen_empty = False  # this may eat the edge of what has come since
         send = self._send_frame
         small = [len(frame) < COPY_LIMIT for frame in frames]  # of all, before any is sent
