@@ -66,7 +66,8 @@ def requirements() -> str:
     lines = [
         "# What a kernel must do",
         "",
-        "Made from the table in `trikernel/testing/requirements` by `python -m tests.reference`.",
+        "Made from the table in `trikernel/testing/requirements.py` by "
+        "`python -m tests.reference`.",
         "`trikernel.testing.assert_conforms` checks them in this order.",
         "",
         "| id | requirement | source |",

@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 
 from trikernel import Kernel as AuthorsKernel
 from trikernel.client import connect, run_notebook
-from trikernel.client.manager import new_manager
+from trikernel.client.kernel_process import new_manager
 from trikernel.python import PythonKernel
 from trikernel.testing import open_memory_client
 from trikernel.transport import ConnectionInfo

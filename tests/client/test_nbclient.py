@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from trikernel.client.manager import new_manager
+from trikernel.client.kernel_process import new_manager
 
 from .varied import NOTEBOOKS, build
 

@@ -168,7 +168,9 @@ async def _cancel_on_signals(
 
     That takes a bounded time, and a second signal does not break it off.
     """
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else ())]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32":
+        numbers.append(signal.SIGHUP)
     with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         async for number in signals:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .client import Client
 from .comms import Comm
 from .execution import CellError, Execution
-from .opening import connect, open_client, open_kernel, room_for_kernels
+from .open import connect, open_client, open_kernel, room_for_kernels
 
 if TYPE_CHECKING:
     from .notebooks import run_notebook

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import trio
@@ -17,8 +18,9 @@ from ..errors import ExecutionTimeout
 from ..transport import ClientTransport
 from ..wire import Message
 from .comms import Comm, Comms
+from .connection import Connection
 from .execution import Execution, InputHandler
-from .stopping import Stopping, how_stopped
+from .stopping import REPLY_GRACE, Stopper, how_stopped
 
 __all__ = ["Client"]
 
@@ -34,15 +36,19 @@ class ExecuteOptions(TypedDict, total=False):
     on_input: InputHandler | None
 
 
-class Client(Stopping):
+class Client:
     """Speaks to one kernel. Made by `open_kernel`, `connect` or `open_client`.
 
-    Any number of tasks may use it at once; answers are told apart by message id. Every wait
-    raises `KernelDied` when the kernel ends. Cancelled, a wait for a cell interrupts the
-    kernel, all other waits drop the answer as it comes. ``on_input``, which may be set, answers
-    the questions of cells that were executed without an ``on_input`` of their own. ``info`` is
-    the content of the ``kernel_info_reply`` that the kernel gave when it was ready (empty in
-    memory), ``log_tail()`` the end of its log, where this program started it.
+    Any number of tasks may use it at once; answers are told apart by message id. Every call
+    raises `KernelDied` when the kernel ends, or has ended. Cancelled, a wait for a cell interrupts
+    the kernel, all other waits drop the answer as it comes.
+
+    ``name`` is how errors call the kernel. ``on_input``, which may be set, answers the questions of
+    cells that were executed without an ``on_input`` of their own. ``info`` is the content of the
+    ``kernel_info_reply`` that the kernel gave when it was ready (empty in memory), ``log_tail()``
+    the end of its log, where this program started it. ``rejected`` counts messages that could not
+    be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
+    message before anybody else; where one returns true, no execution gets it.
     """
 
     def __init__(
@@ -52,22 +58,91 @@ class Client(Stopping):
         *,
         interrupt: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(transport, name, interrupt)
+        self.name = name
         self.on_input: InputHandler | None = None
         self.info: Mapping[str, Any] = {}
         self.log_tail: Callable[[], str] = str
-        self._comms = Comms(self)
+        self._connection = Connection(transport, name)
+        self._stopper = Stopper(self._connection, interrupt)
+        self._comms = Comms(self._connection)
+        self.rejected = self._connection.rejected
+        self.diverting = self._connection.diverting
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Receive until cancelled, or until the transport is closed; what opens a client calls it.
+
+        Ready, by ``task_status``, once every channel is received from.
+        """
+        ask = partial(self._connection.spawn, self._stopper.answer)
+        await self._connection.run(self._hear, ask, task_status=task_status)
+
+    def _hear(self, message: Message) -> None:
+        self._stopper.hear(message)
+        if message.msg_type == "shutdown_reply":  # on iopub it is the last message of all
+            self._connection.spawn(_end_after_replies, self)
+        elif message.msg_type.startswith("comm_"):
+            self._comms.take(message)
 
     def die(self, why: str, *, tell_shutdown: bool = True) -> None:
-        """The kernel has ended: every waiter raises `KernelDied`, and so does every request."""
-        super().die(why, tell_shutdown=tell_shutdown)
-        if self._death is not None:
-            self._comms.fail(self._death)
+        """The kernel has ended: every waiter raises `KernelDied`, and so does every request.
 
-    def _take(self, message: Message) -> None:
-        super()._take(message)
-        if message.msg_type.startswith("comm_"):
-            self._comms.take(message)
+        ``why`` follows the kernel's name in the error. With ``tell_shutdown`` off, who asked for
+        the shutdown still waits for its reply.
+        """
+        self._comms.fail(self._connection.fail(why, tell_shutdown=tell_shutdown))
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the kernel is known to have ended."""
+        return self._connection.is_dead
+
+    # Any message
+
+    def send(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        channel: str = "shell",
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+    ) -> Execution:
+        """Send a request now; what comes about it gathers in the returned `Execution`.
+
+        Any message type, with its content as on the wire; ``channel`` is ``shell``, ``control`` or
+        ``stdin``. Raises `KernelDied` when the kernel is known to have ended.
+        """
+        return self._connection.send(
+            msg_type, content, channel=channel, metadata=metadata, buffers=buffers
+        )
+
+    async def request(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any] | None = None,
+        *,
+        channel: str = "shell",
+        **options: Any,
+    ) -> Message:
+        """The reply to a request, once it and ``idle`` are in. ``options`` are those of `send`.
+
+        An error reply is returned like any other: look at ``reply.content["status"]``. Raises
+        `KernelDied`. Cancelled, the answer is dropped as it comes.
+        """
+        execution = self.send(msg_type, content or {}, channel=channel, **options)
+        return await (await execution.wait()).wait_reply()
+
+    def subscribe(self) -> AbstractContextManager[trio.MemoryReceiveChannel[Message]]:
+        """Every iopub message from now on, whatever it is about; not bounded while it is open.
+
+        It ends when the kernel has ended.
+
+        ::
+
+            with client.subscribe() as messages:
+                async for message in messages: ...
+        """
+        return self._connection.subscribe()
 
     @property
     def comms(self) -> Mapping[str, Comm]:
@@ -141,9 +216,21 @@ class Client(Stopping):
         execution.on_input = handler
         return execution
 
+    async def stop(self, execution: Execution) -> None:
+        """Stop one cell, as leaving `executing` early does; no other cell is hit.
+
+        One that runs is interrupted and has 5 seconds to end; one that still waits in the kernel's
+        queue is aborted there. Raises nothing, not even if the kernel ends; cancelling does not
+        shorten it.
+        """
+        await self._stopper.stop(execution)
+
     async def interrupt(self) -> None:
-        """Interrupt what runs: by signal or by message, as the kernelspec says."""
-        await self.interrupt_all()
+        """Interrupt whatever runs: by signal or by message, as the kernelspec says.
+
+        Returns when the signal is sent, or the message answered. Raises `KernelDied`.
+        """
+        await self._stopper.interrupt()
 
     # The other verbs; each returns the reply
 
@@ -208,6 +295,13 @@ class Client(Stopping):
         content = {"comm_id": comm.comm_id, "target_name": target_name, "data": dict(data or {})}
         comm.opened = self.send("comm_open", content, buffers=buffers, metadata=metadata)
         return comm
+
+
+async def _end_after_replies(client: Client) -> None:
+    """Replies were sent before the kernel's last message, but come over other sockets."""
+    if client._connection.waiting():
+        await trio.sleep(REPLY_GRACE)
+    client.die("has shut down", tell_shutdown=False)
 
 
 def _code(code: str, cursor_pos: int | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import trio
 
 from ..wire import Message
+from .connection import Connection
 from .execution import Execution
-from .requests import Requests
 
 __all__ = ["INBOX", "Comm", "Comms"]
 
@@ -30,13 +30,13 @@ class Comm:
     opened: Execution | None = None
 
     def __init__(
-        self, requests: Requests, comm_id: str, target_name: str, opening: Message | None = None
+        self, connection: Connection, comm_id: str, target_name: str, opening: Message | None = None
     ) -> None:
         self.comm_id = comm_id
         self.target_name = target_name
         self.opening = opening
         self.closed = False
-        self._requests = requests
+        self._connection = connection
         self._inbox: deque[Message] = deque(maxlen=INBOX)
         self._failure: Callable[[], Exception] | None = None
         self._news = trio.lowlevel.ParkingLot()
@@ -53,13 +53,13 @@ class Comm:
     ) -> Execution:
         """Send a ``comm_msg`` now. ``await`` the result's `Execution.wait` for its idle."""
         content = {"comm_id": self.comm_id, "data": dict(data or {})}
-        return self._requests.send("comm_msg", content, buffers=buffers, metadata=metadata)
+        return self._connection.send("comm_msg", content, buffers=buffers, metadata=metadata)
 
     def close(self, data: Mapping[str, Any] | None = None) -> Execution:
         """Send a ``comm_close`` now; the iterator ends."""
         self.end()
         content = {"comm_id": self.comm_id, "data": dict(data or {})}
-        return self._requests.send("comm_close", content)
+        return self._connection.send("comm_close", content)
 
     async def receive(self) -> Message:
         """The kernel's next ``comm_msg``.
@@ -102,13 +102,13 @@ class Comm:
 class Comms:
     """The comms by id, those that the kernel opened too; closed ones are forgotten."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._comms: dict[str, Comm] = {}
-        self._requests = requests
+        self._connection = connection
 
     def add(self, comm_id: str, target_name: str, opening: Message | None = None) -> Comm:
         """Remember a comm."""
-        comm = self._comms[comm_id] = Comm(self._requests, comm_id, target_name, opening)
+        comm = self._comms[comm_id] = Comm(self._connection, comm_id, target_name, opening)
         return comm
 
     def take(self, message: Message) -> None:

@@ -30,7 +30,7 @@ InputHandler = Callable[[str, bool], str | Awaitable[str]]
 
 
 class _Outputs:
-    """The iterator of an execution's outputs."""
+    """The iterator of an execution's outputs. Any number may run at once, each from the start."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -40,11 +40,21 @@ class _Outputs:
         return self
 
     async def __anext__(self) -> Output:
-        while (message := await self._execution.wait_message(self._position)) is not None:
-            self._position += 1
+        while (message := await self._next_message()) is not None:
             if message.msg_type in OUTPUT_TYPES:
                 return as_output(message)
         raise StopAsyncIteration
+
+    async def _next_message(self) -> Message | None:
+        """The next iopub message, waiting for it; None if idle came before."""
+        one, position = self._execution, self._position
+        if position % TURN == TURN - 1:  # where thousands are there already, others have their turn
+            await trio.lowlevel.checkpoint()
+        await one.waiters.until(lambda: one.idle or len(one.messages) > position)
+        if len(one.messages) == position:
+            return None
+        self._position += 1
+        return one.messages[position]
 
 
 @attrs.frozen
@@ -59,8 +69,84 @@ class CellError:
         return f"{self.ename}: {self.evalue}" if self.evalue else self.ename
 
 
+class Waiters:
+    """Tasks that wait until something about a request is so.
+
+    They look again after each `wake`. Waiting takes nothing away, so a cancel loses nothing.
+    """
+
+    def __init__(self) -> None:
+        self._lot = trio.lowlevel.ParkingLot()
+        self._failure: Callable[[], Exception] | None = None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait; raises what was given to `fail` if it is not so by then."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not condition():
+            if self._failure is not None:
+                raise self._failure()
+            await self._lot.park()
+
+    def wake(self) -> None:
+        """Something has changed."""
+        self._lot.unpark_all()
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """Nothing will come any more: every waiter raises what ``error`` returns."""
+        if self._failure is None:
+            self._failure = error
+            self.wake()
+
+
+class _Read:
+    """What could be read of the contents about one request, and what was wrong with the rest."""
+
+    def __init__(self) -> None:
+        self.count: int | None = None
+        self.error: CellError | None = None
+        self.faults: list[str] = []
+
+    def input(self, message: Message) -> None:
+        """An ``execute_input``."""
+        self._note_count(Fields("execute_input", message.content, self.note))
+
+    def reply(self, message: Message, status: str, is_cell: bool) -> None:
+        """The reply. A number in one that is aborted is of no cell that ran, and not read."""
+        fields = Fields(message.msg_type, message.content, self.note)
+        if status in FAILED:
+            ename = fields.text("ename") or status
+            self.error = CellError(ename, fields.text("evalue"), fields.lines("traceback"))
+        if is_cell and status in ("ok", "error"):
+            self._note_count(fields)
+        elif is_cell and status not in FAILED:
+            self.note(
+                "the kernel's execute_reply has a field 'status' that must be "
+                f"ok, error or aborted, not {status!r:.80}"
+            )
+
+    def note(self, fault: str) -> None:
+        """The kernel sent something that cannot be used; told once each, and not without end."""
+        if fault not in self.faults and len(self.faults) < FAULTS:
+            self.faults.append(fault)
+            _log.warning("%s", fault)
+
+    def _note_count(self, fields: Fields) -> None:
+        count = fields.count("execution_count")
+        self.count = self.count if count is None else count
+
+
 class Execution:
     """A request and everything that came about it.
+
+    ============  ==========================================================================
+    state         is so when
+    ============  ==========================================================================
+    sent          it was made; nothing came yet
+    ``started``   the kernel's ``busy`` is in
+    ``idle``      its ``idle`` is in: no output follows, but of tasks that it left behind
+    ``done``      ``idle`` is in, and the reply (which comes on another channel, so that either
+                  may be first), or it is clear that none will come
+    ============  ==========================================================================
 
     ``msg_id`` is the request's id, ``code`` and ``silent`` are what it asked for. ``messages`` are
     all iopub messages about it, in order; ``reply`` is the reply `Message` (``reply.content``
@@ -83,22 +169,20 @@ class Execution:
         self.late: list[Message] = []
         self.reply: Message | None = None
         self.replies = 0
-        self.faults: list[str] = []
         self.started = False
+        self.idle = False
         self.interrupted = False
         self.being_stopped = False
         self.interrupting: trio.Event | None = None
         self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None
         self.answering: trio.CancelScope | None = None
-        self._idle = False
+        self.handler_error: Exception | None = None
+        self.waiters = Waiters()
         self._unanswered = False
-        self._handler_error: Exception | None = None
-        self._error: CellError | None = None
-        self._count: int | None = None
-        self._area = OutputArea(note=self._note)
-        self._failure: Callable[[], Exception] | None = None
-        self._news = trio.lowlevel.ParkingLot()
+        self._read = _Read()
+        self.faults = self._read.faults
+        self._area = OutputArea(note=self._read.note)
 
     def __repr__(self) -> str:
         state = self.status or ("running" if self.started else "sent")
@@ -142,7 +226,7 @@ class Execution:
         """The error that the reply tells of; None when it is ``ok``, or not there yet."""
         if self.status not in FAILED:
             return None
-        return self._error or CellError(self.status, "")
+        return self._read.error or CellError(self.status, "")
 
     @property
     def execution_count(self) -> int | None:
@@ -150,17 +234,12 @@ class Execution:
 
         None for a cell that was aborted before it began, whatever its reply says.
         """
-        return self._count
+        return self._read.count
 
     @property
     def done(self) -> bool:
         """Whether reply and idle are in, and nothing more is to be waited for."""
-        return self._idle and (self.reply is not None or not self.has_reply or self._unanswered)
-
-    @property
-    def idle(self) -> bool:
-        """Whether idle is in."""
-        return self._idle
+        return self.idle and (self.reply is not None or not self.has_reply or self._unanswered)
 
     def raise_for_error(self) -> Execution:
         """Itself if its status is ``ok``; raises `CellFailed` with the error otherwise."""
@@ -176,23 +255,23 @@ class Execution:
         Raises `KernelDied` when the kernel ends before, and what the handler of its questions
         raised. Cancelled, nothing is lost: wait again.
         """
-        await self._until(lambda: self.done or self._handler_error is not None)
-        if self._handler_error is not None:
-            raise self._handler_error
+        await self.waiters.until(lambda: self.done or self.handler_error is not None)
+        if self.handler_error is not None:
+            raise self.handler_error
         return self
 
     async def wait_ended(self) -> None:
         """The same, but what a handler raised is left to `wait`."""
-        await self._until(lambda: self.done)
+        await self.waiters.until(lambda: self.done)
 
     async def wait_started(self) -> Execution:
         """Itself, once the kernel is busy with it."""
-        await self._until(lambda: self.started)
+        await self.waiters.until(lambda: self.started)
         return self
 
     async def wait_reply(self) -> Message:
         """The reply, though outputs may still follow."""
-        await self._until(lambda: self.reply is not None)
+        await self.waiters.until(lambda: self.reply is not None)
         assert self.reply is not None
         return self.reply
 
@@ -203,20 +282,6 @@ class Execution:
         """
         return _Outputs(self)
 
-    async def wait_message(self, position: int) -> Message | None:
-        """The iopub message at ``position``, waiting for it; None if idle came before."""
-        if position % TURN == TURN - 1:  # where thousands are there already, others have their turn
-            await trio.lowlevel.checkpoint()
-        await self._until(lambda: self._idle or len(self.messages) > position)
-        return self.messages[position] if len(self.messages) > position else None
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while not condition():
-            if self._failure is not None:
-                raise self._failure()
-            await self._news.park()
-
     # What the client's receivers call
 
     def take_reply(self, message: Message) -> None:
@@ -224,70 +289,35 @@ class Execution:
         self.replies += 1
         if self.reply is None:
             self.reply = message
-            self._read_reply(Fields(message.msg_type, message.content, self._note))
+            self._read.reply(message, self.status, self.msg_type == "execute_request")
             self._changed()
 
     def take(self, message: Message) -> None:
         """Something on iopub has come that is about this request."""
-        (self.late if self._idle else self.messages).append(message)
+        (self.late if self.idle else self.messages).append(message)
         self._area.take(message)
         if message.msg_type == "execute_input":
-            self._note_count(Fields("execute_input", message.content, self._note))
+            self._read.input(message)
         if message.msg_type == "status":
             state = message.content.get("execution_state")
             self.started = self.started or state == "busy"
-            self._idle = self._idle or state == "idle"
-        if self._idle and self.answering is not None:
+            self.idle = self.idle or state == "idle"
+        if self.idle and self.answering is not None:
             self.answering.cancel()
         self._changed()
-
-    def _read_reply(self, fields: Fields) -> None:
-        if self.status in FAILED:
-            ename = fields.text("ename") or self.status
-            self._error = CellError(ename, fields.text("evalue"), fields.lines("traceback"))
-        if self.msg_type != "execute_request":
-            return
-        if self.status in ("ok", "error"):  # a number in any other reply is of no cell that ran
-            self._note_count(fields)
-        elif self.status not in FAILED:
-            self._note(
-                "the kernel's execute_reply has a field 'status' that must be "
-                f"ok, error or aborted, not {self.status!r:.80}"
-            )
-
-    def _note_count(self, fields: Fields) -> None:
-        count = fields.count("execution_count")
-        self._count = self._count if count is None else count
-
-    def _note(self, fault: str) -> None:
-        """The kernel sent something that cannot be used; told once each, and not without end."""
-        if fault not in self.faults and len(self.faults) < FAULTS:
-            self.faults.append(fault)
-            _log.warning("%s", fault)
 
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
-        self._news.unpark_all()
+        self.waiters.wake()
 
     def give_up_reply(self) -> None:
         """The kernel is idle and will not reply."""
         if self.reply is None:
             self._unanswered = True
-            self._news.unpark_all()
-
-    def fail_handler(self, error: Exception) -> None:
-        """Its question could not be answered."""
-        self._handler_error = error
-        self._news.unpark_all()
+            self.waiters.wake()
 
     def update_display(self, message: Message) -> None:
         """Another request updates a display that may stand here."""
         if self._area.update(message.content):
             self._changed()
-
-    def fail(self, error: Callable[[], Exception]) -> None:
-        """Nothing will come any more: every waiter raises what ``error`` returns."""
-        if self._failure is None:
-            self._failure = error
-            self._news.unpark_all()

@@ -1,24 +1,31 @@
-"""Stopping cells, and answering their questions: what a client does beside asking and hearing."""
+"""Stopping cells, and answering their questions.
+
+What is wanted: a cell that somebody gives up (a deadline, a cancel) ends soon, and nobody else's
+cell is hit. What does not work: an interrupt names no cell, it hits whatever runs when it
+arrives. Sent for a cell that waits in the queue, it would end the one ahead of it; sent as that
+cell begins, it may be late, and end the next one. What is done: see `Stopper.stop`. What
+remains: a kernel that knows no ``abort_request``, and a cell that is so short that it ends while
+the interrupt is on its way.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import trio
 
 from ..errors import KernelDied
-from ..transport import ClientTransport
 from ..wire import Message
+from .connection import Connection
 from .execution import Execution
-from .requests import LAST_WORDS, Requests
 
-__all__ = ["INTERRUPT_GRACE", "Stopping", "how_stopped"]
+__all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "Stopper", "how_stopped"]
 
-ABORT_PATIENCE = 0.1  # seconds that a cell has to end that was aborted as it began
+ABORT_GRACE = 0.1  # seconds that a cell has to end that was aborted as it began
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
+REPLY_GRACE = 0.5  # seconds that replies may take to arrive after what followed them on iopub
 _EOF = "\x04"
 
 
@@ -31,35 +38,25 @@ def how_stopped(execution: Execution) -> str:
     return "and was interrupted" if execution.error is not None else "and could not be interrupted"
 
 
-class Stopping(Requests):
-    """Requests whose cells can be stopped and may ask."""
+class Stopper:
+    """Stops the cells of a connection. ``interrupt`` interrupts its kernel; None is by message."""
 
     def __init__(
-        self,
-        transport: ClientTransport,
-        name: str,
-        interrupt: Callable[[], Awaitable[None]] | None,
+        self, connection: Connection, interrupt: Callable[[], Awaitable[None]] | None
     ) -> None:
-        super().__init__(transport, name)
+        self._connection = connection
         self._interrupt = interrupt
-        self._abandoned: dict[str, Execution] = {}
-        self._nursery: trio.Nursery | None = None
+        self._abandoned: dict[str, Execution] = {}  # to be stopped as they begin
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            await super().run(task_status=task_status)
-
-    # Stopping
-
-    async def interrupt_all(self) -> None:
+    async def interrupt(self) -> None:
         """Interrupt what runs, in the way that the kernel is interrupted."""
-        for execution in self._waiting():
+        for execution in self._connection.waiting():
             execution.interrupted = execution.interrupted or execution.started
         if self._interrupt is not None:
             await self._interrupt()
         else:
-            await self.request("interrupt_request", channel="control")
+            asked = self._connection.send("interrupt_request", {}, channel="control")
+            await asked.wait()
 
     async def stop(self, execution: Execution) -> None:
         """Stop one cell and see it end, within `INTERRUPT_GRACE`; shielded from cancels.
@@ -68,7 +65,8 @@ class Stopping(Requests):
         kernel not know how, it is interrupted as it begins, so that no other cell is hit. Behind
         others its end is not waited for.
         """
-        ahead = (one for one in self._waiting() if one.msg_type == "execute_request")
+        waiting = self._connection.waiting()
+        ahead = (one for one in waiting if one.msg_type == "execute_request")
         is_first = next(ahead, execution) is execution
         with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
             being_stopped, execution.being_stopped = execution.being_stopped, True
@@ -77,13 +75,26 @@ class Stopping(Requests):
             elif not execution.started:
                 self._abandoned[execution.msg_id] = execution
                 execution.interrupted = True
-                self.send("abort_request", {"msg_ids": [execution.msg_id]}, channel="control")
+                content = {"msg_ids": [execution.msg_id]}
+                self._connection.send("abort_request", content, channel="control")
             else:
-                await self.interrupt_all()
+                await self.interrupt()
             if is_first:
                 await execution.wait_ended()
                 if execution.interrupting is not None:  # or it would hit what is sent next
                     await execution.interrupting.wait()
+
+    def hear(self, message: Message) -> None:
+        """An iopub message has come: a cell that was given up begins, or one ends."""
+        parent_id = message.parent_id or ""
+        if message.msg_type == "execute_input" and (found := self._abandoned.get(parent_id)):
+            found.interrupting = trio.Event()
+            self._connection.spawn(self._interrupt_abandoned, found, found.interrupting)
+        elif message.content.get("execution_state") == "idle" and message.msg_type == "status":
+            self._abandoned.pop(parent_id, None)
+            execution = self._connection.find(parent_id)
+            if execution is not None and execution.interrupted and not execution.done:
+                self._connection.spawn(self._give_up_reply, execution)
 
     async def _interrupt_abandoned(self, execution: Execution, sent: trio.Event) -> None:
         """It has begun all the same. Unless the kernel aborts it in time, interrupt it.
@@ -92,48 +103,24 @@ class Stopping(Requests):
         """
         try:
             with suppress(KernelDied):
-                with trio.move_on_after(ABORT_PATIENCE):
+                with trio.move_on_after(ABORT_GRACE):
                     await execution.wait_ended()
                 if not execution.idle:
-                    await self.interrupt_all()
+                    await self.interrupt()
         finally:
             sent.set()
 
-    def _take(self, message: Message) -> None:
-        super()._take(message)
-        kind = message.msg_type
-        if kind == "execute_input" and (found := self._abandoned.get(message.parent_id or "")):
-            found.interrupting = trio.Event()
-            self._spawn(self._interrupt_abandoned, found, found.interrupting)
-        elif kind == "status" and message.content.get("execution_state") == "idle":
-            self._abandoned.pop(message.parent_id or "", None)
-            execution = self._known.get(message.parent_id or "")
-            if execution is not None and execution.interrupted and not execution.done:
-                self._spawn(self._give_up_reply, execution)
-        elif kind == "shutdown_reply":
-            self._spawn(self._end_after_last_word)
-
     async def _give_up_reply(self, execution: Execution) -> None:
         """An interrupt at a bad moment costs some kernels the reply; idle is then all there is."""
-        await trio.sleep(LAST_WORDS)
+        await trio.sleep(REPLY_GRACE)
         execution.give_up_reply()
-        self._tidy(execution)
+        self._connection.tidy(execution)
 
-    async def _end_after_last_word(self) -> None:
-        """Replies were sent before the last word, but come over other sockets."""
-        if self._waiting():
-            await trio.sleep(LAST_WORDS)
-        self.die("has shut down", tell_shutdown=False)
+    async def answer(self, question: Message, execution: Execution) -> None:
+        """Call the handler of a question, for as long as the cell waits.
 
-    # Answering
-
-    def _take_question(self, message: Message) -> None:
-        execution = self._known.get(message.parent_id or "")
-        if execution is not None and message.msg_type == "input_request":
-            self._spawn(self._answer, message, execution)
-
-    async def _answer(self, question: Message, execution: Execution) -> None:
-        """Call the handler, for as long as the cell waits; what it raises stops the cell."""
+        What the handler raises stops the cell, and is then raised by `Execution.wait`.
+        """
         handler, content = execution.on_input, question.content
         if handler is None or execution.idle:
             return
@@ -146,13 +133,9 @@ class Stopping(Requests):
                     raise TypeError(f"on_input must return a string, not {value!r:.80}")
             except EOFError:
                 value = _EOF
-            except Exception as error:
-                execution.fail_handler(error)
+            except Exception as error:  # the boundary of somebody else's function
+                execution.handler_error = error
+                execution.waiters.wake()
                 await self.stop(execution)
                 return
-            frames = self._codec.encode("input_reply", {"value": value}, parent=question.header)
-            self._transport.stdin.send_nowait(frames)
-
-    def _spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
-        assert self._nursery is not None, "a client receives only while it runs"
-        self._nursery.start_soon(function, *args)
+            self._connection.answer(question, value)

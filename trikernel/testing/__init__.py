@@ -7,12 +7,11 @@ of is here, for tests that want more than one kernel, or none of the fixtures.
 from __future__ import annotations
 
 from .checkpoints import InjectedScope, at_every_checkpoint
-from .checks import CheckedClient
+from .client import CheckedClient
 from .conformance import assert_conforms
-from .harness import open_memory_client
-from .order import assert_order, message_types
-from .probe import Requirement, Samples
-from .requirements import REQUIREMENTS
+from .memory import open_memory_client
+from .requirements import REQUIREMENTS, Requirement, Samples
+from .schema import assert_order, message_types
 
 __all__ = [
     "REQUIREMENTS",

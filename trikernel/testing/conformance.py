@@ -9,11 +9,10 @@ import trio
 from ..client import Client
 from ..errors import ClientError
 from ..kernel import Kernel
-from .checks import CheckedClient
-from .harness import open_memory_client
-from .order import require
-from .probe import NotChecked, Probe, Requirement, Samples
-from .requirements import REQUIREMENTS
+from .client import CheckedClient
+from .memory import open_memory_client
+from .requirements import REQUIREMENTS, NotChecked, Probe, Requirement, Samples
+from .schema import require
 
 __all__ = ["assert_conforms"]
 

@@ -11,7 +11,7 @@ import trio
 
 from ..client import Client, Execution, run_notebook
 from ..errors import CellFailed, ClientError, ExecutionTimeout, UsageError
-from .checks import CheckedClient, describe
+from .client import CheckedClient, describe
 
 __all__ = ["NotebookCase", "NotebookFile", "NotebookItem", "find_notebooks"]
 

@@ -18,12 +18,12 @@ import pytest
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
-    from .checks import CheckedClient
+    from .client import CheckedClient
     from .notebooks import NotebookCase
     from .processes import SessionKernel
 
 ASYNC_FIXTURES = frozenset({"kernel_client", "kernel_process"})
-KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "harness"))
+KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "memory"))
 FIXTURES = ASYNC_FIXTURES | {"notebook"}
 
 try:
@@ -69,7 +69,7 @@ def python_kernel() -> Kernel:
 @trio_fixture
 async def kernel_client(kernel: Kernel) -> AsyncIterator[CheckedClient]:
     """A client of ``kernel``, which is served in memory in the test's own loop."""
-    from .harness import open_memory_client
+    from .memory import open_memory_client
 
     async with open_memory_client(kernel) as client:
         yield client

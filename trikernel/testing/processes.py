@@ -8,9 +8,9 @@ from typing import cast
 
 import trio
 
-from ..client.manager import KernelProcess
-from ..client.opening import attach
-from .checks import CheckedClient
+from ..client.kernel_process import KernelProcess
+from ..client.open import attach
+from .client import CheckedClient
 
 __all__ = ["SessionKernel", "session_kernel"]
 

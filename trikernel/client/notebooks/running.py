@@ -21,7 +21,7 @@ from ...errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, Usa
 from ...wire import Message
 from ..client import Client
 from ..execution import Execution
-from ..opening import open_kernel
+from ..open import open_kernel
 from ..outputs import Fields, as_output, mapping_of
 from ..stopping import how_stopped
 from .files import NotebookWriter, OutputNotWritten, read_notebook
@@ -71,52 +71,47 @@ async def run_notebook(
 ) -> Any:
     """Run a notebook's code cells in order; the notebook with their outputs.
 
-    ``notebook`` is a path (``.ipynb``, or ``.py`` in the percent format) or an nbformat
-    notebook, which is then changed. ``output`` is written before the first cell and after each,
-    so that a crash keeps what was done.
+    ``notebook`` is a path (``.ipynb``, or ``.py`` in the percent format) or an nbformat notebook,
+    which is then changed. ``output`` is written before the first cell and after each. The kernel
+    is, in this order: that of ``client``; the kernelspec ``kernel_name``; the notebook's own where
+    its language is not Python; the Python kernel of this environment. It works in ``cwd``, by
+    default the notebook's folder. ``parameters`` go into a cell as papermill's do. Cells tagged
+    ``skip`` or ``skip-execution`` stay as they are. ``progress`` is told how far it is.
 
-    The kernel is, in this order: that of ``client``; the kernelspec ``kernel_name``; the
-    notebook's own kernelspec where its language is not Python; the Python kernel of this
-    environment. It works in ``cwd``, by default the notebook's folder.
-
-    Cells tagged ``skip`` or ``skip-execution`` stay as they are. A cell's error ends the run
-    with `CellFailed`, unless ``allow_errors`` is set or the cell is tagged ``raises-exception``;
-    what failed in the background of a cell does so after the last one.
-    ``cell_timeout`` and ``timeout`` (seconds, for a cell, and from the first one on) end it with
-    `ExecutionTimeout`, after the cell was interrupted.
-
-    Raises `UsageError` for what is wrong with the notebook, its parameters or the output, before
-    any cell runs; `OutputNotWritten` when the output can no longer be written while cells run, on
-    a full disk, say; `KernelDied` when the kernel ends, with its last log lines. What the kernel
-    sends and no valid notebook can hold is left out, with a `KernelFaultWarning`. Cancelled, the
-    cell is interrupted and the notebook written as it then is.
+    Raises `CellFailed` for a cell's error, unless ``allow_errors`` is set or the cell is tagged
+    ``raises-exception``, and after the last cell for what failed in a cell's background;
+    `ExecutionTimeout` after ``cell_timeout`` seconds in a cell, or ``timeout`` from the first one
+    on, once the cell is interrupted; `UsageError` before any cell for what is wrong with notebook,
+    parameters or output; `OutputNotWritten` for an output that cannot be written any more;
+    `KernelDied` with the kernel's last log lines. What a kernel sends and no valid notebook can
+    hold is left out, with a `KernelFaultWarning`. Cancelled, the cell is interrupted and the
+    notebook written as it then is.
     """
     if client is not None and (kernel_name is not None or cwd is not None):
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
-    path = None if isinstance(notebook, Mapping) else Path(notebook)
-    if path is None and not isinstance(notebook, nbformat.NotebookNode):
-        raise UsageError("a notebook must be a path or an nbformat notebook (nbformat.from_dict)")
-    if path is not None:
-        notebook = read_notebook(path)
-    try:
-        inject_parameters(notebook, parameters or {})
-    except UsageError as error:
-        raise UsageError(f"notebook {path}: {error}" if path else str(error)) from None
+    path, notebook = _prepared(notebook, parameters or {})
     run = _Run(notebook, NotebookWriter(notebook, output) if output is not None else None, progress)
     run.name = f"notebook {path}: " if path else ""
     run.allow_errors, run.cell_timeout = allow_errors, cell_timeout
     folder = cwd if cwd is not None or path is None else path.resolve().parent
     async with _kernel(client, kernel_name or _foreign_kernel(notebook), folder) as kernel:
         await run.note_language(kernel, bool(parameters))
-        with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
-            await run.run(kernel)
-        if scope.cancelled_caught:
-            how = how_stopped(run.execution) if run.execution is not None else ""
-            raise ExecutionTimeout(
-                f"cell {run.number}: the notebook took longer than {timeout:g} seconds {how}",
-                run.execution,
-            )
+        await run.run_within(kernel, timeout)
     return notebook
+
+
+def _prepared(notebook: Any, parameters: Mapping[str, Any]) -> tuple[Path | None, Any]:
+    """A notebook's path, if it has one, and the notebook with its parameters in it."""
+    path = None if isinstance(notebook, Mapping) else Path(notebook)
+    if path is None and not isinstance(notebook, nbformat.NotebookNode):
+        raise UsageError("a notebook must be a path or an nbformat notebook (nbformat.from_dict)")
+    if path is not None:
+        notebook = read_notebook(path)
+    try:
+        inject_parameters(notebook, parameters)
+    except UsageError as error:
+        raise UsageError(f"notebook {path}: {error}" if path else str(error)) from None
+    return path, notebook
 
 
 class _Run:
@@ -126,7 +121,7 @@ class _Run:
         self, notebook: Any, writer: NotebookWriter | None, progress: Progress | None
     ) -> None:
         self.name = ""  # stands before a warning
-        self.number = 0
+        self.number = 0  # of the cell that runs, among the code cells
         self.execution: Execution | None = None
         self.allow_errors = False
         self.cell_timeout: float | None = None
@@ -148,6 +143,17 @@ class _Run:
             )
         if language:
             self._notebook.metadata["language_info"] = nbformat.from_dict(language)
+
+    async def run_within(self, client: Client, timeout: float | None) -> None:
+        """Run every cell, all of them in so many seconds, or raise `ExecutionTimeout`."""
+        with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
+            await self.run(client)
+        if scope.cancelled_caught:
+            how = how_stopped(self.execution) if self.execution is not None else ""
+            raise ExecutionTimeout(
+                f"cell {self.number}: the notebook took longer than {timeout:g} seconds {how}",
+                self.execution,
+            )
 
     async def run(self, client: Client) -> None:
         """Run every cell; what is there is written whatever happens."""

@@ -354,7 +354,9 @@ async def test_a_kernel_without_a_local_process_is_asked_whether_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a remote provisioner's is: there is nothing here that the system could watch."""
-    monkeypatch.setattr("trikernel.client.manager.KernelProcess._local_process", lambda self: None)
+    monkeypatch.setattr(
+        "trikernel.client.kernel_process.KernelProcess._local_process", lambda self: None
+    )
     async with open_kernel() as client:
         pid = int((await client.execute("import os; print(os.getpid())")).stdout)
         os.kill(pid, signal.SIGKILL)

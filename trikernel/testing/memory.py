@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 import trio
 
 from ..client import open_client
-from ..client.nursery import open_service_nursery
+from ..client.open import open_service_nursery
 from ..core import Server, serve
 from ..kernel import BACKGROUND_FAILED, Kernel
 from ..transport import MemoryTransport
-from .checks import CheckedClient
+from .client import CheckedClient
 
 __all__ = ["open_memory_client"]
 

@@ -261,7 +261,7 @@ def _connection_info(manager: Any) -> ConnectionInfo:
 
 def _how_it_ended(pid: int) -> str:
     """In words; the process stays a zombie, so that its group is still its own."""
-    if not hasattr(os, "waitid"):
+    if sys.platform == "win32" or not hasattr(os, "waitid"):
         return "died"
     with contextlib.suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

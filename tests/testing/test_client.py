@@ -168,7 +168,7 @@ async def test_where_a_scenario_fails_is_noted(autojump_clock: Any) -> None:
     with pytest.raises(LookupError) as caught:
         await at_every_checkpoint(scenario)
     (note,) = caught.value.__notes__
-    assert re.search(r"cancelled at checkpoint 1: task .*test_checks.py:\d+ in scenario", note)
+    assert re.search(r"cancelled at checkpoint 1: task .*test_client.py:\d+ in scenario", note)
 
 
 async def test_what_must_hold_afterwards_is_checked(autojump_clock: Any) -> None:

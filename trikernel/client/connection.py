@@ -1,7 +1,8 @@
 """Requests out, replies and iopub messages in, matched by message id.
 
 The lower half of a client: it knows channels and messages, not what the messages mean to a
-kernel's user. What cannot be decoded is counted and dropped, as a kernel does.
+kernel's user. What cannot be decoded is counted and dropped, as a kernel does: one bad message
+must not end a session. Held by a client, which tells it in `Connection.run` whom to tell.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,31 +21,31 @@ from ..transport import Channel, ClientTransport, receive
 from ..wire import Codec, Message
 from .execution import Execution
 
-__all__ = ["Requests"]
+__all__ = ["Connection"]
 
-LAST_WORDS = 0.5  # seconds that replies may take to arrive after what followed them on iopub
 BATCH = 32  # messages of one channel, after which other tasks have their turn
 
 
-class Requests:
+class Connection:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
     ``rejected`` counts what could not be read, by the kind of `WireError`. What is in
-    ``diverting`` hears iopub messages first; where one returns true, the message is not put to its
-    execution.
+    ``diverting`` is called with iopub messages first; where one returns true, the message is not
+    put to its execution.
     """
 
-    def __init__(self, transport: ClientTransport, name: str = "the kernel") -> None:
+    def __init__(self, transport: ClientTransport, name: str) -> None:
         self.name = name
         self.rejected: Counter[str] = Counter()
         self.diverting: list[Callable[[Message], bool]] = []
-        self._transport = transport
+        self.transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
         self._unfinished: dict[str, Execution] = {}
         # Weak: who has its answer hears what comes late for as long as somebody holds it.
         self._known: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
         self._subscribers: set[trio.MemorySendChannel[Message]] = set()
         self._death: Callable[[], KernelDied] | None = None
+        self._nursery: trio.Nursery | None = None
 
     # Out
 
@@ -69,28 +70,17 @@ class Requests:
         self._known[execution.msg_id] = execution
         if execution.has_reply:
             self._unfinished[execution.msg_id] = execution
-        chosen: Channel = getattr(self._transport, channel)
+        chosen: Channel = getattr(self.transport, channel)
         try:
             chosen.send_nowait(frames)
         except trio.ClosedResourceError:
             raise KernelDied(f"{self.name}: this client is closed") from None
         return execution
 
-    async def request(
-        self,
-        msg_type: str,
-        content: Mapping[str, Any] | None = None,
-        *,
-        channel: str = "shell",
-        **options: Any,
-    ) -> Message:
-        """The reply to a request, once it and ``idle`` are in.
-
-        An error reply is returned like any other: look at ``reply.content["status"]``. Raises
-        `KernelDied`. Cancelled, the answer is dropped as it comes.
-        """
-        execution = self.send(msg_type, content or {}, channel=channel, **options)
-        return await (await execution.wait()).wait_reply()
+    def answer(self, question: Message, value: str) -> None:
+        """Send the ``input_reply`` to an ``input_request``."""
+        frames = self._codec.encode("input_reply", {"value": value}, parent=question.header)
+        self.transport.stdin.send_nowait(frames)
 
     # In
 
@@ -113,15 +103,40 @@ class Requests:
             finally:
                 self._subscribers.discard(send)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled, or until the transport is closed."""
-        transport = self._transport
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._receive, transport.shell, self._take_reply)
-            nursery.start_soon(self._receive, transport.control, self._take_reply)
-            nursery.start_soon(self._receive, transport.stdin, self._take_question)
-            nursery.start_soon(self._receive, transport.iopub, self._take)
+    async def run(
+        self,
+        hear: Callable[[Message], None],
+        ask: Callable[[Message, Execution], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Receive until cancelled, or until the transport is closed.
+
+        ``hear`` is called with each iopub message once its execution has it, ``ask`` with each
+        ``input_request`` and the execution that it belongs to. Neither may raise.
+        """
+
+        def take(message: Message) -> None:
+            self._take(message)
+            hear(message)
+
+        def take_question(message: Message) -> None:
+            execution = self.find(message.parent_id)
+            if execution is not None and message.msg_type == "input_request":
+                ask(message, execution)
+
+        transport = self.transport
+        async with trio.open_nursery() as self._nursery:
+            self.spawn(self._receive, transport.shell, self._take_reply)
+            self.spawn(self._receive, transport.control, self._take_reply)
+            self.spawn(self._receive, transport.stdin, take_question)
+            self.spawn(self._receive, transport.iopub, take)
             task_status.started()
+
+    def spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run something for as long as it receives."""
+        assert self._nursery is not None, "a client receives only while it runs"
+        self._nursery.start_soon(function, *args)
 
     async def _receive(self, channel: Channel, take: Callable[[Message], None]) -> None:
         for number in itertools.count(1):
@@ -139,53 +154,57 @@ class Requests:
             take(message)
 
     def _take_reply(self, message: Message) -> None:
-        if execution := self._known.get(message.parent_id or ""):
+        if execution := self.find(message.parent_id):
             execution.take_reply(message)
-            self._tidy(execution)
+            self.tidy(execution)
 
     def _take(self, message: Message) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
         taken = any([divert(message) for divert in self.diverting])  # a list: each has to hear it
-        if (execution := self._known.get(message.parent_id or "")) and not taken:
+        if (execution := self.find(message.parent_id)) and not taken:
             execution.take(message)
-            self._tidy(execution)
+            self.tidy(execution)
         if message.msg_type == "update_display_data":
             for other in tuple(self._known.values()):
                 if other is not execution:
                     other.update_display(message)
 
-    def _take_question(self, message: Message) -> None:
-        """An ``input_request``; answered by whoever knows how."""
+    def find(self, msg_id: str | None) -> Execution | None:
+        """The request of that id, if anybody still holds it."""
+        return self._known.get(msg_id or "")
 
-    def _waiting(self) -> list[Execution]:
+    def waiting(self) -> list[Execution]:
         """What was sent and is not finished, in the order it was sent."""
         return list(self._unfinished.values())
 
-    def _tidy(self, execution: Execution) -> None:
+    def tidy(self, execution: Execution) -> None:
+        """Forget a request that is finished; until then it is held."""
         if execution.done:
             self._unfinished.pop(execution.msg_id, None)
 
     # The kernel's end
 
-    def die(self, why: str, *, tell_shutdown: bool = True) -> None:
+    def fail(self, why: str, *, tell_shutdown: bool = True) -> Callable[[], KernelDied]:
         """The kernel has ended: every waiter raises `KernelDied`, and so does every request.
 
-        With ``tell_shutdown`` off, who asked for the shutdown still waits for its reply.
+        Returns what makes that error, for whoever else waits. With ``tell_shutdown`` off, who
+        asked for the shutdown still waits for its reply.
         """
         text = f"{self.name} {why}"
         if self._death is None:
             self._death = lambda: KernelDied(text)
-        for execution in self._waiting():
+        for execution in self.waiting():
             if tell_shutdown or execution.msg_type != "shutdown_request":
-                execution.fail(lambda: KernelDied(text))
+                execution.waiters.fail(lambda: KernelDied(text))
                 self._unfinished.pop(execution.msg_id, None)
         for execution in tuple(self._known.values()):
             if not execution.has_reply:
-                execution.fail(lambda: KernelDied(text))
+                execution.waiters.fail(lambda: KernelDied(text))
         for subscriber in self._subscribers:
             subscriber.close()
         self._subscribers.clear()
+        return self._death
 
     @property
     def is_dead(self) -> bool:
