@@ -21,6 +21,9 @@ import pytest
 from ..processes import ROOT, wait_until
 from .test_cli import PATIENCE, notebook, trikernel
 
+if sys.platform == "win32":
+    pytest.skip("pseudo-terminals, signals and limits are POSIX's", allow_module_level=True)
+
 
 def texts(path: Path) -> list[str]:
     """What each cell of the file printed, or its error."""

@@ -164,6 +164,7 @@ async def test_a_kernel_that_dies_in_a_cell_fails_every_waiter() -> None:
 
 
 async def test_a_kernel_that_is_killed_is_noticed_at_once() -> None:
+    assert sys.platform != "win32"
     async with open_kernel() as client:
         pid = int((await client.execute("import os; print(os.getpid())")).stdout)
         await client.execute(
@@ -233,6 +234,7 @@ async def test_a_running_kernel_can_be_joined_and_goes_on(running: KernelProcess
 
 
 async def test_without_its_heartbeat_a_kernel_counts_as_dead(running: KernelProcess) -> None:
+    assert sys.platform != "win32"
     async with connect(running.path, heartbeat=0.5) as client:
         await client.execute("import time; time.sleep(1.5)")  # busy is not dead
         running.process.send_signal(signal.SIGSTOP)
@@ -354,6 +356,7 @@ async def test_a_kernel_without_a_local_process_is_asked_whether_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a remote provisioner's is: there is nothing here that the system could watch."""
+    assert sys.platform != "win32"
     monkeypatch.setattr(
         "trikernel.client.kernel_process.KernelProcess._local_process", lambda self: None
     )
