@@ -168,7 +168,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "subprocess.Popen._handle",
-        ("trikernel.client.manager",),
+        ("trikernel.client.kernel_process",),
         "on Windows one waits for a process by its handle; a number may be reused",
         "the client cannot wait for a kernel's end there",
         only="win32",
