@@ -176,6 +176,45 @@ def test_a_wrong_environment_variable_is_one_line() -> None:
     assert "TRIKERNEL_POLL_INTERVAL: poll_interval must be a number" in run.stderr
 
 
+@pytest.mark.parametrize(
+    "name", [".", "..", "...", "../..", ".x", "-x", "a/b", "", "x\n", "\u00e9"]
+)
+@pytest.mark.parametrize("command", ["install", "remove"])
+def test_a_name_that_is_no_folders_removes_nothing(tmp_path: Path, command: str, name: str) -> None:
+    """``..`` was the whole share/jupyter, ``.`` every kernelspec."""
+    kernels = tmp_path / "share" / "jupyter" / "kernels"
+    for other in (kernels / "other" / "kernel.json", kernels.parent / "lab" / "settings.json"):
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    where = ["--prefix", tmp_path, f"--name={name}"] if command == "install" else ["--", name]
+    run = trikernel(command, *where, JUPYTER_PATH=str(kernels.parent))
+    assert run.returncode == 2
+    assert run.stderr.startswith("trikernel: error: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_install_replaces_a_kernelspec_and_nothing_else(tmp_path: Path) -> None:
+    kernels = tmp_path / "share" / "jupyter" / "kernels"
+    precious = tmp_path / "precious"
+    for folder in (precious, kernels / "mine", kernels / "spec"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    (kernels / "spec" / "kernel.json").write_text("{}")
+    (kernels / "link").symlink_to(precious)
+    install = "install", "--prefix", tmp_path, "--name"
+    refused = trikernel(*install, "mine")
+    assert refused.returncode == 2
+    assert "is no kernelspec" in refused.stderr
+    for name in ("spec", "link", "New"):
+        assert trikernel(*install, name).returncode == 0
+    assert sorted(one.name for one in kernels.iterdir()) == ["link", "mine", "new", "spec"]
+    assert not (kernels / "link").is_symlink()
+    assert not (kernels / "spec" / "file").exists()
+    assert (precious / "file").exists()
+    assert (kernels / "mine" / "file").exists()
+
+
 def test_kernelspecs_are_installed_listed_and_removed(tmp_path: Path) -> None:
     env = {"JUPYTER_PATH": str(tmp_path / "share" / "jupyter")}
     run = trikernel(

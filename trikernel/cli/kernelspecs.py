@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..errors import UsageError
 __all__ = ["add_install_flags", "install", "installed", "remove"]
 
 _FILES = Path(__file__).parent / "kernelspec"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
@@ -30,27 +32,53 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
 
 
 def install(options: argparse.Namespace) -> str:
-    """Install a kernelspec that starts this very Python; where it is."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", options.name):
-        raise UsageError(f"--name: {options.name!r} may have letters, digits, and . _ - only")
+    """Install a kernelspec that starts this very Python; where it is.
+
+    One of the same name is replaced. Nothing else is removed, wherever links may lead: the name
+    is one folder's, and a folder that holds no kernelspec stays. Raises `UsageError`.
+    """
+    if not _NAME.fullmatch(options.name):
+        raise UsageError(
+            f"--name: {options.name!r} must begin with a letter or digit, "
+            "and have letters, digits, and . _ - only"
+        )
     spec: dict[str, Any] = json.loads((_FILES / "kernel.json").read_text("utf-8"))
     spec["argv"][0] = sys.executable
     spec["argv"] += ["--kernel", options.kernel]
     spec["display_name"] = options.display_name
-    with tempfile.TemporaryDirectory() as folder:
-        for file in _FILES.iterdir():
-            shutil.copy(file, folder)
-        (Path(folder) / "kernel.json").write_text(json.dumps(spec, indent=2), "utf-8")
-        prefix = None if options.user else options.prefix or sys.prefix
-        try:
-            path = _manager().install_kernel_spec(
-                folder, options.name, user=options.user, prefix=prefix
-            )
-        except OSError as error:
-            raise UsageError(
-                f"cannot install to {error.filename}: {error.strerror}; try --user"
-            ) from None
-    return str(path)
+    folder = _kernels_folder(options) / options.name.lower()
+    try:
+        _put(json.dumps(spec, indent=2), folder)
+    except OSError as error:
+        raise UsageError(
+            f"cannot install to {error.filename or folder}: {error.strerror or error}; try --user"
+        ) from None
+    return str(folder)
+
+
+def _kernels_folder(options: argparse.Namespace) -> Path:
+    if options.user:
+        return Path(_manager().user_kernel_dir)
+    return Path(os.path.abspath(options.prefix or sys.prefix)) / "share" / "jupyter" / "kernels"
+
+
+def _put(spec: str, folder: Path) -> None:
+    """Put a kernelspec into ``folder``: beside it first, so that nothing is there by halves."""
+    replaces = folder.is_dir() and not folder.is_symlink()
+    if replaces and os.listdir(folder) and not (folder / "kernel.json").is_file():
+        raise UsageError(f"{folder} is no kernelspec (it has no kernel.json): not replaced")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    try:
+        shutil.copytree(_FILES, staged)
+        (staged / "kernel.json").write_text(spec, "utf-8")
+        if replaces:
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)  # a link, of which only the link goes, or a file
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def remove(name: str) -> str:
