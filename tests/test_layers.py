@@ -99,7 +99,7 @@ OFFERED = {
         "LeftOpen", "Mailbox", "RepeatedEvent", "call_in", "close_what_was_left_open",
         "exit_if_forked", "fork_count", "gc_paused", "harmless", "is_anything_left_open", "on_fork",
         "real_stderr", "report_crash", "run_in", "run_to_the_end", "runs_here",
-        "stderr_descriptor", "wait_for_process_end",
+        "stderr_descriptor", "wait_for_process_end", "with_working_folder",
     },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
@@ -109,7 +109,8 @@ OFFERED = {
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
         "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport",
-        "read_connection_file", "receive", "write_connection_file",
+        "new_connection_file", "read_connection_file", "receive", "remove_stale_files",
+        "write_connection_file",
     },
     "trikernel.client": {
         "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",

@@ -30,6 +30,7 @@ from ..transport import ConnectionInfo
 __all__ = ["KernelProcess", "new_manager"]
 
 OWN_KERNEL = "trikernel"  # the name that the Python kernel of this environment goes by
+OWN_ARGV = ("-P", "-m", "trikernel", "start")  # -P: no module beside the notebook is in the way
 REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no local process
 LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
 KILL_GRACE = 10  # seconds for a provisioner to end what it started
@@ -239,7 +240,7 @@ def _own_specs() -> Any:
     class OwnSpecs(KernelSpecManager):
         def get_kernel_spec(self, kernel_name: str) -> Any:
             return KernelSpec(
-                argv=[sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"],
+                argv=[sys.executable, *OWN_ARGV, "-f", "{connection_file}"],
                 display_name="Python 3 (Trio)",
                 language="python",
                 interrupt_mode="signal",

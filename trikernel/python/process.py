@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ..core import Server
+from ..system import with_working_folder
 from . import debugger
 from .descriptors import Descriptors
 from .profile import Profile
@@ -46,7 +47,7 @@ class OwnProcess:
         self._keep(builtins.__dict__, "display", "get_ipython", "__IPYTHON__")
         self._keep(pdb.__dict__, "Pdb", "set_trace")
         self._keep(sys.__dict__, "path", "ps1", "ps2", "ps3", "displayhook", "excepthook")
-        sys.path = list(sys.path)
+        sys.path = with_working_folder(sys.path)
         missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
         self._keep(os.environ, *missing)
         os.environ.update(missing)

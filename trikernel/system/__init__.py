@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .fork import exit_if_forked, fork_count, on_fork
 from .gc_pause import gc_paused
+from .import_path import with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Mailbox, RepeatedEvent, call_in, run_in, runs_here
 from .process_end import run_to_the_end, wait_for_process_end
@@ -29,4 +30,5 @@ __all__ = [
     "runs_here",
     "stderr_descriptor",
     "wait_for_process_end",
+    "with_working_folder",
 ]
