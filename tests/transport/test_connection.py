@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import zmq
 from trikernel.errors import ConnectionFileError
 from trikernel.transport import (
     ConnectionInfo,
+    ZmqClientTransport,
     ZmqTransport,
     read_connection_file,
     write_connection_file,
 )
+
+from ..processes import ROOT
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 
@@ -155,3 +159,108 @@ def test_curve_keys_in_the_file_encrypt_every_channel() -> None:
             socket.send_multipart([b"", b"ping"])
         assert friend.poll(10_000)
         assert not stranger.poll(100)
+
+
+PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
+CURVE_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "only the public key": ({"curve_publickey": PUBLIC}, "'curve_secretkey' is missing"),
+    "only the secret key": ({"curve_secretkey": SECRET}, "'curve_publickey' is missing"),
+    "a null secret": (
+        {"curve_publickey": PUBLIC, "curve_secretkey": None},
+        "'curve_secretkey' must be a CURVE key",
+    ),
+    "an empty key": (
+        {"curve_publickey": "", "curve_secretkey": SECRET},
+        "'curve_publickey' must be a CURVE key",
+    ),
+    "a misspelt field": (
+        {"curve_publickey": PUBLIC, "curve_secret_key": SECRET},
+        "'curve_secret_key' is not known",
+    ),
+    "another spelling": (
+        {"CURVE_PUBLICKEY": PUBLIC, "CURVE_SECRETKEY": SECRET},
+        "'CURVE_PUBLICKEY' is not known",
+    ),
+    "a short key": (
+        {"curve_publickey": PUBLIC, "curve_secretkey": SECRET[:-1]},
+        "'curve_secretkey' must be a CURVE key",
+    ),
+    "no Z85": (
+        {"curve_publickey": PUBLIC, "curve_secretkey": "\\" * 40},
+        "'curve_secretkey' must be a CURVE key",
+    ),
+    "beyond 32 bits": (
+        {"curve_publickey": PUBLIC, "curve_secretkey": "#" * 40},
+        "'curve_secretkey' must be a CURVE key",
+    ),
+    "two that are no pair": (
+        {"curve_publickey": zmq.curve_keypair()[0].decode(), "curve_secretkey": SECRET},
+        "'curve_publickey' does not belong to",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CURVE_FAULTS)
+def test_curve_that_is_not_complete_and_valid_is_refused(tmp_path: Path, case: str) -> None:
+    """Who asks for encryption must not get plain text."""
+    extra, words = CURVE_FAULTS[case]
+    path = written(tmp_path / "k.json", json.dumps({"key": "", **extra}))
+    for use in (
+        lambda: read_connection_file(path),
+        lambda: ZmqTransport(ConnectionInfo(extra=extra), source=f"connection file {path}"),
+        lambda: ZmqClientTransport(ConnectionInfo(extra=extra)),
+    ):
+        with pytest.raises(ConnectionFileError) as caught:
+            use()
+        assert words in str(caught.value)
+        assert SECRET not in str(caught.value)
+
+
+def test_a_kernel_with_half_a_curve_pair_does_not_start(tmp_path: Path) -> None:
+    path = written(tmp_path / "k.json", json.dumps({"key": "", "curve_publickey": PUBLIC}))
+    run = subprocess.run(
+        [sys.executable, "-m", "trikernel", "start", "-f", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert f"connection file {path}: field 'curve_secretkey' is missing" in line
+
+
+WATCHER = """
+import os, sys
+folder, seen = sys.argv[1], 0
+print("ready", flush=True)
+os.set_blocking(0, False)
+while not sys.stdin.buffer.raw.read(1):
+    for name in os.listdir(folder):
+        try:
+            seen += bool(os.stat(f"{folder}/{name}").st_mode & 0o077)
+        except FileNotFoundError:
+            pass
+print(seen)
+"""
+
+
+@posix
+def test_an_ipc_socket_is_its_owners_from_the_first_moment(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", WATCHER, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as watcher:
+            assert watcher.stdout is not None
+            assert watcher.stdout.readline() == "ready\n"
+            for number in range(100):
+                info = ConnectionInfo(transport="ipc", ip=str(tmp_path / f"k{number}"))
+                with ZmqTransport(info):
+                    pass
+            assert watcher.communicate("x")[0] == "0\n"
+    finally:
+        assert os.umask(mask) == 0

@@ -21,6 +21,7 @@ from ..kernel import (
     run_to_the_end,
     settings_of,
 )
+from ..transport import remove_stale_files
 from . import kernelspecs
 from .runflags import add_run_flags
 
@@ -147,8 +148,12 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from jupyter_core.paths import jupyter_runtime_dir
+
     for name, display_name, path in kernelspecs.installed():
         print(f"{name:<20} {display_name:<28} {path}")
+    for removed in remove_stale_files(jupyter_runtime_dir()):
+        print(f"removed the connection file of a kernel that was killed: {removed}")
     return 0
 
 

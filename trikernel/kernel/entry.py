@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -23,7 +22,12 @@ import trio
 from ..core import serve
 from ..errors import UsageError
 from ..system import real_stderr, run_to_the_end
-from ..transport import ConnectionInfo, ZmqTransport, read_connection_file, write_connection_file
+from ..transport import (
+    ZmqTransport,
+    new_connection_file,
+    read_connection_file,
+    write_connection_file,
+)
 from .base import Kernel
 from .settings import settings_of
 
@@ -125,8 +129,7 @@ def _complain(error: UsageError) -> int:
 def _new_file() -> Iterator[Path]:
     from jupyter_core.paths import jupyter_runtime_dir
 
-    path = Path(jupyter_runtime_dir()) / f"kernel-{uuid.uuid4()}.json"
-    write_connection_file(path, ConnectionInfo())
+    path = new_connection_file(jupyter_runtime_dir())
     try:
         yield path
     finally:

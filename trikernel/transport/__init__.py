@@ -8,6 +8,7 @@ from __future__ import annotations
 from .base import BroadcastChannel, Channel, ClientTransport, Transport, receive
 from .connection import ConnectionInfo, read_connection_file, write_connection_file
 from .memory import MemoryClient, MemoryTransport
+from .stale_files import new_connection_file, remove_stale_files
 from .zeromq import ZmqClientTransport, ZmqTransport
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Transport",
     "ZmqClientTransport",
     "ZmqTransport",
+    "new_connection_file",
     "read_connection_file",
     "receive",
+    "remove_stale_files",
     "write_connection_file",
 ]

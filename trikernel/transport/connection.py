@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 import tempfile
 import uuid
 import warnings
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import zmq
+from zmq.utils import z85
 
 from ..errors import ConnectionFileError
 
@@ -25,6 +28,7 @@ __all__ = ["ConnectionInfo", "read_connection_file", "write_connection_file"]
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _TRANSPORTS = ("tcp", "ipc")
+_CURVE = ("curve_publickey", "curve_secretkey")
 
 
 @attrs.frozen
@@ -56,6 +60,39 @@ class ConnectionInfo:
         """``{"shell_port": ...}`` and so on."""
         return {name: getattr(self, name) for name in PORTS}
 
+    def curve_keys(self, source: str = "connection information") -> tuple[bytes, bytes] | None:
+        """The kernel's public and secret CURVE key; None if the connection is not encrypted.
+
+        Raises `ConnectionFileError` that names ``source`` and the field if there is anything about
+        CURVE, but not both keys, or keys that are none, or that do not belong together: whoever
+        asks for encryption must not get plain text. The message shows no key.
+        """
+        mentioned = sorted(name for name in self.extra if "curve" in name.lower())
+        if not mentioned:
+            return None
+        for name in mentioned:
+            if name not in _CURVE:
+                raise ConnectionFileError(
+                    f"{source}: field {name!r} is not known: CURVE needs {' and '.join(_CURVE)}"
+                )
+        for name in _CURVE:
+            if name not in self.extra:
+                raise ConnectionFileError(
+                    f"{source}: field {name!r} is missing: CURVE needs {' and '.join(_CURVE)}"
+                )
+            if not _is_z85_key(self.extra[name]):
+                raise ConnectionFileError(
+                    f"{source}: field {name!r} must be a CURVE key, 40 characters of Z85"
+                )
+        if not zmq.has("curve"):
+            raise ConnectionFileError(f"{source}: field {_CURVE[0]!r}: this libzmq has no CURVE")
+        public, secret = (str(self.extra[name]).encode() for name in _CURVE)
+        if zmq.curve_public(secret) != public:
+            raise ConnectionFileError(
+                f"{source}: field 'curve_publickey' does not belong to 'curve_secretkey'"
+            )
+        return public, secret
+
     def as_dict(self) -> dict[str, Any]:
         """The file's content."""
         fields = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
@@ -68,7 +105,7 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     Raises `ConnectionFileError`, which names the file and the field, when the file is missing,
     unreadable, no plain file, somebody else's, readable by others (with
     ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no JSON object, or has a field of the wrong
-    kind.
+    kind, or something about CURVE that is not complete and valid.
     """
     path = Path(path)
     try:
@@ -174,4 +211,15 @@ def _info(path: Path, fields: dict[str, Any]) -> ConnectionInfo:
             "an empty string turns signing off"
         )
     extra = {name: value for name, value in fields.items() if name not in known}
-    return ConnectionInfo(**values, extra=extra)
+    info = ConnectionInfo(**values, extra=extra)
+    info.curve_keys(f"connection file {path}")
+    return info
+
+
+def _is_z85_key(value: object) -> bool:
+    if not isinstance(value, str) or len(value) != 40 or not value.isascii():
+        return False
+    try:
+        return z85.encode(z85.decode(value.encode())) == value.encode()
+    except (ValueError, KeyError, struct.error):
+        return False

@@ -36,7 +36,8 @@ class ZmqTransport:
     Use it as a context manager, or call `close`. ``shell_channels`` above 1 binds further
     shell sockets to free ports, listed as ``shell_1_port`` and so on. A peer that sends a frame
     above ``max_message_bytes`` is disconnected before it is read.
-    Raises `ConnectionFileError` that names the field whose address cannot be bound.
+    Raises `ConnectionFileError` that names the field whose address cannot be bound, or that is no
+    proper CURVE key.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ZmqTransport:
         self.signature_scheme = info.signature_scheme
         self._info = info
         self._source = source or "connection information"
+        self._curve = info.curve_keys(self._source)
         self._context: zmq.Context[Any] = zmq.Context()
         self._heartbeat: Heartbeat | None = None
         self._largest = max_message_bytes
@@ -117,14 +119,10 @@ class ZmqTransport:
         return ZmqChannel("iopub", socket, HighWater(partial(socket.set, zmq.SNDHWM)))
 
     def _options(self, options: Options, largest: int) -> Options:
-        secret, public = (self._info.extra.get(f"curve_{kind}key") for kind in ("secret", "public"))
         curve: Options = {}
-        if isinstance(secret, str) and isinstance(public, str):
-            curve = {
-                zmq.CURVE_SECRETKEY: secret.encode(),
-                zmq.CURVE_PUBLICKEY: public.encode(),
-                zmq.CURVE_SERVER: 1,
-            }
+        if self._curve is not None:
+            public, secret = self._curve
+            curve = {zmq.CURVE_SECRETKEY: secret, zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SERVER: 1}
         bounds: Options = {zmq.MAXMSGSIZE: largest, zmq.HANDSHAKE_IVL: HANDSHAKE}
         return {**options, **curve, **bounds, zmq.LINGER: LINGER}
 
@@ -154,15 +152,16 @@ class ZmqClientTransport:
     """A client's sockets, connected to where ``info`` says.
 
     ``heartbeat`` echoes what it is sent. ``identity`` is any that no other client has unless it
-    is given. Closing waits at most a second for what was sent to be taken.
+    is given. Closing waits at most a second for what was sent to be taken. Raises
+    `ConnectionFileError` for CURVE keys that are none.
     """
 
     def __init__(self, info: ConnectionInfo, *, identity: bytes | None = None) -> None:
         self.key = info.key.encode()
         self.signature_scheme = info.signature_scheme
         self._info = info
-        self._context: zmq.Context[Any] = zmq.Context()
         self._secrets = _client_curve(info)
+        self._context: zmq.Context[Any] = zmq.Context()
         name = identity if identity is not None else uuid.uuid4().bytes.hex().encode()
         dealer: Options = {zmq.IDENTITY: name, zmq.SNDHWM: 0, zmq.LINGER: LINGER}
         drop: Options = {zmq.LINGER: 0}  # nothing of these needs to arrive at the end
@@ -193,12 +192,12 @@ class ZmqClientTransport:
 
 def _client_curve(info: ConnectionInfo) -> Options:
     """A key pair of the client's own, and the kernel's public key, where the kernel has one."""
-    server = info.extra.get("curve_publickey")
-    if not isinstance(server, str):
+    keys = info.curve_keys()
+    if keys is None:
         return {}
     public, secret = zmq.curve_keypair()
     return {
-        zmq.CURVE_SERVERKEY: server.encode(),
+        zmq.CURVE_SERVERKEY: keys[0],
         zmq.CURVE_PUBLICKEY: public,
         zmq.CURVE_SECRETKEY: secret,
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import zmq
 __all__ = ["Options", "bind", "last_port", "new_socket"]
 
 Options = Mapping[int, int | bytes]
+
+_umask_lock = threading.Lock()  # two at once would restore each other's
 
 
 def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.Socket[Any]:
@@ -62,7 +66,15 @@ def _bind_free_path(socket: zmq.Socket[Any], base: str) -> int:
 
 
 def _bind_path(socket: zmq.Socket[Any], path: Path) -> None:
-    """Bind to a path that only its owner may connect to."""
-    socket.bind(f"ipc://{path}")
+    """Bind to a path that only its owner may connect to, from the moment in which it is there.
+
+    The mask is the whole process's: what another thread makes meanwhile is its owner's alone, too.
+    """
+    with _umask_lock:
+        mask = os.umask(0o077)
+        try:
+            socket.bind(f"ipc://{path}")
+        finally:
+            os.umask(mask)
     if not path.name.startswith("@"):  # a name that is no file
         path.chmod(0o600)
