@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from html import unescape
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from trikernel.python import PythonKernel
-
-from ..harness import Heard, Peer, open_peer
+from trikernel.client import Execution
+from trikernel.testing import CheckedClient
 
 SETUP = """\
 import trio
@@ -40,31 +38,27 @@ async def database():
 """
 
 
-async def execute(peer: Peer, code: str) -> Heard:
-    """Run a cell whose error does not abort the next one."""
-    return await peer.execute(code, stop_on_error=False)
-
-
 @pytest.fixture
-async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
-    async with open_peer(PythonKernel()) as peer:
-        await execute(peer, SETUP)
-        yield peer
+async def client(
+    kernel_client: CheckedClient, autojump_clock: trio.testing.MockClock
+) -> CheckedClient:
+    await kernel_client.expect(SETUP)
+    return kernel_client
 
 
-def bundle(heard: Heard) -> dict[str, Any]:
-    (result,) = heard.contents("execute_result")
-    return dict(result["data"])
+def bundle(execution: Execution) -> dict[str, Any]:
+    assert execution.result is not None
+    return execution.result
 
 
-async def tasks(peer: Peer) -> str:
-    return str(bundle(await execute(peer, "%tasks"))["text/plain"])
+async def tasks(client: CheckedClient) -> str:
+    return str(bundle(await client.expect("%tasks"))["text/plain"])
 
 
-async def test_a_tree_with_cell_name_age_and_what_each_task_waits_on(peer: Peer) -> None:
-    await execute(peer, "nursery.start_soon(parent)")
-    await execute(peer, "connection = await enter(database())\nawait trio.sleep(20)")
-    lines = (await tasks(peer)).splitlines()
+async def test_a_tree_with_cell_name_age_and_what_each_task_waits_on(client: CheckedClient) -> None:
+    await client.expect("nursery.start_soon(parent)")
+    await client.expect("connection = await enter(database())\nawait trio.sleep(20)")
+    lines = (await tasks(client)).splitlines()
     assert [re.sub(r"#\d+", "#n", line) for line in lines] == [
         "cell    task               age     waits on",
         "In [2]  #n parent          20.0 s  its children, Cell In[1], line 12",
@@ -74,54 +68,47 @@ async def test_a_tree_with_cell_name_age_and_what_each_task_waits_on(peer: Peer)
     ]
 
 
-async def test_html_has_the_same_content(peer: Peer) -> None:
-    await execute(
-        peer, "nursery.start_soon(parent)\nnursery.start_soon(trio.sleep, 99, name='<b>')"
+async def test_html_has_the_same_content(client: CheckedClient) -> None:
+    await client.expect(
+        "nursery.start_soon(parent)\nnursery.start_soon(trio.sleep, 99, name='<b>')"
     )
-    shown = bundle(await execute(peer, "%tasks"))
+    shown = bundle(await client.expect("%tasks"))
     cells = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", shown["text/html"])
     assert len(cells) == 4 * 5
     assert " ".join(unescape(" ".join(cells)).split()) == " ".join(shown["text/plain"].split())
     assert "<b>" not in shown["text/html"]
 
 
-async def test_it_says_so_when_there_is_none(peer: Peer) -> None:
-    assert await tasks(peer) == "no tasks"
+async def test_it_says_so_when_there_is_none(client: CheckedClient) -> None:
+    assert await tasks(client) == "no tasks"
 
 
-async def test_a_cell_with_open_nurseries_shows_its_own_children(peer: Peer) -> None:
-    heard = await execute(
-        peer,
+async def test_a_cell_with_open_nurseries_shows_its_own_children(client: CheckedClient) -> None:
+    execution = await client.expect(
         "async with trio.open_nursery() as mine:\n"
         "    mine.start_soon(waiter)\n"
         "    await trio.sleep(2)\n"
         "    print(get_ipython().run_line_magic('tasks', ''))\n"
         "    mine.cancel_scope.cancel()",
     )
-    text = heard.text()
+    text = execution.stdout
     assert re.search(r"In \[2\]  #\d+ the cell +2\.0 s  running\n", text), text
     assert re.search(r"In \[2\]  └─ #\d+ waiter +2\.0 s  Event\.wait, Cell In\[1\], line 7\n", text)
 
 
-async def test_cancel_takes_a_cell_a_task_or_a_name(peer: Peer) -> None:
-    started = await execute(peer, "nursery.start_soon(parent)\nawait enter(database())")
-    await execute(peer, "nursery.start_soon(waiter)\nnursery.start_soon(waiter)")
-    number = re.search(r"#(\d+) waiter", (await tasks(peer)).splitlines()[-1])
+async def test_cancel_takes_a_cell_a_task_or_a_name(client: CheckedClient) -> None:
+    started = await client.expect("nursery.start_soon(parent)\nawait enter(database())")
+    await client.expect("nursery.start_soon(waiter)\nnursery.start_soon(waiter)")
+    number = re.search(r"#(\d+) waiter", (await tasks(client)).splitlines()[-1])
     assert number is not None
-    one = await execute(peer, f"%cancel #{number[1]}\nawait trio.sleep(1)")
-    assert one.text() == f"cancelled #{number[1]} waiter\n"
-    by_name = await execute(peer, "%cancel waiter\nawait trio.sleep(1)")
-    assert len(by_name.text().splitlines()) == 1
-    by_cell = await execute(peer, "%cancel 2\nawait trio.sleep(1)")
-    assert re.fullmatch(r"cancelled #\d+ parent\ncancelled #\d+ enter database\n", by_cell.text())
-    assert await tasks(peer) == "no tasks"
-    assert started.message is not None
-    endings = [
-        one.content["text"]
-        for one in peer.iopub
-        if one.msg_type == "stream" and one.parent_id == started.message.parent_id
-    ]
-    assert sorted("".join(endings).splitlines()) == ["database ends", "waiter ends"]
+    one = await client.expect(f"%cancel #{number[1]}\nawait trio.sleep(1)")
+    assert one.stdout == f"cancelled #{number[1]} waiter\n"
+    by_name = await client.expect("%cancel waiter\nawait trio.sleep(1)")
+    assert len(by_name.stdout.splitlines()) == 1
+    by_cell = await client.expect("%cancel 2\nawait trio.sleep(1)")
+    assert re.fullmatch(r"cancelled #\d+ parent\ncancelled #\d+ enter database\n", by_cell.stdout)
+    assert await tasks(client) == "no tasks"
+    assert sorted(started.stdout.splitlines()) == ["database ends", "waiter ends"]
 
 
 @pytest.mark.parametrize(
@@ -132,29 +119,27 @@ async def test_cancel_takes_a_cell_a_task_or_a_name(peer: Peer) -> None:
         ("nobody", "nothing to cancel for 'nobody': %tasks shows what lives"),
     ],
 )
-async def test_cancel_says_what_it_needs(peer: Peer, line: str, message: str) -> None:
-    heard = await execute(peer, f"%cancel {line}")
-    assert heard.reply["ename"] == "UsageError"
-    assert message in heard.reply["evalue"]
+async def test_cancel_says_what_it_needs(client: CheckedClient, line: str, message: str) -> None:
+    error = (await client.execute(f"%cancel {line}")).error  # IPython shows it on stderr only
+    assert str(error) == f"UsageError: %cancel: {message}"
 
 
-async def test_a_part_of_a_task_is_cancelled_with_the_task(peer: Peer) -> None:
-    await execute(peer, "nursery.start_soon(parent)")
-    numbers = re.findall(r"#(\d+) (\w+)", await tasks(peer))
+async def test_a_part_of_a_task_is_cancelled_with_the_task(client: CheckedClient) -> None:
+    await client.expect("nursery.start_soon(parent)")
+    numbers = re.findall(r"#(\d+) (\w+)", await tasks(client))
     (root, _), (part, _), *_ = numbers
-    heard = await execute(peer, f"%cancel #{part}")
-    assert f"#{part} is a part of #{root} parent" in heard.reply["evalue"]
-    assert await tasks(peer) != "no tasks"
+    error = (await client.execute(f"%cancel #{part}")).error
+    assert f"#{part} is a part of #{root} parent" in str(error)
+    assert await tasks(client) != "no tasks"
 
 
-async def test_a_started_task_can_be_cancelled_too(peer: Peer) -> None:
-    await execute(
-        peer,
+async def test_a_started_task_can_be_cancelled_too(client: CheckedClient) -> None:
+    await client.expect(
         "async def service(task_status=trio.TASK_STATUS_IGNORED):\n"
         "    task_status.started(1)\n"
         "    await trio.sleep_forever()\n"
         "await nursery.start(service)",
     )
-    heard = await execute(peer, "%cancel service")
-    assert "cancelled #" in heard.text()
-    assert await tasks(peer) == "no tasks"
+    execution = await client.expect("%cancel service")
+    assert "cancelled #" in execution.stdout
+    assert await tasks(client) == "no tasks"
