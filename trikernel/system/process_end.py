@@ -70,10 +70,10 @@ def _is_there(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:  # no child of ours: whoever started it waits for it
-        return True
+    if sys.platform != "win32" and sys.platform != "darwin":  # which offer events
+        with suppress(ChildProcessError):  # no child of ours: whoever started it waits for it
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    return True
 
 
 async def _wait_by_kqueue(pid: int) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import struct
+import sys
 import tempfile
 import uuid
 import warnings
@@ -160,7 +161,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
     """Refuse what somebody else has written, or can read."""
-    if os.name != "posix":
+    if sys.platform == "win32":
         return
     if not stat.S_ISREG(status.st_mode):
         raise ConnectionFileError(f"connection file {path}: is no plain file")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ def _is_stale(path: Path) -> bool:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
         return False
-    if os.name != "posix" or status.st_uid != os.geteuid():
+    if sys.platform == "win32" or status.st_uid != os.geteuid():
         return False
     fields = json.loads(path.read_text("utf-8"))
     process = fields.get(FIELD) if isinstance(fields, dict) else None
