@@ -79,9 +79,9 @@ async def test_context_variables_last_from_cell_to_cell(peer: Peer) -> None:
     assert results(await peer.execute("v.get()")) == ["2"]
 
 
-async def test_each_cell_is_a_task_of_its_own(peer: Peer) -> None:
+async def test_cells_run_in_one_task_one_after_the_other(peer: Peer) -> None:
     await peer.execute("import trio; first = trio.lowlevel.current_task()")
-    assert results(await peer.execute("trio.lowlevel.current_task() is first")) == ["False"]
+    assert results(await peer.execute("trio.lowlevel.current_task() is first")) == ["True"]
 
 
 async def test_the_counter_follows_store_history(peer: Peer) -> None:

@@ -23,11 +23,24 @@ from IPython.core.magic import cell_magic, magics_class
 from IPython.core.magics.script import ScriptMagics
 from IPython.utils.process import arg_split, system
 
-__all__ = ["CellScripts", "get_output", "run_in_terminal"]
+__all__ = ["CellScripts", "finish", "get_output", "refuse_background", "run_in_terminal"]
 
 GRACE = 0.2  # seconds that an interrupted program has to end by itself
 _POLL = 0.05  # seconds after which output is shown, also if nothing more comes
 _CHUNK = 1 << 16  # bytes
+
+
+def refuse_background(command: str) -> None:
+    """Raise `OSError` for a command that ends in ``&``."""
+    if command.rstrip().endswith("&"):
+        raise OSError("a command in the background has no end: use subprocess.Popen for it")
+
+
+def finish(shell: Any, command: str, status: int) -> None:
+    """Note the exit status of a command, and raise `CalledProcessError` if that is wanted."""
+    shell.user_ns["_exit_code"] = status
+    if shell.system_raise_on_error and status != 0:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def run_in_terminal(command: str) -> int:

@@ -5,28 +5,34 @@ Source: messaging.rst, "Custom Messages".
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import comm
 from comm.base_comm import BaseComm, CommManager
 from trio.lowlevel import enable_ki_protection
 
-from ..core import collapse, is_cancel, run_unprotected
-from .streams import redirections
+from ..core import is_cancel, run_unprotected, unwrap_interrupt
 
-__all__ = ["CellCommManager", "Comm", "install", "uninstall"]
+__all__ = ["CellCommManager", "Comm"]
+
+_log = logging.getLogger("trikernel")
 
 
 class Comm(BaseComm):
-    """One comm; what it says goes out under the cell that says it."""
+    """One comm; what it says goes out under the cell that says it.
 
-    kernel: Any = None
+    ``find`` gives its kernel, or None when that is gone.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.kernel = redirections.kernel()
+    def __init__(self, *args: Any, find: Callable[[], Any], **kwargs: Any) -> None:
+        self._find = find
         super().__init__(*args, **kwargs)
+
+    @property
+    def kernel(self) -> Any:
+        """Its kernel; widgets ask it for the message that runs."""
+        return self._find()
 
     def publish_msg(
         self,
@@ -37,8 +43,8 @@ class Comm(BaseComm):
         **keys: Any,
     ) -> None:
         """Send ``comm_open``, ``comm_msg`` or ``comm_close``; without a kernel, nothing."""
-        kernel = self.kernel
-        if kernel is None or kernel._server is None:
+        kernel = self._find()
+        if kernel is None or not kernel.sender.is_connected:
             return
         kernel.send_response(
             kernel.iopub_socket,
@@ -53,12 +59,11 @@ class Comm(BaseComm):
         """Call the handler; what it returns, which may be awaitable."""
         if self._msg_callback is None:
             return None
-        shell = getattr(self.kernel, "shell", None)
-        if shell is not None:
-            shell.events.trigger("pre_execute")
+        kernel = self._find()
+        trigger = kernel.shell.events.trigger if kernel is not None else _ignore
+        trigger("pre_execute")
         result = self._msg_callback(msg)
-        if shell is not None:
-            shell.events.trigger("post_execute")
+        trigger("post_execute")
         return result
 
     def handle_close(self, msg: Any) -> Any:
@@ -70,22 +75,27 @@ class CellCommManager(CommManager):
     """The comms of one kernel. Handlers may be async; what they raise is shown.
 
     Their errors go out under the comm message's own parent, where frontends have a log for them.
+    ``find`` gives the kernel, or None when that is gone.
     """
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, find: Callable[[], Any]) -> None:
         super().__init__()
-        self._kernel = kernel
+        self._find = find
+
+    def create(self, *args: Any, **kwargs: Any) -> Comm:
+        """What ``comm.create_comm`` makes in a cell."""
+        return Comm(*args, find=self._find, **kwargs)
 
     @enable_ki_protection
     async def comm_open(self, stream: Any, ident: Any, msg: Any) -> None:
         """The frontend opens a comm; one of an unknown target is closed at once."""
         content = msg["content"]
         comm_id, target_name = content["comm_id"], content["target_name"]
-        opened = comm.create_comm(comm_id=comm_id, primary=False, target_name=target_name)
+        opened = self.create(comm_id=comm_id, primary=False, target_name=target_name)
         self.register_comm(opened)
         target = self.targets.get(target_name)
         if target is None:
-            self._kernel.log.error("no comm target %r is registered", target_name)
+            _log.error("no comm target %r is registered", target_name)
         elif await self._call(target, opened, msg):
             return
         opened.close()
@@ -106,7 +116,7 @@ class CellCommManager(CommManager):
             del self.comms[found.comm_id]
             await self._call(found.handle_close, msg)
 
-    def forget_all(self) -> None:
+    def close_all(self) -> None:
         """The kernel ends: nothing is to be said any more when its comms are collected."""
         for one in self.comms.values():
             one._closed = True
@@ -119,35 +129,11 @@ class CellCommManager(CommManager):
         except BaseException as raised:
             if is_cancel(raised):
                 raise
-            self._kernel.log.warning("a comm handler failed", exc_info=raised)
-            self._kernel.show_error(collapse(raised))
+            _log.warning("a comm handler failed", exc_info=raised)
+            self._find().show_error(unwrap_interrupt(raised))
             return False
         return True
 
 
-_install_lock = threading.Lock()
-_previous: list[tuple[Any, Any]] = []
-
-
-def install() -> None:
-    """Have ``comm.create_comm`` and ``comm.get_comm_manager`` serve the current kernel."""
-    with _install_lock:
-        if comm.create_comm is Comm:
-            return
-        _previous.append((comm.create_comm, comm.get_comm_manager))
-        fallback = comm.get_comm_manager
-
-        def get_comm_manager() -> CommManager:
-            kernel = redirections.kernel()
-            return kernel.comm_manager if kernel is not None else fallback()
-
-        comm.create_comm = Comm
-        comm.get_comm_manager = get_comm_manager
-
-
-def uninstall() -> None:
-    """Put back what was there before the first `install`; no kernel is served any more."""
-    with _install_lock:
-        if _previous:
-            comm.create_comm, comm.get_comm_manager = _previous[0]
-            _previous.clear()
+def _ignore(event: str) -> None:
+    """A kernel that is gone has no hooks."""

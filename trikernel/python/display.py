@@ -1,20 +1,21 @@
-"""Results and displays of a cell as iopub messages: IPython's two hooks, on our outbox.
+"""Results and displays of a cell as iopub messages: IPython's two hooks.
 
 IPython has one shell for all callers. Where several kernels live in one process, a display goes
-to the kernel that the calling code runs for.
+to the kernel that the calling code runs for, and so does the value of a last expression.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from IPython.core.display_trap import DisplayTrap
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 
-from .capture import current_capture
-from .streams import redirections
+from .process import served
+from .streams import current_capture
 
-__all__ = ["CellDisplayHook", "CellDisplayPublisher"]
+__all__ = ["CellDisplayHook", "CellDisplayPublisher", "shared_display_trap"]
 
 
 class CellDisplayHook(DisplayHook):
@@ -49,7 +50,7 @@ class CellDisplayHook(DisplayHook):
 
     def log_output(self, format_dict: Any) -> None:
         """Keep it for the history, if the cell is to be in it."""
-        request = self.shell.kernel.current()
+        request = self.shell.kernel.sender.current()
         if getattr(request and request.content, "store_history", True):
             super().log_output(format_dict)
 
@@ -85,7 +86,7 @@ class CellDisplayPublisher(DisplayPublisher):
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
         if capture is not None and capture.take_display({**content, "update": update}):
             return
-        kernel = redirections.kernel() or self.shell.kernel
+        kernel = served.kernel() or self.shell.kernel
         if self._is_publishing or self.shell.display_captured(content, update):
             return
         kernel.send_response(
@@ -96,5 +97,19 @@ class CellDisplayPublisher(DisplayPublisher):
 
     def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, at once or when the next output comes."""
-        kernel = redirections.kernel() or self.shell.kernel
+        kernel = served.kernel() or self.shell.kernel
         kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})
+
+
+def _show(value: Any) -> None:
+    kernel = served.kernel()
+    if kernel is not None:
+        kernel.shell.displayhook(value)
+
+
+shared_display_trap = DisplayTrap(hook=_show)
+"""For kernels that share a process: their cells may run in turns, and one hook serves them all.
+
+IPython's trap puts back, as a cell ends, what was there as it began: of another kernel's cell, if
+that was running.
+"""

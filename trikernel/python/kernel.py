@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import contextvars
+import os
 import sys
+import weakref
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request, Server, call_unprotected, current_request
+from ..core import Server, call_unprotected, current_request
 from ..errors import AbortedError
-from ..kernel import prompt, setting
+from ..kernel import Application, Kernel, built_in, setting
+from ..system import gc_paused
 from ..wire import contents as c
-from . import comms, introspect
-from .output import CellOutput
-from .streams import redirections
+from . import introspect
 
 if TYPE_CHECKING:
     from .process import OwnProcess
@@ -31,15 +31,95 @@ __all__ = ["PythonKernel"]
 class _Banner:
     """Text, of the class too; IPython's version is in it, so it is made when it is asked for."""
 
+    @built_in
     def __get__(self, instance: object, owner: object) -> str:
-        from .language import BANNER
+        from .shell import BANNER
 
         return BANNER
 
 
-class PythonKernel(CellOutput):
-    """A kernel for Python with Trio. Cells may use ``await`` and nurseries at the top level."""
+class PythonApplication(Application):
+    """What is set up and taken down around a `PythonKernel` that is served."""
 
+    kernel: PythonKernel
+
+    def bind(self, server: Server) -> None:
+        """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
+        with gc_paused():
+            from . import comms, process, profile
+
+        kernel, own = self.kernel, None
+        if server.owns_process:
+            own = process.OwnProcess(profile.Profile.read(kernel.profile))
+        try:
+            super().bind(server)
+        except BaseException:
+            if own is not None:
+                own.stop()
+            raise
+        kernel._own_process, kernel._shell = own, None
+        kernel.comm_manager = comms.CellCommManager(weakref.ref(kernel))
+
+    async def enter_loop(self) -> None:
+        """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
+        from .process import served
+
+        await super().enter_loop()
+        kernel, server = self.kernel, self.kernel.server
+        served.add(kernel)
+        trio.lowlevel.add_instrument(kernel.shell.tasks)
+        if server.background is not None and kernel.owns_process:
+            server.background.start_soon(kernel.shell.history_manager.run, name="history")
+        self._run_services()
+
+    async def start(self) -> None:
+        """Take over what a kernel has to itself, and run the person's startup files."""
+        kernel = self.kernel
+        if kernel._own_process is not None:
+            kernel._own_process.start(kernel.shell, kernel.sender)
+            self._run_services()
+        await super().start()
+
+    def _run_services(self) -> None:
+        own = self.kernel._own_process
+        for function in own.tasks() if own is not None else ():
+            self.kernel.server.stopper.run_in_services(function)
+
+    def unbind(self) -> None:
+        """Give everything back, whatever the user's code has done to it."""
+        from .process import served
+
+        kernel = self.kernel
+        with contextlib.ExitStack() as stack:  # the last one first, and each of them
+            stack.callback(super().unbind)
+            if kernel._shell is not None:
+                stack.callback(_close_shell, kernel._shell, kernel.log)
+            if kernel._own_process is not None:
+                stack.callback(kernel._own_process.stop)
+            stack.callback(served.remove, kernel)
+            stack.callback(kernel.comm_manager.close_all)
+
+
+def _close_shell(shell: ZMQInteractiveShell, log: Any) -> None:
+    if trio.lowlevel.in_trio_run():
+        with contextlib.suppress(KeyError):  # never started
+            trio.lowlevel.remove_instrument(shell.tasks)
+    atexit.unregister(shell.atexit_operations)
+    try:
+        shell._atexit_once()  # now that the last task has cleaned up
+    except Exception:  # a full disk, a broken database
+        log.exception("the history could not be closed")
+
+
+class PythonKernel(Kernel):
+    """A kernel for Python with Trio. Cells may use ``await`` and nurseries at the top level.
+
+    While one is served, in memory too, it replaces some names of the process (`sys.stdout`,
+    `input`, `threading.Thread.start` and a few more): the module `trikernel.python.process` and
+    the discussion page "two loops" say which, and how they come back.
+    """
+
+    application_class = PythonApplication
     profile: str = setting("default", "the IPython profile whose configuration is read")
 
     implementation = "trikernel"
@@ -66,21 +146,30 @@ class PythonKernel(CellOutput):
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
-        self._process: OwnProcess | None = None
+        self._own_process: OwnProcess | None = None
         super().__init__(**settings)
+        self.sender.prefers_cells = True
 
     @property
     def shell(self) -> ZMQInteractiveShell:
         """IPython's shell; made when the kernel starts to be served."""
         if self._shell is None:
-            from .language import new_shell
-
-            self._shell = new_shell(self, self._process)
+            profile = self._own_process.profile if self._own_process is not None else None
+            with gc_paused():
+                self._shell = _new_shell(self, profile)
         return self._shell
 
     @property
+    def owns_process(self) -> bool:
+        """Whether it has the process to itself, as it is served now."""
+        return self._own_process is not None
+
+    @property
     def execution_count(self) -> int:
-        """The number of the next cell; it grows with each cell that is kept in the history."""
+        """The number of the next cell; it grows with each cell that is kept in the history.
+
+        Setting it raises `ValueError` for a number that a notebook cannot hold.
+        """
         return int(self._shell.execution_count) if self._shell is not None else 0
 
     @execution_count.setter
@@ -94,56 +183,23 @@ class PythonKernel(CellOutput):
         namespace: dict[str, Any] = self.shell.user_ns
         return namespace
 
-    def bind(self, server: Server) -> None:
-        """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
-        from .language import OwnProcess
+    def user_tasks(self) -> frozenset[trio.lowlevel.Task]:
+        """The tasks that cells run in or have started, without those within them."""
+        server = self.server
+        return server.cells.child_tasks | server.background_tasks.child_tasks
 
-        process = OwnProcess(self.profile) if server.owns_process else None
-        super().bind(server)
-        self._process, self._shell, self._last_cell = process, None, None
-        self.comm_manager = comms.CellCommManager(self)
-
-    async def started(self) -> None:
-        """Make the shell, and redirect output and input of cells."""
-        comms.install()
-        redirections.add(self)
-        self.shell.become_instance()
-        trio.lowlevel.add_instrument(self.shell.tasks)
-        if self._process is not None:
-            self._process.start(self.server, self.shell, self._write_captured)
-
-    def unbind(self) -> None:
-        """Give everything back, whatever the user's code has done to it."""
-        with contextlib.ExitStack() as stack:  # the last one first, and each of them
-            stack.callback(super().unbind)
-            if self._shell is not None:
-                stack.callback(self._leave_shell, self._shell)
-            if self._process is not None:
-                stack.callback(self._process.stop)
-            stack.callback(self._give_streams_back)
-            stack.callback(self.comm_manager.forget_all)
-
-    def _give_streams_back(self) -> None:
-        if redirections.remove(self):
-            comms.uninstall()
-
-    def _leave_shell(self, shell: ZMQInteractiveShell) -> None:
-        with contextlib.suppress(KeyError):  # never started
-            trio.lowlevel.remove_instrument(shell.tasks)
-        shell.resign()
-        atexit.unregister(shell.atexit_operations)
-        try:
-            shell._atexit_once()  # now that the last task has cleaned up
-        except Exception:  # a full disk, a broken database
-            self.log.exception("the history could not be closed")
+    def show_error(self, error: BaseException) -> None:
+        """Publish an ``error`` with IPython's traceback."""
+        self.shell.show(error)
 
     # Verbs
 
-    @prompt
+    @built_in
     def begin_execution(self, content: c.ExecuteRequest) -> int:
         """IPython counts, after the cell and only if it is kept in the history."""
         return self.execution_count
 
+    @built_in
     @enable_ki_protection
     async def do_execute(
         self,
@@ -157,17 +213,19 @@ class PythonKernel(CellOutput):
         cell_id: str | None = None,
     ) -> dict[str, Any]:
         """Run a cell in the calling task."""
-        shell = self.shell
-        shell.forget_error()
+        from .process import served
+
+        shell, request = self.shell, current_request.get()
+        shell.errors.forget()
         shell.take_payload()  # what a background task has left there
-        comms.install()  # again: importing ipykernel's own kernel puts its comms in place
-        failed, transformed, request = None, code, current_request.get()
+        served.retake_comms()
+        failed, transformed = None, code
         if not silent:
-            self._last_cell = request
+            self.sender.last_cell = request
         try:
             stripped, seconds = shell.take_timeout(code)
             if seconds is not None and request is not None:
-                self.server.interrupts.stop_after(request, seconds)
+                self.server.stopper.stop_after(request, seconds)
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()
@@ -181,30 +239,26 @@ class PythonKernel(CellOutput):
         )
         if request is not None and request.abandoned:
             return {}
+        return self._finish(result, silent, user_expressions or {})
+
+    def _finish(
+        self, result: Any, silent: bool, user_expressions: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Call the hooks after a cell, and read what programs have written; its reply."""
+        shell = self.shell
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
-        self._keep_context(request)
-        return self._reply(result, user_expressions or {})
-
-    def _keep_context(self, request: Request | None) -> None:
-        """What the cell set in context variables lasts to the next one."""
-        if request is not None and request.done is not None:  # it has a context of its own
-            self.user_context = contextvars.copy_context()
-
-    def _reply(self, result: Any, user_expressions: dict[str, Any]) -> dict[str, Any]:
-        error = next((one for one in self._errors(result) if one is not None), None)
-        if isinstance(error, AbortedError):
-            return {"status": "aborted"}
-        payload = self.shell.take_payload()
-        if error is None:
-            values = call_unprotected(self.shell.user_expressions, user_expressions)
-            return {"status": "ok", "payload": payload, "user_expressions": values}
-        content = {"status": "error", **self.shell.rendered(error)}
-        return {**content, "payload": payload, "user_expressions": {}}
-
-    def _errors(self, result: Any) -> tuple[BaseException | None, ...]:
-        return result.error_before_exec, result.error_in_exec, self.shell.display_error()
+        if self._own_process is not None:
+            self._own_process.collect()
+        for error in (result.error_before_exec, result.error_in_exec, shell.errors.of_display()):
+            if isinstance(error, AbortedError):
+                return {"status": "aborted"}
+            if error is not None:
+                content = {"status": "error", **shell.errors.content(error)}
+                return {**content, "payload": shell.take_payload(), "user_expressions": {}}
+        values = call_unprotected(shell.user_expressions, user_expressions)
+        return {"status": "ok", "payload": shell.take_payload(), "user_expressions": values}
 
     def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Complete by IPython."""
@@ -245,3 +299,27 @@ class PythonKernel(CellOutput):
         """Empty the namespace."""
         self.shell.reset(False)
         return {"status": "ok"}
+
+
+def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
+    """A shell with a profile's configuration; without one, it leaves no traces on disk."""
+    from traitlets.config import Config
+
+    from .shell import ZMQInteractiveShell
+
+    config = Config()
+    if profile is not None:
+        config.merge(profile.config)
+    else:
+        config.HistoryManager.hist_file = ":memory:"
+    config.setdefault("IPKernelApp", Config())  # libraries look here, to tell a notebook
+    shell = ZMQInteractiveShell(
+        kernel=kernel,
+        owns_process=profile is not None,
+        config=config,
+        profile_dir=profile.profile_dir if profile is not None else None,
+        ipython_dir=profile.ipython_dir if profile is not None else None,
+    )
+    if "JPY_SESSION_NAME" in os.environ:
+        shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
+    return shell

@@ -17,7 +17,9 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from .tasks import TaskTree
 
-__all__ = ["KernelMagics", "take_timeout"]
+__all__ = ["KernelMagics", "register_scripts", "take_timeout"]
+
+_SCRIPTS = "trikernel.python.commands:CellScripts"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
@@ -61,7 +63,7 @@ class KernelMagics(Magics):
         """
         if line.strip():
             raise UsageError("%tasks takes no argument")
-        tree: TaskTree = self.shell.tasks.tree()
+        tree: TaskTree = self.shell.tasks.tree(self.shell.kernel.user_tasks())
         return tree
 
     @line_magic
@@ -74,7 +76,7 @@ class KernelMagics(Magics):
         if not line.strip():
             raise UsageError("%cancel: name a cell (3), a task (#7), or tasks by their name")
         try:
-            names = self.shell.tasks.cancel(line)
+            names = self.shell.tasks.cancel(line, self.shell.kernel.user_tasks())
         except LookupError as error:
             raise UsageError(f"%cancel: {error.args[0]}") from None
         print("\n".join(f"cancelled {name}" for name in names))
@@ -148,3 +150,22 @@ class KernelMagics(Magics):
         computes is interrupted. The cell ends with the error ``DeadlineExceeded``.
         """
         raise UsageError("%%timeout has to be the first line of its cell")
+
+
+def register_scripts(shell: Any) -> None:
+    """Put ours in the place of IPython's ``%%bash`` and its like."""
+    manager = shell.magics_manager
+    scripts = [name for name, magic in manager.magics["cell"].items() if _is_script(magic)]
+    for name in scripts:  # registered with their class, they would be imported now
+        manager.register_lazy(name, _SCRIPTS, "cell")
+    if scripts:
+        manager.register_lazy("killbgscripts", _SCRIPTS, "line")
+    else:  # an IPython that has imported its own already
+        from .commands import CellScripts
+
+        shell.register_magics(CellScripts)
+
+
+def _is_script(magic: Any) -> bool:
+    """Whether a cell magic is one of IPython's for scripts, not imported yet."""
+    return str(getattr(magic, "spec", "")).endswith(":ScriptMagics")

@@ -1,70 +1,129 @@
 """IPython's shell, driven natively by the cell's own Trio task.
 
-`run_code` is ours: IPython's catches everything, `trio.Cancelled` included. Here the cell's
-cancel scope stands directly around the user's code, and only that code is unprotected.
+What is wanted
+    A cell is transformed, compiled, counted, kept in the history and shown as IPython does it, so
+    that magics, extensions and people's configuration work. It runs in the kernel's Trio loop, and
+    only its own code can be interrupted or cancelled: what stands around it has to finish properly.
+
+What does not work
+    IPython's loop runners: ``%autoawait trio`` starts a loop for each cell. Its `run_code` catches
+    everything, `trio.Cancelled` included, and shows it. Ctrl-C anywhere in IPython's own code
+    leaves a half-counted cell. Importing it is a quarter of a kernel's start.
+
+What is done
+    `PythonKernel.do_execute` awaits `run_cell_async`, and `run_code` is ours: the request's cancel
+    scope stands directly around the code of the cell, and only that code is called unprotected.
+    What it raises, or why it was stopped, is shown and put into IPython's result; what it has left
+    open is closed. Each part of IPython that costs a cell more than the cell has one in its place
+    that gives the same (`fast_paths`), and so have magics that run code in a function that is not
+    async (`async_magics`). This module is imported once the kernel's sockets are bound: a client
+    that finds them connects meanwhile.
+
+What remains
+    The names of IPython that this stands on are not all public: `system.private_names` lists them.
+    A context variable's token of an earlier cell may not be reset if that cell was left behind.
 """
 
 from __future__ import annotations
 
+import bdb
 import sys
 import types
+import weakref
 from functools import cached_property, partial
-from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 import trio
+from IPython.core import page, payloadpage, release
 from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.error import UsageError
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from IPython.core.payload import PayloadManager
 from IPython.utils.text import LSString, SList
-from traitlets import Instance, Type, validate
+from traitlets import CBool, Instance, Type, default, validate
 from trio.lowlevel import enable_ki_protection
 
 from ..core import (
+    Request,
     StopReason,
     await_unprotected,
     call_unprotected,
-    collapse,
     current_request,
-    stop_error,
+    is_cancel,
+    unwrap_interrupt,
 )
-from ..system import exit_if_forked, fork_count
-from .awaiting import AwaitingCompiler, AwaitingTransformer, refuse_to_await
+from ..errors import LeftOpenError
+from ..kernel import NO_TEXT
+from ..system import (
+    LeftOpen,
+    close_what_was_left_open,
+    exit_if_forked,
+    fork_count,
+    is_anything_left_open,
+)
+from .async_magics import AwaitingCompiler, refuse_to_await, rewrite
 from .debugger import CellDebugger
-from .display import CellDisplayHook, CellDisplayPublisher
-from .magics import KernelMagics
-from .particulars import ParticularShell
+from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
+from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
+from .magics import KernelMagics, register_scripts, take_timeout
 from .tasks import Tasks
+from .tracebacks import CellErrors, clean, format_group, left_open_error, remember
 
 if TYPE_CHECKING:
-    from .twins import Twins
+    from .async_magics import AsyncMagics
 
-__all__ = ["ZMQInteractiveShell"]
+__all__ = ["BANNER", "ZMQInteractiveShell"]
 
+BANNER = (
+    f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
+    f"IPython {release.version}: top-level await runs in Trio"
+)
 EXIT_DELAY = 0.3  # seconds
-_SCRIPTS = "trikernel.python.commands:CellScripts"
 _LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
+# What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
+_NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
-class ZMQInteractiveShell(ParticularShell):
+class ZMQInteractiveShell(InteractiveShell):
     """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
 
     displayhook_class = Type(CellDisplayHook)
     compiler_class = Type(AwaitingCompiler)
     display_pub_class = Type(CellDisplayPublisher)
     exiter: Any = Instance(ZMQExitAutocall, args=())
+    owns_process: Any = CBool(False)
+    payload_manager: Any = Instance(PayloadManager)
+    input_transformer_manager: Any = Instance(TransformerManager)
+    take_timeout = staticmethod(take_timeout)
     keepkernel_on_exit = None
     last_execution_succeeded = True  # IPython's are traits, set once a cell, observed by nobody
     last_execution_result: Any = None
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, kernel: Any, **kwargs: Any) -> None:
+        self._kernel = weakref.ref(kernel)
+        self.errors = CellErrors()
         super().__init__(**kwargs)
+        if not self.owns_process:
+            self.display_trap = shared_display_trap
         self.autoawait = True
         self.runs_synchronously = False
         self.exiter.set_ip(self)
         self.loop_runner = _refuse
-        self.tasks = Tasks(self.kernel)
-        self.compile.rewrite = AwaitingTransformer(self)
-        self._generation = fork_count()
+        self.tasks = Tasks(self.compile.format_code_name)
+        self._forks = fork_count()
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel that it belongs to, which owns it; None when that is gone."""
+        return self._kernel()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that the kernel runs in."""
+        return self._forks != fork_count()
+
+    # Executing
 
     def run_cell(self, *args: Any, **kwargs: Any) -> Any:
         """Run code that awaits nothing, from inside a cell; other code is refused."""
@@ -96,19 +155,23 @@ class ZMQInteractiveShell(ParticularShell):
             **kwargs,
         )
 
+    def transform_ast(self, node: Any) -> Any:
+        """Magics that must await, and the user's transformers."""
+        if self.compile.calls_magic and self.autoawait:
+            node = rewrite(self, node)
+        return call_unprotected(super().transform_ast, node) if self.ast_transformers else node
+
     @cached_property
-    def twins(self) -> Twins:
-        """The awaitable twins of magics; they and the magics are imported when one is called."""
-        from .twins import Twins
+    def async_magics(self) -> AsyncMagics:
+        """The magics that await; made when one is called."""
+        from .async_magics import AsyncMagics
 
-        return Twins(self)
+        return AsyncMagics(self)
 
-    @property
-    def is_forked(self) -> bool:
-        """Whether this is a child of the process that the kernel runs in."""
-        return self._generation != fork_count()
-
-    # Executing
+    def run_async_magic(self, name: str, line: str, cell: str | None = None) -> Any:
+        """A magic that awaits. Cells that need it are rewritten to call it."""
+        magic = getattr(self.async_magics, name)
+        return magic(line) if cell is None else magic(line, cell)
 
     @enable_ki_protection
     async def run_code(
@@ -126,7 +189,7 @@ class ZMQInteractiveShell(ParticularShell):
         if result is not None:
             result.error_in_exec = error
         request = current_request.get()
-        if request is None or not request.finished:  # an abandoned cell has had its say
+        if request is None or not request.finished:  # one that was left behind has had its say
             self.show(error)
         return True
 
@@ -137,28 +200,45 @@ class ZMQInteractiveShell(ParticularShell):
         if request is None:
             return await self._error_at_startup(code_obj, async_)
         where: types.TracebackType | None = None
+        left_open: list[LeftOpen] = []
         try:
-            with request.open_scope():
+            with request.open_scope() as scope:
                 if request.stop_reason is not None:
-                    return stop_error(request.stop_reason)
+                    return request.stop_error()
                 try:
                     await self._run_unprotected(code_obj, async_)
                 except BaseException as raised:
                     where = raised.__traceback__
                     raise
+                finally:
+                    if is_anything_left_open(scope):
+                        left_open = await close_what_was_left_open(scope)
         except BaseException as raised:
-            exit_if_forked(self._generation, raised)
-            if not isinstance(
-                raised, (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)
-            ):
-                raise
-            error = collapse(raised)
-            if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
-                error = stop_error(request.stop_reason)
-            return error if error is raised else error.with_traceback(where)
+            exit_if_forked(self._forks, raised)
+            return self._error_by(raised, request, where, code_obj, left_open)
         if request.stop_reason is not None:  # also if it has ended without noticing
-            return stop_error(request.stop_reason).with_traceback(where)
+            return request.stop_error().with_traceback(where or request.stood)
+        if left_open:
+            return left_open_error(left_open, code_obj, self.compile.format_code_name)
         return None
+
+    def _error_by(
+        self,
+        raised: BaseException,
+        request: Request,
+        where: types.TracebackType | None,
+        code_obj: types.CodeType,
+        left_open: list[LeftOpen],
+    ) -> BaseException:
+        """The error of a statement that raised; a cancel from outside is raised again."""
+        if isinstance(raised, trio.Cancelled) and left_open and not is_cancel(raised):
+            return left_open_error(left_open, code_obj, self.compile.format_code_name)
+        if not isinstance(raised, (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)):
+            raise raised
+        error = unwrap_interrupt(raised)
+        if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
+            error = request.stop_error()
+        return error if error is raised else error.with_traceback(where)
 
     async def _error_at_startup(self, code_obj: types.CodeType, async_: bool) -> Exception | None:
         try:
@@ -174,6 +254,82 @@ class ZMQInteractiveShell(ParticularShell):
         else:
             call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
 
+    # Errors
+
+    def show(self, error: BaseException) -> None:
+        """Publish an error under the current cell, without frames that are not the user's."""
+        if isinstance(error, bdb.BdbQuit):  # the person left the debugger
+            return
+        clean(error)
+        content = self.errors.content(error)
+        lines = format_group(error, self.compile.format_code_name)
+        if isinstance(error, LeftOpenError):  # which says all there is to say
+            lines = f"{content['ename']}: {error}".splitlines()
+        elif lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
+            lines = content["traceback"]
+        if lines is not None:
+            remember(self.InteractiveTB, error)
+            self._showtraceback(type(error), error, lines)
+            return
+        raised = (type(error), error, error.__traceback__)
+        try:
+            if isinstance(error, SystemExit):
+                self.showtraceback(raised, exception_only=True)
+            else:
+                self.showtraceback(raised, running_compiled_code=True)
+        except Exception:
+            self._showtraceback(type(error), error, content["traceback"])
+
+    def _get_exc_info(self, exc_tuple: Any = None) -> Any:
+        """What IPython shows of an error of its own accord, in ``%run`` for example."""
+        kind, error, tb = super()._get_exc_info(exc_tuple)
+        return (kind, error, clean(error).__traceback__) if error is not None else (kind, error, tb)
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, *args: Any, **kwargs: Any
+    ) -> Any:
+        """What the history keeps of an error."""
+        return dict(self.errors.content(exception))
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: Any) -> None:
+        """Send an ``error`` instead of printing the traceback."""
+        content = self.errors.show_as(evalue, stb)
+        if self.displayhook.is_showing:
+            self.errors.note_of_display(evalue)
+        kernel = self.kernel
+        if kernel.sender.current() is None:  # a startup file's: no cell to show it under
+            kernel.log.error("%s", "\n".join(content["traceback"]))
+        kernel.send_response(kernel.iopub_socket, "error", content)
+
+    # What cells ask for
+
+    def system(self, cmd: str) -> None:
+        """``!cmd``: its exit status is in ``_exit_code``. Interrupted, it raises that."""
+        from . import commands
+
+        commands.refuse_background(cmd)
+        status = commands.run_in_terminal(self.var_expand(cmd, depth=1))
+        commands.finish(self, cmd, status)
+
+    system_piped = system
+
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
+        """``x = !cmd``: what it prints, as lines or as one text."""
+        from . import commands
+
+        commands.refuse_background(cmd)
+        text, status = commands.get_output(self.var_expand(cmd, depth=depth + 1))
+        if self.system_raise_on_error:
+            commands.finish(self, cmd, status)
+        return SList(text.splitlines()) if split else LSString(text)
+
+    def take_payload(self) -> list[Any]:
+        """What has been asked of the frontend since the last call."""
+        payload: list[Any] = self.payload_manager.read_payload()
+        if payload:
+            self.payload_manager.clear_payload()
+        return payload
+
     def display_captured(self, content: dict[str, Any], update: bool) -> bool:
         """Whether ``capture_output`` takes this display instead of the frontend."""
         outputs = getattr(self.display_pub, "outputs", None)
@@ -181,6 +337,12 @@ class ZMQInteractiveShell(ParticularShell):
             return False
         outputs.append({**content, "update": update})
         return True
+
+    def set_next_input(self, text: str, replace: bool = False) -> None:
+        """Have the frontend put ``text`` in the next cell, or in this one."""
+        self.payload_manager.write_payload(
+            {"source": "set_next_input", "text": text, "replace": replace}
+        )
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: tell the frontend, and end the process once this is answered."""
@@ -199,66 +361,80 @@ class ZMQInteractiveShell(ParticularShell):
         await trio.sleep(EXIT_DELAY)
         self.kernel.server.stop()
 
-    def set_next_input(self, text: str, replace: bool = False) -> None:
-        """Have the frontend put ``text`` in the next cell, or in this one."""
-        self.payload_manager.write_payload(
-            {"source": "set_next_input", "text": text, "replace": replace}
-        )
-
-    def system(self, cmd: str) -> None:
-        """``!cmd``: its exit status is in ``_exit_code``. Interrupted, it raises that."""
-        from .commands import run_in_terminal
-
-        _refuse_background(cmd)
-        status = run_in_terminal(self.var_expand(cmd, depth=1))
-        self._finish_command(cmd, status)
-
-    system_piped = system
-
-    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
-        """``x = !cmd``: what it prints, as lines or as one text."""
-        from .commands import get_output
-
-        _refuse_background(cmd)
-        text, status = get_output(self.var_expand(cmd, depth=depth + 1))
-        if self.system_raise_on_error:
-            self._finish_command(cmd, status)
-        return SList(text.splitlines()) if split else LSString(text)
-
-    def _finish_command(self, cmd: str, status: int) -> None:
-        self.user_ns["_exit_code"] = status
-        if self.system_raise_on_error and status != 0:
-            raise CalledProcessError(status, cmd)
-
-    # Setting up
-
-    @validate("execution_count")
-    def _check_count(self, proposal: Any) -> int:
-        """Frontends and notebook files take no other; an integer is all that the trait asks for."""
-        count = proposal["value"]
-        if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
-            raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
-        return int(count)
-
-    def become_instance(self) -> None:
-        """Be what ``get_ipython()`` and ``display()`` find, unless another shell is already."""
-        if not InteractiveShell.initialized():
-            for cls in type(self)._walk_mro():
-                cls._instance = self
-
-    def resign(self) -> None:
-        """No longer be it."""
-        if InteractiveShell.initialized() and InteractiveShell._instance is self:
-            type(self).clear_instance()
+    def enable_gui(self, gui: Any = None) -> None:
+        """``%gui``: set ``kernel.eventloop`` instead."""
+        if gui not in _NO_LOOP:
+            raise UsageError(
+                f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
+            )
 
     @property
     def debugger_cls(self) -> type:
         """What ``%debug`` and ``%pdb`` start."""
         return CellDebugger
 
-    def transform_ast(self, node: Any) -> Any:
-        """Transformers are the user's code."""
-        return call_unprotected(super().transform_ast, node)
+    # What libraries written for ipykernel ask for
+
+    def get_parent(self) -> dict[str, Any]:
+        """The message that this code runs for, as ipykernel's shell has it."""
+        parent: dict[str, Any] = self.kernel.get_parent()
+        return parent
+
+    def set_parent(self, parent: dict[str, Any]) -> None:
+        """Make ``parent`` the parent of what this task and its children send."""
+        self.kernel.set_parent([], parent)
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The message that this code runs for."""
+        return self.get_parent()
+
+    # Setting up: what IPython calls as it builds a shell, which it does for a terminal otherwise
+
+    @default("input_transformer_manager")
+    def _default_transformers(self) -> TransformerManager:
+        return CellTransformers()
+
+    def init_history(self) -> None:
+        """A history that costs a cell nothing."""
+        self.history_manager = CellHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
+
+    def init_payload(self) -> None:
+        """Payloads: what a reply asks of the frontend."""
+        self.payload_manager = PayloadManager(parent=self)
+        self.configurables.append(self.payload_manager)
+
+    def init_sys_modules(self) -> None:
+        """Make the namespace ``__main__``, in a process of its own only."""
+        if self.owns_process:
+            super().init_sys_modules()
+
+    def init_hooks(self) -> None:
+        """Pagers show their text by way of the frontend."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
+
+    def init_display_formatter(self) -> None:
+        """Every representation of an object, not only the text."""
+        self.display_formatter = DisplayFormatter(parent=self)
+        self.configurables.append(self.display_formatter)
+        self.display_formatter.active_types = self.display_formatter.format_types
+
+    def init_environment(self) -> None:
+        """The environment is `process`' business."""
+
+    def init_virtualenv(self) -> None:
+        """The kernel runs in the environment it was installed in."""
+
+    def init_io(self) -> None:
+        """The streams are `process`' business."""
+
+    def init_magics(self) -> None:
+        """IPython's magics and ours."""
+        super().init_magics()
+        self.register_magics(KernelMagics)
+        register_scripts(self)
 
     def init_events(self) -> None:
         """Hooks are the user's code."""
@@ -282,49 +458,26 @@ class ZMQInteractiveShell(ParticularShell):
                     print(f"Error in callback {hook} (for {event}):")
                     self.showtraceback()
 
-    def get_parent(self) -> dict[str, Any]:
-        """The message that this code runs for, as ipykernel's shell has it."""
-        parent: dict[str, Any] = self.kernel.get_parent()
-        return parent
+    def become_instance(self) -> None:
+        """Be what ``get_ipython()`` and ``display()`` find, unless another shell is already."""
+        if not InteractiveShell.initialized():
+            for cls in type(self)._walk_mro():
+                cls._instance = self
 
-    def set_parent(self, parent: dict[str, Any]) -> None:
-        """Make ``parent`` the parent of what this task and its children send."""
-        self.kernel.set_parent([], parent)
+    def resign(self) -> bool:
+        """Be it no longer; whether this was it."""
+        if InteractiveShell.initialized() and InteractiveShell._instance is self:
+            type(self).clear_instance()
+            return True
+        return False
 
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The message that this code runs for."""
-        return self.get_parent()
-
-    def init_magics(self) -> None:
-        """IPython's magics and ours."""
-        super().init_magics()
-        self.register_magics(KernelMagics)
-        kinds = self.magics_manager.magics
-        scripts = [name for name, magic in kinds["cell"].items() if _is_script(magic)]
-        for (
-            name
-        ) in scripts:  # not registered: that would import what runs them, which takes a while
-            self.magics_manager.register_lazy(name, _SCRIPTS, "cell")
-        if not scripts:  # an IPython that has imported its own already
-            from .commands import CellScripts
-
-            self.register_magics(CellScripts)
-
-    def run_awaiting_magic(self, name: str, line: str, cell: str | None = None) -> Any:
-        """The awaitable twin of a magic. Cells that need it are rewritten to call it."""
-        twin = getattr(self.twins, name)
-        return twin(line) if cell is None else twin(line, cell)
-
-
-def _refuse_background(command: str) -> None:
-    if command.rstrip().endswith("&"):
-        raise OSError("a command in the background has no end: use subprocess.Popen for it")
-
-
-def _is_script(magic: Any) -> bool:
-    """Whether a cell magic is one of IPython's for scripts, not imported yet."""
-    return str(getattr(magic, "spec", "")).endswith(":ScriptMagics")
+    @validate("execution_count")
+    def _check_count(self, proposal: Any) -> int:
+        """Frontends and notebook files take no other; an integer is all that the trait asks for."""
+        count = proposal["value"]
+        if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
+            raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
+        return int(count)
 
 
 def _refuse(coroutine: Any) -> None:

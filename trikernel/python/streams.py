@@ -1,105 +1,303 @@
-"""Where `print`, `input` and `getpass` of a cell go: to the kernel whose request they run for.
+"""``sys.stdout`` and ``sys.stderr`` of cells, ``%%capture``, and whose output a thread's is.
 
-The redirections are put in place while at least one Python kernel is served, and they look at
-the calling context: text of a cell goes to its kernel, everything else where it went before.
-In a process that is a kernel, text without a context belongs to the running or the last cell.
+What is wanted. Text goes to the kernel whose request the calling code runs for, by context; and a
+`print` costs no more than a tenth of a microsecond or so, since people print in loops.
+
+What does not work. Asking at each write whose text it is, whether the request is silent and whether
+somebody captures, takes ten times as long as writing it down.
+
+What is done. `OutStream` keeps the answer for the request that wrote last: a tuple of the request,
+its `TextKey`, the queue, and the `IOPub` that owns it. As long as the calling context has the same
+request, and `IOPub.ready` says that the flusher is about to come and nobody has to be looked for, a
+short text is appended, and that is all. Everything else (another request, long text, a stop that is
+pending, a drain that has just passed) goes the slow way, which asks everything again, and which may
+wait for room.
+
+What remains. A thread started from C has no context: in a process that is a kernel its text belongs
+to the running or the last cell, elsewhere it goes where it went before.
 """
 
 from __future__ import annotations
 
-import builtins
-import getpass
+import codecs
+import contextvars
+import io
 import sys
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TextIO
+from weakref import WeakSet
 
-from ..core import OpenText, current_request
-from ..system import on_fork
-from .outstream import OutStream, StreamKernel
-from .threads import ThreadPatches
+import attrs
 
-__all__ = ["Redirections", "redirections"]
+from ..core import SHORT, IOPub, TextKey, current_request
+from ..kernel import Sender
 
+__all__ = [
+    "Capture",
+    "OutStream",
+    "capturing",
+    "carrying_start",
+    "carrying_submit",
+    "current_capture",
+]
 
-class Redirections:
-    """The process's streams and input functions, redirected while a kernel is served."""
+_MANY = 4096  # entries that may wait before who writes has to look
 
-    def __init__(self) -> None:
-        self._kernels: list[StreamKernel] = []
-        self._saved: dict[str, Any] = {}
-        self._streams: list[OutStream] = []
-        self._threads = ThreadPatches()
-        on_fork(self)
-
-    def after_fork(self) -> None:
-        """In a forked child: text goes to the process's own streams."""
-        if self._kernels:
-            self._kernels.clear()
-            self._restore()
-            for stream in self._streams:  # a logging handler may hold one
-                stream.forget()
-            sys.stdout = getattr(sys, "__stdout__", None)
-            sys.stderr = getattr(sys, "__stderr__", None)
-
-    def kernel(self) -> StreamKernel | None:
-        """The kernel that the calling code runs for."""
-        request = current_request.get()
-        if request is not None and request.application in self._kernels:
-            return request.application  # type: ignore[no-any-return]
-        last = self._kernels[-1] if self._kernels else None
-        return last if last is not None and last.server.owns_process else None
-
-    def reopen(self, closed: OpenText) -> None:
-        """A piece of text came while it was being closed."""
-        kernel = self.kernel()
-        if kernel is not None:
-            kernel.server.outbox.reopen(closed)
-
-    def add(self, kernel: StreamKernel) -> None:
-        """Redirect for this kernel too."""
-        if not self._kernels:
-            self._install()
-        self._kernels.append(kernel)
-
-    def remove(self, kernel: StreamKernel) -> bool:
-        """No longer for this one; the last one puts everything back. Whether it was the last."""
-        if kernel in self._kernels:
-            kernel.server.outbox.close_text()
-            self._kernels.remove(kernel)
-            if not self._kernels:
-                self._restore()
-        return not self._kernels
-
-    def _install(self) -> None:
-        self._saved = {
-            "stdout": sys.stdout,
-            "stderr": sys.stderr,
-            "input": builtins.input,
-            "getpass": getpass.getpass,
-        }
-        self._threads.install()
-        sys.stdout = out = OutStream("stdout", sys.stdout, self)
-        sys.stderr = err = OutStream("stderr", sys.stderr, self)
-        self._streams = [out, err]
-        builtins.input, getpass.getpass = self._input, self._getpass
-
-    def _restore(self) -> None:
-        self._threads.restore()
-        sys.stdout, sys.stderr = self._saved["stdout"], self._saved["stderr"]
-        builtins.input, getpass.getpass = self._saved["input"], self._saved["getpass"]
-
-    def _input(self, prompt: object = "", /) -> str:
-        """Ask the person at the frontend."""
-        kernel = self.kernel()
-        if kernel is None:
-            return str(self._saved["input"](prompt))
-        return kernel.raw_input(str(prompt))
-
-    def _getpass(self, prompt: str = "Password: ", stream: Any = None) -> str:
-        """Ask the person at the frontend, without showing what is typed."""
-        kernel = self.kernel()
-        if kernel is None:
-            return str(self._saved["getpass"](prompt, stream))
-        return kernel.getpass(prompt, stream)
+_Queue = deque[tuple[TextKey, str] | list[bytes]]
+_current = current_request.get
+_NOWHERE: tuple[object, Any, Any, Any] = (object(), None, None, None)
 
 
-redirections = Redirections()
+class OutStream(io.TextIOBase):
+    """``sys.stdout`` or ``sys.stderr`` of the cells.
+
+    ``find`` gives the sender of the kernel that the calling code runs for; for None the text goes
+    to ``original``, what the stream was before.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(
+        self, name: str, original: TextIO | None, find: Callable[[], Sender | None]
+    ) -> None:
+        super().__init__()
+        self.name = f"<{name}>"
+        self._stream = name
+        self._original = original
+        self._find = find
+        self._target: tuple[object, TextKey, _Queue, IOPub] = _NOWHERE
+        self.buffer = _Bytes(self)
+        _streams.add(self)
+
+    def write(self, text: str) -> int:
+        """Append to the current cell's stream; it is sent within `flush_interval` seconds.
+
+        While more is queued than frontends read, the call waits, interruptibly.
+        """
+        request, key, entries, iopub = self._target
+        if (
+            request is _current()
+            and type(text) is str
+            and 0 < len(text) < SHORT
+            and iopub.ready
+            and len(entries) < _MANY
+        ):
+            entries.append((key, text))
+            if not iopub.ready:
+                iopub.wake()
+            return len(text)
+        return self._write(text)
+
+    def _write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        capture = current_capture.get()
+        if capture is not None and capture.take_text(self._stream, text):
+            return len(text)
+        if not text:
+            return 0
+        sender = self._find()
+        if sender is None:
+            return self._original.write(text) if self._original is not None else len(text)
+        if not sender.is_silent():
+            iopub = sender.connection.iopub
+            key = sender.text_key(self._stream)
+            request = _current()
+            if request is not None and not sender.has_set_parent:
+                self._target = request, key, iopub.entries, iopub
+                if _captures:
+                    self._target = _NOWHERE
+            iopub.write(key, text)
+        sender.give_way()
+        return len(text)
+
+    def forget(self) -> None:
+        """Have the next text looked at: a capture begins, or this is a forked child."""
+        self._target = _NOWHERE
+
+    def writelines(self, lines: Any) -> None:
+        """Write each of ``lines``."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what was written so far."""
+        sender = self._find()
+        if sender is not None:
+            sender.connection.iopub.drain()
+        elif self._original is not None:
+            self._original.flush()
+
+    def close(self) -> None:
+        """Nothing: neither a cell nor the garbage collector closes the process's streams."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def isatty(self) -> bool:
+        """Never: a notebook is no terminal."""
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor of the stream that this one stands in for."""
+        if self._original is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._original.fileno()
+
+
+_streams: WeakSet[OutStream] = WeakSet()
+
+
+class _Bytes(io.BufferedIOBase):
+    """``sys.stdout.buffer``: bytes of UTF-8 text."""
+
+    def __init__(self, stream: OutStream) -> None:
+        super().__init__()
+        self.raw = self
+        self._stream = stream
+        self._writer: object = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: Any) -> int:
+        """Append to the current cell's stream what is complete of ``data``."""
+        view, writer = memoryview(data), current_request.get()
+        if writer is not self._writer:  # half a character of another cell is not this one's
+            self._writer = writer
+            self._decoder.reset()
+        self._stream.write(self._decoder.decode(view.tobytes()))
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Send what was written so far."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing, as for the stream."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """As for the stream."""
+        return self._stream.fileno()
+
+
+# Capturing
+
+
+@attrs.define(eq=False)
+class Capture:
+    """Takes text and displays of the context it was made in, and of the tasks started there.
+
+    IPython's own swaps the process's streams, which would take the output of every other task too.
+    """
+
+    streams: dict[str, io.StringIO]
+    outputs: list[dict[str, Any]] | None
+    is_open: bool = True
+
+    def take_text(self, name: str, text: str) -> bool:
+        """Whether the text was taken."""
+        if not self.is_open or name not in self.streams:
+            return False
+        self.streams[name].write(text)
+        return True
+
+    def take_display(self, content: dict[str, Any]) -> bool:
+        """Whether the display was taken."""
+        if not self.is_open or self.outputs is None:
+            return False
+        self.outputs.append(content)
+        return True
+
+    def as_captured(self) -> Any:
+        """What ``%%capture NAME`` leaves in the namespace: a ``CapturedIO`` of IPython's."""
+        from IPython.utils.capture import CapturedIO
+
+        return CapturedIO(self.streams.get("stdout"), self.streams.get("stderr"), self.outputs)
+
+
+_captures: set[Capture] = set()  # those that are open: while there are any, each text is looked at
+
+current_capture: ContextVar[Capture | None] = ContextVar("current_capture", default=None)
+
+
+@contextmanager
+def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]:
+    """Take the output of the body, and of the tasks that it starts while it runs."""
+    wanted = {"stdout": stdout, "stderr": stderr}
+    streams = {name: io.StringIO() for name, takes in wanted.items() if takes}
+    capture = Capture(streams, [] if display else None)
+    token = current_capture.set(capture)
+    _captures.add(capture)
+    for stream in tuple(_streams):
+        stream.forget()
+    try:
+        yield capture
+    finally:
+        capture.is_open = False
+        _captures.discard(capture)
+        current_capture.reset(token)
+
+
+# Threads keep whose output theirs is, the current request and a ``%%capture``; everything else of a
+# thread's context stays as Python has it.
+
+
+def carrying_start(original: Callable[[threading.Thread], None]) -> Callable[..., None]:
+    """What stands in for `threading.Thread.start`."""
+
+    def start(self: threading.Thread) -> None:
+        if current_request.get() is not None:
+            _carry(self)
+        original(self)
+
+    return start
+
+
+def carrying_submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
+    """What stands in for `ThreadPoolExecutor.submit`."""
+
+    def submit(
+        self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        if current_request.get() is not None:
+            fn = _carrying(fn)
+        return original(self, fn, *args, **kwargs)
+
+    return submit
+
+
+def _carry(thread: threading.Thread) -> None:
+    """Have a thread run with the two variables set, and no frame of ours in its tracebacks."""
+    context = getattr(thread, "_context", None)  # Python 3.14: what the program has chosen for it
+    if context is None:
+        inherits = getattr(sys.flags, "thread_inherit_context", False)
+        context = contextvars.copy_context() if inherits else contextvars.Context()
+        thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
+    with suppress(RuntimeError):  # the context is in use, by this very code perhaps
+        context.run(current_request.set, current_request.get())
+        context.run(current_capture.set, current_capture.get())
+
+
+def _carrying(function: Callable[..., Any]) -> Callable[..., Any]:
+    request, capture = current_request.get(), current_capture.get()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        tokens = current_request.set(request), current_capture.set(capture)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            current_request.reset(tokens[0])
+            current_capture.reset(tokens[1])
+
+    return run

@@ -7,8 +7,7 @@ name, its age, and what it waits on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -75,10 +74,13 @@ class TaskTree:
 
 
 class Tasks(trio.abc.Instrument):
-    """Knows when each task of the user loop was spawned. Add it as an instrument of the loop."""
+    """Knows when each task of the user loop was spawned. Add it as an instrument of the loop.
 
-    def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
+    ``name_of`` gives the label and the name of a cell's code by its file name, None for other code.
+    """
+
+    def __init__(self, name_of: Callable[[str], tuple[str, str] | None]) -> None:
+        self._name_of = name_of
         self._spawned: WeakKeyDictionary[trio.lowlevel.Task, tuple[float, int]]
         self._spawned = WeakKeyDictionary()
         self._numbers: WeakKeyDictionary[trio.lowlevel.Task, int] = WeakKeyDictionary()
@@ -89,18 +91,16 @@ class Tasks(trio.abc.Instrument):
         """Trio has made a task."""
         self._spawned[task] = trio.current_time(), next(self._sequence)
 
-    def tree(self) -> TaskTree:
-        """The tasks of now. In the user loop."""
-        return TaskTree([row for row, _ in self._living()])
+    def tree(self, roots: Iterable[trio.lowlevel.Task]) -> TaskTree:
+        """These tasks of the user loop and those within them, as they are now."""
+        return TaskTree([row for row, _ in self._living(roots)])
 
-    def _living(self) -> list[tuple[TaskRow, trio.lowlevel.Task]]:
-        server = self._kernel.server
-        roots = [
-            task
-            for task in self._by_age(server.cells.child_tasks | server.background_tasks.child_tasks)
-            if task is not trio.lowlevel.current_task() or any(_children(task))
-        ]
-        return [found for root in roots for found in self._rows(root, 0)]
+    def _living(
+        self, roots: Iterable[trio.lowlevel.Task]
+    ) -> list[tuple[TaskRow, trio.lowlevel.Task]]:
+        current = trio.lowlevel.current_task()
+        shown = [one for one in self._by_age(roots) if one is not current or any(_children(one))]
+        return [found for root in shown for found in self._rows(root, 0)]
 
     def _rows(
         self, task: trio.lowlevel.Task, depth: int
@@ -133,7 +133,7 @@ class Tasks(trio.abc.Instrument):
         for frame, line in task.iter_await_frames():
             code = frame.f_code
             if not is_machinery(code.co_filename):
-                label = self._kernel.shell.compile.format_code_name(code.co_filename)
+                label = self._name_of(code.co_filename)
                 file = f"{label[0]} {label[1]}" if label else code.co_filename
                 place, function = f"{file}, line {line}", ""
             elif not function and not is_ours(code.co_filename):
@@ -144,13 +144,13 @@ class Tasks(trio.abc.Instrument):
 
     # Cancelling
 
-    def cancel(self, what: str) -> list[str]:
-        """Cancel the tasks that a cell started, one by its number, or those of a name.
+    def cancel(self, what: str, roots: Iterable[trio.lowlevel.Task]) -> list[str]:
+        """Cancel, among these, those that a cell started, one by its number, or those of a name.
 
         Returns their names. Raises `LookupError`, which says what there is to cancel.
         """
         what = what.strip()
-        living = self._living()
+        living = self._living(roots)
         rows = [row for row, _ in living]
         scopes = {row: scope for row, task in living if (scope := _scope(task)) and not row.depth}
         own = list(scopes)
@@ -200,7 +200,7 @@ def _origin(request: Request | None) -> str:
 
 
 def _name(task: trio.lowlevel.Task, request: Request | None) -> str:
-    if request is not None and task.name == request.msg_type:
+    if request is not None and request.task is task:
         return "the cell" if not request.finished else "the cell, abandoned"
     return task.name.removeprefix("__main__.")
 

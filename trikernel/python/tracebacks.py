@@ -1,26 +1,78 @@
-"""Tracebacks as the author of a cell should read them: without our frames and Trio's.
+"""Errors of cells, as their author should read them: without our frames and Trio's.
 
-Rewrites an exception's traceback in place, its causes and the members of a group included.
+An exception's traceback is rewritten in place, its causes and the members of a group included. An
+exception is asked for its text once, under the interrupts of the person who waits for it: what it
+says is shown, replied and kept.
 """
 
 from __future__ import annotations
 
+import ast
+import linecache
 import re
 import sys
 import traceback
 from collections.abc import Callable
-from types import TracebackType
+from types import CodeType, TracebackType
+from typing import Any
 
 import trio
 
-from ..core import is_machinery
+from ..core import Request, current_request, is_machinery
+from ..errors import LeftOpenError
+from ..kernel import render_error
+from ..system import LeftOpen
+from ..wire import as_content
 
-__all__ = ["clean", "forget_code", "format_group"]
+__all__ = ["CellErrors", "clean", "format_group", "left_open_error", "remember"]
 
 KEPT = 1000  # frames of code that failed
 _CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
 
 NameOf = Callable[[str], tuple[str, str] | None]
+
+
+class CellErrors:
+    """What the errors of the running cell say, once they have been asked."""
+
+    def __init__(self) -> None:
+        self._rendered: tuple[BaseException, dict[str, Any]] | None = None
+        self._of_display: tuple[Request | None, BaseException] | None = None
+
+    def forget(self) -> None:
+        """A cell begins: let go of the last one's error."""
+        self._of_display = None
+        if self._rendered is not None:
+            self._rendered = None
+            _forget_code()
+
+    def content(self, error: BaseException) -> dict[str, Any]:
+        """``ename``, ``evalue`` and ``traceback``, the latter as it was shown, if it was."""
+        if self._rendered is None or self._rendered[0] is not error:
+            content = as_content(render_error(error))
+            self._rendered = error, {key: content[key] for key in ("ename", "evalue", "traceback")}
+        return self._rendered[1]
+
+    def show_as(self, error: BaseException, lines: Any) -> dict[str, Any]:
+        """The content of the error, with the traceback that it is shown with.
+
+        That is the list that IPython gives, an entry a frame; of somebody's own renderer, whatever
+        that gives.
+        """
+        content = self.content(error)
+        is_list = isinstance(lines, (list, tuple))
+        content["traceback"] = list(map(str, lines)) if is_list else str(lines).splitlines()
+        return content
+
+    def note_of_display(self, error: BaseException) -> None:
+        """A representation of the running cell's result has raised."""
+        if self._of_display is None:
+            self._of_display = current_request.get(), error
+
+    def of_display(self) -> BaseException | None:
+        """What that was, if it was in this request."""
+        request, error = self._of_display or (None, None)
+        return error if request is not None and request is current_request.get() else None
 
 
 def clean(error: BaseException) -> BaseException:
@@ -64,7 +116,20 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
     return [_CELL.sub(rename, line) for line in text.splitlines()]
 
 
-def forget_code() -> None:
+def remember(ipythons: Any, error: BaseException) -> None:
+    """For ``%debug`` and ``%tb``: the error, or the one leaf that a group is about.
+
+    ``ipythons`` is IPython's formatter of tracebacks, which shows it again.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    ipythons.etype, ipythons.evalue, ipythons.tb = type(error), error, error.__traceback__
+
+
+def _forget_code() -> None:
     """Let go of the code of cells that failed long ago.
 
     The library that finds the failing part of a line for IPython keeps all code that it has seen.
@@ -74,6 +139,37 @@ def forget_code() -> None:
     kept = vars(library.Source).get("__executing_cache") if library is not None else None
     if kept is not None and len(kept) > KEPT:
         kept.clear()
+
+
+def left_open_error(left_open: list[LeftOpen], code: CodeType, name_of: NameOf) -> LeftOpenError:
+    """What a statement of a cell has left open, and the lines of it that have opened it."""
+    file = code.co_filename
+    cell = " ".join(name_of(file) or ("File", file))
+    lines = {line for _, _, line in code.co_lines()}
+    places = [
+        f"{cell}, line {line}: {call}"
+        for line, call in _calls_that_enter("".join(linecache.getlines(file)))
+        if line in lines
+    ]
+    return LeftOpenError(left_open, ", ".join(places) or cell)
+
+
+def _calls_that_enter(source: str) -> list[tuple[int, str]]:
+    """The lines that enter a context manager by hand, numbers from 1 on, and what they call.
+
+    ``await trio.open_nursery().__aenter__()`` and its like.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    return sorted(
+        (node.lineno, ast.unparse(node))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("__enter__", "__aenter__", "enter_context", "enter_async_context")
+    )
 
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:

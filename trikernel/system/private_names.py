@@ -110,19 +110,19 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._get_exc_info",
-        ("trikernel.python.errors",),
+        ("trikernel.python.shell",),
         "what IPython shows by itself, as %run does, has no frames of ours",
         "such tracebacks show frames of ours",
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._format_exception_for_storage",
-        ("trikernel.python.errors",),
+        ("trikernel.python.shell",),
         "the history keeps the error as it was shown; an exception is asked for its text once",
         "IPython asks again, outside of what an interrupt can stop",
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._showtraceback",
-        ("trikernel.python.errors",),
+        ("trikernel.python.shell",),
         "an error goes out as a message; ipykernel replaces the same method",
         "tracebacks are printed",
     ),
@@ -134,14 +134,14 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "IPython.core.history.HistoryManager._restart_thread_if_stopped",
-        ("trikernel.python.history",),
+        ("trikernel.python.fast_paths",),
         "IPython stops the thread that writes around each fork",
         "the task that writes cells ends with an error; they are written at the end",
     ),
     *(
         PrivateName(
             f"IPython.core.history.HistoryManager.{name}",
-            ("trikernel.python.history",),
+            ("trikernel.python.fast_paths",),
             "plain attributes instead of traits, which take longer to set than to compute",
             "nothing: a cell takes some microseconds longer",
         )
@@ -149,7 +149,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "IPython.core.magics.execution._format_time",
-        ("trikernel.python.twins",),
+        ("trikernel.python.async_magics",),
         "%time and %timeit around an await print as IPython's do",
         "the two magics fail at their first use",
     ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from trikernel.python import PythonKernel
-from trikernel.python.transforming import CellTransformers
+from trikernel.python.fast_paths import CellTransformers
 
 _SYNTAX = '% %% ! !! ? ?? , ; / >>> ... In[1]: if\xa0a: f\'{ } ( ) [ ] { } \' " """ # a = 1 time ls'
 PIECES = [*_SYNTAX.split(" "), " ", "    ", "\n", "\\\n", "\t", "\f", "\u2028", "\x1c", "\xa0"]

@@ -2,11 +2,12 @@
 
 Each descriptor becomes a pipe. The service loop reads it as text comes, and a cell's reply
 waits until what is in the pipe has been read. Bytes carry no cell: they belong to the running
-one, else to the last one, and their order among `print`'s is not promised.
+one, else to the last one, and their order among `print`'s is not promised. While more is queued
+than frontends read nobody reads the pipe, which slows its writers down as any full pipe does.
 
-A writer in C that holds the interpreter lock keeps everybody from reading: what the pipe holds
-is its limit, 1 MiB on Linux, beyond which it waits for itself. Not on Windows, whose pipes
-cannot be waited for.
+What remains: a writer in C that holds the interpreter lock keeps everybody from reading. What the
+pipe holds is its limit, 1 MiB on Linux, beyond which it waits for itself. On Windows nothing is
+captured, whose pipes cannot be waited for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import faulthandler
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -30,7 +31,7 @@ if sys.platform != "win32":
     import fcntl
     from select import POLLIN, poll  # now: libraries that patch it take it away
 
-__all__ = ["CAPACITY", "Descriptors"]
+__all__ = ["CAPACITY", "FdCapture"]
 
 CAPACITY = 1 << 20  # bytes that Linux lets a pipe hold
 _CHUNK = 1 << 16
@@ -74,14 +75,18 @@ class _Pipe:
             _close(fd)
 
 
-class Descriptors:
+class FdCapture:
     """Captures descriptors 1 and 2 of this process, from `install` to `restore`.
 
     ``write(name, text)`` is called with ``"stdout"`` or ``"stderr"``, in the thread that reads.
+    ``wait_for_room()`` is awaited before more is read.
     """
 
-    def __init__(self, write: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, write: Callable[[str, str], None], wait_for_room: Callable[[], Awaitable[object]]
+    ) -> None:
         self._write = write
+        self._wait_for_room = wait_for_room
         self._pipes: list[_Pipe] = []
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
@@ -163,6 +168,7 @@ class Descriptors:
             except OSError:  # the user's code has closed it
                 return
             self._read(pipe)
+            await self._wait_for_room()
 
     def _read(self, pipe: _Pipe) -> None:
         with self._lock:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
-from trikernel.python.descriptors import CAPACITY, Descriptors
+from trikernel.python.fd_capture import CAPACITY, FdCapture
 
 from ..processes import KernelProcess, kernel_process
 
@@ -97,7 +98,12 @@ def test_c_code_that_never_stops_printing_leaves_control_reachable(kernel: Kerne
     for _ in range(20):
         client.control_channel.send(client.session.msg("kernel_info_request", {}))
         assert client.get_control_msg(timeout=60)["content"]["status"] == "ok"
-    assert kernel.finish(msg_id)[0]["status"] == "ok"
+    ended = None
+    while ended != (msg_id, "idle"):  # read meanwhile: who does not loses some
+        status = kernel.until("status")
+        ended = status["parent_header"]["msg_id"], status["content"]["execution_state"]
+    reply = client.get_shell_msg(timeout=60)
+    assert (reply["parent_header"]["msg_id"], reply["content"]["status"]) == (msg_id, "ok")
 
 
 def test_a_character_cut_in_two_is_put_together(kernel: KernelProcess) -> None:
@@ -122,15 +128,17 @@ def test_a_fatal_error_is_written_to_the_real_stderr() -> None:
 def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_path: Path) -> None:
     code = (
         "import os\n"
-        "from trikernel.python.descriptors import Descriptors\n"
+        "import trio\n"
+        "from trikernel.python.fd_capture import FdCapture\n"
         "captured = []\n"
-        "descriptors = Descriptors(lambda name, text: captured.append((name, text)))\n"
-        "descriptors.install()\n"
+        "take = lambda name, text: captured.append((name, text))\n"
+        "capture = FdCapture(take, trio.lowlevel.checkpoint)\n"
+        "capture.install()\n"
         "os.write(1, b'taken')\n"
-        "descriptors.collect()\n"
+        "capture.collect()\n"
         "os.write(1, b'left')\n"
         "os.write(2, b'bad')\n"
-        "descriptors.restore()\n"
+        "capture.restore()\n"
         "os.write(1, repr(captured).encode())\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -139,18 +147,18 @@ def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_pat
 
 
 def test_a_forked_child_lets_go_of_the_pipes() -> None:
-    descriptors = Descriptors(lambda name, text: None)
-    descriptors.install()
+    capture = FdCapture(lambda name, text: None, trio.lowlevel.checkpoint)
+    capture.install()
     try:
-        readers = [pipe.reader for pipe in descriptors._pipes]
+        readers = [pipe.reader for pipe in capture._pipes]
         child = os.fork()
         if child == 0:
-            descriptors.collect()  # nothing to read any more
+            capture.collect()  # nothing to read any more
             closed = sum(not os.path.exists(f"/dev/fd/{reader}") for reader in readers)
             os._exit(closed)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     finally:
-        descriptors.restore()
+        capture.restore()
 
 
 @pytest.mark.parametrize(

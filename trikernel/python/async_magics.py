@@ -1,6 +1,10 @@
-"""The awaitable twins of IPython's magics: see `awaiting`, which has them called.
+"""``%time``, ``%timeit``, ``%%capture`` and ``%run`` of code that awaits.
 
-They take the same options and print what IPython's print. A cancelled one prints nothing more.
+IPython runs such code in a function that is not async, where ``await`` is a syntax error. So a call
+of one of them whose code awaits is rewritten, where the cell is parsed, to await a method of
+`AsyncMagics`. It takes the same options and prints what IPython's prints; cancelled, it prints
+nothing more. Every other call stays IPython's. ``%run`` is looked at when it runs, because only
+then its file is read.
 """
 
 from __future__ import annotations
@@ -12,24 +16,32 @@ import sys
 import time
 import timeit
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, magics_class
-from IPython.core.magics.execution import TimeitResult, _format_time
 from IPython.utils.text import DollarFormatter
 from IPython.utils.timing import clock, clock2
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, current_request
-from .awaiting import compile_awaiting, refuse_to_await
-from .capture import capturing
-from .scripts import RUN_OPTIONS, find_awaiting_file
+from .async_run import find_awaiting_file
+from .streams import capturing
 
-__all__ = ["Twins"]
+__all__ = [
+    "AsyncMagics",
+    "AwaitingCompiler",
+    "refuse_to_await",
+    "rewrite",
+]
 
+_NAMES = {"time", "timeit", "capture", "run"}
+_CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
+_RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's
 _SHORT = 0.2  # seconds that a measurement should take at least
 _MEASURE = """\
 async def __measure__(__count__, __clock__):
@@ -41,8 +53,104 @@ async def __measure__(__count__, __clock__):
 """
 
 
+# Rewriting
+
+
+class AwaitingCompiler(CachingCompiler):
+    """Notes whether the code that was parsed last calls a magic: only such code is looked at."""
+
+    calls_magic = False
+
+    def ast_parse(self, source: str, *args: Any, **kwargs: Any) -> ast.AST:
+        """The tree of a cell."""
+        self.calls_magic = "_magic(" in source
+        tree: ast.AST = super().ast_parse(source, *args, **kwargs)
+        return tree
+
+
+class AwaitingTransformer(ast.NodeTransformer):
+    """Rewrites the calls of magics for which ``must_await(kind, name, line, cell)`` is true."""
+
+    def __init__(self, must_await: Callable[[str, str, str, str | None], bool]) -> None:
+        self._must_await = must_await
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """``get_ipython().run_line_magic('time', 'await f()')`` and its like."""
+        self.generic_visit(node)
+        arguments = _magic_call(node)
+        if arguments is None or not self._must_await(*arguments):
+            return node
+        assert isinstance(node.func, ast.Attribute)
+        awaited = ast.Attribute(node.func.value, "run_async_magic", ast.Load())
+        call = ast.Await(ast.Call(awaited, node.args, []))
+        return ast.fix_missing_locations(ast.copy_location(call, node))
+
+    def _stay(self, node: ast.AST) -> ast.AST:
+        """No ``await`` can stand in here."""
+        return node
+
+    visit_FunctionDef = visit_Lambda = visit_ClassDef = visit_GeneratorExp = _stay
+
+
+def rewrite(shell: Any, tree: Any) -> Any:
+    """The tree of a cell, in which magics are awaited whose code awaits."""
+    return AwaitingTransformer(partial(_must_await, shell)).visit(tree)
+
+
+def _must_await(shell: Any, kind: str, name: str, line: str, cell: str | None) -> bool:
+    if name not in _NAMES:
+        return False
+    from IPython.core.magics import ExecutionMagics  # not at the start: it takes a while
+
+    magic = shell.magics_manager.magics[kind].get(name)
+    if not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
+        return False  # somebody's own of that name
+    if name == "run":
+        return True
+    try:
+        parts = shell.async_magics.code_of(name, line, cell)
+        return any(awaits(shell, shell.transform_cell(part)) for part in parts)
+    except Exception:  # IPython's own says what is wrong with it
+        return False
+
+
+def _magic_call(node: ast.Call) -> tuple[str, str, str, str | None] | None:
+    """The kind, the name, the line and the cell of a magic's call; None for any other call."""
+    count = _CALLS.get(node.func.attr) if isinstance(node.func, ast.Attribute) else None
+    texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+    if count is None or len(texts) != count or len(node.args) != count or node.keywords:
+        return None
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    name, line, cell = (*texts, None)[:3]
+    return "line" if cell is None else "cell", str(name), str(line), cell  # type: ignore[return-value]
+
+
+def compile_awaiting(shell: Any, tree: ast.Module | ast.Expression, name: str) -> Any:
+    """A code object of a cell, which may await: then its value is a coroutine."""
+    mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+    flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    return compile(tree, name, mode, flags=flags, dont_inherit=True)
+
+
+def awaits(shell: Any, source: str) -> bool:
+    """Whether Python code awaits at its top level, or calls a magic that has to."""
+    tree = rewrite(shell, ast.parse(source))
+    return bool(compile_awaiting(shell, tree, "<cell>").co_flags & inspect.CO_COROUTINE)
+
+
+def refuse_to_await() -> NoReturn:
+    """Say what to do where nothing can be awaited, because the caller is not async."""
+    raise UsageError(
+        "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
+    )
+
+
+# The magics
+
+
 @magics_class
-class Twins(Magics):
+class AsyncMagics(Magics):
     """Each is called with the magic's line and cell. Not registered: `Magics` reads options."""
 
     def code_of(self, name: str, line: str, cell: str | None) -> list[str]:
@@ -75,6 +183,8 @@ class Twins(Magics):
     @enable_ki_protection
     async def timeit(self, line: str, cell: str | None = None) -> Any:
         """Run the code many times and print how long one run takes."""
+        from IPython.core.magics.execution import TimeitResult
+
         options, statement = self._timeit_options(line)
         setup, body = ("", statement) if cell is None else (statement, cell)
         measure = self._measurement(setup, body, _timer(options))
@@ -105,7 +215,6 @@ class Twins(Magics):
         with capturing(
             stdout=not wanted.no_stdout, stderr=not wanted.no_stderr, display=not wanted.no_display
         ) as capture:
-            self.shell.kernel.server.outbox.close_text()  # so that each text is looked at
             try:
                 value = await self._run(self._compile(cell))
                 if value is not None and not silenced:
@@ -121,9 +230,10 @@ class Twins(Magics):
     async def run(self, line: str) -> None:
         """Run a file that awaits at its top level; any other one is IPython's to run."""
         expanded = call_unprotected(_expand, line, self.shell.user_ns)
-        options, words = self.parse_options(expanded, RUN_OPTIONS, mode="list", list_all=1)
+        options, words = self.parse_options(expanded, _RUN_OPTIONS, mode="list", list_all=1)
         module = "m" in options
-        file = find_awaiting_file(self.shell, options["m"][:1] if module else words)
+        words_of_file = options["m"][:1] if module else words
+        file = find_awaiting_file(self.shell, words_of_file, partial(awaits, self.shell))
         if file is None:
             call_unprotected(self.shell.find_line_magic("run"), expanded)
             return
@@ -204,6 +314,8 @@ def _time_options(line: str) -> tuple[bool, str]:
 
 
 def _print_times(wall: float, cpu: tuple[float, float]) -> None:
+    from IPython.core.magics.execution import _format_time
+
     user, system = (after - before for before, after in zip(cpu, clock2(), strict=True))
     total = f"total: {_format_time(user + system)}"
     if sys.platform != "win32":

@@ -16,7 +16,7 @@ from IPython.core.formatters import (
 )
 
 from trikernel.python import PythonKernel
-from trikernel.python.formatting import DisplayFormatter as CellDisplayFormatter
+from trikernel.python.fast_paths import DisplayFormatter as CellDisplayFormatter
 
 
 class Shown:

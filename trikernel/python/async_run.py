@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -23,12 +23,10 @@ from IPython.utils.path import get_py_filename, shellglob
 from IPython.utils.syspathcontext import prepended_to_syspath
 
 from ..core import await_unprotected
-from .awaiting import awaits
 
-__all__ = ["RUN_OPTIONS", "AwaitingFile", "find_awaiting_file"]
+__all__ = ["AwaitingFile", "find_awaiting_file"]
 
-RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's; of those, these work with `await`:
-_SUPPORTED = set("nieG")
+_SUPPORTED = set("nieG")  # of IPython's options, those that work with `await`
 
 
 @attrs.frozen
@@ -79,13 +77,18 @@ class AwaitingFile:
                 shell.user_ns.update(names)
 
 
-def find_awaiting_file(shell: Any, words: list[str]) -> AwaitingFile | None:
-    """The file that the first word names, if it awaits; None for any other, or if there is none."""
+def find_awaiting_file(
+    shell: Any, words: list[str], awaits: Callable[[str], bool]
+) -> AwaitingFile | None:
+    """The file that the first word names, if it awaits; None for any other, or if there is none.
+
+    ``awaits`` tells of Python code whether it does.
+    """
     try:
         path = Path(get_py_filename(words[0]))
         if path.suffix in (".ipy", ".ipynb"):
             cells = _cells(path)
-            if any(awaits(shell, shell.transform_cell(cell)) for cell in cells):
+            if any(awaits(shell.transform_cell(cell)) for cell in cells):
                 return AwaitingFile(path, None, cells)
             return None
         with tokenize.open(path) as file:  # as Python itself finds out the encoding

@@ -1,0 +1,160 @@
+"""What IPython does for every cell, without the part that most cells do not need.
+
+IPython makes tokens of each cell to find its own syntax, asks a dozen formatters about each value,
+and has the history written to the disk after each cell. For a cell like ``x + 1`` each of these
+takes longer than all the rest. The classes here give the same results and stand in IPython's place;
+where somebody has changed what they rely on (a transformer, a printer, a formatter), they leave it
+to IPython.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import trio
+from IPython.core import formatters
+from IPython.core.history import HistoryManager
+from IPython.core.inputtransformer2 import (
+    EscapedCommand,
+    HelpEnd,
+    MagicAssign,
+    SystemAssign,
+    TransformerManager,
+)
+from trio.lowlevel import enable_ki_protection
+
+__all__ = ["CellHistory", "CellTransformers", "DisplayFormatter"]
+
+_log = logging.getLogger("trikernel")
+
+
+# Transforming
+
+_KNOWN = [MagicAssign, SystemAssign, EscapedCommand, HelpEnd]
+_may_be_ipython = re.compile(r"\s*[,;/]|.*[%!?]", re.DOTALL).match
+
+
+class CellTransformers(TransformerManager):
+    """Gives the same as IPython's; what is wrong with a cell may be found when it is compiled."""
+
+    def transform_cell(self, cell: str) -> str:
+        """The cell as Python."""
+        if self.token_transformers == _KNOWN and _is_text(cell):
+            lines = (cell if cell.endswith("\n") else cell + "\n").splitlines(keepends=True)
+            for transform in self.cleanup_transforms + self.line_transforms:
+                lines = transform(lines)
+            if not any(map(_may_be_ipython, lines)):
+                return "".join(lines)
+        transformed: str = super().transform_cell(cell)
+        return transformed
+
+
+def _is_text(cell: str) -> bool:
+    """Whether it can be encoded: without lone surrogates."""
+    try:
+        return bool(cell.isascii() or cell.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+# Formatting
+
+# Of exactly these types: no method of theirs, and no attribute of an instance, is a representation.
+_PLAIN = frozenset(
+    {bool, bytes, complex, dict, float, frozenset, int, list, range, set, str, tuple, type(None)}
+)
+_KEYS = _PLAIN | {object}
+_DEFERRED = {(cls.__module__, cls.__name__) for cls in _KEYS}
+_TABLES = ("singleton_printers", "type_printers", "deferred_printers")
+
+
+class DisplayFormatter(formatters.DisplayFormatter):
+    """Gives the same as IPython's, and is configured by the same name."""
+
+    _known: list[Any] | None = None
+    _singletons: list[Any]
+    _printers: list[tuple[Any, Any]]
+
+    def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
+        """``(data, metadata)``: dictionaries by MIME type."""
+        if type(obj) in _PLAIN and not include and not exclude and self._is_silent_about(obj):
+            data, metadata = self.formatters["text/plain"](obj), None
+            if isinstance(data, tuple) and len(data) == 2:
+                data, metadata = data
+            return _by_type(data), _by_type(metadata)
+        formatted: tuple[Any, Any] = super().format(obj, include, exclude)
+        return formatted
+
+    def _is_silent_about(self, obj: object) -> bool:
+        """Whether no formatter but the one for text has a printer for a plain object."""
+        if self._known is None or self._known != list(self.formatters.items()):
+            self._learn()
+        for types, deferred in self._printers:
+            if (types and not _KEYS.isdisjoint(types)) or not _DEFERRED.isdisjoint(deferred):
+                return False
+        return not any(id(obj) in printers for printers in self._singletons)
+
+    def _learn(self) -> None:
+        """Note the tables of every formatter; again, once one of them is replaced."""
+        self._known = list(self.formatters.items())
+        self.observe(self._forget, ("mimebundle_formatter", "ipython_display_formatter"))
+        others = [one for mime_type, one in self._known if mime_type != "text/plain"]
+        others += [self.mimebundle_formatter, self.ipython_display_formatter]
+        for one in others:
+            one.observe(self._forget, _TABLES)
+        self._singletons = [one.singleton_printers for one in others]
+        self._printers = [(one.type_printers, one.deferred_printers) for one in others]
+        own = [one for one in others if type(one).__module__ != formatters.__name__]
+        if own or "text/plain" not in self.formatters:
+            self._printers = [(_KEYS, ())]  # somebody's own formatter: who knows what it says
+
+    def _forget(self, change: Any) -> None:
+        self._known = None
+
+
+def _by_type(value: Any) -> dict[str, Any]:
+    return {} if value is None else {"text/plain": value}
+
+
+# History
+
+HISTORY_DELAY = 1  # seconds
+
+
+class CellHistory(HistoryManager):
+    """Keeps cells in memory until `run` has them written; a shutdown writes the rest."""
+
+    _news: trio.Event | None = None
+    # IPython's are traits, which nobody observes and which take longer to set than to compute.
+    _i00 = _i = _ii = _iii = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.db_cache_size = 1 << 30
+
+    def store_inputs(self, *args: Any, **kwargs: Any) -> None:
+        """Keep a cell."""
+        super().store_inputs(*args, **kwargs)
+        if self._news is not None:
+            self._news.set()
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Have the kept cells written, forever; no timer runs while there are none."""
+        while True:
+            self._news = trio.Event()
+            await self._news.wait()
+            await trio.sleep(HISTORY_DELAY)
+            if self.using_thread:
+                self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        try:
+            self._restart_thread_if_stopped()  # it is stopped around each fork
+        except (RuntimeError, OSError) as error:  # no thread can be had now: with a later cell
+            _log.warning("the history is not written for now: %s", error)
+            return
+        if self.save_flag is not None:
+            self.save_flag.set()
