@@ -7,6 +7,8 @@ A peer's fault never stops the kernel: a `WireError` is logged, counted and drop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "AbortedError",
     "CellFailed",
@@ -17,11 +19,13 @@ __all__ = [
     "ExecutionTimeout",
     "KernelDied",
     "KernelNotReady",
+    "LeftOpenError",
+    "LoopLost",
     "NoSuchKernel",
     "PeerGone",
     "QueueFull",
     "SettingError",
-    "StdinNotAllowed",
+    "StdinNotImplementedError",
     "StdinUnavailable",
     "TrikernelError",
     "UnknownMessageType",
@@ -62,8 +66,11 @@ class QueueFull(TrikernelError):
     """So many requests wait already that this one finds no room; it was not run."""
 
 
-class StdinNotAllowed(TrikernelError):
-    """`input()` was called while the frontend said ``allow_stdin: false``."""
+class StdinNotImplementedError(TrikernelError):
+    """`input()` was called while the frontend said ``allow_stdin: false``.
+
+    It has the name of IPython's, by which nbclient and papermill know it.
+    """
 
 
 class StdinUnavailable(TrikernelError):
@@ -72,6 +79,28 @@ class StdinUnavailable(TrikernelError):
 
 class AbortedError(TrikernelError):
     """The request was cancelled by an ``abort_request`` that names it."""
+
+
+class LeftOpenError(TrikernelError):
+    """Code has entered cancel scopes or nurseries and has not left them. They were closed.
+
+    ``what`` says which, outermost last: values with ``kind`` (``"nursery"`` or ``"cancel scope"``)
+    and ``tasks`` (how many a nursery had).
+    """
+
+    def __init__(self, what: Sequence[object], where: str = "") -> None:
+        names = [str(getattr(one, "kind", one)) for one in reversed(what)]
+        super().__init__(
+            f"this code has left open: {', '.join(names)}; closed again, tasks in it are cancelled"
+            + (f"\nopened {where}" if where else "")
+            + "\nto keep one open across cells use `await trikernel.notebook.enter(...)`,"
+            " or start tasks in `trikernel.notebook.nursery`"
+        )
+        self.what = what
+
+
+class LoopLost(TrikernelError):
+    """The user's code has crashed Trio itself; its cause is what crashed it. A new loop goes on."""
 
 
 class DeadlineExceeded(TrikernelError, TimeoutError):

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from .application import Application
-from .background import BackgroundNursery
-from .boundary import collapse, is_cancel, stop_error
-from .frames import is_machinery, is_ours
-from .interrupt import Interrupts
-from .lane import Job
-from .outbox import OutboxLimits
+from .connection import Connection
+from .iopub import SHORT, IOPub, OutputLimits, TextKey
+from .lanes import Job
 from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
-from .protection import await_unprotected, call_unprotected, run_unprotected
-from .request import Reply, Request, StopReason, background_scope, current_request
-from .serve import serve
-from .server import Server
-from .text import CLOSED, OpenText
+from .rejections import Rejections
+from .request import Event, Reply, Request, StopReason, background_scope, current_request
+from .server import Server, Services, run_in_this_thread, serve
+from .stop import Stopper
+from .user_code import (
+    BackgroundNursery,
+    await_unprotected,
+    call_unprotected,
+    is_cancel,
+    is_machinery,
+    is_ours,
+    run_unprotected,
+    unwrap_interrupt,
+)
 
 __all__ = [
-    "CLOSED",
-    "Application",
+    "SHORT",
     "BackgroundNursery",
-    "Interrupts",
+    "Connection",
+    "Event",
+    "IOPub",
     "Job",
-    "OpenText",
-    "OutboxLimits",
+    "OutputLimits",
     "PriorityReceiveChannel",
     "PrioritySendChannel",
+    "Rejections",
     "Reply",
     "Request",
     "Server",
+    "Services",
     "StopReason",
+    "Stopper",
+    "TextKey",
     "await_unprotected",
     "background_scope",
     "call_unprotected",
-    "collapse",
     "current_request",
     "is_cancel",
     "is_machinery",
     "is_ours",
     "open_priority_channel",
+    "run_in_this_thread",
     "run_unprotected",
     "serve",
-    "stop_error",
+    "unwrap_interrupt",
 ]

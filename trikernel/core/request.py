@@ -1,4 +1,26 @@
-"""One request as a value: what came, where the answer goes, and how it is stopped.
+"""One request as a value: what came, where the answer goes, how far it is, how it is stopped.
+
+States, and what each event makes of them. What is not in the table is a fault of ours, and
+raises `RuntimeError`:
+
+=========  =======  ========  =========  ========
+state      START    ANSWER    ABANDON    FINISH
+=========  =======  ========  =========  ========
+QUEUED     RUNNING  ANSWERED             FINISHED
+RUNNING             ANSWERED  ABANDONED  FINISHED
+ANSWERED                      ABANDONED  FINISHED
+ABANDONED                                FINISHED
+FINISHED
+=========  =======  ========  =========  ========
+
+``START``: its lane begins to handle it. ``ANSWER``: its one reply is on its way; a request that is
+refused or aborted in the queue is answered without having started. ``FINISH``: ``idle`` is out; a
+comm message has no reply and finishes without. ``ABANDON``: reply and ``idle`` are out although
+its code still runs, what that still says is for nobody, and ``FINISH`` comes when it has returned.
+
+Beside this stands `Request.stop_reason`: why it is to stop, or None. The first reason wins. An
+interrupt is used up once the request's code has been told (`Request.consume_interrupt`); a
+deadline, an abort and a shutdown go on holding.
 
 The context variable `current_request` is for code that can take no argument, `print` and
 `display` above all; everything else is handed its `Request`.
@@ -11,22 +33,63 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
+from weakref import ref
 
 import attrs
 import trio
 
+from ..errors import AbortedError, DeadlineExceeded
 from ..transport import Channel
 from ..wire import Message, MessageType
 
 __all__ = [
+    "TRANSITIONS",
+    "Event",
     "Outcome",
     "Reply",
     "Request",
+    "State",
     "StopReason",
     "background_scope",
     "current_request",
     "is_served",
 ]
+
+
+class State(enum.Enum):
+    """How far a request is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    ABANDONED = "abandoned"
+    FINISHED = "finished"
+
+
+class Event(enum.Enum):
+    """What happens to a request."""
+
+    START = "start"
+    ANSWER = "answer"
+    ABANDON = "abandon"
+    FINISH = "finish"
+
+
+TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+    State.QUEUED: {
+        Event.START: State.RUNNING,
+        Event.ANSWER: State.ANSWERED,
+        Event.FINISH: State.FINISHED,
+    },
+    State.RUNNING: {
+        Event.ANSWER: State.ANSWERED,
+        Event.ABANDON: State.ABANDONED,
+        Event.FINISH: State.FINISHED,
+    },
+    State.ANSWERED: {Event.ABANDON: State.ABANDONED, Event.FINISH: State.FINISHED},
+    State.ABANDONED: {Event.FINISH: State.FINISHED},
+    State.FINISHED: {},
+}
 
 
 class StopReason(enum.Enum):
@@ -36,6 +99,14 @@ class StopReason(enum.Enum):
     TIMEOUT = "timeout"
     ABORT = "abort"
     SHUTDOWN = "shutdown"
+
+
+_STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
+    StopReason.INTERRUPT: (KeyboardInterrupt, ""),
+    StopReason.TIMEOUT: (DeadlineExceeded, "the cell was stopped at its deadline"),
+    StopReason.ABORT: (AbortedError, "aborted by an abort_request"),
+    StopReason.SHUTDOWN: (AbortedError, "the kernel is shutting down"),
+}
 
 
 @attrs.frozen
@@ -60,38 +131,51 @@ class Outcome:
     error: BaseException | None = None
 
 
+def _no_kernel() -> None:
+    return None
+
+
 @attrs.define(eq=False)
 class Request:
-    """A message that a client sent, from its admission to its reply.
+    """A message that a client sent, from its admission to its end.
 
-    ``message`` is the message, ``channel`` where it came from and where the reply goes,
-    ``type`` its row in the kernel's table (None for an unknown one), ``application`` the
-    kernel that it came to, ``content`` its typed content once a handler has parsed it,
-    ``metadata`` what the reply's metadata begins with. ``number`` is the execution count of
-    an execute request that counts, else None. ``size`` is the room that it takes in the queue.
+    ``message`` is the message, ``channel`` where it came from and where the reply goes, ``type``
+    its row in the kernel's table (None for an unknown one), ``priority`` its place in the queue
+    (smaller goes first), ``content`` its typed content once a handler has parsed it, ``metadata``
+    what the reply's metadata begins with. ``number`` is the execution count of an execute request
+    that counts, else None. ``size`` is the room in bytes that it takes in the queue.
+    ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
+    that handles it, once it has started. ``stood`` is the traceback of where its code stood when it
+    was cancelled, for whoever has to say so.
     """
 
     message: Message
     channel: Channel
     type: MessageType | None
     priority: int
-    application: Any = None
+    _kernel: Callable[[], Any] | ref[Any] = _no_kernel
     content: Any = None
     number: int | None = None
     size: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
     stop_on_error: bool = False
+    state: State = State.QUEUED
     stop_reason: StopReason | None = None
     stopped_at: float | None = None
-    answered: bool = False
-    finished: bool = False
-    done: trio.Event | None = None
-    outcome: Outcome | None = None
+    task: trio.lowlevel.Task | None = None
+    stood: TracebackType | None = None
     _deadline: Callable[[], object] | None = None
-    _pump: trio.Lock | None = None
+    _nested_lock: trio.Lock | None = None
     _scopes: list[trio.CancelScope] = attrs.field(factory=list)
     _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
     _after_idle: list[Callable[[], object]] = attrs.field(factory=list)
+
+    # What it is
+
+    @property
+    def application(self) -> Any:
+        """The kernel that it came to, as long as that lives."""
+        return self._kernel()
 
     @property
     def msg_id(self) -> str:
@@ -104,14 +188,70 @@ class Request:
         return self.message.header.msg_type
 
     @property
-    def looks_only(self) -> bool:
-        """Whether it runs nothing of the user's and of the author's: ``kernel_info`` and so on."""
-        return self.type is not None and self.type.beside and self.msg_type != "shutdown_request"
+    def runs_user_code(self) -> bool:
+        """Whether it runs code of the user's: then earlier comm messages start before it."""
+        return self.type is not None and self.type.runs_user_code
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it runs nothing of the user's and the author's: ``kernel_info`` and so on."""
+        return self.type is not None and self.type.read_only
 
     @property
     def wants_reply(self) -> bool:
         """Whether a reply is due: comm messages have none."""
-        return self.msg_type.endswith("_request")
+        return self.message.header.msg_type.endswith("_request")
+
+    # How far it is
+
+    def advance(self, event: Event) -> None:
+        """Go to the next state. Raises `RuntimeError` for what the table does not allow."""
+        following = TRANSITIONS[self.state].get(event)
+        if following is None:
+            raise RuntimeError(f"a request that is {self.state.value} cannot {event.value}")
+        self.state = following
+
+    @property
+    def answered(self) -> bool:
+        """Whether its reply is out; there is only one."""
+        return self.state not in (State.QUEUED, State.RUNNING)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its ``idle`` is out."""
+        return self.state is State.FINISHED or self.state is State.ABANDONED
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the lane has gone on without its code: what that still says is for nobody."""
+        return self.state is State.ABANDONED
+
+    def after_idle(self, function: Callable[[], object]) -> None:
+        """Have ``function`` called once the reply and ``idle`` are out."""
+        self._after_idle.append(function)
+
+    def run_after_idle(self) -> None:
+        """Its idle is out: call what waits for that, and wake whoever blocks on its behalf."""
+        if self._on_stop:
+            self._wake()
+        while self._after_idle:
+            self._after_idle.pop(0)()
+
+    def replace_deadline(self, withdraw: Callable[[], object]) -> None:
+        """Withdraw the deadline of before; ``withdraw`` ends this one, at idle at the latest."""
+        if self._deadline is not None:
+            self._deadline()
+        else:
+            self.after_idle(lambda: self._deadline and self._deadline())
+        self._deadline = withdraw
+
+    def nested_lock(self) -> trio.Lock:
+        """Held by the one task of this request that handles another one within it."""
+        if self._nested_lock is None:
+            self._nested_lock = trio.Lock()
+        return self._nested_lock
+
+    # How it is stopped
 
     def open_scope(self) -> RequestScope:
         """A context manager: a cancel scope that `cancel` cancels while it is this request's
@@ -128,18 +268,6 @@ class Request:
             self.stop_reason = reason
         self._wake()
 
-    def hear(self) -> None:
-        """The user's code has been told, by an exception in it, and may handle that.
-
-        This uses up an interrupt; a deadline, an abort and a shutdown go on holding.
-        """
-        if self.stop_reason is StopReason.INTERRUPT:
-            self.stop_reason = None
-
-    def _wake(self) -> None:
-        for wake in tuple(self._on_stop):
-            wake()
-
     def cancel(self) -> None:
         """Cancel its innermost scope; in its own loop only.
 
@@ -149,45 +277,30 @@ class Request:
         if self._scopes:
             self._scopes[-1].cancel()
 
-    @property
-    def abandoned(self) -> bool:
-        """Whether the lane has gone on without its task: what that still says is for nobody."""
-        return self.done is not None and self.done.is_set()
+    def consume_interrupt(self) -> None:
+        """The user's code has been told, by an exception in it, and may handle that.
 
-    def pump_lock(self) -> trio.Lock:
-        """Held by the one task of this request that handles another one within it."""
-        if self._pump is None:
-            self._pump = trio.Lock()
-        return self._pump
+        This uses up an interrupt; a deadline, an abort and a shutdown go on holding.
+        """
+        if self.stop_reason is StopReason.INTERRUPT:
+            self.stop_reason = None
 
-    def abandon(self) -> None:
-        """Have the lane answer now and go on; what its task still does is discarded."""
-        if self.done is not None:
-            self.done.set()
+    def stop_error(self) -> BaseException:
+        """The exception that says why it was stopped, with where its code stood, if known."""
+        kind, text = _STOP_ERRORS[self.stop_reason or StopReason.INTERRUPT]
+        error = kind(text) if text else kind()
+        return error.with_traceback(self.stood)
 
     def on_stop(self, wake: Callable[[], object]) -> Callable[[], None]:
-        """Have `mark` and `finish` call ``wake``; the returned function takes that back."""
+        """Have ``wake`` called when it is to stop, and when it ends; the returned function
+        takes that back.
+        """
         self._on_stop.append(wake)
         return lambda: self._on_stop.remove(wake)
 
-    def replace_deadline(self, withdraw: Callable[[], object]) -> None:
-        """Withdraw the deadline of before; ``withdraw`` ends this one, at idle at the latest."""
-        if self._deadline is not None:
-            self._deadline()
-        else:
-            self.after_idle(lambda: self._deadline and self._deadline())
-        self._deadline = withdraw
-
-    def after_idle(self, function: Callable[[], object]) -> None:
-        """Have ``function`` called once the reply and ``idle`` are out."""
-        self._after_idle.append(function)
-
-    def finish(self) -> None:
-        """Its idle is out: call what waits for that."""
-        self.finished = True
-        self._wake()
-        while self._after_idle:
-            self._after_idle.pop(0)()
+    def _wake(self) -> None:
+        for wake in tuple(self._on_stop):
+            wake()
 
 
 class RequestScope:

@@ -1,45 +1,149 @@
-"""A kernel and a transport joined: the order of each answer, and the end.
+"""A kernel being served: the nurseries it lives in, its parts, and the order of its end.
 
-`perform` is the one place that publishes busy and idle. What comes in is `intake`'s, the nurseries
-that all this runs in are built by `serve`.
+::
+
+    Server ── Connection ── IOPub, ReplySender, Codec, Transport
+       ├──── Dispatcher ─── ShellQueue, CommQueue, ControlQueue
+       ├──── Stopper
+       ├──── UserNursery (cells, comm handlers), UserNursery (background tasks)
+       └──── services: in a thread of their own, or in this loop
+
+Nurseries are nested by lifetime: services outside, since they own the way to the clients; the
+user's tasks inside; receivers innermost. What is inside ends first, with a bounded grace; what owns
+the way to the clients ends last, and the broadcast ``shutdown_reply`` is the last message.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..system import run_in
+from ..errors import LoopLost
+from ..system import RepeatedEvent, call_in, run_in
 from ..transport import Transport
-from .application import Application
-from .boundary import attempt, render
-from .intake import Intake
-from .interrupt import Interrupts
-from .lane import ShellLane
-from .outgoing import Outgoing
+from ..wire import Limits
+from .connection import Connection
+from .dispatch import Dispatcher, Facts, Handlers
+from .iopub import OutputLimits
+from .lanes import Job
+from .recovery import admit_again, follow_abandoned, lose_loop
 from .rejections import Rejections
-from .reopening import ReopeningNursery
-from .request import Outcome, Reply, Request, StopReason, current_request
-from .sidelanes import CommLane, ControlLane
+from .request import Request, StopReason, is_served
+from .services import ControlService, ProcessWatch, ServiceThread, run_services
+from .stop import Stopper
+from .user_code import OutermostScope, UserNursery, call_unprotected, is_cancel
 
-__all__ = ["Server"]
+__all__ = ["Server", "Services", "run_in_this_thread", "serve"]
 
-ABORT_PATIENCE = 0.5  # seconds that an abort waits for the user loop to turn
+ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
+
+Services = Literal["thread", "inline"]
 
 
-class Server(Outgoing):
+class Application(Handlers, Protocol):
+    """What serving asks of the other side of the wall, beside the `Handlers` of requests."""
+
+    def bind(self, server: Server) -> None:
+        """The kernel is about to be served by ``server``."""
+
+    def unbind(self) -> None:
+        """It is no longer served."""
+
+    async def enter_loop(self) -> None:
+        """Called in each user loop: before `start`, and again when a loop was lost."""
+
+    async def start(self) -> None:
+        """Called in the user loop before anything is received."""
+
+    async def call_shutdown(self, restart: bool) -> dict[str, Any]:
+        """The author's ``do_shutdown``; the content of the reply."""
+
+    def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
+        """The bounds of a message, of output, and of the bytes of replies that are kept."""
+
+    def report_background_error(self, error: BaseException) -> None:
+        """A task that outlives its cell raised; show it under the cell that started it."""
+
+
+@enable_ki_protection
+async def serve(
+    application: Application,
+    transport: Transport,
+    *,
+    services: Services = "thread",
+    owns_process: bool = False,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """See `trikernel.serve`, which gives it the application of a kernel."""
+    if services not in ("thread", "inline"):
+        raise ValueError(f"services must be 'thread' or 'inline', not {services!r}")
+    inline = services == "inline"
+    if inline and owns_process:
+        raise ValueError("a kernel that owns its process needs services='thread'")
+    server = Server(application, transport, inline=inline, owns_process=owns_process)
+    application.bind(server)
+    served = is_served.set(True)
+    try:
+        await server.run(task_status=task_status)
+    finally:
+        is_served.reset(served)
+        application.unbind()
+
+
+def run_in_this_thread(
+    application: Application, transport: Transport, on_start: Callable[[Server], object]
+) -> None:
+    """Serve in a process of the kernel's own, in loops of this thread, until it is shut down.
+
+    The user's code may crash Trio. The loop is lost then, with all its tasks; the kernel, its
+    sockets and its namespace are not: what ran is answered with `LoopLost`, and a new loop goes on.
+    ``on_start`` is called with the server before anything else.
+    """
+    servers: list[Server] = []
+
+    async def run() -> None:
+        is_served.set(True)
+        if not servers:
+            servers.append(Server(application, transport, inline=False, owns_process=True))
+            application.bind(servers[0])
+            on_start(servers[0])
+        else:
+            servers[0].enter_loop()
+        await servers[0].run()
+
+    try:
+        while True:
+            try:
+                trio.run(run)
+                return
+            except trio.TrioInternalError as crash:
+                if not servers or servers[0].stopping.is_set():
+                    raise
+                servers[0].lose_loop(crash)
+            gc.collect()  # the coroutines of that loop end now, not in the middle of the next one
+    finally:
+        if servers:
+            application.unbind()
+
+
+class Server:
     """One kernel being served. Create it in the user loop.
 
     ``inline`` is true when there is no service loop of its own, ``owns_process`` when the process
     is the kernel's.
     """
+
+    stopper: Stopper
+    dispatcher: Dispatcher
 
     def __init__(
         self,
@@ -49,120 +153,169 @@ class Server(Outgoing):
         inline: bool = False,
         owns_process: bool = False,
     ) -> None:
-        super().__init__(application, transport)
+        self.application = application
+        self.kernel = kernel = application.kernel
         self.inline = inline
         self.owns_process = owns_process
+        self.transport = transport
+        self.connection = Connection.open(
+            transport,
+            application.connection_limits(),
+            kernel.ident,
+            kernel.log,
+            may_block=not inline,
+        )
+        self.background: trio.Nursery | None = None
+        self.before_exit: list[Callable[[], object]] = []
+        self._started = False
+        self._shutdown: tuple[dict[str, Any], Request | None] | None = None
+        self._stop_told = RepeatedEvent()
+        self._left: list[Request] = []
+        self.enter_loop()
+
+    def enter_loop(self) -> None:
+        """Make what belongs to one loop: this one."""
         self.user_token = trio.lowlevel.current_trio_token()
         self.user_thread = threading.get_ident()
-        self.interrupts = Interrupts(self.user_token, owns_loop=owns_process)
-        self.interrupts.before_stop = self.outbox.close_text  # so that `print` looks
-        self.comm = CommLane(self)
-        self.shell = ShellLane(self, self.comm)
-        self.control = ControlLane(self)
-        lanes = self.shell, self.comm, self.control
-        self.intake = Intake(application, transport, self.codec, lanes, self.refuse, inline=inline)
-        self.background: trio.Nursery | None = None
-        self.cells = ReopeningNursery(application.report_background_error)
-        self.background_tasks = ReopeningNursery(application.report_background_error)
+        self.cells, self.background_tasks = UserNursery(), UserNursery()
         self.stopping = trio.Event()
-        self.eventloop_changed = trio.Event()
-        self._grace_spent = False
-        self._stop_hooks: list[Callable[[], object]] = []
+        self.eventloop_changed = RepeatedEvent()
+        self._outermost = OutermostScope(is_ours=self.owns_process)
+        iopub = self.connection.iopub
+        self.stopper = Stopper(
+            self.user_token, look=iopub.look, tell=iopub.tell, owns_loop=self.owns_process
+        )
+        self.dispatcher = Dispatcher(
+            self.application, self.connection, self.stopper, self.user_token, self._outermost
+        )
+        self._control = ControlService(self.dispatcher)
+        self._thread: ServiceThread | None = None
 
-    def sweep(self) -> None:
-        """Admit what has already arrived for the shell lane; in the user loop."""
-        self.intake.sweep()
+    @property
+    def rejected(self) -> Rejections:
+        """How many messages were refused, by the kind of `WireError`."""
+        return self.dispatcher.rejected
 
-    # One request
+    # Running
 
     @enable_ki_protection
-    async def perform(self, request: Request) -> None:
-        """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
-        self.intake.leave(request)
-        token = current_request.set(request)
-        reply: Reply | None = None
-        cancelled = True
-        self.publish_status("busy", request.message.header, hold=True)
+    async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve in this loop, until told to stop."""
+        iopub, dispatcher = self.connection.iopub, self.dispatcher
+        with self._outermost, self._sigint():
+            async with self._open_services():
+                try:
+                    await self._run_user_tasks(task_status)
+                    await self._control.finish()
+                    self._refuse(dispatcher.shell.close())  # what control had for it, too
+                    self.publish_shutdown()
+                finally:
+                    with trio.CancelScope(shield=True):  # within the budget of a stalled client
+                        await iopub.flush()
+
+    @contextlib.contextmanager
+    def _sigint(self) -> Iterator[None]:
+        if not self.inline and threading.current_thread() is threading.main_thread():
+            self.stopper.install()
         try:
-            reply = await self._answer(request)
-            if request.stop_on_error and reply is not None and reply.failed:
-                self.shell.abort_queued(self.application.stop_on_error_timeout)
-            await self.outbox.flush(collect=not request.looks_only)
-            cancelled = False
+            yield
         finally:
-            if cancelled:
-                self.outbox.drain(wait=True)
-                earned = request.outcome.reply if request.outcome is not None else None
-                reply = reply or earned or self.application.aborted_reply(request)
-            self.conclude(request, reply)
-            current_request.reset(token)
-            request.finish()
+            self.stopper.restore()
 
-    def refuse(self, request: Request, error: BaseException | None = None) -> None:
-        """Answer a request that will not run: ``aborted``, or with the error that says why."""
-        self.intake.leave(request)
-        self.publish_status("busy", request.message.header)
-        self.outbox.drain(wait=True)
-        application = self.application
-        if error is None:
-            self.conclude(request, application.aborted_reply(request))
-        else:
-            self.conclude(request, application.error_reply(request, error))
+    @contextlib.asynccontextmanager
+    async def _open_services(self) -> AsyncIterator[None]:
+        if self.inline:
+            services = partial(run_services, self.dispatcher, self._control, in_thread=False)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(services)
+                yield
+                nursery.cancel_scope.cancel()
+            return
+        grace, watch = self.kernel.shutdown_grace, None
+        if self.owns_process:
+            watch = ProcessWatch(
+                grace=grace,
+                stop_told=self._stop_told,
+                last_words=self._last_words,
+                parent_gone=self.leave,
+            )
+        self._thread = ServiceThread(
+            self.dispatcher, self._control, self.user_token, watch, crash_grace=grace
+        )
+        async with self._thread.open():
+            yield
 
-    async def _answer(self, request: Request) -> Reply | None:
-        if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and the handler
-            return render(self.application, request, KeyboardInterrupt())
-        if request.stop_reason is not None:
-            return self.application.aborted_reply(request)
-        if request.type is None or not request.type.own_task:
-            outcome: Outcome | None = await attempt(self.application, request)
-        else:
-            outcome = await self._attempt_in_task(request)
-        if outcome is None:  # abandoned
-            return render(self.application, request, KeyboardInterrupt())
-        if outcome.error is not None:
-            return render(self.application, request, outcome.error)
-        return outcome.reply
+    async def _run_user_tasks(self, task_status: trio.TaskStatus[Server]) -> None:
+        """Receivers and lanes within the user's nurseries, until the kernel is told to stop."""
+        report, dispatcher = self.application.report_background_error, self.dispatcher
+        try:
+            async with trio.open_nursery() as background:
+                self.background = background
+                await background.start(self.background_tasks.run, report)
+                if not self._started:
+                    dispatcher.publish_starting()
+                try:
+                    await self._start(background)
+                    await background.start(self.cells.run, report, self._start_lane)
+                    await self._run_until_stopped(task_status)
+                finally:
+                    self._refuse(dispatcher.shell.close())
+                background.cancel_scope.cancel()
+        finally:
+            self._refuse(dispatcher.comm.close())
 
-    async def _attempt_in_task(self, request: Request) -> Outcome | None:
-        """Its outcome; None if it is abandoned.
+    async def _start(self, background: trio.Nursery) -> None:
+        """Have the kernel start, unless it is told to stop meanwhile."""
 
-        Cancelled, its task is cancelled too, and has the grace to clean up in.
+        async def cancel_when_stopping(scope: trio.CancelScope) -> None:
+            await self.stopping.wait()
+            scope.cancel()
+
+        with trio.CancelScope() as scope:
+            background.start_soon(cancel_when_stopping, scope, name="start watch")
+            await self.application.enter_loop()
+            if not self._started:
+                self._started = True
+                await self.application.start()
+        left, self._left = self._left, []
+        for request in left:
+            admit_again(self.dispatcher, request)
+
+    def _start_lane(self, nursery: trio.Nursery) -> None:
+        """The nursery of the cells has opened: the shell lane is a task in it."""
+        if not self.dispatcher.shell.closed:
+            nursery.start_soon(self.dispatcher.run_shell_lane, name="shell lane")
+
+    async def _run_until_stopped(self, task_status: trio.TaskStatus[Server]) -> None:
+        dispatcher = self.dispatcher
+        async with trio.open_nursery() as nursery:
+            for channel in self.transport.shell:
+                if channel is not self.transport.control:
+                    nursery.start_soon(dispatcher.receive, channel, name=f"{channel.name} receiver")
+            nursery.start_soon(dispatcher.run_comm_lane, self.cells, name="comm lane")
+            nursery.start_soon(follow_abandoned, dispatcher, self.cells, name="abandoned requests")
+            nursery.start_soon(self._advance_eventloop, name="event loop")
+            task_status.started(self)
+            await self.stopping.wait()
+            await self._wind_down()
+            nursery.cancel_scope.cancel()
+
+    @enable_ki_protection
+    async def _advance_eventloop(self) -> None:
+        """Give turns to ``kernel.eventloop``, which may be swapped or cleared at any time, while no
+        message waits: every ``poll_interval`` seconds while it is set, never while it is None.
         """
-        request.done = trio.Event()
-        self._spawn(request)
-        try:
-            await request.done.wait()
-        except trio.Cancelled:
-            request.mark(StopReason.SHUTDOWN)
-            request.cancel()
-            if not self._grace_spent:
-                with trio.move_on_after(self.application.shutdown_grace, shield=True):
-                    await request.done.wait()
-            raise
-        return request.outcome
+        kernel, dispatcher = self.kernel, self.dispatcher
+        while True:
+            if kernel.eventloop is None:
+                await self.eventloop_changed.wait()
+                continue
+            dispatcher.sweep()
+            if not len(dispatcher.shell) and not self.stopper.running:
+                advance(kernel)
+            await trio.sleep(kernel.poll_interval)
 
-    def _spawn(self, request: Request) -> None:
-        """Give the request a task of its own, in the context that earlier cells left."""
-        spawn = partial(self.cells.start_soon, self._attempt, request, name=request.msg_type)
-        context = self.application.user_context
-        if context is None:
-            spawn()
-        else:
-            context.run(spawn)
-
-    @enable_ki_protection
-    async def _attempt(self, request: Request) -> None:
-        assert request.done is not None
-        current_request.set(request)
-        try:
-            outcome = await attempt(self.application, request)
-            if not request.done.is_set():
-                request.outcome = outcome
-        finally:
-            request.done.set()
-
-    # Stopping
+    # Aborting and shutting down
 
     async def abort(self, msg_ids: set[str] | None) -> None:
         """Abort requests by id, running or queued; None means everything queued.
@@ -170,80 +323,146 @@ class Server(Outgoing):
         Returns when that is done, so that it does not hit what is sent afterwards; at once if the
         user loop does not turn.
         """
-        abort = partial(self.shell.abort_queued, 0)
+        abort = partial(self.dispatcher.abort_queued, 0)
         if msg_ids is not None:
-            for request in tuple(self.interrupts.running):
+            for request in tuple(self.stopper.running):
                 if request.msg_id in msg_ids:
-                    self.interrupts.stop(request, StopReason.ABORT)
-            abort = partial(self.shell.abort_ids, msg_ids)
-        with trio.move_on_after(ABORT_PATIENCE):
-            await self.shell.call(abort)
+                    self.stopper.stop(request, StopReason.ABORT)
+            abort = partial(self.dispatcher.abort_ids, msg_ids)
+        with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
+            await call_in(self.user_token, abort)
 
-    async def shut_down(self, request: Request, restart: bool) -> dict[str, Any]:
-        """Stop what runs, call the author's verb in the user loop; ends the kernel after idle.
+    def schedule(self, priority: int, job: Job) -> None:
+        """Have a call made by the shell lane in its turn; from any thread."""
+        self.dispatcher.posted.post(partial(self.dispatcher.shell.schedule, job, priority))
 
-        With a user loop that does not turn within the grace, the verb's word is done without.
+    async def shut_down(self, request: Request | None, restart: bool) -> dict[str, Any]:
+        """Stop what runs, call the author's verb in the user loop; the kernel ends after the idle
+        of ``request``, or at once if there is none.
+
+        With a user loop that does not turn within the grace, the verb's content is done without.
         """
         content: dict[str, Any] = {"status": "ok", "restart": restart}
-        if self.last_word is not None:  # told twice
+        if self._shutdown is not None:  # told twice
             return content
-        self.last_word = (content, request)
-        request.after_idle(self.stop)
-        self.shell.post(partial(self.shell.abort_queued, math.inf))
-        running = tuple(self.interrupts.running)
+        self._shutdown = (content, request)
+        self.dispatcher.posted.post(partial(self.dispatcher.abort_queued, math.inf))
+        running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it runs within these
-            self.interrupts.stop(one, StopReason.SHUTDOWN)
-        with trio.move_on_after(self.application.shutdown_grace):
+            self.stopper.stop(one, StopReason.SHUTDOWN)
+        if request is not None:
+            request.after_idle(self.stop)
+        with trio.move_on_after(self.kernel.shutdown_grace):
             content = await self._call_shutdown(restart)
-        self.last_word = (content, request)
+        self._shutdown = (content, request)
+        if request is None:
+            self.stop()
         return content
-
-    def leave(self) -> None:
-        """Stop what runs, and have `serve` end without a word: nobody listens any more."""
-        for running in tuple(self.interrupts.running):
-            self.interrupts.stop(running, StopReason.SHUTDOWN)
-        self.stop()
-
-    async def wind_down(self) -> None:
-        """Abort what is queued and stop what runs, each by its own scope, within the grace."""
-        self.shell.abort_queued(math.inf)
-        for running in tuple(self.interrupts.running):
-            running.mark(StopReason.SHUTDOWN)
-            running.cancel()
-        with trio.move_on_after(self.application.shutdown_grace):
-            await self.shell.finish()
-        self._grace_spent = True
-
-    @property
-    def rejected(self) -> Rejections:
-        """How many messages were refused, by the kind of `WireError`."""
-        return self.intake.rejected
-
-    def stop(self) -> None:
-        """Have `serve` end; from any thread."""
-        for function in self._stop_hooks:
-            function()
-        run_in(self.user_token, self.stopping.set)
-
-    def on_stop(self, function: Callable[[], object]) -> None:
-        """Have `stop` call ``function``, in whatever thread it is called."""
-        self._stop_hooks.append(function)
 
     async def _call_shutdown(self, restart: bool) -> dict[str, Any]:
         """Call the author's verb in a task of the user loop, and wait for that."""
         if threading.get_ident() == self.user_thread:
             return await self.application.call_shutdown(restart)
         content: dict[str, Any] = {"status": "ok", "restart": restart}
-        token, called = trio.lowlevel.current_trio_token(), trio.Event()
+        called = RepeatedEvent()
 
         @enable_ki_protection
         async def call() -> None:
             try:
                 content.update(await self.application.call_shutdown(restart))
             finally:
-                run_in(token, called.set)
+                called.set()
 
         start = partial(self.cells.start_soon, call, name="do_shutdown")
         run_in(self.user_token, partial(copy_context().run, start))
         await called.wait()
         return content
+
+    def terminate(self) -> None:
+        """Shut down as a ``shutdown_request`` does, without one; from any thread, and from a signal
+        handler.
+        """
+
+        async def shut_down() -> None:
+            await self.shut_down(None, restart=False)
+
+        self.stopper.run_in_services(shut_down)
+
+    def leave(self) -> None:
+        """Stop what runs, and have `serve` end without a word: nobody listens any more."""
+        for running in tuple(self.stopper.running):
+            self.stopper.stop(running, StopReason.SHUTDOWN)
+        self.stop()
+
+    def stop(self) -> None:
+        """Have `serve` end; from any thread."""
+        self._stop_told.set()
+        run_in(self.user_token, lambda: self.stopping.set())
+
+    def _last_words(self) -> None:
+        """What a process that exits without its user loop still has to do."""
+        self.publish_shutdown()
+        self.transport.close()
+        for function in self.before_exit:
+            function()
+
+    async def _wind_down(self) -> None:
+        """Abort what is queued and stop what runs, each by its own scope, within the grace."""
+        self.dispatcher.abort_queued(math.inf)
+        for running in tuple(self.stopper.running):
+            running.mark(StopReason.SHUTDOWN)
+            running.cancel()
+        with trio.move_on_after(self.kernel.shutdown_grace):
+            await self.dispatcher.wait_until_idle()
+
+    def _refuse(self, requests: list[Request]) -> None:
+        """Answer what a closed queue has left; the queue of a lost loop is for the next one."""
+        if self._outermost.is_lost:
+            self._left += requests
+            return
+        for request in requests:
+            self.dispatcher.refuse(request)
+
+    def publish_shutdown(self) -> None:
+        """The shutdown's content on iopub, once, after everything else."""
+        if self._shutdown is not None:
+            (content, request), self._shutdown = self._shutdown, None
+            parent = request.message.header if request is not None else None
+            self.connection.iopub.publish("shutdown_reply", content, parent=parent)
+
+    # A lost loop
+
+    def lose_loop(self, crash: BaseException) -> None:
+        """Trio has given up: answer what ran, keep what waits for the next loop. Outside of any."""
+        if self._thread is not None:
+            self._thread.end_now()
+        self.stopper.restore()
+        cause = crash.__cause__ or crash
+        error = LoopLost(
+            f"Trio's loop crashed by {type(cause).__name__}: {cause}. "
+            "A new one has been started; names are kept, background tasks are gone."
+        )
+        error.__cause__ = cause
+        told = bool(self.stopper.running)
+        self._left += lose_loop(self.dispatcher, error)
+        if not told:
+            self.application.report_background_error(error)
+
+
+def advance(kernel: Facts) -> None:
+    """Give one turn to a foreign event loop (a GUI's, say). A `KeyboardInterrupt` in it is logged;
+    any other exception is logged and clears it.
+    """
+    function = kernel.eventloop
+    if function is None:
+        return
+    try:
+        call_unprotected(function, kernel)
+    except KeyboardInterrupt:
+        kernel.log.info("KeyboardInterrupt in the event loop")
+    except BaseException as raised:
+        if is_cancel(raised):
+            raise
+        kernel.log.exception("the event loop %r failed and is no longer called", function)
+        if kernel.eventloop is function:
+            kernel.eventloop = None

@@ -6,118 +6,162 @@ coroutines in another nursery.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import attrs
 import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..system import report_crash, run_in
-from .intake import TURN
-from .interrupt import PATIENCE
-from .parent import listen_for_interrupt_event, watch_parent
-from .server import Server
+from ..system import RepeatedEvent, call_in, report_crash, run_in, wait_for_process_end
+from .connection import Connection
+from .dispatch import READ_BATCH, Dispatcher
+from .iopub import IOPub
+from .stop import TURN_TIMEOUT, Stopper
 
-__all__ = ["ServiceThread", "run_services"]
+__all__ = ["ControlService", "ProcessWatch", "ServiceThread", "run_services"]
 
-JOIN_PATIENCE = 0.5  # seconds that the thread may take to end
+JOIN_TIMEOUT = 0.5  # seconds that the thread may take to end
+
+_log = logging.getLogger("trikernel")
+
+
+class ControlService:
+    """The control channel's receiver and lane: in the service loop, until `finish`."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._closed = RepeatedEvent()
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Serve until told to finish; what has arrived by then is refused."""
+        dispatcher = self._dispatcher
+        control = dispatcher.connection.transport.control
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(dispatcher.receive, control, name="control receiver")
+                    nursery.start_soon(dispatcher.run_control_lane, name="control lane")
+        finally:
+            dispatcher.read(control)
+            for request in dispatcher.control.close():
+                dispatcher.refuse(request)
+            self._token = None
+            self._closed.set()
+
+    async def finish(self) -> None:
+        """Have it end, and wait until it has; from the user loop."""
+        token = self._token
+        if token is not None:
+            run_in(token, self._scope.cancel)
+            await self._closed.wait()
 
 
 @enable_ki_protection
 async def run_services(
-    server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    dispatcher: Dispatcher,
+    control: ControlService,
+    *,
+    in_thread: bool,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the services until cancelled."""
+    connection, stopper = dispatcher.connection, dispatcher.stopper
     token = trio.lowlevel.current_trio_token()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve_control, server, name="control")
-        nursery.start_soon(_welcome_subscribers, server, name="iopub subscriptions")
-        nursery.start_soon(server.outbox.run_flusher, token, name="stream flusher")
-        nursery.start_soon(server.backlog.run, name="backlog")
-        nursery.start_soon(server.transport.stdin.tend, name="stdin connections")
-        server.interrupts.serve_from(token, nursery, insist=server.interrupts.installed)
+        nursery.start_soon(control.run, name="control")
+        nursery.start_soon(_welcome_subscribers, connection, name="iopub subscriptions")
+        nursery.start_soon(connection.iopub.run_flusher, name="output flusher")
+        nursery.start_soon(connection.replies.run, name="replies that wait")
+        nursery.start_soon(connection.transport.stdin.tend, name="stdin connections")
+        stopper.serve_from(token, nursery, resends=in_thread and stopper.installed)
         task_status.started()
         try:
             await trio.sleep_forever()
         finally:  # before the nursery closes
-            server.interrupts.stop_serving()
+            stopper.stop_serving()
 
 
 @enable_ki_protection
-async def _serve_control(server: Server) -> None:
-    """Until `ControlLane.finish`; then what has arrived is refused."""
-    try:
-        with server.control.scope:
-            async with trio.open_nursery() as nursery:
-                control = server.transport.control
-                nursery.start_soon(server.intake.receive, control, name="control receiver")
-                nursery.start_soon(server.control.run, name="control lane")
-    finally:
-        server.intake.drain(server.transport.control)
-        server.control.close()
-
-
-@enable_ki_protection
-async def _welcome_subscribers(server: Server) -> None:
+async def _welcome_subscribers(connection: Connection) -> None:
     """Answer each subscription with ``iopub_welcome`` under its own topic (JEP 65)."""
-    channel = server.transport.iopub
+    channel = connection.transport.iopub
     while True:
         await channel.wait_readable()
         with suppress(trio.WouldBlock):
-            for _ in range(TURN):
+            for _ in range(READ_BATCH):
                 event = channel.receive_nowait()[0]
                 if event[:1] == b"\x01":
-                    _welcome(server, event[1:])
+                    _welcome(connection.iopub, event[1:])
 
 
-def _welcome(server: Server, topic: bytes) -> None:
+def _welcome(iopub: IOPub, topic: bytes) -> None:
     try:
         subscription = topic.decode()
     except UnicodeDecodeError:
         return
-    frames = server.codec.encode(
-        "iopub_welcome", {"subscription": subscription}, identities=[topic]
-    )
-    server.outbox.post(frames)
+    iopub.publish("iopub_welcome", {"subscription": subscription}, parent=None, topic=topic)
 
 
-async def _turns(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether that loop turns, which takes it no time if it does."""
-    own, turned = trio.lowlevel.current_trio_token(), trio.Event()
-    run_in(token, partial(run_in, own, turned.set))
-    with trio.move_on_after(PATIENCE):
-        await turned.wait()
-    return turned.is_set()
+@attrs.frozen(kw_only=True)
+class ProcessWatch:
+    """What a process of the kernel's own has watched beside its services.
+
+    ``stop_told`` is set when the kernel is told to stop; if the user loop does not end within
+    ``grace`` seconds, ``last_words`` is called and the process exits without it. When the parent
+    process ends, ``parent_gone`` is called.
+    """
+
+    grace: float
+    stop_told: RepeatedEvent
+    last_words: Callable[[], object]
+    parent_gone: Callable[[], object]
 
 
 class ServiceThread:
     """A daemon thread with a Trio loop of its own; `open` starts and joins it.
 
     A crash in it ends the kernel: it is written to the real stderr, and `open` raises it.
-    With ``owns_process`` it also ends a process whose user loop does not turn any more.
+    With a ``watch`` it also ends a process whose user loop does not turn any more.
     """
 
-    def __init__(self, server: Server, *, owns_process: bool) -> None:
-        self._server = server
-        self._owns_process = owns_process
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        control: ControlService,
+        user_token: trio.lowlevel.TrioToken,
+        watch: ProcessWatch | None,
+        *,
+        crash_grace: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._control = control
+        self._user_token = user_token
+        self._watch = watch
+        self._crash_grace = crash_grace
         self._ready = trio.Event()
         self._ended = trio.Event()
         self._left = threading.Event()
         self._result: outcome.Outcome[None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
+        self._thread = threading.Thread(target=self._run, name="trikernel services", daemon=True)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Run the services in a thread while the body runs in this one."""
-        thread = threading.Thread(target=self._run, name="trikernel services", daemon=True)
-        thread.start()
+        """Run the services in the thread while the body runs in this one."""
+        self._thread.start()
         try:
             await self._ready.wait()
             async with trio.open_nursery() as nursery:
@@ -126,15 +170,25 @@ class ServiceThread:
                     yield
                 nursery.cancel_scope.cancel()
         finally:
-            self._left.set()
-            if self._token is not None:
-                run_in(self._token, self._scope.cancel)
-            with trio.move_on_after(JOIN_PATIENCE, shield=True) as patience:
-                await self._ended.wait()
-            # a loop whose own tasks the user's code has cancelled hears of nothing any more
-            thread.join(JOIN_PATIENCE if patience.cancelled_caught else None)
-            if self._result is not None:
-                self._result.unwrap()
+            if not self._left.is_set():  # else `end_now` has seen to it
+                self._leave()
+                with trio.move_on_after(JOIN_TIMEOUT, shield=True) as scope:
+                    await self._ended.wait()
+                # a loop whose own tasks the user's code has cancelled hears of nothing any more
+                self._thread.join(JOIN_TIMEOUT if scope.cancelled_caught else None)
+                if self._result is not None:
+                    self._result.unwrap()
+
+    def end_now(self) -> None:
+        """End it and join it, from outside of any loop: the user loop is lost."""
+        if self._thread.is_alive():
+            self._leave()
+            self._thread.join(JOIN_TIMEOUT)
+
+    def _leave(self) -> None:
+        self._left.set()
+        if self._token is not None:
+            run_in(self._token, self._scope.cancel)
 
     async def _cancel_at_end(self, scope: trio.CancelScope) -> None:
         await self._ended.wait()
@@ -144,14 +198,14 @@ class ServiceThread:
         if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._result = outcome.capture(trio.run, self._main)
-        run_in(self._server.user_token, self._announce_end)
+        run_in(self._user_token, self._announce_end)
         if isinstance(self._result, outcome.Error):
             left = False
             try:
                 report_crash(self._result.error)
-                left = self._left.wait(self._server.application.shutdown_grace)
+                left = self._left.wait(self._crash_grace)
             finally:
-                if self._owns_process and not left:
+                if self._watch is not None and not left:
                     os._exit(1)  # the user loop does not turn: let clients see the kernel's death
 
     def _announce_end(self) -> None:
@@ -165,21 +219,61 @@ class ServiceThread:
             self._scope.cancel()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(run_services, self._server)
-                if self._owns_process:
-                    nursery.start_soon(self._end_a_blocked_process, name="shutdown watch")
-                    nursery.start_soon(watch_parent, self._server, name="parent watch")
-                    nursery.start_soon(listen_for_interrupt_event, self._server)
-                run_in(self._server.user_token, self._ready.set)
+                services = partial(run_services, in_thread=True)
+                await nursery.start(services, self._dispatcher, self._control)
+                if self._watch is not None:
+                    end = partial(_end_a_blocked_process, self._watch, self._user_token)
+                    nursery.start_soon(end, name="shutdown watch")
+                    nursery.start_soon(_watch_parent, self._watch, name="parent watch")
+                    nursery.start_soon(_follow_interrupt_event, self._dispatcher.stopper)
+                run_in(self._user_token, self._ready.set)
 
-    async def _end_a_blocked_process(self) -> None:
-        """Once told to stop, give the user loop its grace; then speak and exit without it."""
-        server, told = self._server, trio.Event()
-        server.on_stop(partial(run_in, trio.lowlevel.current_trio_token(), told.set))
-        await told.wait()
-        await trio.sleep(server.application.shutdown_grace)
-        if await _turns(server.user_token):  # then it is about to end by itself
-            await trio.sleep(server.application.shutdown_grace)
-        server.publish_last_word()
-        server.transport.close()
-        os._exit(0)
+
+async def _end_a_blocked_process(watch: ProcessWatch, token: trio.lowlevel.TrioToken) -> None:
+    """Once told to stop, give the user loop its grace; then speak and exit without it.
+
+    C code that holds the interpreter lock holds up this loop, too. So a thread of `faulthandler`,
+    which needs no lock, ends the process if nothing else has.
+    """
+    await watch.stop_told.wait()
+    await trio.sleep(watch.grace)
+    if await _turns(token):  # then it is about to end by itself
+        await trio.sleep(watch.grace)
+    watch.last_words()
+    os._exit(0)
+
+
+async def _turns(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether that loop turns, which takes it no time if it does."""
+    with trio.move_on_after(TURN_TIMEOUT), suppress(trio.RunFinishedError):
+        await call_in(token, int)
+        return True
+    return False
+
+
+# The process that started the kernel. Jupyter passes its pid (on Windows: a handle) in
+# ``JPY_PARENT_PID``, and on Windows an event that interrupts in ``JPY_INTERRUPT_EVENT``.
+
+
+async def _watch_parent(watch: ProcessWatch) -> None:
+    """Stop the kernel when the process named in ``JPY_PARENT_PID`` ends."""
+    parent = _number("JPY_PARENT_PID")
+    if parent in (0, 1):  # nobody asked, or the parent is init, which never ends
+        return
+    await wait_for_process_end(parent)
+    _log.warning("the parent process is gone, shutting down")
+    watch.parent_gone()
+
+
+async def _follow_interrupt_event(stopper: Stopper) -> None:
+    """On Windows: interrupt whenever the event in ``JPY_INTERRUPT_EVENT`` is set."""
+    if sys.platform == "win32":
+        event = _number("JPY_INTERRUPT_EVENT")
+        while event:
+            await trio.lowlevel.WaitForSingleObject(event)
+            stopper.interrupt()
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else 0

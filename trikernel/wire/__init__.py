@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from .codec import DELIMITER, Codec, Limits
 from .message import PROTOCOL_VERSION, Header, Message
-from .messages import IOPUB_TYPES, REQUESTS, STDIN_TYPES, LaneName, MessageType, Priority
+from .messages import (
+    IOPUB_TYPES,
+    REQUESTS,
+    STDIN_TYPES,
+    LaneName,
+    MessageType,
+    Priority,
+    reply_type,
+)
 from .parsing import as_content, parse
 
 __all__ = [
@@ -22,4 +30,5 @@ __all__ = [
     "Priority",
     "as_content",
     "parse",
+    "reply_type",
 ]

@@ -15,7 +15,15 @@ import attrs
 from . import contents as c
 from . import replies as r
 
-__all__ = ["IOPUB_TYPES", "REQUESTS", "STDIN_TYPES", "LaneName", "MessageType", "Priority"]
+__all__ = [
+    "IOPUB_TYPES",
+    "REQUESTS",
+    "STDIN_TYPES",
+    "LaneName",
+    "MessageType",
+    "Priority",
+    "reply_type",
+]
 
 
 class Priority(enum.IntEnum):
@@ -39,10 +47,12 @@ class MessageType:
     """One row: a message type and what dispatch must know of it.
 
     ``channels`` are where it may arrive (``shell``, ``control``), or go out (``iopub``,
-    ``stdin``). ``beside`` is true for what only looks or steers: arriving on control it runs
-    beside the running cell, in the control lane; everything else that arrives on control
-    joins the shell lane at `Priority.CONTROL`. ``own_task`` marks verbs that run user code
-    in a task of their own. ``reply`` is None for types that get no reply.
+    ``stdin``). ``lane`` and ``priority`` say where it waits when it arrives on shell.
+    ``abortable`` is what a failed cell aborts. ``concurrent`` is true for what only looks or
+    steers: arriving on control it runs beside the running cell, in the control lane; everything
+    else that arrives on control joins its own lane at `Priority.CONTROL`. ``read_only`` marks those
+    that run nothing of the user's and nothing of the author's, ``runs_user_code`` those that run a
+    cell: earlier comm messages start before it. ``reply`` is None for types that get no reply.
     """
 
     name: str
@@ -50,8 +60,9 @@ class MessageType:
     lane: LaneName = LaneName.SHELL
     priority: int = Priority.SHELL
     abortable: bool = False
-    beside: bool = False
-    own_task: bool = False
+    concurrent: bool = False
+    read_only: bool = False
+    runs_user_code: bool = False
     content: type = c.Empty
     reply: type | None = None
 
@@ -63,9 +74,14 @@ class MessageType:
     @property
     def reply_type(self) -> str | None:
         """``execute_reply`` for ``execute_request``; None for types without a reply."""
-        if not self.name.endswith("_request"):
-            return None
-        return self.name.removesuffix("_request") + "_reply"
+        return reply_type(self.name)
+
+
+def reply_type(msg_type: str) -> str | None:
+    """``execute_reply`` for ``execute_request``; None for what is no request."""
+    if not msg_type.endswith("_request"):
+        return None
+    return msg_type.removesuffix("_request") + "_reply"
 
 
 def _table(*rows: MessageType) -> Mapping[str, MessageType]:
@@ -78,7 +94,7 @@ REQUESTS = _table(
     _Row(
         name="execute_request",
         abortable=True,
-        own_task=True,
+        runs_user_code=True,
         content=c.ExecuteRequest,
         reply=r.ExecuteReply,
     ),
@@ -88,31 +104,46 @@ REQUESTS = _table(
     _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=r.IsCompleteReply),
     _Row(
         name="kernel_info_request",
-        beside=True,
+        concurrent=True,
+        read_only=True,
         content=c.KernelInfoRequest,
         reply=r.KernelInfoReply,
     ),
-    _Row(name="comm_info_request", beside=True, content=c.CommInfoRequest, reply=r.CommInfoReply),
-    _Row(name="connect_request", beside=True, content=c.ConnectRequest, reply=r.ConnectReply),
-    _Row(name="shutdown_request", beside=True, content=c.ShutdownRequest, reply=r.ShutdownReply),
+    _Row(
+        name="comm_info_request",
+        concurrent=True,
+        read_only=True,
+        content=c.CommInfoRequest,
+        reply=r.CommInfoReply,
+    ),
+    _Row(
+        name="connect_request",
+        concurrent=True,
+        read_only=True,
+        content=c.ConnectRequest,
+        reply=r.ConnectReply,
+    ),
+    _Row(
+        name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=r.ShutdownReply
+    ),
     _Row(
         name="interrupt_request",
         channels=("control",),
-        beside=True,
+        concurrent=True,
         content=c.InterruptRequest,
         reply=r.OkReply,
     ),
     _Row(
         name="abort_request",
         channels=("control",),
-        beside=True,
+        concurrent=True,
         content=c.AbortRequest,
         reply=r.OkReply,
     ),
     _Row(
         name="apply_request",
         abortable=True,
-        own_task=True,
+        runs_user_code=True,
         content=c.ApplyRequest,
         reply=r.OkReply,
     ),

@@ -1,0 +1,519 @@
+"""The life of a request, from frames to ``idle``, top to bottom.
+
+::
+
+    frames ── receive ── decode ──┬─ not valid: counted, logged, dropped
+                                  │
+                       deliver: the table of message types says which lane
+                                  │
+            ┌─────────────────────┼──────────────────────┐
+       ShellQueue             CommQueue             ControlQueue
+    one at a time,          in order within       in order, in the
+    most urgent first       one comm              service loop
+            │                     │                      │
+            └──── perform: START, busy, ─────────────────┘
+                  run_handler (the boundary),
+                  outputs are flushed,
+                  reply (ANSWER), idle (FINISH)
+
+`perform` is one place, for every lane: ``busy``, the handler, everything it put out, the reply,
+``idle``, in this order, always, also under exceptions and cancellation. `run_handler` is the
+boundary: whatever a handler raises becomes an `Outcome`, and only a cancel from outside passes
+through. `refuse` answers what never starts.
+
+The shell lane's requests run in the lane's own task, so that what a cell sets in context variables
+is there for the next cell. When a request is left behind (a second interrupt while its code does
+not end), its reply and ``idle`` go out at once, and the lane goes on in a new task with a copy of
+the old one's context; what the old task still does is for nobody. What was sent for the shell lane
+over control is posted to the user loop, because no queue, scope or window of it may be touched from
+another one.
+
+What happens when, in terms of states, stands in `request` (a request), `stop` (how it is stopped)
+and `iopub` (output).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from logging import Logger
+from typing import Any, Protocol
+from weakref import ref
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import (
+    AbortedError,
+    ContentError,
+    DeadlineExceeded,
+    LeftOpenError,
+    QueueFull,
+    WireError,
+)
+from ..system import (
+    LeftOpen,
+    Mailbox,
+    close_what_was_left_open,
+    exit_if_forked,
+    fork_count,
+    is_anything_left_open,
+    runs_here,
+)
+from ..transport import Channel
+from ..wire import LaneName, MessageType, Priority
+from .connection import Connection
+from .lanes import CommQueue, ControlQueue, Job, RequestBudget, ShellQueue
+from .rejections import Rejections
+from .request import Event, Outcome, Reply, Request, State, StopReason, current_request
+from .stop import Stopper
+from .user_code import OutermostScope, UserNursery, raise_cancel, run_unprotected, unwrap_interrupt
+
+__all__ = ["Dispatcher", "Handlers", "route"]
+
+READ_BATCH = 64  # messages that are read before other tasks have their turn
+SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
+BAD = 16  # what refusing a message counts for: whoever floods us with them is read slowly
+OVERHEAD = 2048  # bytes that a queued request takes beside its frames
+LANE_BATCH = 8  # requests that are handled in a row before the lane itself lets other tasks run
+
+
+class Facts(Protocol):
+    """What of a kernel the core reads, each time anew: an author may change it at any time."""
+
+    log: Logger
+    ident: str
+    stop_on_error_timeout: float
+    max_queue_bytes: int
+    shutdown_grace: float
+    poll_interval: float
+    eventloop: Callable[[Any], object] | None
+
+
+class Handlers(Protocol):
+    """What dispatch asks of the other side of the wall: `trikernel.kernel.Application`."""
+
+    @property
+    def kernel(self) -> Facts:
+        """What an author has subclassed."""
+
+    def find(self, msg_type: str) -> MessageType | None:
+        """The row of a message type, or None for one that this kernel does not know."""
+
+    def busy_may_wait(self, request: Request) -> bool:
+        """Whether the handler says something, or returns, before it waits or calls an author."""
+
+    async def handle(self, request: Request) -> Reply | None:
+        """Run the handler, if the request is allowed to run. Raises what it raises; None means that
+        no reply is due.
+        """
+
+    def error_reply(self, request: Request, error: BaseException) -> Reply:
+        """The reply that says what was raised."""
+
+    def aborted_reply(self, request: Request) -> Reply:
+        """The reply to a request that was not run, or stopped by its id."""
+
+    def publish_error(self, request: Request, error: BaseException) -> None:
+        """Show the error under the request's cell, if that is where it belongs."""
+
+    def remember_aborted(self, msg_ids: set[str]) -> None:
+        """These ids were not seen yet; abort them when they come."""
+
+
+class Dispatcher:
+    """Handles what arrives for one kernel. Made in the user loop: ``user_token`` is that loop's,
+    ``outermost`` the scope around all that is ours in it.
+    """
+
+    def __init__(
+        self,
+        application: Handlers,
+        connection: Connection,
+        stopper: Stopper,
+        user_token: trio.lowlevel.TrioToken,
+        outermost: OutermostScope,
+    ) -> None:
+        self.application = application
+        self.connection = connection
+        self.stopper = stopper
+        self.rejected = Rejections(application.kernel.log)
+        self.shell = ShellQueue()
+        self.comm = CommQueue()
+        self.control = ControlQueue()
+        self.posted = Mailbox(user_token)
+        self._user_token = user_token
+        self._outermost = outermost
+        self._kernel_ref = ref(application.kernel)
+        self._budget = RequestBudget()
+        self._turn = trio.Lock()
+
+    # What comes in
+
+    @enable_ki_protection
+    async def receive(self, channel: Channel) -> None:
+        """Deliver what arrives on a channel, forever; nothing is lost when cancelled."""
+        while True:
+            await channel.wait_readable()
+            self.read(channel, READ_BATCH)
+
+    def read(self, channel: Channel, budget: int = SWEEP) -> None:
+        """Deliver what has arrived on a channel, within the budget; in its receiver's loop."""
+        while budget > 0:
+            try:
+                frames = channel.receive_nowait()
+            except (trio.WouldBlock, trio.ClosedResourceError):
+                return
+            budget -= 1 if self.deliver(channel, frames) else BAD
+
+    def sweep(self) -> None:
+        """Admit what has already arrived for the shell lane; in the user loop."""
+        for channel in self.connection.transport.shell:
+            self.read(channel)
+
+    def deliver(self, channel: Channel, frames: Sequence[bytes]) -> bool:
+        """Decode one message and put it on its lane. False if it cannot be decoded."""
+        try:
+            message = self.connection.codec.decode(frames)
+        except WireError as error:
+            self.rejected.note(channel.name, error)
+            return False
+        row = self.application.find(message.header.msg_type)
+        on_control = channel is self.connection.transport.control
+        lane, priority = route(row, on_control)
+        size = sum(map(len, frames)) + OVERHEAD
+        request = Request(message, channel, row, priority, self._kernel_ref, size=size)
+        limit = self.application.kernel.max_queue_bytes
+        if not self._budget.take(request, limit):
+            words = "bytes of requests wait already: ask again when some of them have run"
+            self.refuse(request, QueueFull(f"{limit} {words}"))
+        elif on_control and lane is not LaneName.CONTROL and not runs_here(self._user_token):
+            self.posted.post(partial(self.admit, request, lane))
+        else:
+            self.admit(request, lane)
+        return True
+
+    def admit(self, request: Request, lane: LaneName) -> None:
+        """Queue it on its lane, in that lane's loop; what comes after the end is refused."""
+        if lane is LaneName.SHELL:
+            refused = self.shell.admit(request, trio.current_time(), _utc_now)
+        elif lane is LaneName.COMM:
+            refused = self.comm.admit(request)
+        else:
+            refused = self.control.admit(request)
+        if refused is not None:
+            self.refuse(refused)
+
+    # The lanes
+
+    @enable_ki_protection
+    async def run_shell_lane(self) -> None:
+        """Take and handle requests until the queue is closed, or one of them is left behind."""
+        with suppress(trio.ClosedResourceError):
+            while True:
+                self.posted.drain()
+                await self.shell.wait_nonempty()
+                if not await self._handle_batch():
+                    return
+
+    async def _handle_batch(self) -> bool:
+        """Handle some requests in a row. False when another task has become the lane."""
+        for _ in range(LANE_BATCH):
+            turn = self._turn
+            try:
+                turn.acquire_nowait()  # one checkpoint for each batch is enough
+            except trio.WouldBlock:
+                await turn.acquire()
+            try:
+                if turn is self._turn:
+                    await self._take()
+            finally:
+                turn.release()
+            if turn is not self._turn:
+                return False
+            self.posted.drain()
+            if not len(self.shell):
+                break
+        return True
+
+    @enable_ki_protection
+    async def run_comm_lane(self, nursery: UserNursery) -> None:
+        """Start a task for each comm that has messages: comms are served beside each other."""
+        async for comm_id in self.comm:
+            nursery.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
+
+    @enable_ki_protection
+    async def _serve_comm(self, comm_id: str) -> None:
+        try:
+            for request in self.comm.take(comm_id):
+                await self.perform(request)
+        finally:
+            self.comm.leave(comm_id)
+
+    @enable_ki_protection
+    async def run_control_lane(self) -> None:
+        """Handle what only looks or steers, in order of arrival; in the service loop."""
+        async for request in self.control:
+            await self.perform(request)
+
+    async def process_one(self, wait: bool) -> int | None:
+        """Handle the most urgent request of the shell lane; its priority, or None if none waits.
+
+        Called from inside a running request it handles the other one within that, one at a time.
+        Cancelled while waiting, it has taken none.
+        """
+        self.posted.drain()
+        self.sweep()
+        while True:
+            lock = self._lock_of_caller()
+            async with lock:
+                if lock is not self._lock_of_caller():
+                    continue
+                priority = await self._take()
+            if priority is not None or not wait:
+                return priority
+            await self.shell.wait_nonempty()
+
+    def pass_turn(self) -> None:
+        """Have another task become the lane: the one that has the turn now may never come back."""
+        self._turn = trio.Lock()
+
+    def _lock_of_caller(self) -> trio.Lock:
+        """What it has to hold to handle a request: of its running request, else the lane's turn.
+
+        That changes when the request is left behind.
+        """
+        current = current_request.get()
+        if current is not None and current in self.stopper.running:
+            return current.nested_lock()
+        return self._turn
+
+    async def _take(self) -> int | None:
+        """Take and handle the most urgent item, if there is one; its priority."""
+        taken = self.shell.take_nowait()
+        if taken is None:
+            return None
+        priority, item = taken
+        if isinstance(item, Job):
+            await _run_job(item, self.application.kernel.log)
+            return priority
+        await self._run_request(item)
+        return priority
+
+    async def _run_request(self, request: Request) -> None:
+        """Handle a request of the shell lane; it can be stopped from here on."""
+        running = self.stopper.running
+        running.append(request)
+        if not request.is_read_only:
+            self.stopper.reinstall()
+        try:
+            if self.comm.has_unstarted and request.runs_user_code and request.stop_reason is None:
+                await self.comm.wait_until_started(request)
+            await self.perform(request)
+        except trio.Cancelled:
+            if request.state is State.QUEUED:  # cancelled before it was performed
+                self.refuse(request)
+            raise
+        finally:
+            if request.state is not State.RUNNING and request in running:
+                running.remove(request)  # else it was left behind, or its loop is lost
+
+    # One request
+
+    @enable_ki_protection
+    async def perform(self, request: Request) -> None:
+        """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
+        iopub, header = self.connection.iopub, request.message.header
+        self._budget.give_back(request)
+        request.advance(Event.START)
+        request.task = trio.lowlevel.current_task()
+        outer = current_request.get()
+        current_request.set(request)
+        iopub.post(
+            iopub.encode_status("busy", header), hold=self.application.busy_may_wait(request)
+        )
+        reply: Reply | None = None
+        cancelled = True
+        try:
+            outcome = await self.run_handler(request)
+            if not request.abandoned:
+                reply = self.reply_to(request, outcome)
+                if request.stop_on_error and reply is not None and reply.failed:
+                    self.abort_queued(self.application.kernel.stop_on_error_timeout)
+                if not request.is_read_only:
+                    await iopub.flush()
+            cancelled = False
+        except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
+            request.state = State.FINISHED
+            raise
+        finally:
+            if cancelled and reply is None and not self._outermost.is_lost:
+                by_user = request.stop_reason is None and not self.shell.closed
+                error = KeyboardInterrupt() if by_user else AbortedError()
+                reply = self.reply_to(request, Outcome(error=error))
+            if not cancelled or reply is not None:  # else `recovery.lose_loop` will answer it
+                iopub.drain(wait=cancelled)
+                self.send_reply_and_idle(request, reply)
+            current_request.set(outer)
+
+    async def run_handler(self, request: Request) -> Outcome:
+        """The boundary: run a request's handler inside its cancel scope; how it ended.
+
+        Whatever the handler raises is its outcome, a cancel from outside excepted. What it has left
+        open (a nursery, a scope) is closed, so that this task can go on, and is an error.
+        """
+        application, forks = self.application, fork_count()
+        if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and this
+            return Outcome(error=request.stop_error())
+        if request.stop_reason is not None:
+            return Outcome(application.aborted_reply(request))
+        left_open: list[LeftOpen] = []
+        try:
+            with request.open_scope() as scope:
+                try:
+                    reply = await application.handle(request)
+                    exit_if_forked(forks)
+                finally:
+                    if is_anything_left_open(scope):
+                        left_open = await close_what_was_left_open(scope)
+                if left_open:
+                    raise LeftOpenError(left_open)
+        except BaseException as raised:
+            exit_if_forked(forks, raised)
+            raise_cancel(raised, partial(_log_failure, application.kernel.log, request))
+            return Outcome(error=unwrap_interrupt(raised))
+        if scope.cancelled_caught:
+            return Outcome(error=request.stop_error())
+        if request.stop_reason is not None and _is_ok(reply):  # it has ended without noticing
+            return Outcome(error=request.stop_error())
+        return Outcome(reply)
+
+    def reply_to(self, request: Request, outcome: Outcome) -> Reply | None:
+        """The reply to a request whose handler ended so; an error is shown under its cell."""
+        error, application = outcome.error, self.application
+        if error is None:
+            return outcome.reply
+        if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
+            where = error.__traceback__ or request.stood
+            error = request.stop_error().with_traceback(where)
+        if isinstance(error, AbortedError):
+            reply = application.aborted_reply(request)
+        else:
+            reply = application.error_reply(request, error)
+        if isinstance(error, ContentError):
+            application.kernel.log.warning("%s", error)
+        elif not isinstance(error, (AbortedError, DeadlineExceeded)):
+            _log_failure(application.kernel.log, request, error)
+        application.publish_error(request, error)
+        return reply
+
+    def send_reply_and_idle(
+        self, request: Request, reply: Reply | None, end: Event = Event.FINISH
+    ) -> None:
+        """Send a request's reply, once, if one is due, and ``idle``. By that it has come to its
+        ``end``.
+
+        Both are encoded first: what leaves together wakes libzmq's own thread only once.
+        """
+        if request.finished:  # answered when it was left behind, or when its loop was lost
+            if request.abandoned:
+                request.advance(Event.FINISH)
+            return
+        connection = self.connection
+        iopub, frames = connection.iopub, None
+        if reply is not None and request.wants_reply and not request.answered:
+            frames = connection.replies.encode(request, reply, self.application.error_reply)
+            if reply.failed and request.stop_on_error:
+                self.shell.window.known_at = _utc_now()
+        idle = iopub.encode_status("idle", request.message.header)
+        if frames is not None:
+            request.advance(Event.ANSWER)
+            connection.replies.send(request.channel, frames)
+        iopub.post(idle)
+        request.advance(end)
+        request.run_after_idle()
+
+    def publish_starting(self) -> None:
+        """Tell every client that the kernel is there."""
+        iopub = self.connection.iopub
+        iopub.post(iopub.encode_status("starting", None))
+
+    @enable_ki_protection
+    def refuse(self, request: Request, error: BaseException | None = None) -> None:
+        """Answer a request that will not run: ``aborted``, or with the error that says why."""
+        iopub, application = self.connection.iopub, self.application
+        self._budget.give_back(request)
+        iopub.post(iopub.encode_status("busy", request.message.header))
+        if error is None:
+            self.send_reply_and_idle(request, application.aborted_reply(request))
+        else:
+            self.send_reply_and_idle(request, application.error_reply(request, error))
+
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing of the shell lane runs and nothing is queued."""
+        while len(self.shell) or self.stopper.running:
+            async with self._turn:
+                await trio.lowlevel.checkpoint()
+
+    # Aborting
+
+    def abort_queued(self, seconds: float) -> None:
+        """Abort what is queued, and what is admitted within so many seconds; in the user loop."""
+        self.posted.drain()
+        self.sweep()
+        self.shell.window.close(trio.current_time(), seconds)
+
+    def abort_ids(self, msg_ids: set[str]) -> None:
+        """Abort these requests, queued or running; ids not seen yet are remembered. In the user
+        loop.
+        """
+        self.posted.drain()
+        self.sweep()
+        window = self.shell.window
+        found = window.find(msg_ids)
+        window.abort(found)
+        running = {request for request in self.stopper.running if request.msg_id in msg_ids}
+        for request in running:
+            if request.stop_reason is None:  # it started since the abort was asked for
+                self.stopper.stop(request, StopReason.ABORT)
+        seen = {request.msg_id for request in found | running}
+        self.application.remember_aborted(msg_ids - seen)
+
+
+async def _run_job(job: Job, log: Logger) -> None:
+    """Make a scheduled call; what it raises is logged."""
+
+    def report(error: BaseException) -> None:
+        log.error("a scheduled call failed", exc_info=error)
+
+    try:
+        await run_unprotected(job.function, *job.args)
+    except BaseException as raised:
+        raise_cancel(raised, report)
+        report(raised)
+
+
+def route(row: MessageType | None, on_control: bool) -> tuple[LaneName, int]:
+    """The lane of a message type, and how urgent it is there."""
+    if on_control and (row is None or row.concurrent):
+        return LaneName.CONTROL, Priority.CONTROL
+    if row is None:
+        return LaneName.SHELL, Priority.SHELL
+    if row.lane is LaneName.COMM:
+        return LaneName.COMM, row.priority
+    return LaneName.SHELL, Priority.CONTROL if on_control else row.priority
+
+
+def _log_failure(log: Logger, request: Request, error: BaseException) -> None:
+    if not isinstance(error, KeyboardInterrupt):
+        log.error("%s failed", request.msg_type, exc_info=error)
+
+
+def _is_ok(reply: Reply | None) -> bool:
+    return reply is not None and reply.content.get("status", "ok") == "ok"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

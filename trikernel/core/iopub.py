@@ -1,0 +1,494 @@
+"""What goes out on iopub: topics, order, merged text, back-pressure, subscribers that do not read.
+
+Producers only append
+    `print`, `display` and a comm's finalizer run anywhere, also inside the garbage collector while
+    this very thread holds a lock. So every producer appends to one deque, `IOPub.entries`, and
+    whoever drains pops and sends under the lock. A re-entrant caller returns at once, and so does
+    one who finds somebody else at it: what he appended is sent with the rest. Adjacent text of one
+    cell and stream is merged into one message.
+
+The fast path of `print`
+    Signing and sending cost a hundred times as much as an append. As long as `IOPub.ready` is true
+    the flusher is about to come and nobody has to be looked for, so a short text may be appended to
+    `entries` without any call; who does that looks at `ready` again afterwards, because the flusher
+    may have passed in between, and calls `IOPub.wake` if it is false.
+
+Back-pressure
+    A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So who has
+    written waits, in `wait_for_room`, while more than a quarter of the budget is queued: outside of
+    every lock, interruptibly, and never in protected code or a finalizer, where a wait could not be
+    interrupted or would hold up somebody else's lock. A drain sends a bounded batch and gives the
+    loop its turn. What may not wait (a display from protected code, output of a kernel whose
+    services share the user's loop) is bounded by the budget itself.
+
+A subscriber that does not read
+    libzmq keeps a bounded number of messages for each. When they are used up the state below
+    changes; the queue stands still meanwhile, for everybody, because a message cannot be sent to
+    some subscribers now and to others later.
+
+    =========  =======  =======  ============
+    state      SENT     FULL     BUDGET_SPENT
+    =========  =======  =======  ============
+    FLOWING    FLOWING  STALLED
+    STALLED    FLOWING  STALLED  FLOWING
+    =========  =======  =======  ============
+
+    ``SENT``: everybody took the message. ``FULL``: somebody's queue is full, and the budget of
+    seconds or bytes is not spent. ``BUDGET_SPENT``: that one loses messages from here to where it
+    reads again, and finds a notice at that place; the others lose nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+import trio
+from trio.lowlevel import currently_ki_protected, enable_ki_protection
+
+from ..system import RepeatedEvent, on_fork
+from ..transport import BroadcastChannel
+from ..wire import DELIMITER, Codec, Header, json
+from .request import Request
+
+__all__ = ["SHORT", "SUBSCRIBER_TRANSITIONS", "IOPub", "OutputLimits", "TextKey"]
+
+SHORT = 1024  # characters; shorter texts are bounded by their number, and not counted one by one
+MANY = 32_768  # entries that may wait before who writes more waits
+ENTRY_COST = 64  # bytes that a queued message takes beside its frames
+BATCH = 64  # messages that one drain sends before it gives others their turn
+ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
+NOTICE = (
+    "\n[output dropped: a frontend did not read it in time; what follows is missing there,"
+    " up to where it reads again]\n"
+)
+
+_log = logging.getLogger("trikernel")
+_STATES = {state: json.dumps({"execution_state": state}) for state in ("starting", "busy", "idle")}
+
+
+@attrs.frozen
+class OutputLimits:
+    """``max_merge`` characters of text go in one message; text goes out ``interval`` seconds
+    after it was written. ``budget_bytes`` and ``budget_seconds`` are how long a stalled
+    subscriber is waited for; a quarter of the bytes is how much may be queued before who writes
+    waits.
+    """
+
+    max_merge: int = 1 << 16
+    interval: float = 0.02
+    budget_bytes: int = 16 << 20
+    budget_seconds: float = 0.5
+
+
+@attrs.frozen(eq=False)
+class TextKey:
+    """Whose text it is: the header of the request, and ``stdout`` or ``stderr``."""
+
+    parent: Header | None
+    name: str
+
+
+class IOPub:
+    """The queue in front of an iopub channel. Every method but the async ones works from any
+    thread. ``entries`` and ``ready`` are for the fast path of `print`, see above.
+    """
+
+    def __init__(
+        self,
+        channel: BroadcastChannel,
+        codec: Codec,
+        ident: str,
+        limits: OutputLimits | None = None,
+        *,
+        may_block: bool = True,
+    ) -> None:
+        self.limits = limits or OutputLimits()
+        self.entries: deque[tuple[TextKey, str] | list[bytes]] = deque()
+        self.ready = False
+        self._channel = channel
+        self._subscribers = Subscribers(channel, codec, self.limits)
+        self._codec = codec
+        self._prefix = f"kernel.{ident}."
+        self._may_block = may_block
+        self._bound = self.limits.budget_bytes // 4
+        self._many = max(16, min(MANY, self._bound // ENTRY_COST))
+        self._size = 0
+        self._size_lock = threading.RLock()
+        self._lock = threading.RLock()
+        self._draining = self._again = False
+        self._head: list[bytes] | None = None
+        self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
+        self._armed = self._must_look = False
+        self._flusher: RepeatedEvent | None = None
+        self._room: RepeatedEvent | None = None
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing more goes out."""
+        self._lock, self._size_lock = threading.RLock(), threading.RLock()
+        self._draining, self.ready, self._may_block = False, False, False
+        self.entries, self._head, self._sent = deque(maxlen=0), None, self._popped
+        self._subscribers.give_up()
+        self._flusher = self._room = None
+
+    # What is sent
+
+    def topic(self, msg_type: str) -> bytes:
+        """The first frame of a message of that type: ``kernel.<ident>.<type>``."""
+        return (self._prefix + msg_type).encode()
+
+    def publish(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        parent: Header | Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+        topic: bytes | None = None,
+        header: bytes | None = None,
+    ) -> None:
+        """Broadcast one message."""
+        topics = [topic or self.topic(msg_type)]
+        self.post(
+            self._codec.encode(
+                msg_type,
+                content,
+                parent=parent,
+                metadata=metadata,
+                buffers=buffers,
+                identities=topics,
+                header=header,
+            )
+        )
+
+    def encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
+        """The frames that say ``starting``, ``busy`` or ``idle`` about a request."""
+        content = _STATES.get(state) or {"execution_state": state}
+        topics = [self.topic("status")]
+        return self._codec.encode("status", content, parent=parent, identities=topics)
+
+    @enable_ki_protection
+    def post(self, frames: list[bytes], *, hold: bool = False) -> None:
+        """Append an encoded message (its first frame is the topic) and send what is queued.
+
+        With ``hold`` it goes out with what comes next, which wakes libzmq's own thread once instead
+        of twice. Whoever says so sees to it that something does come, or calls `drain`, before
+        anybody waits.
+        """
+        self._append(frames, sum(map(len, frames)) + ENTRY_COST)
+        if not hold:
+            self.drain()
+
+    @enable_ki_protection
+    def write(self, key: TextKey, text: str) -> None:
+        """Append to a stream; it is sent within ``interval`` seconds, with what is merged to it."""
+        most = self.limits.max_merge
+        for start in range(0, len(text), most):
+            piece = text[start : start + most] if len(text) > most else text
+            if len(piece) < SHORT:
+                self.entries.append((key, piece))
+            else:
+                self._append((key, piece), len(piece))
+        self.wake()
+        if self._size > min(most, self._bound) or len(self.entries) > self._many // 2:
+            self.drain()
+
+    def tell(self, request: Request, text: str) -> None:
+        """Put a line on stderr under a request's cell."""
+        self.write(TextKey(request.message.header, "stderr"), text)
+        self.drain()
+
+    def _append(self, entry: tuple[TextKey, str] | list[bytes], size: int) -> None:
+        with self._size_lock:
+            self._size += size
+        self.entries.append(entry)
+
+    # The flusher
+
+    def wake(self) -> None:
+        """Have the flusher come soon."""
+        if not self._armed and self._flusher is not None:
+            self._armed = True
+            self._flusher.set()
+        self.ready = self._armed and not self._must_look
+
+    def look(self, must_look: bool) -> None:
+        """Whether who writes has to look, at each text, whether it is to stop."""
+        self._must_look = must_look
+        self.ready = self._armed and not must_look
+
+    async def run_flusher(self) -> None:
+        """Send text soon after it was written; waits without a timer while there is none."""
+        self._flusher, self._room = RepeatedEvent(), RepeatedEvent()
+        self._armed = False
+        try:
+            while True:
+                if not self.entries and self._head is None:
+                    await self._flusher.wait()
+                await trio.sleep(self.limits.interval)
+                self._armed = self.ready = False
+                self.drain()
+                while self.entries or self._head is not None:
+                    await self._give_turn()
+                    self.drain()
+        finally:
+            self._flusher = self._room = None
+            self._armed = self.ready = False
+
+    async def flush(self) -> None:
+        """Wait until everything appended so far is sent, or a stalled subscriber's budget is spent.
+
+        What others append meanwhile is not waited for. Cancelled, it leaves the queue as it is.
+        """
+        target = self._popped + len(self.entries)
+        if self._sent < target:
+            self.drain(wait=True)
+        while self._sent < target:
+            await self._give_turn()
+            self.drain(wait=True)
+
+    async def _give_turn(self) -> None:
+        if self._subscribers.is_stalled:
+            await trio.sleep(self.limits.interval / 2)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    # Back-pressure
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is queued that who writes more should wait."""
+        return self._size > self._bound or len(self.entries) > self._many
+
+    def wait_for_room(self, look: Callable[[], object]) -> None:
+        """Block the calling thread while `is_full`; ``look`` is called now and then, and may raise.
+
+        For the unprotected end of functions that the user's code calls: a `KeyboardInterrupt` may
+        be raised in it. Returns at once in protected code, in a finalizer and in a forked child.
+        """
+        while self.is_full and self._may_block and not currently_ki_protected():
+            self.drain()
+            if not self.is_full:
+                return
+            if self._subscribers.is_stalled:
+                self._channel.wait_writable_blocking(ROOM_INTERVAL)
+            elif self._lock.acquire(timeout=ROOM_INTERVAL):  # somebody else sends: until he is done
+                self._lock.release()
+            look()
+
+    async def wait_until_not_full(self) -> None:
+        """Wait while `is_full`, in the loop of the flusher."""
+        while self.is_full and self._room is not None:
+            await self._room.wait()
+
+    # Draining
+
+    @enable_ki_protection
+    def drain(self, *, wait: bool = False) -> None:
+        """Send what is queued now, as far as subscribers can take it, a batch at most.
+
+        Never waits for subscribers. Somebody else who is at it sends this too, and is not waited
+        for: the caller may be a finalizer, in a thread that holds any lock. ``wait`` is for who
+        must know that it is done. The flusher sends what is left.
+        """
+        self._again = True
+        for _ in range(2):  # what was appended meanwhile gets one more batch, not an endless one
+            if not self._again or not self._lock.acquire(blocking=wait):
+                break
+            try:
+                if self._draining:  # by this very thread
+                    return
+                self._again = False
+                self._send_batch()
+            finally:
+                self._lock.release()
+        if self.entries or self._head is not None:
+            self.wake()
+
+    def _send_batch(self) -> None:
+        was_full = self.is_full
+        target = self._popped + len(self.entries)
+        self._draining = True
+        try:
+            for _ in range(BATCH):
+                if self._sent >= target or not self._send_one():
+                    break
+        finally:
+            self._draining = False
+        if was_full and self._room is not None and not self.is_full:
+            self._room.set()
+
+    def _send_one(self) -> bool:
+        """Send the next message; False if there is none, or if it has to wait."""
+        try:
+            if self._head is None:
+                self._head = self._next()
+                if self._head is None:
+                    return False
+            if not self._subscribers.send(self._head, self._size):
+                return False
+        except trio.ClosedResourceError:
+            self._popped += len(self.entries)
+            self.entries.clear()
+            with self._size_lock:
+                self._size = 0
+        except Exception:  # frames that zmq does not take: they must not stay in the way
+            _log.exception("a message on iopub could not be sent")
+        self._head = None
+        self._sent = self._popped
+        return True
+
+    def _next(self) -> list[bytes] | None:
+        if not self.entries:
+            return None
+        entry = self.entries.popleft()
+        self._popped += 1
+        if isinstance(entry, list):
+            self._shrink(sum(map(len, entry)) + ENTRY_COST)
+            return entry
+        return self._merge(*entry)
+
+    def _merge(self, key: TextKey, text: str) -> list[bytes]:
+        """One message of this text and of what follows for the same cell and stream."""
+        parts, entries, most = [text], self.entries, self.limits.max_merge
+        size = len(text)
+        counted = size if size >= SHORT else 0
+        while entries and size < most:
+            following = entries[0]
+            if following[0] is not key and not _belongs(following, key):
+                break
+            piece: str = following[1]  # type: ignore[assignment]  # it is no list of bytes
+            entries.popleft()
+            parts.append(piece)
+            length = len(piece)
+            size += length
+            if length >= SHORT:
+                counted += length
+        self._popped += len(parts) - 1
+        if counted:
+            self._shrink(counted)
+        name = key.name
+        return self._codec.encode(
+            "stream",
+            {"name": name, "text": "".join(parts)},
+            parent=key.parent,
+            identities=[b"stream." + name.encode(errors="replace")],
+        )
+
+    def _shrink(self, size: int) -> None:
+        with self._size_lock:
+            self._size -= size
+
+    @property
+    def dropped(self) -> int:
+        """How many messages a subscriber has lost."""
+        return self._subscribers.dropped
+
+
+def _belongs(entry: tuple[TextKey, str] | list[bytes], key: TextKey) -> bool:
+    """Whether an entry is text of the same cell and stream, by another key."""
+    if isinstance(entry, list):
+        return False
+    return entry[0].parent is key.parent and entry[0].name == key.name
+
+
+class Flow(enum.Enum):
+    """How the subscribers are: see the table above."""
+
+    FLOWING = "flowing"
+    STALLED = "stalled"
+
+
+class FlowEvent(enum.Enum):
+    """What sending a message came to."""
+
+    SENT = "sent"
+    FULL = "full"
+    BUDGET_SPENT = "budget spent"
+
+
+SUBSCRIBER_TRANSITIONS: Mapping[Flow, Mapping[FlowEvent, Flow]] = {
+    Flow.FLOWING: {FlowEvent.SENT: Flow.FLOWING, FlowEvent.FULL: Flow.STALLED},
+    Flow.STALLED: {
+        FlowEvent.SENT: Flow.FLOWING,
+        FlowEvent.FULL: Flow.STALLED,
+        FlowEvent.BUDGET_SPENT: Flow.FLOWING,
+    },
+}
+
+
+class Subscribers:
+    """A broadcast channel that waits for a subscriber who does not read, within a budget.
+
+    ``dropped`` counts the messages that somebody has lost.
+    """
+
+    def __init__(self, channel: BroadcastChannel, codec: Codec, limits: OutputLimits) -> None:
+        self._channel = channel
+        self._codec = codec
+        self._limits = limits
+        self._stalled_at = 0.0
+        self.state = Flow.FLOWING
+        self.dropped = 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether a message waits for a subscriber."""
+        return self.state is Flow.STALLED
+
+    def give_up(self) -> None:
+        """Nobody is waited for any more."""
+        self.state = Flow.FLOWING
+
+    def advance(self, event: FlowEvent) -> None:
+        """Go to the next state; `RuntimeError` for what the table does not allow."""
+        following = SUBSCRIBER_TRANSITIONS[self.state].get(event)
+        if following is None:
+            raise RuntimeError(f"subscribers that are {self.state.value}: {event.value}?")
+        self.state = following
+
+    def send(self, frames: list[bytes], waiting: int) -> bool:
+        """False if a subscriber is stalled and the budget, of which ``waiting`` bytes are used,
+        is not spent. Raises `trio.ClosedResourceError`.
+        """
+        try:
+            self._channel.send_nowait(frames)
+        except trio.WouldBlock:
+            if self.state is Flow.FLOWING:
+                self._stalled_at = time.monotonic()
+            self.advance(FlowEvent.FULL)
+            seconds = time.monotonic() - self._stalled_at
+            if seconds <= self._limits.budget_seconds and waiting <= self._limits.budget_bytes:
+                return False
+            self._drop(frames)
+            return True
+        if self.state is not Flow.FLOWING:
+            self.advance(FlowEvent.SENT)
+        return True
+
+    def _drop(self, frames: list[bytes]) -> None:
+        """Send to everybody but the stalled one, who finds a notice in its place."""
+        _log.warning("a frontend does not read its output, and loses some of it")
+        self.dropped += 1
+        with suppress(trio.WouldBlock):
+            self._channel.send_beyond(self._notice(frames))
+        self._channel.send_dropping(frames)
+        self.advance(FlowEvent.BUDGET_SPENT)
+
+    def _notice(self, frames: list[bytes]) -> list[bytes]:
+        """Text under the cell that the first lost message is about."""
+        try:
+            parent = json.loads(frames[frames.index(DELIMITER) + 3])
+        except (ValueError, IndexError):  # an author's own frames
+            parent = None
+        content = {"name": "stderr", "text": NOTICE}
+        return self._codec.encode("stream", content, parent=parent, identities=[b"stream.stderr"])

@@ -1,0 +1,73 @@
+"""When a request's code does not come back: it is left behind, or its loop is lost.
+
+*Left behind*: a second interrupt, and the code still waits in a shield or for a thread. Its reply
+and ``idle`` go out now, and the shell lane goes on in a new task, with a copy of the context of the
+old one, so that what cells have set in context variables lasts. The old task ends when its code
+does.
+
+*Lost*: the user's code has crashed Trio itself (`trio.TrioInternalError`, by a system task that
+raises, say). No task of that loop runs again, and no ``finally`` of it can be relied on. What ran
+gets an error reply that says what crashed; what waited is handed to the next loop.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from trio.lowlevel import enable_ki_protection
+
+from .dispatch import Dispatcher, route
+from .request import Event, Outcome, Request, current_request
+from .user_code import UserNursery
+
+__all__ = ["admit_again", "follow_abandoned", "lose_loop"]
+
+
+async def follow_abandoned(dispatcher: Dispatcher, nursery: UserNursery) -> None:
+    """Answer the requests whose code is to be left behind, and go on in a new lane; forever."""
+    async for request in dispatcher.stopper.abandoned:
+        if request in dispatcher.stopper.running:
+            _leave_behind(dispatcher, request, nursery)
+
+
+@enable_ki_protection
+def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery) -> None:
+    """Answer it now, and all that it runs within, whose code does not come back either."""
+    running, context = dispatcher.stopper.running, None
+    while running:
+        left = running.pop()
+        _answer(dispatcher, left, left.stop_error(), Event.ABANDON)
+        context = left.task.context if left.task is not None else None
+    dispatcher.pass_turn()
+    start = partial(nursery.start_soon, dispatcher.run_shell_lane, name="shell lane")
+    if context is None:
+        start()
+    else:
+        context.copy().run(start)
+
+
+@enable_ki_protection
+def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
+    """Answer what ran with ``error``, and return what waited. Outside of any loop."""
+    for request in (*reversed(dispatcher.stopper.running), *dispatcher.comm.active):
+        _answer(dispatcher, request, error, Event.FINISH)
+    dispatcher.stopper.running.clear()
+    dispatcher.posted.drain()
+    queues = dispatcher.shell, dispatcher.comm, dispatcher.control
+    return [request for queue in queues for request in queue.close()]
+
+
+def admit_again(dispatcher: Dispatcher, request: Request) -> None:
+    """Queue what waited in a loop that is lost; in the new one."""
+    on_control = request.channel is dispatcher.connection.transport.control
+    dispatcher.admit(request, route(request.type, on_control)[0])
+
+
+def _answer(dispatcher: Dispatcher, request: Request, error: BaseException, end: Event) -> None:
+    token = current_request.set(request)
+    try:
+        reply = dispatcher.reply_to(request, Outcome(error=error))
+        dispatcher.connection.iopub.drain(wait=True)
+        dispatcher.send_reply_and_idle(request, reply, end)
+    finally:
+        current_request.reset(token)

@@ -1,0 +1,460 @@
+"""One way to stop what runs: interrupts, deadlines, aborts and shutdown all come through here.
+
+What is wanted
+    An interrupt works when the user's code computes, sleeps, awaits, waits for a thread or writes;
+    it never hits the kernel's own code, another cell, or a host's tasks; and none is lost.
+
+What does not work
+    Trio's own Ctrl-C handling raises in the main task, which is the kernel. Cancelling a scope
+    does not stop synchronous code. `signal.raise_signal` and `_thread.interrupt_main` do not wake a
+    `time.sleep`. A signal handler that always raises hits the kernel between two instructions.
+
+What is done
+    `Stopper.stop` marks the request, and has its scope cancelled in the user loop. If that loop
+    has not turned within 2 ms, the service loop sends SIGINT to the main thread by `pthread_kill`,
+    and again every 50 ms until it is delivered. Our handler raises `KeyboardInterrupt` at once if
+    the interrupted frame is unprotected and belongs to the request that is to stop, or if the loop
+    has not turned for 50 ms; otherwise it leaves the wish where it is. Our own code is marked as
+    protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that are
+    not. Functions of ours that the user's code calls in a loop (`print` above all) end in
+    `raise_pending`, because such a loop is nearly always in protected code.
+
+    One wish is a `StopSignal`:
+
+    =========  =======  =========
+    state      RAISE    TURN
+    =========  =======  =========
+    PENDING    RAISED   DELIVERED
+    RAISED              DELIVERED
+    DELIVERED
+    =========  =======  =========
+
+    ``RAISE``: the exception was raised in the request's own code, which may handle it: an interrupt
+    is used up by that. ``TURN``: the user loop has turned, and its scope was cancelled unless an
+    interrupt was used up.
+
+    ========================  ===================  =======================  =====================
+    the request's code        first interrupt      second interrupt         deadline, abort,
+                                                                            shutdown
+    ========================  ===================  =======================  =====================
+    is queued                 (not reached)        (not reached)            never starts
+    computes, sleeps, prints  exception raised     exception raised         exception raised, and
+                                                                            every second again
+    awaits                    scope cancelled      left behind, if it has   scope cancelled, and
+                                                   not ended 50 ms later    every second again
+    awaits in a shield or     scope cancelled,     left behind: reply and   scope cancelled
+    for a thread              after 0.5 s a line   ``idle`` go out at once
+                              on stderr says so
+    is no request's           raised where it      the same                 not reached
+                              spins, else ignored
+    ========================  ===================  =======================  =====================
+
+What remains
+    C code that holds the interpreter lock and does not look for signals cannot be reached. Under
+    inline services there is nobody beside the loop, so synchronous code cannot be stopped.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import attrs
+import trio
+
+from ..system import on_fork, run_in
+from .request import Request, StopReason, background_scope, current_request, is_served
+from .user_code import in_finalizer, where_it_stands, where_it_waits
+
+__all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
+
+TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
+SOON = 0.002  # and before the request's own code is told where it is, which hits nobody else
+RESEND_AFTER = 1.0  # seconds that code may go on after its deadline before it is stopped again
+TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
+
+
+class StopState(enum.Enum):
+    """How far a stop is: see the table above."""
+
+    PENDING = "pending"
+    RAISED = "raised"
+    DELIVERED = "delivered"
+
+
+class StopEvent(enum.Enum):
+    """What happens to a stop."""
+
+    RAISE = "raise"
+    TURN = "turn"
+
+
+STOP_TRANSITIONS: Mapping[StopState, Mapping[StopEvent, StopState]] = {
+    StopState.PENDING: {
+        StopEvent.RAISE: StopState.RAISED,
+        StopEvent.TURN: StopState.DELIVERED,
+    },
+    StopState.RAISED: {StopEvent.TURN: StopState.DELIVERED},
+    StopState.DELIVERED: {},
+}
+
+
+@attrs.define(eq=False)
+class StopSignal:
+    """One wish to stop something; ``request`` is None for whatever spins without one."""
+
+    request: Request | None
+    reason: StopReason
+    state: StopState = StopState.PENDING
+    since: float = attrs.field(factory=time.monotonic)
+
+    def advance(self, event: StopEvent) -> None:
+        """Go to the next state; `RuntimeError` for what the table does not allow."""
+        following = STOP_TRANSITIONS[self.state].get(event)
+        if following is None:
+            raise RuntimeError(f"a stop that is {self.state.value} cannot {event.value}")
+        self.state = following
+
+
+class Stopper:
+    """Knows what runs, and stops it. `stop` and `interrupt` work from any thread.
+
+    ``token`` is the user loop's. ``look`` is told whether who writes has to look for a stop,
+    ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task of the user loop
+    is a host's. `abandoned` yields requests whose code is to be left behind.
+    """
+
+    def __init__(
+        self,
+        token: trio.lowlevel.TrioToken,
+        *,
+        look: Callable[[bool], object] = lambda must_look: None,
+        tell: Callable[[Request, str], object] = lambda request, text: None,
+        owns_loop: bool = False,
+    ) -> None:
+        self.running: list[Request] = []
+        self.ignored = 0
+        self.installed = False
+        self._abandoned, self.abandoned = trio.open_memory_channel[Request](math.inf)
+        self._token = token
+        self._look = look
+        self._tell = tell
+        self._owns_loop = owns_loop
+        self._services: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
+        self._resends = False
+        self._forced_at = -math.inf
+        self._previous: object = None
+        self._arrivals: SignalArrivals | None = None
+        self._signals: list[StopSignal] = []
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: an interrupt is what it is anywhere."""
+        self._services, self._resends = None, False
+        self._signals.clear()
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(-1)
+
+    # Stopping
+
+    def interrupt(self) -> None:
+        """Stop the innermost running request; with none running, code that spins."""
+        running = tuple(self.running)
+        self.stop(running[-1] if running else None, StopReason.INTERRUPT)
+
+    def stop(self, request: Request | None, reason: StopReason) -> None:
+        """Stop ``request`` for ``reason``; a second interrupt leaves one behind that lingers."""
+        stop_signal = StopSignal(request, reason)
+        self._signals.append(stop_signal)
+        self._look(True)
+        if request is not None:
+            request.mark(reason)
+        run_in(self._token, lambda: self._deliver(stop_signal))
+        if self._resends:
+            self.run_in_services(self._resend, stop_signal)
+
+    def _deliver(self, stop_signal: StopSignal) -> None:
+        """In the user loop: it turns, so cancelling reaches what awaits."""
+        was_raised = stop_signal.state is StopState.RAISED
+        self._mark_delivered(stop_signal, StopEvent.TURN)
+        request = stop_signal.request
+        if request is None:
+            self.ignored += 1
+            return
+        is_interrupt = stop_signal.reason is StopReason.INTERRUPT
+        if (was_raised and is_interrupt) or request.finished:
+            return
+        if request.task is not None and request.stood is None:
+            request.stood = where_it_stands(request.task)
+        request.cancel()
+        now = time.monotonic()
+        if request.stopped_at is None:
+            request.stopped_at = now
+            if is_interrupt:
+                self.run_in_services(self._tell_if_it_lingers, request)
+        elif is_interrupt and now - request.stopped_at > TURN_TIMEOUT:
+            self._abandoned.send_nowait(request)
+
+    async def _resend(self, stop_signal: StopSignal) -> None:
+        """Signal the main thread until it is delivered: it may be in protected code."""
+        await trio.sleep(SOON)
+        while stop_signal.state is StopState.PENDING and self._is_live(stop_signal):
+            self._forced_at = time.monotonic()
+            signal_main_thread()
+            await trio.sleep(TURN_TIMEOUT)
+        if stop_signal.request is not None and stop_signal.reason is not StopReason.INTERRUPT:
+            await trio.sleep(RESEND_AFTER)
+            if self._is_live(stop_signal):  # it has swallowed the exception, or cleans up for long
+                self.stop(stop_signal.request, stop_signal.reason)
+
+    async def _tell_if_it_lingers(self, request: Request) -> None:
+        """Some time after an interrupt that has had no effect, say what the code waits in."""
+        await trio.sleep(TELL_AFTER)
+        run_in(self._token, lambda: self._tell_where(request))
+
+    def _tell_where(self, request: Request) -> None:
+        interrupted = request.stop_reason is StopReason.INTERRUPT
+        if interrupted and request in self.running and request.task is not None:
+            place = where_it_waits(request.task)
+            self._tell(
+                request,
+                f"interrupted, but it still waits in {place}; "
+                "a second interrupt leaves it behind\n",
+            )
+
+    def raise_pending(self) -> None:
+        """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
+
+        For the unprotected end of functions that user code calls in a loop, `print` above all:
+        without it a loop that spends its time in protected code could not be stopped.
+        """
+        if not self._signals:
+            return
+        request = current_request.get()
+        if (
+            request is not None
+            and any(one.request is request for one in self._signals)
+            and threading.current_thread() is threading.main_thread()
+            and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
+        ):
+            self.consume(request)
+            raise KeyboardInterrupt
+
+    def consume(self, request: Request) -> None:
+        """The caller raises in the code of the request, which has heard of it by that."""
+        for stop_signal in tuple(self._signals):
+            if stop_signal.request is request:
+                self._mark_delivered(stop_signal, StopEvent.RAISE)
+        request.consume_interrupt()
+
+    def _mark_delivered(self, stop_signal: StopSignal, event: StopEvent) -> None:
+        stop_signal.advance(event)
+        if stop_signal in self._signals:
+            self._signals.remove(stop_signal)
+            if not self._signals:
+                self._look(False)
+
+    def _is_live(self, stop_signal: StopSignal) -> bool:
+        """Whether it still makes sense: a signal that comes late must hit nobody else."""
+        return stop_signal.request is None or stop_signal.request in self.running
+
+    # Deadlines, and the service loop that watches them
+
+    def serve_from(
+        self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery, *, resends: bool
+    ) -> None:
+        """Have deadlines watched in that loop; with ``resends`` also what does not stop at once.
+
+        That is to signal the main thread, which takes a loop in another one.
+        """
+        self._services = token, nursery
+        self._resends = resends
+        if self._arrivals is not None:
+            nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
+
+    def stop_serving(self) -> None:
+        """That loop's nursery has ended."""
+        self._services = None
+
+    def stop_after(self, request: Request, seconds: float) -> None:
+        """Give a request a deadline, ``seconds`` from now, instead of the one it may have.
+
+        0 seconds mean none.
+        """
+        if not seconds:
+            request.replace_deadline(lambda: None)
+            return
+        done = trio.Event()
+        self.run_in_services(self._expire, request, seconds, done)
+        if self._services is not None:
+            request.replace_deadline(partial(run_in, self._services[0], done.set))
+
+    async def _expire(self, request: Request, seconds: float, done: trio.Event) -> None:
+        with trio.move_on_after(seconds):
+            await done.wait()
+            return
+        self.stop(request, StopReason.TIMEOUT)
+
+    def run_in_services(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run a task in the service loop; from any thread."""
+        if self._services is not None:
+            token, nursery = self._services
+            run_in(token, partial(self._start_in, nursery, function, *args))
+
+    def _start_in(
+        self, nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any
+    ) -> None:
+        if self._services is not None:
+            nursery.start_soon(function, *args)
+
+    # SIGINT
+
+    def install(self) -> None:
+        """Take over SIGINT; in the main thread only."""
+        self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+        self._arrivals = SignalArrivals()
+        self.installed = True
+
+    def reinstall(self) -> None:
+        """Take SIGINT back from an earlier cell's code, which may have set a handler or a mask."""
+        if not self.installed:
+            return
+        if signal.getsignal(signal.SIGINT) != self._on_sigint:
+            signal.signal(signal.SIGINT, self._on_sigint)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        if self._arrivals is not None:
+            self._arrivals.listen()
+
+    def restore(self) -> None:
+        """Give SIGINT back to who had it before `install`."""
+        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
+        if self._arrivals is not None:
+            self._arrivals.close()
+
+    async def _repeat_unheard(self, arrivals: SignalArrivals) -> None:
+        """Signal the main thread again if it has not run the handler of a signal that came.
+
+        A signal may come to another thread, or in the moment before the main thread blocks in
+        a lock: then nothing wakes it, and an interrupt would be lost.
+        """
+        while True:
+            await arrivals.unheard(TURN_TIMEOUT)
+            if signal.getsignal(signal.SIGINT) == self._on_sigint:
+                signal_main_thread()
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        if self._arrivals is not None:
+            self._arrivals.heard()
+        # a signal of our own is handled at once: if another handler took it, this one is not it
+        now = time.monotonic()
+        forced = now - self._forced_at < TURN_TIMEOUT
+        self._forced_at = -math.inf
+        live = [one for one in self._signals if self._is_live(one)]
+        if forced and not live:
+            return
+        here = _request_here()
+        protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
+        due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
+        if not protected and self._is_served_here() and (due if forced else here in self.running):
+            for stop_signal in due if forced else ():
+                if stop_signal.request in (None, here):  # any other one is cancelled in its turn
+                    self._mark_delivered(stop_signal, StopEvent.RAISE)
+            if forced and here is not None:
+                here.consume_interrupt()
+            raise KeyboardInterrupt
+        if not forced:
+            self.interrupt()
+
+    def _is_served_here(self) -> bool:
+        """Whether the interrupted frame is the kernel's, and not of a host that serves it."""
+        if self._owns_loop or not trio.lowlevel.in_trio_task():
+            return self._owns_loop
+        return trio.lowlevel.current_task().context.get(is_served, False)
+
+
+def _request_here() -> Request | None:
+    """The request that the interrupted frame is a part of; a background task is of none."""
+    if not trio.lowlevel.in_trio_task():
+        return None
+    context = trio.lowlevel.current_task().context
+    if context.get(background_scope) is not None:
+        return None
+    return context.get(current_request)
+
+
+def signal_main_thread() -> None:
+    """Have the handler of SIGINT run in the main thread, and wake that from a blocking call."""
+    ident = threading.main_thread().ident
+    if sys.platform != "win32" and ident is not None:
+        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
+    else:
+        signal.raise_signal(signal.SIGINT)
+
+
+class SignalArrivals:
+    """That a SIGINT came, told apart from its handler having run.
+
+    Python runs a handler between two instructions of the main thread, which may be blocked; the C
+    code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
+    taken over, from the creation of this object, in the main thread, to `close`. Every signal with
+    a Python handler writes there: only SIGINT counts, the others are the user's own.
+    """
+
+    HEARD = 0xFF  # no signal has that number
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._previous = -1
+        self._previous = self.listen()
+
+    def listen(self) -> int:
+        """Take it (again: an event loop of a cell may have had it); who had it before."""
+        return signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+
+    def heard(self) -> None:
+        """A handler runs: what came before this is seen to."""
+        with suppress(BlockingIOError):
+            self._writing.send(bytes([self.HEARD]))
+
+    async def unheard(self, seconds: float) -> None:
+        """Wait until a SIGINT has come whose handler has not run for so many seconds."""
+        pending = False
+        while True:
+            with trio.move_on_after(seconds if pending else math.inf) as scope:
+                for number in await self._receive():
+                    if number in (signal.SIGINT, self.HEARD):
+                        pending = number != self.HEARD
+            if scope.cancelled_caught:
+                return
+
+    async def _receive(self) -> bytes:
+        while True:
+            with suppress(BlockingIOError):
+                arrived = self._reading.recv(1024)
+                if not arrived:
+                    raise OSError("the user's code has closed the pipe that signals arrive by")
+                return arrived
+            await trio.lowlevel.wait_readable(self._reading)
+
+    def close(self) -> None:
+        """Give it back."""
+        if signal.set_wakeup_fd(-1) == self._writing.fileno():
+            with suppress(ValueError, OSError):  # who had it may be closed by now
+                signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
+        self._reading.close()
+        self._writing.close()

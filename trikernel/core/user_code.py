@@ -1,0 +1,394 @@
+"""The line to the user's code: calls across it, nurseries that it may break, tasks that outlive it.
+
+Everything of ours runs protected: a `KeyboardInterrupt` is never raised inside it. Verbs, cells,
+comm handlers and event loops are called through the frames of `call_unprotected` and
+`await_unprotected`, in which it may be. Which code is whose is told by the file that it is in
+(`is_ours`, `is_machinery`).
+
+`raise_cancel` and `unwrap_interrupt` are the rules of every boundary, that is of every place that
+catches whatever the user's code raises. All there are: requests (`dispatch`), scheduled calls
+(`dispatch`), background tasks, user nurseries and the event loop (here), ``do_shutdown``
+(`kernel.kernel`), frames that cannot be sent (`iopub`), a reply that cannot be encoded
+(`dispatch`), representations that raise (`wire.json`, `kernel.tracebacks`), comm handlers and cells
+(`python`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import math
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from types import CoroutineType, FrameType, TracebackType
+from typing import Any, TypeVar
+
+import outcome
+import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+from ..system import exit_if_forked, fork_count
+from .request import background_scope
+
+__all__ = [
+    "BackgroundNursery",
+    "OutermostScope",
+    "UserNursery",
+    "await_unprotected",
+    "call_unprotected",
+    "in_finalizer",
+    "is_cancel",
+    "is_machinery",
+    "is_ours",
+    "raise_cancel",
+    "run_unprotected",
+    "unwrap_interrupt",
+    "where_it_stands",
+    "where_it_waits",
+]
+
+T = TypeVar("T")
+Report = Callable[[BaseException], object]
+
+_OURS = str(Path(__file__).parent.parent) + os.sep
+_MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in (trio, outcome)))
+
+
+# Whose code it is
+
+
+def is_ours(filename: str) -> bool:
+    """Whether that file is part of this package."""
+    return filename.startswith(_OURS)
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether code of that file is ours or Trio's, not the user's."""
+    return filename.startswith(_MACHINERY)
+
+
+def in_finalizer(frame: FrameType | None) -> bool:
+    """Whether the user's code in that frame runs in a ``__del__``, which Trio protects."""
+    while frame is not None and not is_machinery(frame.f_code.co_filename):
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
+    """The stack of a task that waits, as the traceback of an exception raised there would be."""
+    found: TracebackType | None = None
+    for frame, line in reversed(list(task.iter_await_frames())):
+        found = TracebackType(found, frame, frame.f_lasti, line)
+    return found
+
+
+def where_it_waits(task: trio.lowlevel.Task) -> str:
+    """What a task waits in, for a person: the function that was awaited, and the line that did."""
+    waits, place = task.name, ""
+    for frame, line in reversed(list(task.iter_await_frames())):
+        code = frame.f_code
+        if not is_machinery(code.co_filename):
+            return f"{waits} (line {line} of {code.co_qualname})"
+        waits = f"{frame.f_globals.get('__name__', '?')}.{code.co_qualname}"
+    return waits + place
+
+
+# Calls across the line
+
+
+@disable_ki_protection
+def call_unprotected(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call the user's function; `KeyboardInterrupt` may be raised in it."""
+    __tracebackhide__ = True  # from a debugger's stack
+    return function(*args, **kwargs)
+
+
+@disable_ki_protection
+async def await_unprotected(awaitable: Awaitable[T]) -> T:
+    """Await the user's coroutine; `KeyboardInterrupt` may be raised in it."""
+    __tracebackhide__ = True
+    return await awaitable
+
+
+async def run_unprotected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function that may be plain or async, and await what it returns."""
+    result = call_unprotected(function, *args, **kwargs)
+    if isinstance(result, CoroutineType) or inspect.isawaitable(result):
+        return await await_unprotected(result)
+    return result
+
+
+# What every boundary does with what the user's code raises
+
+
+def is_cancel(raised: BaseException) -> bool:
+    """Whether this passes through every boundary: a cancel from outside, alone or in a group.
+
+    A `trio.Cancelled` that comes while this task is not being cancelled is one that the user's
+    code has kept from elsewhere: an error like any other. A `GeneratorExit` is the end of the
+    coroutine itself, whose loop is gone.
+    """
+    if isinstance(raised, GeneratorExit) and not trio.lowlevel.in_trio_task():
+        return True
+    if trio.current_effective_deadline() != -math.inf:
+        return False
+    if isinstance(raised, BaseExceptionGroup):
+        return raised.subgroup(trio.Cancelled) is not None
+    return isinstance(raised, trio.Cancelled)
+
+
+def raise_cancel(raised: BaseException, report: Report) -> None:
+    """Raise the cancel from outside that is in ``raised``; do nothing if there is none.
+
+    ``report`` gets what the user's code raised beside it, as it cleaned up: that goes no further.
+    """
+    if not is_cancel(raised):
+        return
+    if not isinstance(raised, BaseExceptionGroup):
+        raise raised
+    cancelled, rest = raised.split(trio.Cancelled)
+    assert cancelled is not None
+    if rest is not None:
+        report(unwrap_interrupt(rest))
+    raise cancelled
+
+
+def unwrap_interrupt(error: BaseException) -> BaseException:
+    """A group that holds nothing but `KeyboardInterrupt` as one such."""
+    if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
+        return KeyboardInterrupt()
+    return error
+
+
+# Nurseries
+
+
+class OutermostScope:
+    """The scope around all of a kernel in a loop, which nobody of ours cancels.
+
+    With ``is_ours``, when the process is the kernel's, a cancel that comes from further outside can
+    only be Trio's own end: a system task of the user's has crashed it. `is_lost` says so, already
+    while the kernel's tasks are being cancelled.
+    """
+
+    def __init__(self, *, is_ours: bool) -> None:
+        self._is_ours = is_ours
+        self._scope = trio.CancelScope()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this loop is about to end without having been told to by us."""
+        status = getattr(self._scope, "_cancel_status", None)
+        return self._is_ours and bool(getattr(status, "effectively_cancelled", False))
+
+    def __enter__(self) -> OutermostScope:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self._scope.__exit__(exc_type, exc, traceback)
+
+
+class UserNursery:
+    """A nursery that opens again: broken or cancelled by the user's code, it ends those tasks only.
+
+    Code that leaves a nursery open (by calling ``__aenter__`` itself, or in an async generator that
+    it does not finish) breaks the nursery that its task runs in, and so does one that cancels its
+    parent's scope. That must not reach the kernel's own tasks.
+    """
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._pending: deque[Callable[[], None]] = deque()
+        self._starters = trio.lowlevel.ParkingLot()
+
+    @property
+    def child_tasks(self) -> frozenset[trio.lowlevel.Task]:
+        """The tasks that run in it."""
+        return self._nursery.child_tasks if self._nursery is not None else frozenset()
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope of the tasks of now. Tasks that are started later have another one."""
+        assert self._nursery is not None
+        return self._nursery.cancel_scope
+
+    def start_soon(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> None:
+        """Start a task, in the caller's context; at once, or when it has opened again."""
+        if self._is_open():
+            assert self._nursery is not None
+            self._nursery.start_soon(async_fn, *args, name=name)
+            return
+        context = contextvars.copy_context()
+        start = partial(self.start_soon, async_fn, *args, name=name)
+        self._pending.append(partial(context.run, start))
+
+    async def start(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> Any:
+        """As `trio.Nursery.start`."""
+        while not self._is_open():
+            await self._starters.park()
+        assert self._nursery is not None
+        return await self._nursery.start(async_fn, *args, name=name)
+
+    @enable_ki_protection
+    async def run(
+        self,
+        report: Report,
+        on_open: Callable[[trio.Nursery], object] = lambda nursery: None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Keep it open until cancelled from outside. ``report`` gets what broke it, ``on_open``
+        each nursery that it is.
+        """
+        while True:
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    on_open(self._nursery)
+                    while self._pending:
+                        self._pending.popleft()()
+                    self._starters.unpark_all()
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await trio.sleep_forever()
+            except BaseException as raised:
+                raise_cancel(raised, report)
+                report(raised)
+
+    def _is_open(self) -> bool:
+        return self._nursery is not None and not self._nursery.cancel_scope.cancel_called
+
+
+class BackgroundNursery:
+    """For tasks that outlive the cell that started them, and do not fall when one of them does.
+
+    Used like a Trio nursery: `start_soon`, `start`, `child_tasks`, `cancel_scope`. A crash is
+    reported under the cell that started the task; its siblings, the running cell and the kernel go
+    on. When the kernel ends, the tasks are cancelled and clean up.
+    """
+
+    def __init__(self, nursery: UserNursery, report: Report) -> None:
+        self._nursery = nursery
+        self._report = report
+
+    @property
+    def child_tasks(self) -> frozenset[trio.lowlevel.Task]:
+        """The tasks that run in it."""
+        return self._nursery.child_tasks
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope of the background tasks of now; those of later have another one."""
+        return self._nursery.cancel_scope
+
+    def __repr__(self) -> str:
+        return f"<background nursery: {len(self.child_tasks)} tasks, which %tasks shows>"
+
+    def start_soon(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> None:
+        """Start a task, as `trio.Nursery.start_soon` does; what it raises is reported."""
+        _check_function(async_fn)
+        self._nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
+
+    async def start(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
+    ) -> Any:
+        """Start a task and wait for ``task_status.started()``, as `trio.Nursery.start` does.
+
+        What it raises before that is raised here, what it raises later is reported.
+        """
+        _check_function(async_fn)
+        return await self._nursery.start(self._start, async_fn, args, name=name or async_fn)
+
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Enter an async context manager that stays open until the kernel ends.
+
+        It is entered and exited in a task of its own. Returns what it yields.
+        """
+
+        async def hold(*, task_status: trio.TaskStatus[T]) -> None:
+            async with manager as value:
+                task_status.started(value)
+                await trio.sleep_forever()
+
+        generator = getattr(manager, "gen", None)  # of a contextlib.asynccontextmanager
+        name = getattr(generator, "__qualname__", type(manager).__qualname__)
+        value: T = await self.start(hold, name=f"enter {name}")
+        return value
+
+    @enable_ki_protection
+    async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
+        forks = fork_count()
+        with trio.CancelScope() as scope:
+            background_scope.set(scope)
+            try:
+                await run_unprotected(async_fn, *args)
+                exit_if_forked(forks)
+            except BaseException as raised:
+                exit_if_forked(forks, raised)
+                raise_cancel(raised, self._report)
+                self._report(unwrap_interrupt(raised))
+
+    @enable_ki_protection
+    async def _start(
+        self,
+        async_fn: Callable[..., Awaitable[object]],
+        args: Any,
+        *,
+        task_status: trio.TaskStatus[Any],
+    ) -> None:
+        status, forks = _Status(task_status), fork_count()
+        with trio.CancelScope() as scope:
+            background_scope.set(scope)
+            try:
+                await run_unprotected(partial(async_fn, *args, task_status=status))
+                exit_if_forked(forks)
+            except BaseException as raised:
+                exit_if_forked(forks, raised)
+                if not status.is_started:
+                    raise
+                raise_cancel(raised, self._report)
+                self._report(unwrap_interrupt(raised))
+
+
+def _check_function(async_fn: object) -> None:
+    """Find at the call what would be found too late, in the background."""
+    if callable(async_fn):
+        return
+    if inspect.iscoroutine(async_fn):
+        async_fn.close()
+        name = async_fn.__name__
+        raise TypeError(
+            f"a nursery starts an async function and was given a coroutine: "
+            f"write start_soon({name}, ...), not start_soon({name}(...))"
+        )
+    raise TypeError(f"a nursery starts an async function, not {async_fn!r}")
+
+
+class _Status:
+    """Remembers whether a task has said that it started."""
+
+    def __init__(self, status: trio.TaskStatus[Any]) -> None:
+        self._status = status
+        self.is_started = False
+
+    def started(self, value: Any = None) -> None:
+        """What the task calls."""
+        self.is_started = True
+        self._status.started(value)
