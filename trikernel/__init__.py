@@ -16,9 +16,8 @@ with gc_paused():
         StopReason,
         current_request,
         open_priority_channel,
-        serve,
     )
-    from .kernel import Kernel, main, run, setting
+    from .kernel import Kernel, main, run, serve, setting
     from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
 
 __version__ = "0.1.0"

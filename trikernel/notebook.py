@@ -37,7 +37,7 @@ async def enter(manager: AbstractAsyncContextManager[T]) -> T:
 async def input(prompt: object = "", *, password: bool = False) -> str:
     """Ask the person at the frontend, while other tasks go on.
 
-    Raises `StdinNotAllowed` when the frontend does not allow it, `EOFError` at the end of
+    Raises `StdinNotImplementedError` when the frontend does not allow it, `EOFError` at the end of
     file. Cancelled, the question is withdrawn.
     """
     answer: str = await _kernel().async_input(str(prompt), password=password)

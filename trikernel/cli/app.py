@@ -18,9 +18,9 @@ from ..kernel import (
     given_settings,
     log_to_stderr,
     run,
-    run_to_the_end,
     settings_of,
 )
+from ..system import run_to_the_end
 from ..transport import remove_stale_files
 from . import kernelspecs
 from .runflags import add_run_flags

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from ..system import run_to_the_end
-from .base import Kernel
-from .entry import add_setting_flags, given_settings, log_to_stderr, main, run
-from .handlers import BACKGROUND_FAILED
-from .promptness import prompt
-from .rendering import NO_TEXT, render_error
-from .sending import ChannelHandle
+from .application import BACKGROUND_FAILED, Application, serve
+from .handlers import built_in
+from .kernel import Kernel
+from .process import add_setting_flags, given_settings, log_to_stderr, main, run
+from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
+from .tracebacks import NO_TEXT, render_error
 
 __all__ = [
     "BACKGROUND_FAILED",
     "NO_TEXT",
+    "Application",
     "ChannelHandle",
     "Kernel",
+    "Sender",
     "Setting",
     "add_setting_flags",
+    "built_in",
     "given_settings",
     "log_to_stderr",
     "main",
-    "prompt",
     "render_error",
     "run",
-    "run_to_the_end",
+    "serve",
     "setting",
     "settings_of",
 ]

@@ -5,10 +5,12 @@ Loaded only when a subclass asks for it, because jupyter_client takes its time t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jupyter_client.session import Session
 
+from ..core import Connection
 from ..wire import PROTOCOL_VERSION
 
 __all__ = ["KernelSession"]
@@ -18,19 +20,19 @@ class KernelSession(Session):
     """What ``self.session.send(self.iopub_socket, ...)`` in a wrapper kernel talks to."""
 
     @classmethod
-    def for_kernel(cls, kernel: Any) -> KernelSession:
+    def on(cls, connection: Connection) -> KernelSession:
         """A session with the kernel's key and session id."""
-        codec = kernel.server.codec
+        codec = connection.codec
         session = cls(
             key=codec.key,
             signature_scheme=codec.signature_scheme,
             session=codec.session,
             username=codec.username,
         )
-        session._kernel = kernel
+        session._topic = connection.iopub.topic
         return session
 
-    _kernel: Any = None
+    _topic: Callable[[str], bytes]
 
     def msg_header(self, msg_type: str) -> dict[str, Any]:
         """A header of this session, in the protocol version that the kernel speaks."""
@@ -43,7 +45,5 @@ class KernelSession(Session):
         values.pop("track", None)
         if not values.get("ident") and getattr(stream, "name", "") == "iopub":
             is_type = isinstance(msg_or_type, str)
-            values["ident"] = self._kernel._topic(
-                msg_or_type if is_type else msg_or_type["msg_type"]
-            )
+            values["ident"] = self._topic(msg_or_type if is_type else msg_or_type["msg_type"])
         return super().send(stream, msg_or_type, **values)

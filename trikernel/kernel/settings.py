@@ -1,5 +1,6 @@
 """Settings: attributes that a keyword, a flag or the environment sets, and a range guards.
 
+A `Setting` is a data descriptor: reading it gives the kernel's value, setting it checks the range.
 Of several sources the nearest wins: keyword (or flag), environment, a subclass's plain class
 attribute, the default. Knows nothing of what the settings mean.
 """
@@ -11,18 +12,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
 from ..errors import SettingError
 
-__all__ = [
-    "Setting",
-    "add_settings",
-    "resolve_settings",
-    "set_checked",
-    "setting",
-    "settings_of",
-]
+__all__ = ["Setting", "given_and_default", "keep_settings", "setting", "settings_of"]
 
 _KINDS = {float: "a number", int: "an integer", bool: "true or false", str: "text"}
 _BOOLEANS = {
@@ -31,16 +23,32 @@ _BOOLEANS = {
 }
 
 
-@attrs.frozen(slots=False, eq=False)  # the rest would cost every start, and nobody compares them
 class Setting:
-    """One setting's name, kind, default, range and the sentence that explains it."""
+    """One setting: its name, kind, default, range and the sentence that explains it."""
 
-    name: str
-    kind: type
-    default: Any
-    help: str
-    minimum: float
-    maximum: float
+    def __init__(self, default: Any, help: str, minimum: float, maximum: float) -> None:
+        self.name = ""
+        self.kind: type = type(default)
+        self.default = default
+        self.help = help
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(
+                f"{self.name} is read before the kernel's __init__ has set it"
+            ) from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.name] = self.check(value)
 
     @property
     def flag(self) -> str:
@@ -84,38 +92,33 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = mat
 
     ``default``'s type is the setting's type: float, int, bool or str.
     """
-    return Setting("", type(default), default, help, minimum, maximum)
+    return Setting(default, help, minimum, maximum)
 
 
-def add_settings(cls: Any) -> None:
-    """Make the class's own `setting` fields known; called for every subclass of `Kernel`.
+def keep_settings(cls: type) -> None:
+    """Where a subclass gives a plain value to a setting it inherits, make that its default.
 
-    They leave the class's namespace, so that reading one before it is set is an error.
+    A value out of range stays, and is refused when a kernel of that class is made.
     """
-    own = {name: one for name, one in vars(cls).items() if isinstance(one, Setting)}
-    for name in own:
-        delattr(cls, name)
-    cls._own_settings = {name: attrs.evolve(one, name=name) for name, one in own.items()}
-    cls._settings = {}
-    for base in reversed(cls.__mro__):
-        cls._settings |= vars(base).get("_own_settings", {})
-
-
-def set_checked(instance: Any, name: str, value: Any) -> None:
-    """The ``__setattr__`` of a class with settings: raises `SettingError` for a wrong value."""
-    one = instance._settings.get(name)
-    if one is not None:
-        one.check(value)
-    object.__setattr__(instance, name, value)
+    inherited: dict[str, Setting] = {}
+    for base in reversed(cls.__mro__[1:]):
+        inherited.update({n: one for n, one in vars(base).items() if isinstance(one, Setting)})
+    for name, value in tuple(vars(cls).items()):
+        if name in inherited and not isinstance(value, Setting):
+            changed = Setting(inherited[name].default, inherited[name].help, 0, 0)
+            changed.__dict__.update(inherited[name].__dict__, default=value)
+            setattr(cls, name, changed)
 
 
 def settings_of(cls: Any) -> Mapping[str, Setting]:
-    """Every setting of a class, by name."""
-    known: Mapping[str, Setting] = cls._settings
-    return known
+    """Every setting of a class, by name, those of its bases first."""
+    found: dict[str, Setting] = {}
+    for base in reversed(cls.__mro__):
+        found.update({name: one for name, one in vars(base).items() if isinstance(one, Setting)})
+    return found
 
 
-def resolve_settings(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def given_and_default(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each setting's name and value. Raises `SettingError` for wrong ones and unknown names."""
     known = settings_of(cls)
     for name in given:
@@ -125,8 +128,8 @@ def resolve_settings(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str,
             )
     for name, one in known.items():
         if name in given:
-            yield name, one.check(given[name])
+            yield name, given[name]
         elif one.variable in os.environ:
             yield name, one.from_text(os.environ[one.variable], one.variable)
         else:
-            yield name, one.check(getattr(cls, name, one.default))
+            yield name, one.default

@@ -1,4 +1,4 @@
-"""Asking the person at the frontend: `raw_input`, `getpass`, and their awaitable twin.
+"""Asking the person at the frontend: what `raw_input`, `getpass` and `async_input` do.
 
 A question goes to the client that sent the running request. Stale replies are dropped first; a
 reply is matched by its parent, where it has one. Source: messaging.rst, "Messages on the stdin
@@ -7,82 +7,62 @@ channel".
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Request, stop_error
-from ..errors import PeerGone, StdinNotAllowed, WireError
+from ..core import Connection, Rejections, Request, Stopper
+from ..errors import PeerGone, StdinNotImplementedError, WireError
 from ..wire import Message
-from .sending import KernelSending
 
-__all__ = ["KernelStdin"]
+__all__ = ["Asker"]
 
 _EOF = "\x04"
+_log = logging.getLogger("trikernel")
 _BAD = 16  # messages that are no message, dropped at a time
 _STALE = 1000  # answers to earlier questions, dropped before a new one
 
 
-class KernelStdin(KernelSending):
-    """Input, for synchronous and for asynchronous code."""
+class Asker:
+    """Asks for input, for synchronous and for asynchronous code, while the kernel is served.
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._stdin_lock = threading.Lock()
-        self._stdin_turn = trio.Lock()
+    ``user_thread`` is the thread of the user loop, which must never wait for another question.
+    """
 
-    @property
-    def _allow_stdin(self) -> bool:
-        request = self.current()
-        return request is not None and getattr(request.content, "allow_stdin", False) is True
+    def __init__(
+        self, connection: Connection, stopper: Stopper, rejected: Rejections, user_thread: int
+    ) -> None:
+        self._connection = connection
+        self._stopper = stopper
+        self._rejected = rejected
+        self._user_thread = user_thread
+        self._lock = threading.Lock()
+        self._turn = trio.Lock()
 
-    def raw_input(self, prompt: str = "") -> str:
-        """Ask and block until the answer is there, as `input` does.
-
-        Raises `StdinNotAllowed` at once when the frontend does not allow it, `PeerGone` when
-        it has no stdin channel open, `StdinUnavailable` for a kernel without sockets,
-        `EOFError` for the end of file, `KeyboardInterrupt` when the request is stopped.
-        """
-        return self._ask(str(prompt), password=False)
-
-    def getpass(self, prompt: str = "", stream: Any = None) -> str:
-        """As `raw_input`, without showing what is typed; ``stream`` is not supported."""
-        if stream is not None:
-            warnings.warn(
-                "the `stream` argument of getpass() has no effect in a notebook",
-                UserWarning,
-                stacklevel=3,
-            )
-        return self._ask(str(prompt), password=True)
-
-    async def async_input(self, prompt: str = "", *, password: bool = False) -> str:
-        """Ask, and wait for the answer while other tasks go on.
-
-        Raises as `raw_input` does. Cancelled, the question is withdrawn: a later answer to it
-        is dropped.
-        """
-        request = self._asking_request()
-        channel = self.server.transport.stdin
-        async with self._stdin_turn:
+    async def ask_async(self, request: Request | None, prompt: str, password: bool) -> str:
+        """Ask, and wait for the answer while other tasks go on."""
+        asking = _check_allowed(request)
+        channel = self._connection.transport.stdin
+        async with self._turn:
             with self._one_question():
-                msg_id = self._send_question(request, prompt, password)
+                msg_id = self._send_question(asking, prompt, password)
                 while True:
-                    answer = self._take_answer(request, msg_id)
+                    answer = self._take_answer(asking, msg_id)
                     if answer is not None:
-                        return self._read(answer)
+                        return _read(answer)
                     await channel.wait_readable()
 
     @enable_ki_protection
-    def _ask(self, prompt: str, password: bool) -> str:
-        request = self._asking_request()
-        channel = self.server.transport.stdin
+    def ask(self, asking: Request | None, prompt: str, password: bool) -> str:
+        """Ask, and block until the answer is there."""
+        request = _check_allowed(asking)
+        channel = self._connection.transport.stdin
         with self._one_question(), _waker(request) as wake_fd:
             msg_id = None
             while request.stop_reason is None and not request.finished:
@@ -90,53 +70,44 @@ class KernelStdin(KernelSending):
                     msg_id = self._send_question(request, prompt, password, wake_fd)
                 answer = self._take_answer(request, msg_id)
                 if answer is not None:
-                    return self._read(answer)
+                    return _read(answer)
                 channel.wait_readable_blocking(wake_fd)
         reason = request.stop_reason
         if reason is None:
-            raise StdinNotAllowed("the cell that asks for input has ended")
-        self.server.interrupts.settle(request)
-        raise stop_error(reason)
-
-    def _asking_request(self) -> Request:
-        request = self.current()
-        if request is None or not self._allow_stdin:
-            raise StdinNotAllowed(
-                "this frontend does not allow input: the request that runs says allow_stdin=False"
-            )
-        if request.finished:
-            raise StdinNotAllowed("the cell that asks for input has ended")
-        return request
+            raise StdinNotImplementedError("the cell that asks for input has ended")
+        error = request.stop_error()
+        self._stopper.consume(request)
+        raise error
 
     @contextmanager
     def _one_question(self) -> Iterator[None]:
         """Questions are asked one by one; a thread waits for its turn, the user loop never."""
-        may_wait = threading.get_ident() != self.server.user_thread
-        if not self._stdin_lock.acquire(blocking=may_wait):
-            raise StdinNotAllowed("another input() is waiting for its answer")
+        may_wait = threading.get_ident() != self._user_thread
+        if not self._lock.acquire(blocking=may_wait):
+            raise StdinNotImplementedError("another input() is waiting for its answer")
         try:
             yield
         finally:
-            self._stdin_lock.release()
+            self._lock.release()
 
     def _send_question(
         self, request: Request, prompt: str, password: bool, wake_fd: int | None = None
     ) -> str:
-        server = self.server
-        channel = server.transport.stdin
+        connection = self._connection
+        channel, codec = connection.transport.stdin, connection.codec
         if wake_fd is not None:  # find out before the question stands in the frontend
             channel.check_blocking()
-        server.outbox.drain()
+        connection.iopub.drain()
         for _ in range(_STALE):  # answers to earlier questions; not without an end
             if self._take() is None:
                 break
         msg_id = str(uuid.uuid4())
-        frames = server.codec.encode(
+        frames = codec.encode(
             "input_request",
             {"prompt": prompt, "password": password},
             parent=request.message.header,
             identities=request.message.identities,
-            header=server.codec.header("input_request", msg_id),
+            header=codec.header("input_request", msg_id),
         )
         try:
             channel.send_nowait(frames)
@@ -148,13 +119,13 @@ class KernelStdin(KernelSending):
         """The next message on stdin, or None; some that cannot be decoded are dropped."""
         for _ in range(_BAD):
             try:
-                frames = self.server.transport.stdin.receive_nowait()
+                frames = self._connection.transport.stdin.receive_nowait()
             except trio.WouldBlock:
                 return None
             try:
-                return self.server.codec.decode(frames)
+                return self._connection.codec.decode(frames)
             except WireError as error:
-                self.server.rejected.note("stdin", error)
+                self._rejected.note("stdin", error)
         return None
 
     def _take_answer(self, request: Request, msg_id: str) -> Message | None:
@@ -162,17 +133,29 @@ class KernelStdin(KernelSending):
         message = self._take()
         if message is None or message.parent_id in (None, "", msg_id, request.msg_id):
             return message
-        self.log.warning("dropped an answer to an input that no longer waits")
+        _log.warning("dropped an answer to an input that no longer waits")
         return None
 
-    def _read(self, answer: Message) -> str:
-        value = answer.content.get("value")
-        if not isinstance(value, str):
-            self.log.error("bad input_reply, its value is %r", value)
-            return ""
-        if value == _EOF:
-            raise EOFError
-        return value
+
+def _check_allowed(request: Request | None) -> Request:
+    """The request that asks; `StdinNotImplementedError` if it may not."""
+    if request is None or getattr(request.content, "allow_stdin", False) is not True:
+        raise StdinNotImplementedError(
+            "this frontend does not allow input: the request that runs says allow_stdin=False"
+        )
+    if request.finished:
+        raise StdinNotImplementedError("the cell that asks for input has ended")
+    return request
+
+
+def _read(answer: Message) -> str:
+    value = answer.content.get("value")
+    if not isinstance(value, str):
+        _log.error("bad input_reply, its value is %r", value)
+        return ""
+    if value == _EOF:
+        raise EOFError
+    return value
 
 
 @contextmanager
@@ -185,8 +168,8 @@ def _waker(request: Request) -> Iterator[int]:
             with suppress(OSError):  # stopped at the very moment that the answer came
                 writing.send(b"\0")
 
-        forget = request.on_stop(wake)
+        take_back = request.on_stop(wake)
         try:
             yield reading.fileno()
         finally:
-            forget()
+            take_back()

@@ -146,7 +146,7 @@ class _Served:
         """The kernel that the calling code runs for, or None."""
         request = current_request.get()
         if request is not None:
-            called = getattr(request.application, "kernel", None)
+            called = request.application
             for kernel in self._kernels:
                 if kernel is called:
                     return kernel

@@ -47,7 +47,7 @@ __all__ = [
     "current_capture",
 ]
 
-_MANY = 4096  # entries that may wait before who writes has to look
+_MANY = 16_384  # entries that may wait before who writes has to look
 
 _Queue = deque[tuple[TextKey, str] | list[bytes]]
 _current = current_request.get

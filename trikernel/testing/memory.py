@@ -14,8 +14,8 @@ import trio
 
 from ..client import open_client
 from ..client.open import open_service_nursery
-from ..core import Server, serve
-from ..kernel import BACKGROUND_FAILED, Kernel
+from ..core import Server
+from ..kernel import BACKGROUND_FAILED, Kernel, serve
 from ..transport import MemoryTransport
 from .client import CheckedClient
 

@@ -11,15 +11,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import trio
-
-from ..core import serve
+from ..core import Server, run_in_this_thread
 from ..errors import UsageError
 from ..system import real_stderr, run_to_the_end
 from ..transport import (
@@ -28,7 +28,7 @@ from ..transport import (
     read_connection_file,
     write_connection_file,
 )
-from .base import Kernel
+from .kernel import Kernel
 from .settings import settings_of
 
 __all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"]
@@ -43,6 +43,7 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
     """
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
+        signals = stack.enter_context(_TerminationSignals())
         path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
         info = read_connection_file(path)
         transport = stack.enter_context(
@@ -56,10 +57,12 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
         if transport.info != info:
             write_connection_file(path, transport.info)
         if connection_file is None:
+            signals.before_exit.append(partial(path.unlink, missing_ok=True))
             print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
             print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
-        trio.run(partial(serve, kernel, transport, owns_process=True))
+        application = kernel.application_class(kernel)
+        run_in_this_thread(application, transport, signals.listen)
 
 
 def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
@@ -123,6 +126,49 @@ def given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> d
 def _complain(error: UsageError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 2
+
+
+class _TerminationSignals:
+    """SIGTERM and SIGHUP: a shutdown like any other, within its grace; a second one ends at once.
+
+    What is in ``before_exit`` is called before an end that unwinds nothing.
+    """
+
+    NAMES = ("SIGTERM", "SIGHUP")
+
+    def __init__(self) -> None:
+        self.before_exit: list[Callable[[], object]] = []
+        self._server: Server | None = None
+        self._came = False
+        self._previous: dict[int, Any] = {}
+
+    def listen(self, server: Server) -> None:
+        """The kernel is served: this is what shuts down."""
+        self._server = server
+        server.before_exit += self.before_exit
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._server is not None and not self._came:
+            self._came = True
+            self._server.terminate()
+            return
+        for function in self.before_exit:
+            function()
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    def __enter__(self) -> _TerminationSignals:
+        if threading.current_thread() is threading.main_thread():
+            for name in self.NAMES:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                    self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, handler)
 
 
 @contextmanager

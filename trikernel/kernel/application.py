@@ -1,0 +1,272 @@
+"""The core's side of a kernel: `Application` holds a `Kernel`, and answers what the core asks.
+
+The core knows requests, lanes and replies; an author knows verbs and hooks. This is what stands
+between. An author's kernel does not know it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import weakref
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .. import core
+from ..core import (
+    OutputLimits,
+    Reply,
+    Request,
+    Server,
+    Services,
+    await_unprotected,
+    call_unprotected,
+    is_cancel,
+    run_unprotected,
+)
+from ..errors import ContentError, TrikernelError, UnknownMessageType
+from ..transport import Transport
+from ..wire import REQUESTS, Limits, MessageType, as_content
+from .handlers import complete_execute_reply, is_built_in, positional_count
+from .ipykernel_names import IPykernelNames
+from .kernel import Kernel
+from .sender import ChannelHandle
+from .stdin import Asker
+from .tracebacks import render_error
+
+__all__ = ["BACKGROUND_FAILED", "Application", "serve"]
+
+BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
+_ABORTED_LIMIT = 10_000
+_HOOKS = {"should_handle", "pre_handler_hook", "begin_execution", "init_metadata", "send_response"}
+
+
+async def serve(
+    kernel: Kernel,
+    transport: Transport,
+    *,
+    services: Services = "thread",
+    owns_process: bool = False,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``kernel`` over ``transport`` until it is told to shut down, or cancelled.
+
+    With ``services="thread"`` control, interrupts and output live in a thread of their own, so
+    that they work while a cell computes; in the main thread SIGINT is taken over meanwhile.
+    With ``services="inline"`` everything is in this loop: for embedding, and for tests under a
+    virtual clock. Synchronous code cannot be stopped then, and output that nobody reads is bounded
+    by the budget, not by waiting. What a kernel's class replaces in the process beyond that is its
+    own matter: see the discussion page "two loops".
+
+    Usable with ``nursery.start``, which returns once requests are answered. The transport
+    stays open: who opened it closes it. ``owns_process`` allows `os._exit` where the user's
+    code blocks the shutdown beyond its grace. Cancelled, it ends in the same order, without
+    a last message. Raises `TrikernelError` for a kernel that is served already, and what has
+    crashed a service.
+    """
+    application = kernel.application_class(kernel)
+    await core.serve(
+        application,
+        transport,
+        services=services,
+        owns_process=owns_process,
+        task_status=task_status,
+    )
+
+
+class Application:
+    """One kernel as the core sees it."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self._rows: dict[str, MessageType] = dict(REQUESTS)
+
+    # Being served
+
+    def bind(self, server: Server) -> None:
+        """The kernel is about to be served. Raises `TrikernelError` if it is already."""
+        kernel = self.kernel
+        if kernel.sender.is_connected:
+            raise TrikernelError("this kernel is being served already; make another one")
+        kernel._server = weakref.ref(server)
+        IPykernelNames._latest = weakref.ref(kernel)
+        if not kernel.ports:
+            kernel.record_ports(server.transport.ports)
+        self._connect(server)
+
+    def _connect(self, server: Server) -> None:
+        kernel, connection = self.kernel, server.connection
+        kernel.sender.connect(connection, server.stopper)
+        kernel._asker = Asker(connection, server.stopper, server.rejected, server.user_thread)
+
+    def unbind(self) -> None:
+        """It is no longer served."""
+        kernel = self.kernel
+        kernel.sender.disconnect()
+        kernel._server = _no_server
+        kernel._asker = kernel._session = None
+
+    async def enter_loop(self) -> None:
+        """Called in each user loop: before `start`, and again when a loop was lost."""
+        self._connect(self.kernel.server)
+
+    async def start(self) -> None:
+        """Called once, before anything is received."""
+        await run_unprotected(self.kernel.started)
+
+    def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
+        """The bounds of a message, of output, and of the bytes of replies that are kept."""
+        kernel = self.kernel
+        return (
+            Limits(
+                kernel.max_frames,
+                kernel.max_message_bytes,
+                kernel.max_identities,
+                kernel.replay_window,
+            ),
+            OutputLimits(
+                kernel.max_merge,
+                kernel.flush_interval,
+                kernel.output_budget_bytes,
+                kernel.output_budget_seconds,
+            ),
+            kernel.max_backlog_bytes,
+        )
+
+    # Requests
+
+    def find(self, msg_type: str) -> MessageType | None:
+        """The row of a message type that this kernel has a handler for."""
+        kernel = self.kernel
+        if msg_type not in kernel.shell_handlers and msg_type not in kernel.control_handlers:
+            return None
+        row = self._rows.get(msg_type)
+        if row is None:
+            row = self._rows[msg_type] = MessageType(name=msg_type, reply=dict)
+        return row
+
+    def busy_may_wait(self, request: Request) -> bool:
+        """Whether the handler says something, or returns, before it waits or calls an author.
+
+        Then ``busy`` leaves together with that, which wakes libzmq's own thread once.
+        """
+        kernel, msg_type = self.kernel, request.msg_type
+        if msg_type == "execute_request":
+            calls_author = kernel.calls_author_first or not _HOOKS.isdisjoint(kernel.__dict__)
+        elif msg_type == "kernel_info_request":
+            calls_author = kernel.calls_author_first or kernel.computes_facts
+        else:
+            return False
+        return not calls_author and is_built_in(kernel.shell_handlers.get(msg_type))
+
+    @enable_ki_protection
+    async def handle(self, request: Request) -> Reply | None:
+        """Run the handler of a request; what it returned, as a reply, or None if none is due."""
+        kernel, channel = self.kernel, request.channel.name
+        if not await self._is_allowed(request):
+            return self.aborted_reply(request)
+        on_control = channel == "control"
+        known = kernel.control_handlers if on_control else kernel.shell_handlers
+        handler = known.get(request.msg_type)
+        if handler is None:
+            raise UnknownMessageType(
+                f"{type(kernel).__name__} has no handler for {request.msg_type!r} "
+                f"on the {channel} channel"
+            )
+        if on_control and request.type is not None and request.type.concurrent:
+            return self._as_reply(request, await self._call(handler, request))
+        sender = kernel.sender
+        sender.last_request = request
+        call_unprotected(kernel.pre_handler_hook)
+        try:
+            return self._as_reply(request, await self._call(handler, request))
+        finally:
+            call_unprotected(kernel.post_handler_hook)
+
+    async def _is_allowed(self, request: Request) -> bool:
+        """Ask `should_handle`; an id that an abort named before is used up."""
+        kernel = self.kernel
+        if is_built_in(kernel.should_handle):
+            return not kernel.aborted or kernel.aborted.pop(request.msg_id, self) is self
+        message = request.message
+        stream = ChannelHandle(kernel.sender, request.channel.name)
+        verdict = call_unprotected(
+            kernel.should_handle, stream, message.as_dict(), list(message.identities)
+        )
+        if inspect.isawaitable(verdict):
+            verdict = await await_unprotected(verdict)
+        kernel.aborted.pop(request.msg_id, None)
+        return bool(verdict)
+
+    async def _call(self, handler: Any, request: Request) -> Any:
+        if is_built_in(handler):
+            return await handler(request)
+        if positional_count(handler) < 3:
+            return await run_unprotected(handler, request)
+        message = request.message
+        stream = ChannelHandle(self.kernel.sender, request.channel.name)
+        return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
+
+    def _as_reply(self, request: Request, value: Any) -> Reply | None:
+        if isinstance(value, Reply):
+            return value
+        if value is not None:
+            return Reply(as_content(value))
+        return Reply({"status": "ok"}) if request.wants_reply else None
+
+    def remember_aborted(self, msg_ids: set[str]) -> None:
+        """Abort these when they come; the oldest ids beyond 10,000 are forgotten."""
+        aborted = self.kernel.aborted
+        aborted.update(dict.fromkeys(msg_ids))
+        while len(aborted) > _ABORTED_LIMIT:
+            del aborted[next(iter(aborted))]
+
+    # When something went another way
+
+    def error_reply(self, request: Request, error: BaseException) -> Reply:
+        """The reply that says what was raised, complete for its type."""
+        return Reply(self._completed(request, as_content(render_error(error))))
+
+    def aborted_reply(self, request: Request) -> Reply:
+        """The reply to a request that was not run, or stopped by its id."""
+        metadata = {"status": "aborted", "engine": self.kernel.ident}
+        return Reply(self._completed(request, {"status": "aborted"}), metadata)
+
+    def _completed(self, request: Request, content: dict[str, Any]) -> dict[str, Any]:
+        if request.msg_type == "execute_request":
+            return complete_execute_reply(self.kernel, request, content)
+        return content
+
+    def publish_error(self, request: Request, error: BaseException) -> None:
+        """Show what stopped or failed a cell under it; a refused request has no cell yet."""
+        if request.msg_type == "execute_request" and not isinstance(error, ContentError):
+            self.kernel.show_error(error)
+
+    def report_background_error(self, error: BaseException) -> None:
+        """Show what a background task raised under the cell that started it; else log it."""
+        kernel = self.kernel
+        level = logging.ERROR if kernel.sender.current() is None else logging.DEBUG
+        kernel.log.log(level, BACKGROUND_FAILED, exc_info=error)
+        kernel.show_error(error)
+
+    @enable_ki_protection
+    async def call_shutdown(self, restart: bool) -> dict[str, Any]:
+        """`do_shutdown` in the user loop; what it raises is logged, and the kernel ends anyway."""
+        default = {"status": "ok", "restart": restart}
+        try:
+            content = await run_unprotected(self.kernel.do_shutdown, restart)
+            return {**default, **as_content(content)} if content is not None else default
+        except BaseException as raised:
+            if is_cancel(raised):
+                raise
+            self.kernel.log.exception("do_shutdown failed")
+            return default
+
+
+def _no_server() -> None:
+    return None
+
+
+Kernel.application_class = Application

@@ -1,0 +1,160 @@
+"""The names that subclasses written for ipykernel use: one line each, over what a kernel holds.
+
+The state behind them is in `sender` (what is sent, and for whom), in `stdin` (questions) and in the
+server. Source: ipykernel's ``kernelbase.Kernel``, whose subclasses run unchanged.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ..core import Job
+from ..wire import Priority
+from .sender import ChannelHandle, Sender
+
+__all__ = ["IPykernelNames"]
+
+K = TypeVar("K", bound="IPykernelNames")
+_kept: list[Any] = []
+
+
+class IPykernelNames:
+    """See `Kernel`, which is what authors subclass."""
+
+    sender: Sender
+    server: Any
+    ports: dict[str, int]
+    _asker: Any
+    _eventloop: Callable[[Any], object] | None
+    _session: Any
+    _latest: Callable[[], Any] = staticmethod(lambda: None)
+
+    @classmethod
+    def instance(cls: type[K], **settings: Any) -> K:
+        """The kernel of this class that was served last, or a new one that is kept."""
+        for kernel in (IPykernelNames._latest(), *_kept):
+            if isinstance(kernel, cls):
+                return kernel
+        kernel = cls(**settings)
+        _kept[:] = [kernel]
+        return kernel
+
+    @property
+    def session(self) -> Any:
+        """A `jupyter_client.session.Session` that sends through this kernel's channels."""
+        if self._session is None:
+            from .session import KernelSession  # jupyter_client takes its time to import
+
+            self._session = KernelSession.on(self.sender.connection)
+        return self._session
+
+    @property
+    def shell_streams(self) -> list[ChannelHandle]:
+        """A handle for each shell channel."""
+        channels = self.sender.connection.transport.shell
+        return [ChannelHandle(self.sender, channel.name) for channel in channels]
+
+    @property
+    def shell_stream(self) -> ChannelHandle:
+        """The first shell channel."""
+        return ChannelHandle(self.sender, "shell")
+
+    def record_ports(self, ports: Mapping[str, int]) -> None:
+        """Remember the ports that a ``connect_reply`` lists."""
+        self.ports = dict(ports)
+
+    # The parent
+
+    def set_parent(self, ident: Sequence[bytes], parent: Mapping[str, Any]) -> None:
+        """Make ``parent`` (a message) the parent of what this task and its children send."""
+        self.sender.set_parent(ident, parent)
+
+    def get_parent(self, channel: str = "shell") -> dict[str, Any]:
+        """The message that this code runs for, as a nested dictionary; ``{}`` for none."""
+        return self.sender.get_parent()
+
+    @property
+    def _parent_header(self) -> dict[str, Any]:
+        return self.sender.get_parent()
+
+    @property
+    def _parent_ident(self) -> dict[str, list[bytes]]:
+        idents = self.sender.idents()
+        return {"shell": idents, "control": idents}
+
+    @property
+    def _allow_stdin(self) -> bool:
+        request = self.sender.current()
+        return request is not None and getattr(request.content, "allow_stdin", False) is True
+
+    # Sending
+
+    def _topic(self, topic: str) -> bytes:
+        return self.sender.connection.iopub.topic(topic)
+
+    def _publish_status(self, status: str, parent: Mapping[str, Any] | None = None) -> None:
+        """Publish ``busy``, ``idle`` or ``starting`` about ``parent`` (a message)."""
+        iopub = self.sender.connection.iopub
+        about = parent["header"] if parent else self.sender.parent_header()
+        iopub.post(iopub.encode_status(status, about))
+
+    # Input
+
+    def raw_input(self, prompt: str = "") -> str:
+        """Ask and block until the answer is there, as `input` does.
+
+        Raises `StdinNotImplementedError` at once when the frontend does not allow it, `PeerGone`
+        when it has no stdin channel open, `StdinUnavailable` for a kernel without sockets,
+        `EOFError` for the end of file, `KeyboardInterrupt` when the request is stopped.
+        """
+        answer: str = self._asker.ask(self.sender.current(), str(prompt), password=False)
+        return answer
+
+    def getpass(self, prompt: str = "", stream: Any = None) -> str:
+        """As `raw_input`, without showing what is typed; ``stream`` is not supported."""
+        if stream is not None:
+            text = "the `stream` argument of getpass() has no effect in a notebook"
+            warnings.warn(text, UserWarning, stacklevel=3)
+        answer: str = self._asker.ask(self.sender.current(), str(prompt), password=True)
+        return answer
+
+    # The shell lane
+
+    async def process_one(self, wait: bool = True) -> int | None:
+        """Handle the most urgent queued request; its priority, or None if none waits.
+
+        With ``wait`` it waits for one. From inside a running cell the request is handled
+        within that cell's turn: a failure of it aborts queued requests, never the cell.
+        """
+        priority: int | None = await self.server.dispatcher.process_one(wait)
+        return priority
+
+    async def do_one_iteration(self) -> None:
+        """Handle everything queued above shell priority, and at most one shell request."""
+        while True:
+            priority = await self.process_one(wait=False)
+            if priority is None or priority >= Priority.SHELL:
+                return
+
+    def schedule_dispatch(self, priority: int, dispatch: Any, *args: Any) -> None:
+        """Have ``dispatch(*args)``, plain or async, called by the shell lane in its turn.
+
+        From any thread. What it raises is logged.
+        """
+        self.server.schedule(priority, Job(dispatch, args))
+
+    @property
+    def eventloop(self) -> Callable[[Any], object] | None:
+        """A callable that is called with the kernel while no message waits, or None.
+
+        Each call advances some other event loop once. Set it, swap it, clear it at any time.
+        """
+        return self._eventloop
+
+    @eventloop.setter
+    def eventloop(self, function: Callable[[Any], object] | None) -> None:
+        self._eventloop = function
+        if self.sender.is_connected:
+            self.server.eventloop_changed.set()

@@ -1,0 +1,378 @@
+"""`Kernel`: the class that authors subclass. Facts, settings, verbs and hooks.
+
+A kernel holds what it sends with (`sender`) and what it asks with, and knows its server while it is
+served. What the core asks of a kernel is in `application`, the handlers of messages are in
+`handlers`, and the names that subclasses written for ipykernel use are in `ipykernel_names`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..core import BackgroundNursery, Server
+from ..errors import TrikernelError, UnknownMessageType
+from ..wire import PROTOCOL_VERSION, REQUESTS, as_content
+from ..wire import contents as c
+from . import handlers
+from .handlers import built_in, is_built_in
+from .ipykernel_names import IPykernelNames
+from .sender import ChannelHandle, Sender
+from .settings import given_and_default, keep_settings, setting
+from .tracebacks import render_error
+
+__all__ = ["Kernel"]
+
+_MINUTES = 3600.0
+_CALLED_FIRST = (
+    "should_handle",
+    "pre_handler_hook",
+    "begin_execution",
+    "init_metadata",
+    "send_response",
+)
+_FACTS = (
+    "implementation",
+    "implementation_version",
+    "language",
+    "language_version",
+    "language_info",
+    "banner",
+    "help_links",
+    "supported_features",
+)
+
+
+class Kernel(IPykernelNames):
+    """A Jupyter kernel. Subclass it and write the verbs: ``do_execute``, ``do_complete`` ...
+
+    ::
+
+        class Echo(Kernel):
+            implementation = "echo"
+
+            async def do_execute(self, code, silent, **options):
+                self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+
+        trikernel.main(Echo)
+
+    Each verb may be plain or ``async``. A plain verb runs on the main thread, where an interrupt
+    raises `KeyboardInterrupt` in it; an async one is cancelled. Either may return a content
+    dictionary or None for the default answer; what it raises becomes the error reply.
+
+    Settings are keywords, flags or environment variables; see ``trikernel info``.
+    One kernel object is served once at a time, by `trikernel.serve` or `trikernel.run`.
+    Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel".
+    """
+
+    stop_on_error_timeout: float = setting(
+        0.1, "seconds during which what arrives after an error is aborted", maximum=_MINUTES
+    )
+    cell_timeout: float = setting(
+        0.0, "seconds after which a cell is stopped, 0 for never", maximum=1e9
+    )
+    poll_interval: float = setting(
+        0.01, "seconds between two turns of a set event loop", minimum=0.0005, maximum=60
+    )
+    switch_interval: float = setting(
+        0.001, "seconds a thread may hold the interpreter lock", minimum=1e-6, maximum=1
+    )
+    shutdown_grace: float = setting(
+        0.6, "seconds that a shutdown waits for user code, twice at most", maximum=_MINUTES
+    )
+    exit_grace: float = setting(
+        10.0, "seconds that threads and exit handlers have at the end, 0 for any", maximum=_MINUTES
+    )
+    flush_interval: float = setting(
+        0.02, "seconds after which printed text is sent", minimum=0.001, maximum=10
+    )
+    max_merge: int = setting(1 << 16, "characters of text in one message", minimum=1)
+    output_budget_bytes: int = setting(
+        16 << 20,
+        "bytes of output kept for a frontend that does not read; who writes waits beyond a quarter",
+        minimum=1 << 10,
+    )
+    output_budget_seconds: float = setting(
+        0.5, "seconds that output waits for a frontend that does not read", maximum=60
+    )
+    max_frames: int = setting(4096, "frames that a message may have", minimum=6)
+    max_message_bytes: int = setting(
+        1 << 30, "bytes that a message may have", minimum=1 << 10, maximum=1 << 62
+    )
+    max_identities: int = setting(64, "routing frames that a message may have", minimum=1)
+    max_queue_bytes: int = setting(
+        1 << 30, "bytes of requests that may wait; more get an error reply", minimum=1 << 12
+    )
+    max_backlog_bytes: int = setting(
+        1 << 26, "bytes of replies kept for a client that does not read", minimum=1 << 12
+    )
+    replay_window: int = setting(
+        8_192, "verified signatures that are remembered", minimum=1, maximum=1 << 24
+    )
+    shell_channels: int = setting(1, "shell channels to listen on", minimum=1, maximum=64)
+    darwin_app_nap: bool = setting(True, "on macOS, keep the system from napping the kernel")
+
+    implementation = "trikernel"
+    implementation_version = ""
+    language = "unknown"
+    language_version = ""
+    language_info: Mapping[str, Any] = {}
+    banner = ""
+    help_links: Sequence[Mapping[str, str]] = ()
+    supported_features: Sequence[str] = ()
+
+    msg_types: ClassVar[list[str]] = [
+        row.name for row in REQUESTS.values() if "shell" in row.channels
+    ]
+    """Message types that are handled by the method of that name; a subclass may add some."""
+    control_msg_types: ClassVar[list[str]] = list(REQUESTS)
+
+    # Handlers, one for each row of the table. A subclass may override one, or add one for a type
+    # of its own: it takes the `Request` and returns a content, a `Reply`, or None. One that takes
+    # three arguments is called as ``handler(stream, ident, message)`` and may send its reply itself.
+    execute_request = handlers.execute_request
+    complete_request = handlers.complete_request
+    inspect_request = handlers.inspect_request
+    history_request = handlers.history_request
+    is_complete_request = handlers.is_complete_request
+    kernel_info_request = handlers.kernel_info_request
+    comm_info_request = handlers.comm_info_request
+    connect_request = handlers.connect_request
+    shutdown_request = handlers.shutdown_request
+    interrupt_request = handlers.interrupt_request
+    abort_request = handlers.abort_request
+    apply_request = handlers.apply_request
+    clear_request = handlers.clear_request
+    comm_open = handlers.comm_open
+    comm_msg = handlers.comm_msg
+    comm_close = handlers.comm_close
+
+    application_class: ClassVar[Any]
+    """What stands between a kernel of this class and the core: `Application`, or its subclass."""
+    calls_author_first: ClassVar[bool] = False
+    """Whether code of an author's runs before a built-in handler says something."""
+    computes_facts: ClassVar[bool] = False
+    """Whether the content of a ``kernel_info_reply`` is computed by an author's code."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keep_settings(cls)
+        static = inspect.getattr_static
+        cls.calls_author_first = not all(is_built_in(static(cls, name)) for name in _CALLED_FIRST)
+        facts = [static(cls, name) for name in _FACTS]
+        computed = [one for one in facts if hasattr(one, "__get__") and not is_built_in(one)]
+        cls.computes_facts = bool(computed) or not is_built_in(static(cls, "kernel_info"))
+
+    def __init__(self, **settings: Any) -> None:
+        """Settings by keyword; `SettingError` names one that is unknown or out of its range."""
+        for name, value in given_and_default(type(self), settings):
+            setattr(self, name, value)
+        self.log = logging.getLogger("trikernel")
+        self.ident = str(uuid.uuid4())
+        self.int_id = -1
+        self.execution_count = 0
+        self.aborted: dict[str, None] = {}
+        self.comm_manager: Any = None
+        self.ports: dict[str, int] = {}
+        self.sender = Sender()
+        self.iopub_socket = ChannelHandle(self.sender, "iopub")
+        self.stdin_socket = ChannelHandle(self.sender, "stdin")
+        self.control_stream = ChannelHandle(self.sender, "control")
+        self._asker: Any = None
+        self._session: Any = None
+        self._eventloop: Callable[[Any], object] | None = None
+        self._server: Callable[[], Server | None] = lambda: None
+        self.shell_handlers = {name: getattr(self, name) for name in self.msg_types}
+        self.control_handlers = {name: getattr(self, name) for name in self.control_msg_types}
+
+    @property
+    def server(self) -> Server:
+        """The server that this kernel is part of; `TrikernelError` while it is not served."""
+        server = self._server()
+        if server is None:
+            raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
+        return server
+
+    @property
+    def nursery(self) -> BackgroundNursery:
+        """A nursery for tasks that outlive the request that starts them."""
+        server = self.server
+        if server.background is None:
+            raise TrikernelError("the background nursery is open once the kernel is served")
+        return BackgroundNursery(
+            server.background_tasks, server.application.report_background_error
+        )
+
+    @property
+    @built_in
+    def kernel_info(self) -> dict[str, Any]:
+        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
+        info = dict(self.language_info or {})
+        info.setdefault("name", self.language)
+        info.setdefault("version", str(self.language_version))
+        info.setdefault("mimetype", "text/plain")
+        info.setdefault("file_extension", ".txt")
+        return {
+            "status": "ok",
+            "protocol_version": PROTOCOL_VERSION,
+            "implementation": str(self.implementation),
+            "implementation_version": str(self.implementation_version),
+            "language_info": info,
+            "banner": str(self.banner or self.implementation),
+            "help_links": list(self.help_links or ()),
+            "supported_features": list(self.supported_features or ()),
+            "debugger": "debugger" in (self.supported_features or ()),
+        }
+
+    # Sending and asking
+
+    @built_in
+    def send_response(
+        self,
+        stream: ChannelHandle,
+        msg_or_type: str | Mapping[str, Any],
+        content: Mapping[str, Any] | None = None,
+        ident: bytes | Sequence[bytes] | None = None,
+        buffers: Sequence[bytes] | None = None,
+        track: bool = False,
+        header: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Send one message about the current request, on iopub or to the asking client.
+
+        ``stream`` is `iopub_socket` or another channel's handle, ``msg_or_type`` a type or a
+        message of `session.msg`. On iopub ``ident`` replaces the topic, elsewhere the client.
+        ``track`` is accepted and not used. Synchronous, from any thread; a client that is
+        gone is logged, not raised. While a silent request runs, nothing goes out on iopub. While
+        more is queued than frontends read, the call waits, interruptibly.
+        """
+        sender = self.sender
+        name, given = stream.name, dict(content or {})
+        sender.send(name, msg_or_type, given, ident, buffers or (), header, metadata)
+        sender.give_way()
+
+    async def async_input(self, prompt: str = "", *, password: bool = False) -> str:
+        """Ask the person at the frontend, and wait for the answer while other tasks go on.
+
+        Raises as `raw_input` does. Cancelled, the question is withdrawn: a later answer to it
+        is dropped.
+        """
+        answer: str = await self._asker.ask_async(self.sender.current(), str(prompt), password)
+        return answer
+
+    def show_error(self, error: BaseException) -> None:
+        """Publish an ``error`` under the cell that this code runs for."""
+        shown = as_content(render_error(error))
+        content = {name: shown[name] for name in ("ename", "evalue", "traceback")}
+        self.send_response(self.iopub_socket, "error", content)
+
+    # Verbs
+
+    def do_execute(self, code: str, silent: bool, *args: Any, **options: Any) -> Any:
+        """Run code. Publish results with `send_response`; what is raised becomes the reply.
+
+        ``options`` are ``store_history`` (bool), ``user_expressions`` (dict), ``allow_stdin``
+        (bool), ``cell_meta`` (the request's metadata) and ``cell_id`` (str or None); a
+        subclass names those that it needs. Returns ``{"status": "ok", "payload": [...],
+        "user_expressions": {...}}`` or an error content; ``execution_count`` is filled in.
+        """
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_execute")
+
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
+        """Complete at ``cursor_pos`` (code points): a ``complete_reply`` content,
+        ``{"matches": [str], "cursor_start": int, "cursor_end": int, "metadata": {}}``.
+        """
+        return {
+            "status": "ok",
+            "matches": [],
+            "cursor_start": cursor_pos,
+            "cursor_end": cursor_pos,
+            "metadata": {},
+        }
+
+    def do_inspect(self, code: str, cursor_pos: int, *args: Any, **options: Any) -> Any:
+        """Describe the object at ``cursor_pos``: an ``inspect_reply`` content,
+        ``{"found": bool, "data": {mime: value}, "metadata": {}}``.
+
+        ``options`` are ``detail_level`` (0 or 1) and ``omit_sections`` (MIME types).
+        """
+        return {"status": "ok", "found": False, "data": {}, "metadata": {}}
+
+    def do_history(self, *args: Any, **options: Any) -> Any:
+        """Look into the history: a ``history_reply`` content, ``{"history": [(session, line,
+        input), ...]}``.
+
+        ``options`` are the fields of a ``history_request``: ``hist_access_type`` (tail, range
+        or search), ``output``, ``raw``, ``session``, ``start``, ``stop``, ``n``, ``pattern``,
+        ``unique``.
+        """
+        return {"status": "ok", "history": []}
+
+    def do_is_complete(self, code: str) -> Any:
+        """Say whether ``code`` is ready to run: an ``is_complete_reply`` content, whose ``status``
+        is ``complete``, ``incomplete`` (with ``indent``), ``invalid`` or ``unknown``.
+        """
+        return {"status": "unknown"}
+
+    def do_shutdown(self, restart: bool) -> Any:
+        """Clean up, within ``shutdown_grace`` seconds: a ``shutdown_reply`` content."""
+        return {"status": "ok", "restart": restart}
+
+    def do_apply(
+        self,
+        content: dict[str, Any],
+        bufs: Sequence[bytes],
+        msg_id: str,
+        reply_metadata: dict[str, Any],
+    ) -> Any:
+        """Run a function call of an IPython.parallel client, packed in ``bufs``.
+
+        Returns ``(reply_content, result_buffers)``.
+        """
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_apply")
+
+    def do_clear(self) -> Any:
+        """Clear the namespace: a reply content."""
+        raise UnknownMessageType(f"{type(self).__name__} does not implement do_clear")
+
+    # Hooks
+
+    @built_in
+    def begin_execution(self, content: c.ExecuteRequest) -> int:
+        """The number of the cell that starts; silent ones do not count."""
+        if not content.silent:
+            self.execution_count += 1
+        return self.execution_count
+
+    @built_in
+    def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
+        """What a reply's metadata begins with, as the request starts; ``started`` is there."""
+        return {}
+
+    @built_in
+    def finish_metadata(
+        self, parent: dict[str, Any], metadata: dict[str, Any], reply_content: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The reply's metadata, once its content is known."""
+        return metadata
+
+    @built_in
+    def should_handle(self, stream: Any, msg: dict[str, Any], idents: Sequence[bytes]) -> Any:
+        """Whether a request may run; one that may not is answered ``aborted``. May be async."""
+        return msg["header"]["msg_id"] not in self.aborted
+
+    @built_in
+    def pre_handler_hook(self) -> None:
+        """Called in the main thread before each handler of the shell lane."""
+
+    def post_handler_hook(self) -> None:
+        """Called in the main thread after each handler of the shell lane."""
+
+    async def started(self) -> None:
+        """Called in the user loop once ``starting`` is published, before the first request.
+
+        Interrupts do not reach it.
+        """

@@ -1,0 +1,243 @@
+"""What a kernel sends on its own account, and the parent of what is sent.
+
+Every call here is synchronous and works from any thread. The parent of a message is the request on
+whose behalf the code runs: by context; for code without one (a thread that C code has started, say)
+the running request, else the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import attrs
+from trio.lowlevel import enable_ki_protection
+
+from ..core import Connection, Event, Request, Stopper, TextKey, current_request
+from ..errors import TrikernelError
+from ..transport import Channel
+from ..wire import DELIMITER, Header, json, reply_type
+
+__all__ = ["ChannelHandle", "Sender"]
+
+
+@attrs.frozen(eq=False)
+class ChannelHandle:
+    """One of the kernel's channels, as the first argument of `Kernel.send_response`."""
+
+    sender: Sender
+    name: str
+
+    @property
+    def channel(self) -> Channel:
+        """The transport's channel behind it."""
+        return self.sender.channel(self.name)
+
+    def send_multipart(self, frames: Sequence[bytes], *args: Any, **kwargs: Any) -> None:
+        """Send frames that are already signed; zmq's further arguments are accepted, not used."""
+        self.sender.send_frames(self.name, [bytes(frame) for frame in frames])
+
+
+@attrs.frozen(eq=False)
+class _Parent:
+    """What `Sender.set_parent` said, and for which request."""
+
+    request: Request | None
+    header: Header
+    idents: list[bytes]
+
+
+_said: ContextVar[_Parent | None] = ContextVar("said_parent", default=None)
+
+
+def _explicit_parent() -> _Parent | None:
+    """What holds for the current request; what an earlier cell said does not."""
+    said = _said.get()
+    return said if said is not None and said.request is current_request.get() else None
+
+
+class Sender:
+    """The sending side of a kernel. It has a connection while the kernel is served.
+
+    ``last_request`` is the request of the shell lane that ran last, ``last_cell`` the last one that
+    was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
+    ``has_set_parent`` says whether any code has ever set a parent of its own.
+    """
+
+    def __init__(self) -> None:
+        self.last_request: Request | None = None
+        self.last_cell: Request | None = None
+        self.prefers_cells = False
+        self.has_set_parent = False
+        self._connection: Connection | None = None
+        self._stopper: Stopper | None = None
+
+    def connect(self, connection: Connection, stopper: Stopper) -> None:
+        """The kernel is served: what it sends goes there."""
+        self._connection, self._stopper = connection, stopper
+
+    def disconnect(self) -> None:
+        """It is no longer served."""
+        self._connection = self._stopper = self.last_request = self.last_cell = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the kernel is served."""
+        return self._connection is not None
+
+    @property
+    def connection(self) -> Connection:
+        """The ways to the clients; `TrikernelError` while the kernel is not served."""
+        if self._connection is None:
+            raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
+        return self._connection
+
+    def channel(self, name: str) -> Channel:
+        """The transport's channel of that name. Raises `ValueError`."""
+        transport = self.connection.transport
+        for channel in (*transport.shell, transport.control, transport.stdin, transport.iopub):
+            if channel.name == name:
+                return channel
+        raise ValueError(f"the transport has no channel {name!r}")
+
+    # The parent
+
+    def current(self) -> Request | None:
+        """The request that this code runs for: by context, else the running, else the last."""
+        request = current_request.get()
+        if request is not None:
+            return request
+        running = tuple(self._stopper.running) if self._stopper is not None else ()
+        if self.prefers_cells:
+            for one in reversed(running):
+                if getattr(one.content, "silent", None) is False:
+                    return one
+            if self.last_cell is not None:
+                return self.last_cell
+        return running[-1] if running else self.last_request
+
+    def parent_header(self) -> Header | None:
+        """The header of the request that this code runs for."""
+        explicit = _explicit_parent() if self.has_set_parent else None
+        if explicit is not None:
+            return explicit.header
+        request = self.current()
+        return request.message.header if request is not None else None
+
+    def idents(self) -> list[bytes]:
+        """The routing frames of the client that this code runs for."""
+        explicit = _explicit_parent()
+        if explicit is not None:
+            return explicit.idents
+        request = self.current()
+        return list(request.message.identities) if request is not None else []
+
+    def set_parent(self, ident: Sequence[bytes], parent: Mapping[str, Any]) -> None:
+        """Make ``parent`` (a message) the parent of what this task and its children send."""
+        header = parent.get("header", {})
+        parent_header = Header(
+            header.get("msg_id", ""),
+            header.get("msg_type", ""),
+            header.get("session", ""),
+            header.get("username", ""),
+            str(header.get("date", "")),
+            header.get("version", ""),
+            json.dumps(header),
+        )
+        self.has_set_parent = True
+        _said.set(_Parent(current_request.get(), parent_header, list(ident or ())))
+
+    def get_parent(self) -> dict[str, Any]:
+        """The message that this code runs for, as a nested dictionary; ``{}`` for none."""
+        explicit = _explicit_parent()
+        if explicit is not None:
+            return {"header": explicit.header.as_dict()}
+        request = self.current()
+        return request.message.as_dict() if request is not None else {}
+
+    def is_silent(self) -> bool:
+        """Whether a silent request runs: then nothing goes out on iopub."""
+        request = self.current()
+        return request is not None and getattr(request.content, "silent", False) is True
+
+    # Sending
+
+    def text_key(self, name: str) -> TextKey:
+        """Whose text it is that this code writes to ``stdout`` or ``stderr`` now."""
+        return TextKey(self.parent_header(), name)
+
+    @enable_ki_protection
+    def send(
+        self,
+        stream: str,
+        msg_or_type: str | Mapping[str, Any],
+        content: dict[str, Any],
+        ident: bytes | Sequence[bytes] | None = None,
+        buffers: Sequence[bytes] = (),
+        header: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See `Kernel.send_response`; ``stream`` is the channel's name."""
+        if isinstance(msg_or_type, str):
+            msg_type = msg_or_type
+        else:
+            msg_type = msg_or_type["header"]["msg_type"]
+            content = dict(msg_or_type.get("content", {}))
+            header, metadata = msg_or_type["header"], metadata or msg_or_type.get("metadata")
+        idents = [ident] if isinstance(ident, bytes) else list(ident or ())
+        connection, parent = self.connection, self.parent_header()
+        iopub = connection.iopub
+        if stream == "iopub":
+            if self.is_silent():
+                return
+            if msg_type == "stream" and content.keys() == {"name", "text"} and not metadata:
+                iopub.write(TextKey(parent, str(content["name"])), str(content["text"]))
+                return
+            idents = idents or [iopub.topic(msg_type)]
+        frames = connection.codec.encode(
+            msg_type,
+            content,
+            parent=parent,
+            metadata=metadata,
+            buffers=buffers,
+            identities=idents or self.idents(),
+            header=json.dumps(header) if header else None,
+        )
+        if stream == "iopub":
+            iopub.post(frames)
+        else:
+            self.send_frames(stream, frames)
+
+    def send_frames(self, stream: str, frames: list[bytes]) -> None:
+        """Send signed frames; a handler's own reply counts as the reply of its request."""
+        if stream == "iopub":
+            self.connection.iopub.post(frames)
+            return
+        request = current_request.get()
+        if request is not None and _is_reply(frames, request):
+            if request.answered:
+                return
+            request.advance(Event.ANSWER)
+        self.connection.replies.send(self.channel(stream), frames)
+
+    def give_way(self) -> None:
+        """What ends each call of the user's code that puts something out: raise an interrupt that
+        waits for it, and wait while more is queued than subscribers read.
+
+        Not protected by itself: in the kernel's own code it does nothing.
+        """
+        stopper, connection = self._stopper, self._connection
+        if stopper is not None and connection is not None:
+            stopper.raise_pending()
+            if connection.iopub.is_full:
+                connection.iopub.wait_for_room(stopper.raise_pending)
+
+
+def _is_reply(frames: list[bytes], request: Request) -> bool:
+    """Whether a handler sends the reply itself, as those with three arguments do."""
+    at = len(request.message.identities)
+    if not request.wants_reply or frames[at : at + 1] != [DELIMITER] or len(frames) < at + 6:
+        return False
+    header = json.loads(frames[at + 2])
+    return isinstance(header, dict) and header.get("msg_type") == reply_type(request.msg_type)
