@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-import trikernel
+from trikernel.kernel.ipykernel_names import _kept
 
 from . import evidence
 from .harness import Medium, Peer, open_peer
@@ -55,7 +55,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for name in [name for name in os.environ if name.startswith("TRIKERNEL_")]:
         monkeypatch.delenv(name)
     yield
-    trikernel.Kernel._kept = None
+    _kept.clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

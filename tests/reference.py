@@ -28,7 +28,7 @@ def messages() -> str:
         "|---|---|---|--:|---|---|---|",
     ]
     for row in REQUESTS.values():
-        flags = ("yes" if row.abortable else "", "yes" if row.beside else "")
+        flags = ("yes" if row.abortable else "", "yes" if row.concurrent else "")
         lines.append(
             f"| `{row.name}` | {', '.join(row.channels)} | {row.lane.value} | {int(row.priority)} "
             f"| {flags[0]} | {flags[1]} | {f'`{row.reply_type}`' if row.reply else ''} |"

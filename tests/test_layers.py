@@ -104,7 +104,7 @@ OFFERED = {
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content",
-        "parse",
+        "parse", "reply_type",
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",

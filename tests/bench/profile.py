@@ -102,13 +102,9 @@ class Stopwatch(trio.abc.Instrument):
 
 def steps() -> list[tuple[str, Any, str]]:
     """What is timed, in the order in which a cell meets it."""
-    from trikernel.core.intake import Intake
-    from trikernel.core.lane import ShellLane
-    from trikernel.core.outbox import Outbox
-    from trikernel.core.outgoing import Outgoing
-    from trikernel.core.server import Server
-    from trikernel.kernel.handlers import KernelHandlers
-    from trikernel.kernel.sending import KernelSending
+    from trikernel.core.dispatch import Dispatcher
+    from trikernel.core.iopub import IOPub
+    from trikernel.kernel.sender import Sender
     from trikernel.python.kernel import PythonKernel
     from trikernel.python.shell import ZMQInteractiveShell
     from trikernel.transport.zmqchannel import ZmqChannel
@@ -118,21 +114,19 @@ def steps() -> list[tuple[str, Any, str]]:
         ("receive: take the frames from libzmq", ZmqChannel, "receive_nowait"),
         ("decode: frames to a message", Codec, "decode"),
         ("verify and sign: HMAC-SHA256", Codec, "sign"),
-        ("deliver: make a request, choose its lane", Intake, "deliver"),
-        ("queue: the priority channel", ShellLane, "admit"),
-        ("busy: what to say", Outgoing, "publish_status"),
+        ("deliver: make a request, choose its lane", Dispatcher, "deliver"),
+        ("queue: the priority channel", Dispatcher, "admit"),
+        ("busy and idle: what to say", IOPub, "encode_status"),
         ("encode: a message to frames", Codec, "encode"),
-        ("outbox: keep the order", Outbox, "post"),
+        ("iopub: keep the order", IOPub, "post"),
         ("send: hand the frames to libzmq", ZmqChannel, "send_nowait"),
-        ("cell's task: start it", Server, "_spawn"),
-        ("parse the content", KernelHandlers, "_parse"),
-        ("execute_input: what to say", KernelSending, "send_response"),
+        ("execute_input: what to say", Sender, "send"),
         ("do_execute: ours, around IPython", PythonKernel, "do_execute"),
         ("IPython: transform the cell", ZMQInteractiveShell, "transform_cell"),
         (RUN, ZMQInteractiveShell, "run_cell_async"),
         ("run the code: ours, and the code", ZMQInteractiveShell, "run_code"),
-        ("everything said goes out; C's output is collected", Outbox, "flush"),
-        ("reply and idle: what to say", Outgoing, "conclude"),
+        ("everything said goes out", IOPub, "flush"),
+        ("reply and idle: send them", Dispatcher, "send_reply_and_idle"),
     ]
 
 

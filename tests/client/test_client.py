@@ -240,7 +240,7 @@ async def test_what_a_handler_raises_is_raised_where_the_cell_is_waited_for(
 @python
 async def test_without_a_handler_a_cell_may_not_ask(kernel_client: CheckedClient) -> None:
     code = "from trikernel.notebook import input\nawait input()"
-    await kernel_client.expect(code, error="StdinNotAllowed")
+    await kernel_client.expect(code, error="StdinNotImplementedError")
 
 
 COMMS = """

@@ -311,7 +311,7 @@ async def test_an_interrupt_between_two_queued_cells_hits_neither(
         async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
             request = current_request.get()
             assert request is not None
-            request.after_idle(self.server.interrupts.interrupt)
+            request.after_idle(self.server.stopper.interrupt)
             return await super().do_execute(code, silent, **options)
 
     async with open_peer(Between()) as peer:

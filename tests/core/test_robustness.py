@@ -11,6 +11,7 @@ import trio
 
 import trikernel
 from trikernel import Kernel, Reply
+from trikernel.core import Job
 
 from ..conftest import Serving
 from ..harness import Heard, Peer, connect, open_peer, open_transport
@@ -150,11 +151,11 @@ async def test_what_arrives_as_the_kernel_stops_is_answered(serving: Serving) ->
     kernel = Recorder()
     async with serving(kernel) as peer:
         arrived: list[Any] = []
-        admit = peer.server.shell.admit
-        peer.server.shell.admit = lambda one: (arrived.append(one), admit(one))  # type: ignore
+        admit = peer.server.dispatcher.admit
+        peer.server.dispatcher.admit = lambda *one: (arrived.append(one), admit(*one))  # type: ignore
         ids = [peer.send("execute_request", {"code": "wait"}) for _ in range(5)]
         while len(arrived) < 5:  # over sockets it takes its time
-            peer.server.sweep()
+            peer.server.dispatcher.sweep()
             await trio.lowlevel.checkpoint()
         peer.server.stop()
         replies = [await peer.receive() for _ in ids]
@@ -165,13 +166,13 @@ async def test_what_arrives_as_the_kernel_stops_is_answered(serving: Serving) ->
 async def test_what_arrives_after_the_lane_ended_is_refused_not_fatal() -> None:
     kernel = Recorder()
     async with open_peer(kernel) as peer:
-        shell = peer.server.shell
-        peer.server.stop()
+        server = peer.server
+        server.stop()
         await trio.sleep(1)
-        shell.post(partial(shell.abort_queued, 1.0))
-        shell.schedule(1, None)  # type: ignore[arg-type]
+        server.dispatcher.posted.post(partial(server.dispatcher.abort_queued, 1.0))
+        server.schedule(1, Job(print))
         await trio.sleep(0.01)
-    assert kernel._server is None
+    assert not kernel.sender.is_connected
 
 
 async def test_a_stopped_cell_shows_no_cancel(serving: Serving) -> None:
@@ -309,7 +310,7 @@ async def test_input_of_a_task_whose_cell_has_ended_is_refused(serving: Serving)
             await trio.sleep(0.05)
             try:
                 await self.async_input("?")
-            except trikernel.errors.StdinNotAllowed as error:
+            except trikernel.errors.StdinNotImplementedError as error:
                 self.refused = error
 
     kernel = Later()
@@ -331,10 +332,9 @@ async def test_an_abandoned_cell_says_nothing_after_its_idle(serving: Serving) -
     kernel = Lingering()
     async with serving(kernel) as peer:
         (msg_id,) = await queued(peer, "linger")
-        request = peer.server.interrupts.running[0]
         await peer.ask("interrupt_request", channel="control")
         await trio.sleep(0.05)
-        request.abandon()
+        await peer.ask("interrupt_request", channel="control")
         reply = await peer.receive()
         await peer.until_idle(msg_id)
         kernel.released.set()

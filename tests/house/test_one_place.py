@@ -45,7 +45,7 @@ def test_a_rule_finds_what_it_is_for(number: int, code: str) -> None:
         (1, "Path('kernel.json')"),
         (3, "logging.getLogger('trikernel')"),
         (3, "name.startswith('__')"),
-        (3, "type(error).__name__ == 'StdinNotAllowed'"),
+        (3, "type(error).__name__ == 'StdinNotImplementedError'"),
         (4, "message.content['execution_state'] == 'idle'"),
     ],
 )

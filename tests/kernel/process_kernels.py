@@ -52,7 +52,7 @@ class Looping(Kernel):
 
     def advance(self, kernel: Any) -> None:
         kernel.send_response(kernel.iopub_socket, "stream", {"name": "stdout", "text": "turn"})
-        kernel.server.outbox.drain()
+        kernel.sender.connection.iopub.drain()
         if not self.interrupted:
             self.interrupted = True
             time.sleep(100)  # what the interrupt has to break

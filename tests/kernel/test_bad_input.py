@@ -48,12 +48,12 @@ async def test_a_bad_message_is_dropped_and_the_next_good_one_answered(
     kind, make = BAD[case]
     kernel = Recorder(max_message_bytes=1 << 20)
     async with serving(kernel) as peer:
-        remembered = len(peer.server.codec._seen._known)
+        remembered = len(peer.server.connection.codec._seen._known)
         peer.send_frames(make(peer), channel=channel)
         heard = await peer.ask("kernel_info_request", channel=channel)
         assert heard.reply["status"] == "ok"
         assert dict(peer.server.rejected) == {kind: 1}
-        assert len(peer.server.codec._seen._known) == remembered + 1
+        assert len(peer.server.connection.codec._seen._known) == remembered + 1
         assert (await peer.execute("say on")).text() == "on"
     assert len([one for one in caplog.messages if "dropped a message" in one]) == 1
     assert kernel.ran == ["say on"]

@@ -66,7 +66,7 @@ def test_input_is_refused_at_once_when_the_frontend_does_not_allow_it(
     asking: KernelProcess,
 ) -> None:
     reply, _ = asking.execute("input", allow_stdin=False)
-    assert reply["ename"] == "StdinNotAllowed"
+    assert reply["ename"] == "StdinNotImplementedError"
 
 
 @pytest.mark.seed(19)

@@ -43,7 +43,7 @@ async def test_a_response_on_iopub_has_the_requests_header_as_parent(serving: Se
         assert heard.message is not None
         shown = next(one for one in heard.iopub if one.msg_type == "display_data")
         assert shown.parent_header == heard.message.parent_header
-        assert shown.header.session == peer.server.codec.session
+        assert shown.header.session == peer.server.connection.codec.session
 
 
 @pytest.mark.seed(20)
@@ -84,7 +84,7 @@ async def test_a_message_of_the_session_can_be_sent(serving: Serving) -> None:
     async with serving(Speaker(speak)) as peer:
         heard = await peer.execute("x")
         assert heard.text() == "wholeby session"
-        assert {one.header.session for one in heard.iopub} == {peer.server.codec.session}
+        assert {one.header.session for one in heard.iopub} == {peer.server.connection.codec.session}
         assert {one.header.version for one in heard.iopub} == {"5.5"}
 
 

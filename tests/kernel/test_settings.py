@@ -87,7 +87,7 @@ def test_app_nap_is_a_setting_that_only_macos_heeds(monkeypatch: pytest.MonkeyPa
     import sys
     import types
 
-    from trikernel.kernel import entry
+    from trikernel.kernel import process
 
     called: list[str] = []
     module = types.ModuleType("appnope")
@@ -99,7 +99,7 @@ def test_app_nap_is_a_setting_that_only_macos_heeds(monkeypatch: pytest.MonkeyPa
         ("darwin", True, ["nope"]),
     ]:
         monkeypatch.setattr(sys, "platform", platform)
-        with entry._process_state(Kernel(darwin_app_nap=wanted)):
+        with process._process_state(Kernel(darwin_app_nap=wanted)):
             assert called == expected
 
 

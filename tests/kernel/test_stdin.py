@@ -99,7 +99,7 @@ async def test_garbage_on_stdin_is_dropped(serving: Serving) -> None:
 async def test_input_is_refused_at_once_when_not_allowed(serving: Serving) -> None:
     async with serving(Asking()) as peer:
         reply = (await peer.execute("x", allow_stdin=False)).reply
-    assert reply["ename"] == "StdinNotAllowed"
+    assert reply["ename"] == "StdinNotImplementedError"
 
 
 async def test_questions_are_asked_one_after_another(serving: Serving) -> None:

@@ -71,7 +71,7 @@ async def _struck(
     async with trio.open_nursery() as nursery:
         rig.server = await nursery.start(_ended_with(clients, _serving(rig, services)))
         strike: dict[Misfortune, Callable[[], object]] = {
-            "interrupt": rig.server.interrupts.interrupt,
+            "interrupt": rig.server.stopper.interrupt,
             "shutdown": partial(_shut_down, rig),
             "stop": rig.server.stop,
             "abort": partial(_abort, rig),
@@ -80,7 +80,7 @@ async def _struck(
         with clients:
             with scope:
                 await scenario.script(rig)
-            if misfortune not in ("shutdown", "stop") and rig.server.last_word is None:
+            if misfortune not in ("shutdown", "stop") and rig.server._shutdown is None:
                 await _ask_how_it_feels(rig, clients_left=scope.cancelled_caught)
         rig.server.stop()
 
@@ -129,9 +129,9 @@ async def _ask_how_it_feels(rig: Rig, *, clients_left: bool) -> None:
 def _assert_kept(rig: Rig) -> None:
     rig.witness.assert_kept()
     if rig.server is not None:  # else it was cancelled before it was served
-        assert not rig.server.interrupts.running
-        assert not rig.server.interrupts._tickets
-        assert not len(rig.server.shell)
+        assert not rig.server.stopper.running
+        assert not rig.server.stopper._signals
+        assert not len(rig.server.dispatcher.shell)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trikernel.core import Server
+from trikernel.kernel import Application
 from trikernel.transport import MemoryTransport
 from trikernel.wire import Codec
 
@@ -254,7 +255,7 @@ class Scenario:
         """A kernel that is yet to be served, and a client of it."""
         transport = MemoryTransport(key=b"key", shell_channels=self.shells)
         kernel = self.kernel(**self.settings)
-        witness = Witness(transport, kernel.limits)
+        witness = Witness(transport, Application(kernel).connection_limits()[0])
         rig = Rig(kernel, None, witness, [], undisturbed)  # type: ignore[arg-type]
         rig.connect(b"first")
         try:

@@ -74,7 +74,7 @@ async def test_a_pump_that_is_cancelled_as_a_request_comes_leaves_it_to_the_lane
             await trio.sleep(TICK)
             assert (await peer.execute("say 1")).text() == "1"  # the lane parks behind the pump
             msg_id = peer.send("execute_request", {"code": "say 2"})
-            peer.server.sweep()
+            peer.server.dispatcher.sweep()
             scope.cancel()
             await peer.until_idle(msg_id)
 
@@ -153,10 +153,10 @@ async def test_an_abandoned_cell_handles_nothing_beside_the_lane(autojump_clock:
         outer = peer.send("execute_request", {"code": "shielded", "stop_on_error": False})
         await trio.sleep(TICK)
         for _ in range(2):
-            kernel.server.interrupts.interrupt()
+            kernel.server.stopper.interrupt()
             await trio.sleep(TICK)
             await _pass_real_time(0.06)
-        kernel.server.interrupts.interrupt()
+        kernel.server.stopper.interrupt()
         await peer.until_idle(outer)
         ids = [peer.send("execute_request", {"code": "work"}) for _ in range(3)]
         for msg_id in ids:
@@ -241,7 +241,7 @@ def test_an_interrupt_is_never_raised_in_a_hosts_own_task() -> None:
             msg_id = peer.send("execute_request", {"code": "", "stop_on_error": False})
             while (await peer.hear()).msg_type != "execute_input":
                 continue
-            peer.server.interrupts.interrupt()
+            peer.server.stopper.interrupt()
             threading.Event().wait(0.3)  # the host's own work, during which signals come
             await peer.until_idle(msg_id)
             return str((await peer.receive()).content["ename"])

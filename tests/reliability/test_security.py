@@ -204,15 +204,15 @@ async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -
                 await trio.lowlevel.checkpoint()
                 deaf.send_multipart(codec.encode("is_complete_request", {"code": "x" * size}))
             with trio.fail_after(60):
-                while not peer.server.backlog._clients:
+                while not peer.server.connection.replies._slow:
                     await peer.ask("kernel_info_request")
-                waiting = next(iter(peer.server.backlog._clients.values()))
+                waiting = next(iter(peer.server.connection.replies._slow.values()))
                 while not waiting.lost:
                     await peer.ask("kernel_info_request")
             assert waiting.size <= budget
             assert (await peer.execute("say on")).text() == "on"
         with trio.fail_after(60):
-            while peer.server.backlog._clients:  # until it is seen that it has left
+            while peer.server.connection.replies._slow:  # until it is seen that it has left
                 await peer.ask("kernel_info_request")
 
 
@@ -230,7 +230,7 @@ async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
                 slow.send_multipart(frames)
                 await trio.lowlevel.checkpoint()
             with trio.fail_after(60):
-                while not peer.server.backlog._clients:
+                while not peer.server.connection.replies._slow:
                     await peer.ask("kernel_info_request")
             answered: list[str | None] = []
             while len(answered) < len(ids):

@@ -66,7 +66,7 @@ class Wrong(Kernel):
     """Breaks the order of messages in the way that the code names."""
 
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
-        request = self.current()
+        request = self.sender.current()
         assert request is not None
         if code == "idle early":
             self._publish_status("idle")

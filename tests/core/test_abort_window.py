@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from trikernel import Request, StopReason
-from trikernel.core.epoch import Epoch
+from trikernel.core.lanes import AbortWindow
 from trikernel.wire import REQUESTS, Header, Message, Priority
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
 
 pytestmark = pytest.mark.seed(13)
 
@@ -21,41 +27,41 @@ def request(msg_id: str = "1") -> Request:
 
 
 def test_closing_aborts_members_only() -> None:
-    epoch, running, queued = Epoch(), request(), request()
-    epoch.admit(running, 0.0)
-    epoch.admit(queued, 0.0)
-    epoch.leave(running)
-    epoch.close(1.0, 0.1)
+    window, running, queued = AbortWindow(), request(), request()
+    window.admit(running, 0.0, utc_now)
+    window.admit(queued, 0.0, utc_now)
+    window.leave(running)
+    window.close(1.0, 0.1)
     assert running.stop_reason is None
     assert queued.stop_reason is StopReason.ABORT
-    assert len(epoch) == 0
+    assert len(window) == 0
 
 
 @pytest.mark.parametrize(
     ("now", "aborted"), [(1.0, True), (1.099, True), (1.1, False), (1.101, False)]
 )
 def test_what_is_admitted_in_the_window_joins(now: float, aborted: bool) -> None:
-    epoch, late = Epoch(), request()
-    epoch.close(1.0, 0.1)
-    epoch.admit(late, now)
+    window, late = AbortWindow(), request()
+    window.close(1.0, 0.1)
+    window.admit(late, now, utc_now)
     assert (late.stop_reason is StopReason.ABORT) is aborted
-    assert len(epoch) == (not aborted)
+    assert len(window) == (not aborted)
 
 
 def test_a_shorter_window_does_not_end_a_longer_one() -> None:
-    epoch, late = Epoch(), request()
-    epoch.close(1.0, 10.0)
-    epoch.close(2.0, 0.0)
-    epoch.admit(late, 5.0)
+    window, late = AbortWindow(), request()
+    window.close(1.0, 10.0)
+    window.close(2.0, 0.0)
+    window.admit(late, 5.0, utc_now)
     assert late.stop_reason is StopReason.ABORT
 
 
 def test_ids_are_found_and_aborted_alone() -> None:
-    epoch, one, two = Epoch(), request("1"), request("2")
+    window, one, two = AbortWindow(), request("1"), request("2")
     for member in (one, two):
-        epoch.admit(member, 0.0)
-    found = epoch.find({"2", "3"})
+        window.admit(member, 0.0, utc_now)
+    found = window.find({"2", "3"})
     assert found == {two}
-    epoch.abort(found)
+    window.abort(found)
     assert (one.stop_reason, two.stop_reason) == (None, StopReason.ABORT)
-    assert len(epoch) == 1
+    assert len(window) == 1

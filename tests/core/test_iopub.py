@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from trikernel.core import CLOSED, OutboxLimits
-from trikernel.core.outbox import Outbox
+from trikernel.core import IOPub, OutputLimits, TextKey
+from trikernel.system import RepeatedEvent
 from trikernel.wire import Codec, Header, Message
 
 
@@ -23,7 +24,7 @@ class FakeIOPub:
     def __init__(self) -> None:
         self.sent: list[list[bytes]] = []
         self.stalled = False
-        self.dropping = 0
+        self.dropping = self.waited = 0
         self.beyond: list[Message] = []
         self.during_send: Any = None
 
@@ -37,6 +38,11 @@ class FakeIOPub:
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
         self.dropping += 1
+
+    def wait_writable_blocking(self, seconds: float) -> None:
+        self.waited += 1
+        if self.waited == 3:
+            self.stalled = False
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
         self.beyond.append(Codec().decode(frames))
@@ -65,16 +71,16 @@ def channel() -> FakeIOPub:
 
 
 @pytest.fixture
-def outbox(channel: FakeIOPub) -> Outbox:
-    return outbox_on(channel)
+def iopub(channel: FakeIOPub) -> IOPub:
+    return iopub_on(channel)
 
 
-def outbox_on(channel: FakeIOPub, **limits: Any) -> Outbox:
-    return Outbox(channel, Codec(), OutboxLimits(**limits))  # type: ignore[arg-type]
+def iopub_on(channel: FakeIOPub, **limits: Any) -> IOPub:
+    return IOPub(channel, Codec(), "ident", OutputLimits(**limits))  # type: ignore[arg-type]
 
 
 def test_adjacent_text_of_one_cell_and_stream_is_one_message(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel)
+    iopub = iopub_on(channel)
     for parent, name, text in [
         (ONE, "stdout", "a"),
         (ONE, "stdout", "b"),
@@ -83,55 +89,55 @@ def test_adjacent_text_of_one_cell_and_stream_is_one_message(channel: FakeIOPub)
         (TWO, "stderr", "e"),
         (ONE, "stdout", "f"),
     ]:
-        outbox.write(parent, name, text)
-    outbox.drain()
+        iopub.write(TextKey(parent, name), text)
+    iopub.drain()
     assert channel.texts() == [("stdout", "ab"), ("stderr", "c"), ("stderr", "de"), ("stdout", "f")]
     assert [one.parent_id for one in channel.messages()] == ["one", "one", "two", "one"]
 
 
 def test_messages_and_text_keep_their_order(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel)
-    outbox.write(ONE, "stdout", "before")
-    outbox.post(Codec().encode("display_data", {}, identities=[b"t"]))
-    outbox.write(ONE, "stdout", "after")
-    outbox.drain()
+    iopub = iopub_on(channel)
+    iopub.write(TextKey(ONE, "stdout"), "before")
+    iopub.post(Codec().encode("display_data", {}, identities=[b"t"]))
+    iopub.write(TextKey(ONE, "stdout"), "after")
+    iopub.drain()
     assert [one.msg_type for one in channel.messages()] == ["stream", "display_data", "stream"]
 
 
 def test_a_merged_message_has_a_maximum_size(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel, max_merge=100)
+    iopub = iopub_on(channel, max_merge=100)
     for _ in range(50):
-        outbox.write(ONE, "stdout", "x" * 30)
-    outbox.drain()
+        iopub.write(TextKey(ONE, "stdout"), "x" * 30)
+    iopub.drain()
     sizes = [len(text) for _, text in channel.texts()]
     assert sum(sizes) == 1500
     assert max(sizes) < 130
 
 
 def test_a_finalizer_that_prints_in_the_middle_of_a_send_does_no_harm(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel)
+    iopub = iopub_on(channel)
 
     def finalizer() -> None:
-        outbox.write(ONE, "stdout", "from the finalizer")
-        outbox.post(Codec().encode("comm_close", {}, identities=[b"t"]))
-        outbox.drain()
+        iopub.write(TextKey(ONE, "stdout"), "from the finalizer")
+        iopub.post(Codec().encode("comm_close", {}, identities=[b"t"]))
+        iopub.drain()
 
     channel.during_send = finalizer
-    outbox.write(ONE, "stdout", "first")
-    outbox.drain()
-    outbox.drain()
+    iopub.write(TextKey(ONE, "stdout"), "first")
+    iopub.drain()
+    iopub.drain()
     assert [one.msg_type for one in channel.messages()] == ["stream", "stream", "comm_close"]
     assert channel.texts() == [("stdout", "first"), ("stdout", "from the finalizer")]
 
 
 def test_threads_that_write_at_once_lose_nothing(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel)
+    iopub = iopub_on(channel)
 
     def write(name: str) -> None:
         for number in range(2000):
-            outbox.write(ONE, name, f"{number},")
+            iopub.write(TextKey(ONE, name), f"{number},")
             if number % 100 == 0:
-                outbox.drain()
+                iopub.drain()
 
     names = ["stdout", "stderr", "a", "b"]
     threads = [threading.Thread(target=write, args=(name,)) for name in names]
@@ -139,7 +145,7 @@ def test_threads_that_write_at_once_lose_nothing(channel: FakeIOPub) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    outbox.drain()
+    iopub.drain()
     for name in names:
         text = "".join(text for stream, text in channel.texts() if stream == name)
         assert text == "".join(f"{number}," for number in range(2000))
@@ -148,12 +154,12 @@ def test_threads_that_write_at_once_lose_nothing(channel: FakeIOPub) -> None:
 async def test_text_is_sent_soon_and_an_idle_queue_arms_no_timer(
     channel: FakeIOPub, autojump_clock: trio.testing.MockClock
 ) -> None:
-    outbox = outbox_on(channel, interval=0.5)
+    iopub = iopub_on(channel, interval=0.5)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(outbox.run_flusher, trio.lowlevel.current_trio_token())
+        nursery.start_soon(iopub.run_flusher)
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf")
-        outbox.write(ONE, "stdout", "x")
+        iopub.write(TextKey(ONE, "stdout"), "x")
         await trio.sleep(0.4)
         assert channel.texts() == []
         await trio.sleep(0.2)
@@ -164,24 +170,25 @@ async def test_text_is_sent_soon_and_an_idle_queue_arms_no_timer(
 
 
 def test_a_flood_is_sent_before_it_fills_the_memory(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel, budget_bytes=4000)
-    for _ in range(1000):
-        outbox.write(ONE, "stdout", "x" * 100)
-        assert outbox._size <= 1200
+    iopub = iopub_on(channel, budget_bytes=4000)
+    for length in (100, 2000):
+        for _ in range(1000):
+            iopub.write(TextKey(ONE, "stdout"), "x" * length)
+            assert sum(len(entry[1]) for entry in iopub.entries) <= 4000
     assert channel.sent
 
 
 async def test_a_stalled_subscriber_is_waited_for_and_loses_nothing_in_time(
     channel: FakeIOPub,
 ) -> None:
-    outbox = outbox_on(channel, budget_seconds=60.0, interval=0.001)
+    iopub = iopub_on(channel, budget_seconds=60.0, interval=0.001)
     channel.stalled = True
-    outbox.write(ONE, "stdout", "patience")
+    iopub.write(TextKey(ONE, "stdout"), "patience")
     async with trio.open_nursery() as nursery:
         flushed = trio.Event()
 
         async def flush() -> None:
-            await outbox.flush()
+            await iopub.flush()
             flushed.set()
 
         nursery.start_soon(flush)
@@ -197,29 +204,29 @@ async def test_a_stalled_subscriber_is_waited_for_and_loses_nothing_in_time(
 async def test_a_spent_budget_drops_for_the_stalled_one_and_the_log_says_so(
     channel: FakeIOPub, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox = outbox_on(channel, budget_seconds=0.01, interval=0.001)
+    iopub = iopub_on(channel, budget_seconds=0.01, interval=0.001)
     channel.stalled = True
-    outbox.write(ONE, "stdout", "lost for one")
+    iopub.write(TextKey(ONE, "stdout"), "lost for one")
     with trio.fail_after(30):
-        await outbox.flush()
-    assert channel.dropping == outbox.dropped == 1
+        await iopub.flush()
+    assert channel.dropping == iopub.dropped == 1
     assert "does not read its output" in caplog.text
     (notice,) = channel.beyond
     assert notice.parent_id == "one"
     assert "output dropped" in notice.content["text"]
     channel.stalled = False
-    outbox.write(ONE, "stdout", "heard again")
-    outbox.drain()
+    iopub.write(TextKey(ONE, "stdout"), "heard again")
+    iopub.drain()
     assert channel.texts() == [("stdout", "heard again")]
 
 
 def test_the_budget_counts_messages_too(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel, budget_seconds=60.0, budget_bytes=10_000)
+    iopub = iopub_on(channel, budget_seconds=60.0, budget_bytes=10_000)
     channel.stalled = True
     for _ in range(20):
-        outbox.post(Codec().encode("display_data", {"x": "y" * 1000}, identities=[b"t"]))
+        iopub.post(Codec().encode("display_data", {"x": "y" * 1000}, identities=[b"t"]))
     assert channel.dropping > 5
-    assert outbox._size <= 11_000
+    assert iopub._size <= 11_000
 
 
 @pytest.mark.parametrize("bad", [[], ["no bytes"]])
@@ -229,92 +236,140 @@ def test_frames_that_cannot_be_sent_do_not_stay_in_the_way(
     def refuse(frames: Any = None) -> None:
         raise TypeError("not frames")
 
-    outbox = outbox_on(channel)
+    iopub = iopub_on(channel)
     channel.during_send = refuse
-    outbox.post(bad)
-    outbox.write(ONE, "stdout", "goes on")
-    outbox.write(ONE, "\ud800", "odd name")
-    outbox.drain()
+    iopub.post(bad)
+    iopub.write(TextKey(ONE, "stdout"), "goes on")
+    iopub.write(TextKey(ONE, "\ud800"), "odd name")
+    iopub.drain()
     assert channel.texts()[0] == ("stdout", "goes on")
     assert len(channel.sent) == 2
     assert "could not be sent" in caplog.text
 
 
 def test_a_drain_sends_what_was_there_when_it_began(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel)
-    armed: list[bool] = []
-    outbox._arm = lambda: armed.append(True)
+    iopub = iopub_on(channel)
+    iopub._flusher = RepeatedEvent()
 
     def another_thread_prints() -> None:
-        outbox._entries.append(Codec().encode("display_data", {}, identities=[b"t"]))
+        iopub.entries.append(Codec().encode("display_data", {}, identities=[b"t"]))
         channel.during_send = another_thread_prints
 
     channel.during_send = another_thread_prints
-    outbox.post(Codec().encode("display_data", {}, identities=[b"t"]))
-    assert len(channel.sent) == 1
-    assert armed == [True]
+    iopub.post(Codec().encode("display_data", {}, identities=[b"t"]))
+    assert len(channel.sent) == 2  # one batch more for what came meanwhile, not an endless one
+    assert iopub.ready
 
 
 async def test_a_cancelled_flush_keeps_the_queue(channel: FakeIOPub) -> None:
-    outbox = outbox_on(channel, budget_seconds=60.0)
+    iopub = iopub_on(channel, budget_seconds=60.0)
     channel.stalled = True
-    outbox.write(ONE, "stdout", "kept")
+    iopub.write(TextKey(ONE, "stdout"), "kept")
     with trio.move_on_after(0.01) as scope:
-        await outbox.flush()
+        await iopub.flush()
     assert scope.cancelled_caught
     channel.stalled = False
-    outbox.drain()
+    iopub.drain()
     assert channel.texts() == [("stdout", "kept")]
 
 
-def test_a_post_never_waits_for_a_thread_that_sends(outbox: Outbox, channel: FakeIOPub) -> None:
+def test_a_post_never_waits_for_a_thread_that_sends(iopub: IOPub, channel: FakeIOPub) -> None:
     """Its caller may be a finalizer that runs while its thread holds the channel's lock."""
 
     def while_sending() -> None:
-        thread = threading.Thread(target=outbox.post, args=([b"from the other", b""],))
+        thread = threading.Thread(target=iopub.post, args=([b"from the other", b""],))
         thread.start()
         thread.join(30)
         assert not thread.is_alive()
 
     channel.during_send = while_sending
-    outbox.post([b"first", b""])
+    iopub.post([b"first", b""])
     assert [frames[0] for frames in channel.sent] == [b"first", b"from the other"]
 
 
-def test_pieces_are_merged_until_something_else_is_to_be_sent(
-    outbox: Outbox, channel: FakeIOPub
+def test_short_texts_that_are_appended_directly_are_merged_with_what_is_written(
+    iopub: IOPub, channel: FakeIOPub
 ) -> None:
-    out = outbox.open_text("me", ONE, "stdout")
-    out.pieces.extend(["a", "b"])
-    err = outbox.open_text("me", ONE, "stderr")
-    assert out.writer is CLOSED
-    err.pieces.append("c")
-    outbox.post(Codec().encode("status", {}, identities=[b"status"]))
-    assert err.writer is CLOSED
-    outbox.write(ONE, "stdout", "d")
-    outbox.drain()
+    out, err = TextKey(ONE, "stdout"), TextKey(ONE, "stderr")
+    iopub.write(out, "a")
+    iopub.entries.extend([(out, "b"), (err, "c")])
+    iopub.post(Codec().encode("status", {}, identities=[b"status"]))
+    iopub.write(TextKey(ONE, "stdout"), "d")
+    iopub.drain()
     assert channel.texts() == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
     assert [one.msg_type for one in channel.messages()] == ["stream", "stream", "status", "stream"]
 
 
-def test_a_piece_that_comes_while_its_text_is_closed_is_sent_too(
-    outbox: Outbox, channel: FakeIOPub
+def test_long_texts_are_cut_where_a_message_is_full(iopub: IOPub, channel: FakeIOPub) -> None:
+    most = iopub.limits.max_merge
+    iopub.write(TextKey(ONE, "stdout"), "x" * (2 * most + 10))
+    iopub.drain()
+    assert [len(text) for _, text in channel.texts()] == [most, most, 10]
+
+
+async def test_who_writes_directly_is_told_to_look_by_a_stop_and_by_the_flusher(
+    channel: FakeIOPub, autojump_clock: trio.testing.MockClock
 ) -> None:
-    out = outbox.open_text("me", ONE, "stdout")
-    out.pieces.append("in time")
-    outbox.drain()
-    assert out.writer is CLOSED
-    out.pieces.append("late")
-    outbox.reopen(out)
-    outbox.reopen(out)
-    outbox.drain()
-    assert "".join(text for _, text in channel.texts()) == "in timelate"
+    iopub = iopub_on(channel)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(iopub.run_flusher)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not iopub.ready
+        iopub.write(TextKey(ONE, "stdout"), "x")
+        assert iopub.ready
+        iopub.look(True)
+        iopub.write(TextKey(ONE, "stdout"), "y")
+        assert not iopub.ready
+        iopub.look(False)
+        assert iopub.ready
+        await trio.sleep(1)
+        assert not iopub.ready
+        assert channel.texts() == [("stdout", "xy")]
+        nursery.cancel_scope.cancel()
 
 
-def test_long_texts_are_cut_where_a_message_is_full(outbox: Outbox, channel: FakeIOPub) -> None:
-    out = outbox.open_text("me", ONE, "stdout")
-    piece = "x" * (outbox.limits.max_merge // 2)
-    out.pieces.extend([piece] * 5)
-    outbox.drain()
-    lengths = [len(text) for _, text in channel.texts()]
-    assert lengths == [outbox.limits.max_merge] * 2 + [len(piece)]
+def test_who_writes_more_than_is_read_waits_until_there_is_room(channel: FakeIOPub) -> None:
+    iopub = iopub_on(channel, budget_seconds=60.0, budget_bytes=40_000)
+    channel.stalled = True
+    looked: list[int] = []
+    iopub.write(TextKey(ONE, "stdout"), "x" * 11_000)
+    assert iopub.is_full
+    iopub.wait_for_room(lambda: looked.append(channel.waited))
+    assert looked == [1, 2, 3]
+    assert channel.texts() == [("stdout", "x" * 11_000)]
+
+
+@pytest.mark.parametrize("how", ["protected", "finalizer", "inline"])
+def test_who_may_not_wait_does_not(channel: FakeIOPub, how: str) -> None:
+    iopub = IOPub(channel, Codec(), "", OutputLimits(16, 1, 4096, 60), may_block=how != "inline")  # type: ignore[arg-type]
+    channel.stalled = True
+    iopub.write(TextKey(ONE, "stdout"), "x" * 3000)
+    assert iopub.is_full
+    waits = partial(iopub.wait_for_room, lambda: None)
+
+    class Finalizer:
+        def __del__(self) -> None:
+            waits()
+
+    if how == "finalizer":
+        Finalizer()
+    elif how == "protected":
+        trio.lowlevel.enable_ki_protection(waits.func)(waits.args[0])
+    else:
+        waits()
+    assert channel.waited == 0
+
+
+def test_an_interrupt_ends_the_wait_for_room(channel: FakeIOPub) -> None:
+    iopub = iopub_on(channel, budget_seconds=60.0, budget_bytes=4096)
+    channel.stalled = True
+    iopub.write(TextKey(ONE, "stdout"), "x" * 3000)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        iopub.wait_for_room(interrupted)
+    channel.stalled = False
+    iopub.drain()
+    assert channel.texts() == [("stdout", "x" * 3000)]
