@@ -107,7 +107,7 @@ def steps() -> list[tuple[str, Any, str]]:
     from trikernel.kernel.sender import Sender
     from trikernel.python.kernel import PythonKernel
     from trikernel.python.shell import ZMQInteractiveShell
-    from trikernel.transport.zmqchannel import ZmqChannel
+    from trikernel.transport.zmq_channel import ZmqChannel
     from trikernel.wire.codec import Codec
 
     return [

@@ -23,7 +23,7 @@ from trikernel.transport import (
     ZmqTransport,
     receive,
 )
-from trikernel.transport.zmqanyio import ZmqAnyioTransport
+from trikernel.transport.zmq_anyio import ZmqAnyioTransport
 
 __all__ = ["measure_transports"]
 

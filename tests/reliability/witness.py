@@ -40,7 +40,7 @@ class _Witnessed:
         self.name = channel.name
         self.wait_readable = channel.wait_readable
         self.check_blocking = channel.check_blocking
-        self.tend = channel.tend
+        self.service_connections = channel.service_connections
         self.wait_readable_blocking = channel.wait_readable_blocking
         self.wait_writable_blocking = channel.wait_writable_blocking
         self.close = channel.close

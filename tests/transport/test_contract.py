@@ -32,7 +32,7 @@ from trikernel.transport import (
     ZmqTransport,
     receive,
 )
-from trikernel.transport.zmqanyio import ZmqAnyioTransport
+from trikernel.transport.zmq_anyio import ZmqAnyioTransport
 
 PATIENCE = 60
 Connect = Callable[[bytes], ClientTransport]

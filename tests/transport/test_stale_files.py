@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trikernel.transport import new_connection_file, read_connection_file, remove_stale_files
-from trikernel.transport.stale_files import FIELD
+from trikernel.transport.connection_file import PROCESS_FIELD
 
 from ..processes import ROOT, wait_until
 
@@ -93,7 +93,7 @@ def own(tmp_path: Path) -> Path:
 
 def change(path: Path, **fields: Any) -> None:
     content = json.loads(path.read_text())
-    content[FIELD].update(fields)
+    content[PROCESS_FIELD].update(fields)
     path.write_text(json.dumps(content))
 
 

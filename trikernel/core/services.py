@@ -84,7 +84,7 @@ async def run_services(
         nursery.start_soon(_welcome_subscribers, connection, name="iopub subscriptions")
         nursery.start_soon(connection.iopub.run_flusher, name="output flusher")
         nursery.start_soon(connection.replies.run, name="replies that wait")
-        nursery.start_soon(connection.transport.stdin.tend, name="stdin connections")
+        nursery.start_soon(connection.transport.stdin.service_connections, name="stdin connections")
         stopper.serve_from(token, nursery, resends=in_thread and stopper.installed)
         task_status.started()
         try:

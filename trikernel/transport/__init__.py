@@ -1,15 +1,20 @@
 """Moves frames and never looks inside: in memory, over zmq, over a host's zmq-anyio sockets.
 
-`ZmqAnyioTransport` is in `trikernel.transport.zmqanyio`, so that only who uses it loads AnyIO.
+`ZmqAnyioTransport` is in `trikernel.transport.zmq_anyio`, so that only who uses it loads AnyIO.
 """
 
 from __future__ import annotations
 
 from .base import BroadcastChannel, Channel, ClientTransport, Transport, receive
-from .connection import ConnectionInfo, read_connection_file, write_connection_file
+from .connection_file import (
+    ConnectionInfo,
+    new_connection_file,
+    read_connection_file,
+    remove_stale_files,
+    write_connection_file,
+)
 from .memory import MemoryClient, MemoryTransport
-from .stale_files import new_connection_file, remove_stale_files
-from .zeromq import ZmqClientTransport, ZmqTransport
+from .zmq_transport import ZmqClientTransport, ZmqTransport
 
 __all__ = [
     "BroadcastChannel",

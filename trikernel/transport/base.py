@@ -54,7 +54,7 @@ class Channel(Protocol):
         is closed, before or meanwhile. One waiter at a time.
         """
 
-    async def tend(self) -> None:
+    async def service_connections(self) -> None:
         """See to what comes and goes on a channel from which nobody receives, forever.
 
         Runs beside a receiver, in any loop, and takes no message.

@@ -67,18 +67,15 @@ class HighWater:
         self._highest = START
         self._fixed = False
 
-    def before_send(self, size: int) -> None:
+    def count(self, size: int) -> None:
         """A message of ``size`` bytes is to be sent: lower the mark if it has to be, and may."""
-        mark = self.mark
+        mark, sizes = self.mark, self._sizes
         if self._bytes + size > LIMIT:
             if mark > LEAST:
                 self._lower()
         elif mark > START and self._since > KEPT * mark:
             self._lower()
-
-    def after_send(self, size: int) -> None:
-        """It was sent."""
-        sizes, others = self._sizes, self.mark - 1
+        others = self.mark - 1
         self._bytes += size
         if len(sizes) >= others:
             self._bytes -= sizes[-others]
@@ -88,13 +85,19 @@ class HighWater:
         else:
             self._since += 1
 
-    def raise_mark(self, size: int) -> bool:
-        """A message was refused: whether the mark is higher now, and it is worth another try."""
+    def raise_mark(self) -> bool:
+        """It was refused: whether the mark is higher now, and it is worth another try."""
         higher = self.mark * 2
-        if higher > MOST or self._fixed or self._sum(higher) + size > LIMIT:
+        if higher > MOST or self._fixed or self._sum(higher) > LIMIT:
             return False
         self._change(higher)
         return True
+
+    def count_back(self) -> None:
+        """It is not sent after all."""
+        self._sizes.pop()
+        self._bytes = self._sum(self.mark - 1)
+        self._since = max(0, self._since - 1)
 
     def subscriber_came(self, topic: bytes) -> None:
         """A subscription was received. A new subscriber has `START` as its mark until then."""
@@ -116,11 +119,11 @@ class HighWater:
     def _change(self, mark: int) -> None:
         self.mark = mark
         self._set_mark(mark)
-        self._bytes = self._sum(mark)
+        self._bytes = self._sum(mark - 1)
         self._unheard = max(self._unheard, mark // 2 - 1)
         self._highest = max(self._highest, mark)
         self._since, self._in_passing = 0, IN_PASSING
 
-    def _sum(self, mark: int) -> int:
-        """The bytes of the messages that may be held under that mark beside the next one."""
-        return sum(islice(reversed(self._sizes), mark - 1))
+    def _sum(self, count: int) -> int:
+        """The bytes of the last messages."""
+        return sum(islice(reversed(self._sizes), count))

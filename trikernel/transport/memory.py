@@ -104,7 +104,7 @@ class MemoryChannel:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
 
-    async def tend(self) -> None:
+    async def service_connections(self) -> None:
         """There is nothing to see to."""
         await trio.sleep_forever()
 

@@ -1,10 +1,17 @@
 """Real sockets: ROUTER for shell, control and stdin, XPUB for iopub, the heartbeat beside them.
 
-Binds and connects, with the options that a kernel needs; a single socket is `ZmqChannel`.
+Binds and connects, with the options that a kernel needs; a single socket is `ZmqChannel`. The
+heartbeat is a C loop that sends back what it receives, in a thread and on a context of its own. It
+needs no interpreter lock, so it answers while a cell holds it. Source: messaging.rst, "Heartbeat
+for kernels".
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import threading
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -15,19 +22,21 @@ import attrs
 import zmq
 
 from ..errors import ConnectionFileError
-from .connection import PORTS, ConnectionInfo
-from .heartbeat import Heartbeat
+from .connection_file import PORTS, ConnectionInfo
 from .high_water import START, HighWater
-from .zmqchannel import LINGER, ZmqChannel
-from .zmqtools import Options, bind, new_socket
+from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
-__all__ = ["ZmqClientTransport", "ZmqTransport"]
+__all__ = ["ZmqClientTransport", "ZmqTransport", "last_port"]
 
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
 HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
 STDIN_BYTES = 1 << 26  # of an answer
 SMALL_BYTES = 1 << 12  # of a topic, and of a heartbeat
 RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
+
+Options = Mapping[int, int | bytes]
+
+_umask_lock = threading.Lock()  # two at once would restore each other's
 
 
 class ZmqTransport:
@@ -108,15 +117,15 @@ class ZmqTransport:
             zmq.SNDHWM: REPLY_HWM,
         }
         largest = largest if largest is not None else self._largest
-        socket = new_socket(self._context, zmq.ROUTER, self._options(options, largest))
+        socket = _new_socket(self._context, zmq.ROUTER, self._options(options, largest))
         self._bind(name, socket)
         return ZmqChannel(name, socket)
 
-    def _iopub(self) -> ZmqChannel:
+    def _iopub(self) -> ZmqBroadcastChannel:
         options: Options = {zmq.SNDHWM: START, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
-        socket = new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
+        socket = _new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
         self._bind("iopub", socket)
-        return ZmqChannel("iopub", socket, HighWater(partial(socket.set, zmq.SNDHWM)))
+        return ZmqBroadcastChannel("iopub", socket, HighWater(partial(socket.set, zmq.SNDHWM)))
 
     def _options(self, options: Options, largest: int) -> Options:
         curve: Options = {}
@@ -136,7 +145,7 @@ class ZmqTransport:
                 heartbeat = Heartbeat(endpoint, self._options({}, SMALL_BYTES))
                 port = heartbeat.port
             else:
-                port = bind(socket, endpoint)
+                port = _bind_socket(socket, endpoint)
         except zmq.ZMQError as error:
             reason = error.strerror or str(error)
             raise ConnectionFileError(
@@ -185,7 +194,7 @@ class ZmqClientTransport:
 
     def _connect(self, name: str, kind: int, options: Options) -> ZmqChannel:
         common: Options = {zmq.RECONNECT_IVL: RECONNECT, **self._secrets}
-        socket = new_socket(self._context, kind, {**options, **common})
+        socket = _new_socket(self._context, kind, {**options, **common})
         socket.connect(self._info.endpoint(getattr(self._info, f"{name}_port")))
         return ZmqChannel(name, socket)
 
@@ -201,3 +210,92 @@ def _client_curve(info: ConnectionInfo) -> Options:
         zmq.CURVE_PUBLICKEY: public,
         zmq.CURVE_SECRETKEY: secret,
     }
+
+
+class Heartbeat:
+    """Binds at once (raises `zmq.ZMQError` when the address is taken) and echoes until `close`."""
+
+    def __init__(self, endpoint: str, options: Options) -> None:
+        self._context = zmq.Context()
+        try:
+            self._socket = _new_socket(self._context, zmq.ROUTER, options)
+            self.port = _bind_socket(self._socket, endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._thread = threading.Thread(target=self._echo, name="trikernel heartbeat", daemon=True)
+        self._thread.start()
+
+    def _echo(self) -> None:
+        try:
+            with contextlib.suppress(zmq.ContextTerminated):
+                zmq.proxy(self._socket, self._socket)
+        finally:  # else `close` would wait for it
+            self._socket.close(linger=0)
+
+    def close(self) -> None:
+        """End the loop and join its thread."""
+        self._context.term()
+        self._thread.join()
+
+
+def _new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.Socket[Any]:
+    """A socket with options that must stand before it binds or connects."""
+    socket: zmq.Socket[Any] = context.socket(kind)
+    for option, value in options.items():
+        socket.set(option, value)
+    return socket
+
+
+def _bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
+    """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
+
+    Raises `zmq.ZMQError` when the address is taken or no address.
+    """
+    if endpoint.startswith("tcp:"):
+        socket.bind(endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)
+        return last_port(socket)
+    base, _, port = endpoint.rpartition("-")
+    if port != "0":
+        path = Path(endpoint.removeprefix("ipc://"))
+        if path.exists() and not path.is_socket():  # libzmq would delete it
+            raise zmq.ZMQError(errno.EEXIST, f"{path} is there already, and is no socket")
+        _bind_path(socket, path)
+        return int(port)
+    return _bind_free_path(socket, base)
+
+
+def last_port(socket: zmq.Socket[Any]) -> int:
+    """The tcp port that a socket is bound to; 0 for what is no tcp address."""
+    endpoint = zmq.Socket.get(socket, zmq.LAST_ENDPOINT)
+    text = bytes(endpoint).rstrip(b"\0").rpartition(b":")[2] if endpoint else b""
+    return int(text) if text.isdigit() else 0
+
+
+def _bind_free_path(socket: zmq.Socket[Any], base: str) -> int:
+    folder_and_name = Path(base.removeprefix("ipc://"))
+    number = 1
+    while True:
+        path = folder_and_name.with_name(f"{folder_and_name.name}-{number}")
+        try:
+            path.touch(mode=0o600, exist_ok=False)  # reserve it; libzmq binds over the file
+        except FileExistsError:
+            number += 1
+            continue
+        _bind_path(socket, path)
+        return number
+
+
+def _bind_path(socket: zmq.Socket[Any], path: Path) -> None:
+    """Bind to a path that only its owner may connect to, from the moment in which it is there.
+
+    The mask is the whole process's: what another thread makes meanwhile is its owner's alone, too.
+    """
+    with _umask_lock:
+        mask = os.umask(0o077)
+        try:
+            socket.bind(f"ipc://{path}")
+        finally:
+            os.umask(mask)
+    if not path.name.startswith("@"):  # a name that is no file
+        path.chmod(0o600)

@@ -1,9 +1,35 @@
 """One zmq socket as a channel: sends from any thread, receives in one, parks on its descriptor.
 
-A zmq socket's file descriptor signals edges, and any call on the socket may eat one. So every
-call is made under the channel's lock; ``EVENTS`` are read before each receive, and after each send
-while a receiver is parked; and a receiver parks only if nothing has touched the socket since it saw
-no message: see the discussion page "why not await zmq-anyio".
+What is wanted
+    A message is taken in the loop and the thread where it is needed, without a thread or a task of
+    ours in between. Anybody may send, from any thread and from a finalizer. A receiver that waits
+    may be cancelled at any time, and no message is lost by it.
+
+What does not work
+    ``await socket.arecv()`` of zmq-anyio: cancelled, it loses the next message; see the discussion
+    page "why not await zmq-anyio". To wait for the socket's descriptor and then read: the
+    descriptor signals *edges*, and any call on the socket, a send too, may eat one. Then the
+    receiver waits forever, with messages in its queue. A second socket and a thread that passes
+    messages on: two more queues, out of which an abort takes nothing.
+
+What is done
+    Every call on the socket is made under the channel's lock, which is the fence that libzmq asks
+    for between threads. ``EVENTS`` are read before each receive, and after each send while a
+    receiver is parked: if a message is there by then, the receiver is woken. A receiver parks only
+    if nothing has touched the socket since it saw, under the lock, that there is no message.
+    It is woken by `trio.lowlevel.notify_closing`, in its own thread. A finalizer that sends while
+    this very thread is in the middle of a send leaves its frames to that send, because the frames
+    of two messages must not mix.
+
+    An iopub channel bounds what is held for a subscriber in bytes, see `high_water`. Whether there
+    is room again is heard by the same descriptor: `ZmqBroadcastChannel.wait_writable_blocking`
+    waits for it without the lock, and looks every 2 ms whether another thread was first to hear.
+
+What remains
+    One task waits on a channel at a time. libzmq sees to connections only while somebody calls it,
+    so a channel from which nobody receives needs `ZmqChannel.service_connections`; Windows has no
+    descriptor to duplicate for that. A forked child must not touch the socket: there the channel
+    counts as closed.
 """
 
 from __future__ import annotations
@@ -28,7 +54,7 @@ from ..system import on_fork, run_in, runs_here
 from .base import Frames
 from .high_water import HighWater
 
-__all__ = ["LINGER", "ZmqChannel"]
+__all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
@@ -44,22 +70,18 @@ _MORE = _LAST | int(zmq.SNDMORE)
 class ZmqChannel:
     """One socket. Sending from any thread, receiving in the thread of its one receiver."""
 
-    def __init__(
-        self, name: str, socket: zmq.Socket[Any], high_water: HighWater | None = None
-    ) -> None:
+    def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
         self.name = name
         self._socket = socket
         # pyzmq's own layer around these costs as much again, for options that are not used here
         bare: Any = super(zmq.Socket, socket)
         self._get, self._send_frame, self._receive_frame = bare.get, bare.send, bare.recv
-        self._high_water = high_water
         self._lock = threading.RLock()
         self._parked: trio.lowlevel.TrioToken | None = None
         self._fd = int(socket.get(zmq.FD))
         self._closed = False
         self._seen_empty = False
         self._sending = self._blocked = False
-        self._looks = self._looks_when_full = 0
         self._outgoing: deque[Sequence[bytes]] = deque()
         on_fork(self)
 
@@ -84,38 +106,10 @@ class ZmqChannel:
                 self._sending = False
                 self._wake_if_readable()
 
-    def send_dropping(self, frames: Sequence[bytes]) -> None:
-        """One send with XPUB_NODROP off: a stalled subscriber loses it, the others do not."""
-        with self._lock:
-            self._check_open()
-            self._socket.set(zmq.XPUB_NODROP, 0)
-            try:
-                self.send_nowait(frames)
-            finally:
-                self._socket.set(zmq.XPUB_NODROP, 1)
-
-    def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """One send with room for one message more."""
-        with self._lock:
-            self._check_open()
-            mark = int(self._socket.get(zmq.SNDHWM))
-            self._socket.set(zmq.SNDHWM, mark + 1)  # holds for open connections, too
-            self._sending = True
-            try:
-                self._send_frames(frames)
-                if self._high_water is not None:
-                    self._high_water.after_send(sum(map(len, frames)))
-            finally:
-                self._socket.set(zmq.SNDHWM, mark)
-                self._send_finalizers()
-                self._sending = False
-                self._wake_if_readable()
-
     def receive_nowait(self) -> Frames:
         """Take the next message."""
         with self._lock:
             self._check_open()
-            self._looks += 1
             if not self._readable():  # to try and fail would cost more than to look
                 self._seen_empty = True
                 raise trio.WouldBlock
@@ -125,8 +119,6 @@ class ZmqChannel:
                 raise trio.WouldBlock from None
             while self._get(_HAS_MORE):
                 frames.append(self._receive_frame(_LAST))
-            if self._high_water is not None and frames[0][:1] == b"\x01":
-                self._high_water.subscriber_came(frames[0][1:])
             return frames
 
     async def wait_readable(self) -> None:
@@ -159,7 +151,7 @@ class ZmqChannel:
             with suppress(OSError):  # the socket was closed by another thread meanwhile
                 trio.lowlevel.notify_closing(self._fd)
 
-    async def tend(self) -> None:
+    async def service_connections(self) -> None:
         """Let libzmq see to connections, which it does only while somebody calls it.
 
         Else each that comes and goes would leave something behind. Not on Windows, where the
@@ -200,29 +192,6 @@ class ZmqChannel:
         finally:
             self._blocked = False
 
-    def wait_writable_blocking(self, seconds: float) -> None:
-        """Wait for libzmq's word that a subscriber has read something.
-
-        It comes on the descriptor that tells of messages, too, so another thread may take notice
-        of it first: then it has looked since the last send was refused.
-        """
-        until = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._fd, selectors.EVENT_READ)
-            while self._looks == self._looks_when_full and (left := until - time.monotonic()) > 0:
-                if selector.select(min(GLANCE, left)):
-                    break
-        self._look()
-
-    @enable_ki_protection
-    def _look(self) -> None:
-        """Let libzmq see to what has come."""
-        with self._lock:
-            self._check_open()
-            self._looks += 1
-            self._readable()
-            self._wake_if_readable()
-
     def close(self) -> None:
         """Close the socket; a parked receiver gets `trio.ClosedResourceError`."""
         with self._lock:
@@ -243,28 +212,6 @@ class ZmqChannel:
                 self._send(self._outgoing.popleft())
 
     def _send(self, frames: Sequence[bytes]) -> None:
-        high_water = self._high_water
-        if high_water is None:
-            self._send_frames(frames)
-            return
-        size = sum(map(len, frames))
-        high_water.before_send(size)
-        looked = False
-        while True:
-            try:
-                self._send_frames(frames)
-            except trio.WouldBlock:
-                if high_water.raise_mark(size):
-                    continue
-                if looked:
-                    self._looks_when_full = self._looks
-                    raise
-                looked = self._readable() or True  # a send does not hear of room at once
-            else:
-                high_water.after_send(size)
-                return
-
-    def _send_frames(self, frames: Sequence[bytes]) -> None:
         self._seen_empty = False  # this may eat the edge of what has come since
         send = self._send_frame
         small = [len(frame) < COPY_LIMIT for frame in frames]  # of all, before any is sent
@@ -291,3 +238,85 @@ class ZmqChannel:
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
+
+
+class ZmqBroadcastChannel(ZmqChannel):
+    """The kernel's iopub: an XPUB that was bound with `high_water.START` and ``XPUB_NODROP``."""
+
+    def __init__(self, name: str, socket: zmq.Socket[Any], high_water: HighWater) -> None:
+        super().__init__(name, socket)
+        self._high_water = high_water
+        self._looks = self._looks_when_full = 0
+
+    def send_dropping(self, frames: Sequence[bytes]) -> None:
+        """One send with XPUB_NODROP off: a stalled subscriber loses it, the others do not."""
+        with self._lock:
+            self._check_open()
+            self._socket.set(zmq.XPUB_NODROP, 0)
+            try:
+                self.send_nowait(frames)
+            finally:
+                self._socket.set(zmq.XPUB_NODROP, 1)
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """One send with room for one message more."""
+        with self._lock:
+            self._check_open()
+            self._socket.set(zmq.SNDHWM, self._high_water.mark + 1)
+            self._sending = True
+            try:
+                super()._send(frames)
+            finally:
+                self._socket.set(zmq.SNDHWM, self._high_water.mark)
+                self._send_finalizers()
+                self._sending = False
+                self._wake_if_readable()
+
+    def receive_nowait(self) -> Frames:
+        """Take the next subscription."""
+        with self._lock:
+            self._looks += 1
+            frames = super().receive_nowait()
+            if frames[0][:1] == b"\x01":
+                self._high_water.subscriber_came(frames[0][1:])
+            return frames
+
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """Wait for libzmq's word that a subscriber has read something.
+
+        It comes on the descriptor that tells of messages, too, so another thread may take notice
+        of it first: then it has looked since the last send was refused.
+        """
+        until = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._fd, selectors.EVENT_READ)
+            while self._looks == self._looks_when_full and (left := until - time.monotonic()) > 0:
+                if selector.select(min(GLANCE, left)):
+                    break
+        self._look()
+
+    @enable_ki_protection
+    def _look(self) -> None:
+        """Let libzmq see to what has come."""
+        with self._lock:
+            self._check_open()
+            self._looks += 1
+            self._readable()
+            self._wake_if_readable()
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        high_water = self._high_water
+        high_water.count(sum(map(len, frames)))
+        looked = False
+        while True:
+            try:
+                return super()._send(frames)
+            except trio.WouldBlock:
+                if high_water.raise_mark():
+                    continue
+                if looked:
+                    self._looks_when_full = self._looks
+                    high_water.count_back()
+                    raise
+                self._readable()  # a send does not hear of room at once
+                looked = True

@@ -23,7 +23,7 @@ from anyio import Future
 from ..errors import PeerGone, StdinUnavailable
 from ..system import run_in
 from .base import Frames
-from .zmqtools import last_port
+from .zmq_transport import last_port
 
 __all__ = ["ZmqAnyioTransport"]
 
@@ -118,7 +118,7 @@ class ZmqAnyioChannel:
         await self._closed.wait()
         scope.cancel()
 
-    async def tend(self) -> None:
+    async def service_connections(self) -> None:
         """The sockets are the host's to see to."""
         await trio.sleep_forever()
 
