@@ -263,7 +263,7 @@ class ZMQInteractiveShell(InteractiveShell):
         clean(error)
         content = self.errors.content(error)
         lines = format_group(error, self.compile.format_code_name)
-        if isinstance(error, LeftOpenError):  # which says all there is to say
+        if isinstance(error, LeftOpenError) and error.__cause__ is None:  # it says all there is
             lines = f"{content['ename']}: {error}".splitlines()
         elif lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
             lines = content["traceback"]

@@ -151,7 +151,9 @@ def left_open_error(left_open: list[LeftOpen], code: CodeType, name_of: NameOf) 
         for line, call in _calls_that_enter("".join(linecache.getlines(file)))
         if line in lines
     ]
-    return LeftOpenError(left_open, ", ".join(places) or cell)
+    error = LeftOpenError(left_open, ", ".join(places) or cell)
+    error.__cause__ = next((one.error for one in left_open if one.error is not None), None)
+    return error
 
 
 def _calls_that_enter(source: str) -> list[tuple[int, str]]:
