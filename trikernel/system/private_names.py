@@ -155,7 +155,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "threading.Thread._context",
-        ("trikernel.python.threads",),
+        ("trikernel.python.streams",),
         "a thread may have been given a context of its own: that one is to know its cell",
         "each thread gets a context of ours, as before 3.14",
         only="3.14",
