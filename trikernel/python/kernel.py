@@ -97,7 +97,8 @@ class PythonApplication(Application):
             if kernel._own_process is not None:
                 stack.callback(kernel._own_process.stop)
             stack.callback(served.remove, kernel)
-            stack.callback(kernel.comm_manager.close_all)
+            if kernel.comm_manager is not None:  # else it could not be bound
+                stack.callback(kernel.comm_manager.close_all)
 
 
 def _close_shell(shell: ZMQInteractiveShell, log: Any) -> None:
