@@ -3,7 +3,8 @@
 IPython waits for these itself, and treats an interrupt as an end of the program like any other:
 ``!cmd`` goes on with the next line, ``%%bash`` raises `CalledProcessError`, and what the program
 has started lives on. Here each program leads a process group of its own. An interrupt ends the
-whole group, and is then raised in the cell as any other.
+whole group, and is then raised in the cell as any other. On Windows, which has no such groups,
+they are run as IPython runs them.
 """
 
 from __future__ import annotations
@@ -86,7 +87,12 @@ def get_output(command: str) -> tuple[str, int]:
 
     An interrupt passes through, after all processes of the command have been ended.
     """
-    shell = os.environ.get("SHELL") if os.name == "posix" else None
+    if sys.platform == "win32":
+        ended = subprocess.run(
+            command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        return ended.stdout.decode(errors="replace"), ended.returncode
+    shell = os.environ.get("SHELL")
     texts: list[str] = []
     status = _run(
         command,
@@ -109,7 +115,7 @@ class CellScripts(ScriptMagics):
         """Run a cell by a program; see IPython's documentation for the options."""
         words = arg_split(line, posix=sys.platform != "win32")
         options, command = ScriptMagics.shebang.parser.parse_known_args(words)
-        if options.bg:
+        if options.bg or sys.platform == "win32":
             super().shebang(line, cell)
             return
         names = self.shell.user_ns
@@ -170,6 +176,7 @@ def _communicate(
     err: Callable[[str], object],
 ) -> None:
     """Pass on what comes as it comes; on the calling thread, so that an interrupt is heard."""
+    assert sys.platform != "win32"  # whose pipes cannot be waited for
     assert process.stdin is not None
     left = memoryview(source)
     with selectors.DefaultSelector() as waiting:

@@ -44,6 +44,7 @@ class _Pipe:
     """One descriptor, replaced by the writing end of a pipe."""
 
     def __init__(self, fd: int, name: str) -> None:
+        assert sys.platform != "win32"
         self.fd = fd
         self.name = name
         self.saved = os.dup(fd)
@@ -145,6 +146,7 @@ class FdCapture:
 
     def _has_something(self) -> bool:
         """Whether there is something to read, once nobody else is about to pass on what it read."""
+        assert sys.platform != "win32"
         asked = poll()  # one for each caller: they may not be shared
         with self._lock:
             for pipe in self._pipes:
