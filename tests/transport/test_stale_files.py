@@ -102,6 +102,7 @@ def change(path: Path, **fields: Any) -> None:
     [
         {"boot": "another machine, or an earlier boot"},
         {"namespace": "pid:[1]"},
+        {"clock": "time:[1]"},
         {"pid": 0},
         {"pid": -1},
         {"pid": True},
@@ -126,6 +127,19 @@ def test_a_live_process_keeps_its_file(own: Path) -> None:
 def test_a_number_that_was_given_to_another_process_is_no_life(own: Path) -> None:
     change(own, started=1)
     assert remove_stale_files(own.parent) == [own]
+
+
+def test_with_the_proc_of_another_namespace_nothing_is_said_of_a_process(tmp_path: Path) -> None:
+    """There the same number may be another process, which ends while this one lives."""
+    make = f"from trikernel.transport import new_connection_file as n; n({str(tmp_path)!r})"
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    try:
+        subprocess.run([*unshare, "true"], check=True, capture_output=True, timeout=TIMEOUT)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs user namespaces")
+    subprocess.run([*unshare, sys.executable, "-c", make], cwd=ROOT, check=True, timeout=TIMEOUT)
+    (made,) = tmp_path.glob("kernel-*.json")
+    assert PROCESS_FIELD not in json.loads(made.read_text())
 
 
 def test_an_ended_process_loses_its_file(own: Path) -> None:

@@ -251,7 +251,7 @@ def new_connection_file(folder: str | os.PathLike[str]) -> Path:
     """
     remove_stale_files(folder)
     path = Path(folder) / f"kernel-{uuid.uuid4()}.json"
-    process = _describe(os.getpid())
+    process = _describe()
     write_connection_file(path, ConnectionInfo(extra={PROCESS_FIELD: process} if process else {}))
     return path
 
@@ -278,10 +278,10 @@ def _is_stale(path: Path) -> bool:
         return False
     fields = json.loads(path.read_text("utf-8"))
     process = fields.get(PROCESS_FIELD) if isinstance(fields, dict) else None
-    own = _describe(os.getpid())
+    own = _describe()
     if own is None or not isinstance(process, dict) or process.keys() != own.keys():
         return False
-    if (process["boot"], process["namespace"]) != (own["boot"], own["namespace"]):
+    if any(process[name] != own[name] for name in ("boot", "namespace", "clock")):
         return False
     pid, started = process["pid"], process["started"]
     if not _is_positive(pid) or not _is_positive(started):
@@ -307,16 +307,31 @@ def _is_free(pid: int) -> bool:
     return False
 
 
-def _describe(pid: int) -> dict[str, Any] | None:
-    """What tells a process from all others; None where that cannot be known."""
+def _describe() -> dict[str, Any] | None:
+    """What tells this process from all others; None where that cannot be known.
+
+    ``/proc`` may be that of another namespace, where the same number is another process. And a
+    namespace of clocks has its own time since the boot.
+    """
+    pid = os.getpid()
     try:
+        if os.readlink("/proc/self") != str(pid):
+            return None
         return {
             "pid": pid,
             "started": _started(pid),
             "boot": Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
             "namespace": os.readlink("/proc/self/ns/pid"),
+            "clock": _link_or_none("/proc/self/ns/time"),  # since Linux 5.6
         }
     except (OSError, ValueError, IndexError):
+        return None
+
+
+def _link_or_none(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
         return None
 
 
