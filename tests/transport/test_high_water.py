@@ -140,6 +140,21 @@ def test_a_stalled_subscriber_gets_the_rest_when_it_reads_again() -> None:
             assert socket.recv_multipart() == [b"stream", b"%d" % number]
 
 
+def test_a_notice_reaches_one_whose_queue_is_longer_than_a_lowered_mark() -> None:
+    with subscribed(receive_buffer=4096) as (channel, socket):
+        taken = send_until_full(channel, [b"stream", bytes(20_000)])
+        before = channel._high_water.mark
+        with pytest.raises(trio.WouldBlock):
+            channel.send_nowait([b"display", bytes(7 * MB)])
+        assert channel._high_water.mark < before
+        channel.send_beyond([b"notice"])
+        for _ in range(taken):
+            assert socket.poll(TIMEOUT * 1000)
+            assert socket.recv_multipart()[0] == b"stream"
+        assert socket.poll(TIMEOUT * 1000)
+        assert socket.recv_multipart() == [b"notice"]
+
+
 def test_one_that_takes_some_topics_only_is_not_taken_for_full() -> None:
     with subscribed(b"stream") as (channel, socket):
         for number in range(200):

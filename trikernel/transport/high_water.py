@@ -40,10 +40,11 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
-__all__ = ["START", "HighWater"]
+__all__ = ["BEYOND", "START", "HighWater"]
 
 START = 16  # messages: the mark that a socket must have when it is bound, and new subscribers get
 MOST = 128  # messages
+BEYOND = 2 * MOST  # messages: more than any queue holds
 LEAST = 2  # messages
 LIMIT = 8 << 20  # bytes
 IN_PASSING = 16 << 10  # bytes that may be read between the setting of a mark and its holding

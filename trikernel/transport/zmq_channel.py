@@ -52,7 +52,7 @@ from trio.lowlevel import enable_ki_protection
 from ..errors import PeerGone
 from ..system import on_fork, run_in, runs_here
 from .base import Frames
-from .high_water import HighWater
+from .high_water import BEYOND, HighWater
 
 __all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
 
@@ -262,10 +262,14 @@ class ZmqBroadcastChannel(ZmqChannel):
         """One send with room for one message more."""
         with self._lock:
             self._check_open()
-            self._socket.set(zmq.SNDHWM, self._high_water.mark + 1)
             self._sending = True
             try:
-                super()._send(frames)
+                try:
+                    self._socket.set(zmq.SNDHWM, self._high_water.mark + 1)
+                    super()._send(frames)
+                except trio.WouldBlock:  # the queue is longer: the mark was lowered since
+                    self._socket.set(zmq.SNDHWM, BEYOND)
+                    super()._send(frames)
             finally:
                 self._socket.set(zmq.SNDHWM, self._high_water.mark)
                 self._send_finalizers()
