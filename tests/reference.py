@@ -19,7 +19,7 @@ def messages() -> str:
     lines = [
         "# Message types",
         "",
-        "Made from the table in `trikernel/wire/messages.py` by `python -m tests.reference`.",
+        "Made from the table in `trikernel/wire/message_types.py` by `python -m tests.reference`.",
         "",
         "A smaller priority goes first. *Beside*: arriving on control, it is handled beside the",
         "running cell; anything else that arrives on control joins the shell lane at priority 1.",

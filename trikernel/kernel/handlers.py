@@ -22,7 +22,6 @@ from ..core import Reply, Request, run_unprotected
 from ..errors import ContentError
 from ..wire import Message, as_content, parse
 from ..wire import contents as c
-from ..wire import replies as r
 
 __all__ = [
     "HANDLERS",
@@ -126,7 +125,7 @@ async def apply_request(self: Any, request: Request) -> Reply:
 @enable_ki_protection
 async def clear_request(self: Any, request: Request) -> Any:
     """Clear an engine's namespace."""
-    return await run_unprotected(self.do_clear) or r.OkReply()
+    return await run_unprotected(self.do_clear) or c.OkReply()
 
 
 # Asking about code
@@ -139,7 +138,7 @@ async def complete_request(self: Any, request: Request) -> Any:
     cursor_pos = _clip(content.cursor_pos, content.code)
     reply = await run_unprotected(self.do_complete, content.code, cursor_pos)
     if reply is None:
-        return r.CompleteReply(cursor_start=cursor_pos, cursor_end=cursor_pos)
+        return c.CompleteReply(cursor_start=cursor_pos, cursor_end=cursor_pos)
     return reply
 
 
@@ -154,7 +153,7 @@ async def inspect_request(self: Any, request: Request) -> Any:
     }
     verb = self.do_inspect
     reply = await run_unprotected(verb, content.code, cursor_pos, **_accepted(verb, options))
-    return r.InspectReply() if reply is None else reply
+    return c.InspectReply() if reply is None else reply
 
 
 @enable_ki_protection
@@ -163,7 +162,7 @@ async def history_request(self: Any, request: Request) -> Any:
     content = _parse(c.HistoryRequest, request)
     verb = self.do_history
     reply = await run_unprotected(verb, **_accepted(verb, as_content(content)))
-    return r.HistoryReply() if reply is None else reply
+    return c.HistoryReply() if reply is None else reply
 
 
 @enable_ki_protection
@@ -171,7 +170,7 @@ async def is_complete_request(self: Any, request: Request) -> Any:
     """Whether code is ready to run."""
     content = _parse(c.IsCompleteRequest, request)
     reply = await run_unprotected(self.do_is_complete, content.code)
-    return r.IsCompleteReply() if reply is None else reply
+    return c.IsCompleteReply() if reply is None else reply
 
 
 def _clip(cursor_pos: int, code: str) -> int:
@@ -199,29 +198,29 @@ async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
     return content
 
 
-async def interrupt_request(self: Any, request: Request) -> r.OkReply:
+async def interrupt_request(self: Any, request: Request) -> c.OkReply:
     """Interrupt what runs; the reply does not wait for its end."""
     self.server.stopper.interrupt()
-    return r.OkReply()
+    return c.OkReply()
 
 
-async def abort_request(self: Any, request: Request) -> r.OkReply:
+async def abort_request(self: Any, request: Request) -> c.OkReply:
     """Abort requests by id, queued or running; without ids, everything queued."""
     msg_ids = _parse(c.AbortRequest, request).msg_ids
     if isinstance(msg_ids, str):
         msg_ids = [msg_ids]
     await self.server.abort(set(msg_ids) if msg_ids else None)
-    return r.OkReply()
+    return c.OkReply()
 
 
 # Comms: a manager is any object with ``comms``, ``comm_open``, ``comm_msg`` and ``comm_close``
 
 
-async def comm_info_request(self: Any, request: Request) -> r.CommInfoReply:
+async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
     """The open comms, all or those of one target."""
     target_name = _parse(c.CommInfoRequest, request).target_name
     comms = self.comm_manager.comms if self.comm_manager is not None else {}
-    return r.CommInfoReply(
+    return c.CommInfoReply(
         comms={
             comm_id: {"target_name": comm.target_name}
             for comm_id, comm in tuple(comms.items())

@@ -9,7 +9,7 @@ import traceback
 from types import TracebackType
 
 from ..core import call_unprotected, is_ours
-from ..wire.replies import ErrorContent
+from ..wire.contents import ErrorContent
 
 __all__ = ["NO_TEXT", "render_error"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .codec import DELIMITER, Codec, Limits
 from .message import PROTOCOL_VERSION, Header, Message
-from .messages import (
+from .message_types import (
     IOPUB_TYPES,
     REQUESTS,
     STDIN_TYPES,

@@ -1,7 +1,8 @@
 """The one table of message types: where each goes, how urgent it is, whether an abort hits it.
 
-Dispatch, the reference documentation and the conformance tests all read this table. The
-handler of a request is found by name in the kernel. A kernel may extend its own copy.
+Dispatch reads where a message goes and what may become of it there. ``content`` and ``reply`` are
+what the handler takes and gives, for the reference documentation and the tests. The kernel's method
+that handles a request has the name of its type. A kernel may extend its own copy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from types import MappingProxyType
 import attrs
 
 from . import contents as c
-from . import replies as r
 
 __all__ = [
     "IOPUB_TYPES",
@@ -67,11 +67,6 @@ class MessageType:
     reply: type | None = None
 
     @property
-    def handler(self) -> str:
-        """The name of the kernel's method that handles it."""
-        return self.name
-
-    @property
     def reply_type(self) -> str | None:
         """``execute_reply`` for ``execute_request``; None for types without a reply."""
         return reply_type(self.name)
@@ -96,58 +91,58 @@ REQUESTS = _table(
         abortable=True,
         runs_user_code=True,
         content=c.ExecuteRequest,
-        reply=r.ExecuteReply,
+        reply=c.ExecuteReply,
     ),
-    _Row(name="complete_request", content=c.CompleteRequest, reply=r.CompleteReply),
-    _Row(name="inspect_request", content=c.InspectRequest, reply=r.InspectReply),
-    _Row(name="history_request", content=c.HistoryRequest, reply=r.HistoryReply),
-    _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=r.IsCompleteReply),
+    _Row(name="complete_request", content=c.CompleteRequest, reply=c.CompleteReply),
+    _Row(name="inspect_request", content=c.InspectRequest, reply=c.InspectReply),
+    _Row(name="history_request", content=c.HistoryRequest, reply=c.HistoryReply),
+    _Row(name="is_complete_request", content=c.IsCompleteRequest, reply=c.IsCompleteReply),
     _Row(
         name="kernel_info_request",
         concurrent=True,
         read_only=True,
         content=c.KernelInfoRequest,
-        reply=r.KernelInfoReply,
+        reply=c.KernelInfoReply,
     ),
     _Row(
         name="comm_info_request",
         concurrent=True,
         read_only=True,
         content=c.CommInfoRequest,
-        reply=r.CommInfoReply,
+        reply=c.CommInfoReply,
     ),
     _Row(
         name="connect_request",
         concurrent=True,
         read_only=True,
         content=c.ConnectRequest,
-        reply=r.ConnectReply,
+        reply=c.ConnectReply,
     ),
     _Row(
-        name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=r.ShutdownReply
+        name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=c.ShutdownReply
     ),
     _Row(
         name="interrupt_request",
         channels=("control",),
         concurrent=True,
         content=c.InterruptRequest,
-        reply=r.OkReply,
+        reply=c.OkReply,
     ),
     _Row(
         name="abort_request",
         channels=("control",),
         concurrent=True,
         content=c.AbortRequest,
-        reply=r.OkReply,
+        reply=c.OkReply,
     ),
     _Row(
         name="apply_request",
         abortable=True,
         runs_user_code=True,
         content=c.ApplyRequest,
-        reply=r.OkReply,
+        reply=c.OkReply,
     ),
-    _Row(name="clear_request", channels=("control",), content=c.ClearRequest, reply=r.OkReply),
+    _Row(name="clear_request", channels=("control",), content=c.ClearRequest, reply=c.OkReply),
     _Row(name="comm_open", lane=LaneName.COMM, content=c.CommOpen),
     _Row(name="comm_msg", lane=LaneName.COMM, content=c.CommMsg),
     _Row(name="comm_close", lane=LaneName.COMM, content=c.CommClose),
