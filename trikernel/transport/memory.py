@@ -25,7 +25,7 @@ class _Parking:
     def __init__(self) -> None:
         self._lot = trio.lowlevel.ParkingLot()
         self._task: trio.lowlevel.Task | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
+        self.token: trio.lowlevel.TrioToken | None = None  # while somebody parks
 
     async def park(self, is_due: Callable[[], object]) -> None:
         """Wait for `wake`, unless it is due already. Always a checkpoint.
@@ -33,21 +33,21 @@ class _Parking:
         ``is_due`` is asked at a moment from which on no `wake` is missed. A second task that
         parks gets `trio.BusyResourceError`.
         """
-        if self._token is not None:
+        if self.token is not None:
             raise trio.BusyResourceError("another task already receives from this channel")
         self._task = trio.lowlevel.current_task()
-        self._token = trio.lowlevel.current_trio_token()
+        self.token = trio.lowlevel.current_trio_token()
         try:
             if is_due():
                 await trio.lowlevel.checkpoint()
             else:
                 await self._lot.park()
         finally:
-            self._token = None
+            self.token = None
 
     def wake(self) -> None:
         """Wake the receiver if one is parked; from any thread, and from a finalizer."""
-        token = self._token
+        token = self.token
         if token is None:
             return
         if runs_here(token) and trio.lowlevel.current_task() is not self._task:
@@ -70,7 +70,8 @@ class MemoryChannel:
         """Deliver to this end; what comes after `close` is dropped."""
         if not self._closed:
             self._inbox.append(frames)
-            self._parking.wake()
+            if self._parking.token is not None:
+                self._parking.wake()
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Deliver to the other end at once."""
@@ -153,7 +154,7 @@ class MemoryClient:
 
     def wants(self, topic: bytes) -> bool:
         """Whether a subscription matches."""
-        return any(topic.startswith(prefix) for prefix in tuple(self._topics))
+        return b"" in self._topics or topic.startswith(tuple(self._topics))
 
     def close(self) -> None:
         """Disconnect from the kernel."""

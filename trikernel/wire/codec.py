@@ -31,6 +31,7 @@ DELIMITER = b"<IDS|MSG>"
 
 _EMPTY = b"{}"
 _JOIN = 1 << 14  # bytes of a content up to which to copy costs less than further calls
+_MOST_TYPES = 256
 _FIELDS = ("session", "username", "date", "version")
 
 
@@ -96,6 +97,7 @@ class Codec:
         self._mac = hmac.new(key, digestmod=_digest(signature_scheme)) if key else None
         self._seen = _ReplayWindow(self.limits.replay_window)
         self._counter = itertools.count(1)
+        self._types: dict[str, bytes] = {}  # as JSON: the same few, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
         self._tail = b',"username":%b,"session":%b,"version":%b}' % (
             json.dumps(self.username),
@@ -105,9 +107,14 @@ class Codec:
 
     def header(self, msg_type: str, msg_id: str | None = None) -> bytes:
         """A new header of this session, as JSON; ``msg_id`` is unique unless given."""
+        encoded_type = self._types.get(msg_type)
+        if encoded_type is None:
+            encoded_type = json.dumps(msg_type)
+            if len(self._types) < _MOST_TYPES:
+                self._types[msg_type] = encoded_type
         return b'{"msg_id":%b,"msg_type":%b,"date":"%b"%b' % (
             json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
-            json.dumps(msg_type),
+            encoded_type,
             datetime.now(UTC).isoformat().encode(),
             self._tail,
         )
@@ -132,7 +139,7 @@ class Codec:
         """
         parts = [
             header or self.header(msg_type),
-            _EMPTY if parent is None else _header_bytes(parent),
+            parent.raw if isinstance(parent, Header) else json.dumps(parent or {}),
             json.dumps(metadata) if metadata else _EMPTY,
             content if isinstance(content, bytes) else json.dumps(content),
         ]
@@ -217,10 +224,6 @@ def _digest(signature_scheme: str) -> str:
             f"signature_scheme: {signature_scheme!r} is not known, use for example 'hmac-sha256'"
         )
     return digest
-
-
-def _header_bytes(parent: Header | Mapping[str, Any]) -> bytes:
-    return parent.raw if isinstance(parent, Header) else json.dumps(parent)
 
 
 def _mapping(name: str, raw: bytes) -> dict[str, Any]:
