@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -55,6 +56,8 @@ def measure_growth() -> dict[str, float]:
 
 def _queue_cost(kernel: Kernel, count: int, repeat: int) -> float:
     """Seconds a request takes when ``count`` of them wait in the kernel's queue."""
+    if sys.platform == "win32":
+        raise NotImplementedError("there are no named pipes")
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeat):

@@ -73,5 +73,5 @@ def test_exit_ends_the_console_and_its_kernel(console: Terminal) -> None:
 def is_zombie(pid: int) -> bool:
     """Whether it only waits for a parent to ask how it ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # type: ignore[no-any-return]
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     return True

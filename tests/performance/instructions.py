@@ -47,6 +47,8 @@ def count_instructions(patience: float = 600) -> dict[str, float]:
 
 
 def _fork_each() -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError("there are no forks")
     for scenario in SCENARIOS.values():
         scenario(FEW)
     for name, scenario in SCENARIOS.items():
