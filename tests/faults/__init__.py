@@ -1,0 +1,1 @@
+"""Faults that users have met, each held by a test from outside: over sockets, or in memory."""
