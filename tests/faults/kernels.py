@@ -48,6 +48,19 @@ class Author(Kernel):
     async def cell_scope(self, rest: str) -> None:
         trio.CancelScope().__enter__()
 
+    async def cell_keep(self, rest: str) -> None:
+        self.kept = rest
+
+    async def cell_kept(self, rest: str) -> None:
+        self.say(self.kept)
+
+    async def cell_crash(self, rest: str) -> None:
+        trio.lowlevel.spawn_system_task(self._fall_over)
+        await trio.sleep(100)
+
+    async def _fall_over(self) -> None:
+        raise RuntimeError("boom from the system task")
+
     async def cell_ticks(self, rest: str) -> None:
         self.ticked = trio.Event()
         self.nursery.start_soon(self._tick)
