@@ -1,0 +1,294 @@
+"""SIGTERM and SIGHUP are a shutdown like any other; a second one ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from trikernel.client import Client, connect
+from trikernel.errors import KernelDied
+
+from ..processes import PATIENCE, ROOT, wait_until
+from .processes import HERE, environment, until_text
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+
+GRACE = 2.0  # seconds
+SIGNALS = ["SIGTERM", "SIGHUP"]
+SCRIPT = ("-m", HERE)  # which makes its own connection file
+PYTHON_KERNEL = ("-m", "trikernel", "start")
+
+
+@attrs.frozen
+class Started:
+    """A kernel that has made its own connection file, and a client of it."""
+
+    process: subprocess.Popen[str]
+    runtime: Path
+    marks: Path
+    client: Client
+
+    def marked(self) -> list[str]:
+        return self.marks.read_text().splitlines() if self.marks.exists() else []
+
+    def files(self) -> list[Path]:
+        return sorted(self.runtime.glob("kernel-*.json"))
+
+    async def ended(self, seconds: float = PATIENCE) -> int:
+        """Wait for its end; the exit code. Fails when it takes longer."""
+        with trio.fail_after(seconds):
+            return await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def own_file(command: tuple[str, ...] = SCRIPT, *flags: str) -> AsyncIterator[Started]:
+    """Start a kernel without a connection file; it is killed in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        runtime, marks = Path(folder, "runtime"), Path(folder, "marks")
+        process = _start(command, flags, folder)
+        try:
+            path = await trio.to_thread.run_sync(_own_path, process, runtime)
+            async with connect(path, heartbeat=None) as client:
+                yield Started(process, runtime, marks, client)
+        finally:
+            process.kill()
+            await trio.to_thread.run_sync(process.communicate)
+
+
+def _start(command: tuple[str, ...], flags: tuple[str, ...], folder: str) -> subprocess.Popen[str]:
+    env = environment(
+        folder,
+        MARKS=str(Path(folder, "marks")),
+        JUPYTER_RUNTIME_DIR=str(Path(folder, "runtime")),
+    )
+    return subprocess.Popen(
+        [sys.executable, *command, *flags],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _own_path(process: subprocess.Popen[str], runtime: Path) -> Path:
+    """Its file, once the ports are in it; other kernels' files may lie there too."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert "--existing kernel-" in line, line + process.communicate()[1]
+    path = runtime / line.split("--existing ")[1].strip()
+    wait_until(lambda: '"shell_port": 0' not in path.read_text(), "the ports")
+    return path
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+async def test_an_idle_kernel_is_shut_down_and_leaves_no_file(name: str) -> None:
+    async with own_file() as kernel:
+        assert len(kernel.files()) == 1
+        kernel.process.send_signal(getattr(signal, name))
+        await kernel.ended()
+        assert kernel.files() == []
+        assert kernel.marked() == ["do_shutdown restart=False"]
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+async def test_clients_hear_the_last_word(name: str) -> None:
+    async with own_file() as kernel:
+        with kernel.client.subscribe() as messages:
+            kernel.process.send_signal(getattr(signal, name))
+            with trio.fail_after(PATIENCE):
+                async for message in messages:
+                    if message.msg_type == "shutdown_reply":
+                        break
+                else:
+                    raise AssertionError("the kernel has ended without its last word")
+        await kernel.ended()
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+async def test_tasks_and_the_running_cell_clean_up(name: str) -> None:
+    async with own_file(SCRIPT, "--shutdown-grace", str(GRACE)) as kernel:
+        await kernel.client.execute("background")
+        execution = kernel.client.start("wait")
+        queued = kernel.client.start("say never")
+        await until_text(execution, "begun")
+        kernel.process.send_signal(getattr(signal, name))
+        await kernel.ended()
+        assert sorted(kernel.marked()) == [
+            "background finally",
+            "cell finally",
+            "do_shutdown restart=False",
+        ]
+        assert kernel.files() == []
+        for one in (execution, queued):
+            with trio.fail_after(PATIENCE):
+                await one.wait()
+            assert one.status == "aborted"
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    "code",
+    ["await trio.sleep_forever()", "time.sleep(100)", "while True: pass"],
+)
+async def test_a_busy_python_kernel_ends_within_the_grace(name: str, code: str) -> None:
+    async with own_file(PYTHON_KERNEL, "--shutdown-grace", str(GRACE)) as kernel:
+        marks = str(kernel.marks)
+        (
+            await kernel.client.execute(
+                "import atexit, time, trio\n"
+                "from pathlib import Path\n"
+                "from trikernel.notebook import nursery\n"
+                f"def mark(text):\n    with Path({marks!r}).open('a') as file: print(text, file=file)\n"
+                "async def wait():\n"
+                "    try: await trio.sleep_forever()\n"
+                "    finally: mark('background finally')\n"
+                "nursery.start_soon(wait)\n"
+                "await trio.sleep(0)\n"
+                "atexit.register(mark, 'atexit')"
+            )
+        ).raise_for_error()
+        execution = kernel.client.start(
+            f"try:\n    print('begun', flush=True)\n    {code}\nfinally: mark('cell finally')"
+        )
+        await until_text(execution, "begun")
+        kernel.process.send_signal(getattr(signal, name))
+        await kernel.ended(2 * GRACE + 20)
+        assert kernel.marked() == ["cell finally", "background finally", "atexit"]
+        assert kernel.files() == []
+
+
+async def test_a_second_one_ends_at_once() -> None:
+    async with own_file(SCRIPT, "--shutdown-grace", "50") as kernel:
+        execution = kernel.client.start("linger 60")
+        await until_text(execution, "begun")
+        kernel.process.send_signal(signal.SIGTERM)
+        await trio.to_thread.run_sync(
+            wait_until, lambda: "lingers" in kernel.marked(), "the shutdown to have begun"
+        )
+        assert kernel.process.poll() is None
+        kernel.process.send_signal(signal.SIGTERM)
+        await kernel.ended(10)
+
+
+async def test_a_second_one_ends_a_clean_up_that_awaits() -> None:
+    async with own_file(PYTHON_KERNEL, "--shutdown-grace", "50") as kernel:
+        execution = kernel.client.start(
+            "import trio\n"
+            "from pathlib import Path\n"
+            "try:\n"
+            "    print('begun', flush=True)\n"
+            "    await trio.sleep_forever()\n"
+            "finally:\n"
+            f"    Path({str(kernel.marks)!r}).write_text('lingers')\n"
+            "    with trio.CancelScope(shield=True): await trio.sleep(60)"
+        )
+        await until_text(execution, "begun")
+        kernel.process.send_signal(signal.SIGHUP)
+        await trio.to_thread.run_sync(
+            wait_until, lambda: "lingers" in kernel.marked(), "the shutdown to have begun"
+        )
+        assert kernel.process.poll() is None
+        kernel.process.send_signal(signal.SIGHUP)
+        await kernel.ended(10)
+
+
+async def test_what_blocks_is_given_up_after_the_grace() -> None:
+    async with own_file(SCRIPT, "--shutdown-grace", "0.5") as kernel:
+        execution = kernel.client.start("linger 60")
+        await until_text(execution, "begun")
+        kernel.process.send_signal(signal.SIGTERM)
+        await kernel.ended(20)
+        assert kernel.files() == []
+        assert "lingers" in kernel.marked()
+
+
+async def test_a_file_that_was_handed_in_stays() -> None:
+    """It belongs to whoever made it, who may start the kernel anew."""
+    async with own_file() as first:
+        path = first.files()[0]
+        copy = path.with_name("given.json")
+        ports = ("shell", "iopub", "stdin", "control", "hb")
+        import json
+
+        info = json.loads(path.read_text()) | {f"{name}_port": 0 for name in ports}
+        copy.write_text(json.dumps(info))
+        copy.chmod(0o600)
+        process = _start(SCRIPT, ("-f", str(copy)), str(first.runtime.parent))
+        try:
+            await trio.to_thread.run_sync(
+                wait_until, lambda: '"shell_port": 0' not in copy.read_text(), "the ports"
+            )
+            async with connect(copy, heartbeat=None):
+                process.send_signal(signal.SIGTERM)
+            with trio.fail_after(PATIENCE):
+                await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        finally:
+            process.kill()
+            await trio.to_thread.run_sync(process.communicate)
+        assert copy.exists()
+        assert "do_shutdown restart=False" in first.marked()
+
+
+async def test_users_code_may_have_a_handler_of_its_own() -> None:
+    """Its own handler for SIGTERM, set in a cell, is what runs then."""
+    async with own_file(PYTHON_KERNEL) as kernel:
+        (
+            await kernel.client.execute(
+                "import os, signal\n"
+                "came = []\n"
+                "signal.signal(signal.SIGTERM, lambda *_: came.append('term'))\n"
+                "os.kill(os.getpid(), signal.SIGTERM)"
+            )
+        ).raise_for_error()
+        assert (await kernel.client.execute("came")).result == {"text/plain": "['term']"}
+
+
+async def test_what_sigkill_left_is_removed_by_the_next_start_and_nothing_else() -> None:
+    async with own_file() as killed, _beside(killed) as living:
+        stale = killed.files()
+        assert len(stale) == 2
+        foreign = killed.runtime / "kernel-foreign.json"
+        foreign.write_text(stale[0].read_text())  # nobody knows whose that is
+        killed.process.kill()
+        await killed.ended()
+        third = _start(SCRIPT, (), str(killed.runtime.parent))
+        try:
+            path = await trio.to_thread.run_sync(_own_path, third, killed.runtime)
+            left = set(killed.files())
+            assert path in left
+            assert living in left
+            assert foreign in left
+            assert len(left) == 3
+        finally:
+            third.kill()
+            await trio.to_thread.run_sync(third.communicate)
+
+
+@asynccontextmanager
+async def _beside(other: Started) -> AsyncIterator[Path]:
+    """Another kernel that lives in the same runtime folder; its file."""
+    process = _start(SCRIPT, (), str(other.runtime.parent))
+    try:
+        yield await trio.to_thread.run_sync(_own_path, process, other.runtime)
+    finally:
+        process.kill()
+        await trio.to_thread.run_sync(process.communicate)
+
+
+async def test_after_the_end_requests_fail_at_once() -> None:
+    async with own_file() as kernel:
+        kernel.process.send_signal(signal.SIGTERM)
+        await kernel.ended()
+        with trio.fail_after(PATIENCE), pytest.raises(KernelDied):
+            while True:
+                await kernel.client.kernel_info()
