@@ -7,6 +7,7 @@ import sys
 import pytest
 import trio
 
+from trikernel.client import Client
 from trikernel.errors import KernelDied
 
 from .processes import open_process, until_text
@@ -34,9 +35,12 @@ async def test_a_clean_up_that_holds_the_lock_is_ended_after_the_grace(holds: st
         await until_text(execution, "begun")
         client.send("shutdown_request", {"restart": False}, channel="control")
         with trio.fail_after(20), pytest.raises(KernelDied):
-            while True:
-                await execution.wait()
-                await client.kernel_info()
+            await _ask_on(client)
+
+
+async def _ask_on(client: Client) -> None:
+    while True:
+        await client.kernel_info()
 
 
 async def test_a_regular_expression_that_runs_is_ended_by_a_signal() -> None:

@@ -26,8 +26,8 @@ HELD = {
     "a thread": "await trio.to_thread.run_sync(time.sleep, {})  # the line",
     "a thread of a task": (
         "async def slow(): await trio.to_thread.run_sync(time.sleep, {})  # the line\n"
-        "async with trio.open_nursery() as inner:\n"
-        "    inner.start_soon(slow)"
+        "async with trio.open_nursery() as inner:  # the line\n"
+        "    inner.start_soon(slow)  # the line"
     ),
 }  # fmt: skip
 POSIX = [

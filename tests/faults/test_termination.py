@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import trio
 
 from trikernel.client import Client, connect
 from trikernel.errors import KernelDied
+from trikernel.transport import ConnectionInfo, write_connection_file
 
 from ..processes import PATIENCE, ROOT, wait_until
 from .processes import HERE, environment, until_text
@@ -148,7 +150,8 @@ async def test_a_busy_python_kernel_ends_within_the_grace(name: str, code: str) 
                 "import atexit, time, trio\n"
                 "from pathlib import Path\n"
                 "from trikernel.notebook import nursery\n"
-                f"def mark(text):\n    with Path({marks!r}).open('a') as file: print(text, file=file)\n"
+                "def mark(text):\n"
+                f"    with Path({marks!r}).open('a') as file: print(text, file=file)\n"
                 "async def wait():\n"
                 "    try: await trio.sleep_forever()\n"
                 "    finally: mark('background finally')\n"
@@ -218,8 +221,6 @@ async def test_a_file_that_was_handed_in_stays() -> None:
         path = first.files()[0]
         copy = path.with_name("given.json")
         ports = ("shell", "iopub", "stdin", "control", "hb")
-        import json
-
         info = json.loads(path.read_text()) | {f"{name}_port": 0 for name in ports}
         copy.write_text(json.dumps(info))
         copy.chmod(0o600)
@@ -253,17 +254,18 @@ async def test_users_code_may_have_a_handler_of_its_own() -> None:
         assert (await kernel.client.execute("came")).result == {"text/plain": "['term']"}
 
 
-async def test_what_sigkill_left_is_removed_by_the_next_start_and_nothing_else() -> None:
+async def test_what_sigkill_left_is_removed_by_the_next_start_or_list_and_nothing_else() -> None:
     async with own_file() as killed, _beside(killed) as living:
         stale = killed.files()
         assert len(stale) == 2
         foreign = killed.runtime / "kernel-foreign.json"
-        foreign.write_text(stale[0].read_text())  # nobody knows whose that is
+        write_connection_file(foreign, ConnectionInfo(shell_port=1))  # nobody knows whose it is
         killed.process.kill()
         await killed.ended()
         third = _start(SCRIPT, (), str(killed.runtime.parent))
         try:
             path = await trio.to_thread.run_sync(_own_path, third, killed.runtime)
+            await trio.to_thread.run_sync(_list_kernels, killed)  # that may tidy up, too
             left = set(killed.files())
             assert path in left
             assert living in left
@@ -272,6 +274,17 @@ async def test_what_sigkill_left_is_removed_by_the_next_start_and_nothing_else()
         finally:
             third.kill()
             await trio.to_thread.run_sync(third.communicate)
+
+
+def _list_kernels(kernel: Started) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "trikernel", "list"],
+        cwd=ROOT,
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(kernel.runtime)},
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE,
+    )
 
 
 @asynccontextmanager
@@ -290,5 +303,9 @@ async def test_after_the_end_requests_fail_at_once() -> None:
         kernel.process.send_signal(signal.SIGTERM)
         await kernel.ended()
         with trio.fail_after(PATIENCE), pytest.raises(KernelDied):
-            while True:
-                await kernel.client.kernel_info()
+            await _ask_on(kernel.client)
+
+
+async def _ask_on(client: Client) -> None:
+    while True:
+        await client.kernel_info()
