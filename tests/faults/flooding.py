@@ -36,7 +36,7 @@ __all__ = ["SOURCES", "WAYS", "Flood", "FloodedKernel", "Source", "Way", "open_f
 
 RUNAWAY = 1_500_000_000  # bytes of growth at which a kernel is killed
 ANSWER = 60.0  # seconds for what is not measured
-STEP = 0.02  # seconds between two looks at the memory while something is waited for
+STEP = 20  # milliseconds between two looks at the memory while something is waited for
 
 Way = Literal["print", "display", "fd"]
 Source = Literal["cell", "threads", "nursery", "background"]
@@ -249,7 +249,7 @@ class FloodedKernel:
     def _receive(self, socket: zmq.Socket[Any], seconds: float) -> dict[str, Any]:
         """One reply's content. `TimeoutError` if it does not come; a runaway is killed."""
         deadline = time.monotonic() + seconds
-        while not socket.poll(STEP * 1000):
+        while not socket.poll(STEP):
             if self.process.poll() is not None:
                 raise TimeoutError("the kernel has ended")
             if self.resident > self._before + RUNAWAY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -40,9 +41,9 @@ CASES: list[tuple[Way, Source, int, By]] = [
 ]
 
 
-def ask_for_a_while(kernel: FloodedKernel) -> None:
+def ask_for_a_while(kernel: FloodedKernel, seconds: float = FLOODING) -> None:
     """Control is answered, time and again."""
-    end = time.monotonic() + FLOODING
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert kernel.ask_control(BOUND) < BOUND
 
@@ -82,7 +83,7 @@ def test_a_subscriber_that_does_not_read_costs_the_others_nothing() -> None:
         stalled = kernel.connect(zmq.SUB, kernel.info.iopub_port)
         kernel.evaluate("0")  # it is connected by then
         msg_id = kernel.start(flood)
-        ask_for_a_while(kernel)
+        ask_for_a_while(kernel, 4)  # until what is kept for it is full, and its time is spent
         kernel.interrupt("message", BOUND)
         assert kernel.finish(flood, msg_id) == (0, 0)
         assert kernel.reader.misplaced == []
@@ -95,7 +96,7 @@ NOISY = """\
 class Noisy:
     def __init__(self): self.itself = self
     def __del__(self): print('x' * 3000)
-begun, end = False, __import__('time').monotonic() + 8
+begun, end = False, __import__('time').monotonic() + 15
 print('begun', flush=True)
 while __import__('time').monotonic() < end:
     Noisy()
@@ -107,11 +108,18 @@ while __import__('time').monotonic() < end:
 def test_finalizers_that_print_in_a_flood_wait_for_nobody(by: By) -> None:
     """They run anywhere, where this very thread holds a lock of the kernel's for one."""
     with open_flooded() as kernel:
-        kernel.start_cell(NOISY)
+        kernel.start_cell(NOISY)  # bounded by its own clock, as every flood
         ask_for_a_while(kernel)
-        _, reply = kernel.interrupt(by, BOUND)
-        assert reply["ename"] == "KeyboardInterrupt"
+        assert interrupt_until_heard(kernel, by)["ename"] == "KeyboardInterrupt"
         assert kernel.evaluate("1 + 1") == "2"
+
+
+def interrupt_until_heard(kernel: FloodedKernel, by: By) -> dict[str, Any]:
+    """A `KeyboardInterrupt` in a finalizer is lost, as in any Python: then it is tried again."""
+    for _ in range(4):
+        with contextlib.suppress(TimeoutError):
+            return kernel.interrupt(by, BOUND)[1]
+    return kernel.interrupt(by, BOUND)[1]
 
 
 async def test_in_memory_nobody_waits_for_room_that_only_he_could_make(
