@@ -30,11 +30,11 @@ Row = dict[str, float | str]
 def measure(flood: Flood, seconds: float) -> Row:
     """One flood after the other in one kernel, each interrupted in another way."""
     row: Row = {"way": flood.way, "source": flood.source, "size": flood.size}
+    row |= dict.fromkeys(BYS, math.inf)
     answers: list[float] = []
     rates, lost, growths = [], 0, []
     with open_flooded() as kernel:
         for by in BYS:
-            row[by] = math.inf
             msg_id = kernel.start(flood)
             try:
                 answers += _ask(kernel, seconds)
