@@ -66,7 +66,7 @@ class QueueFull(TrikernelError):
     """So many requests wait already that this one finds no room; it was not run."""
 
 
-class StdinNotImplementedError(TrikernelError):
+class StdinNotImplementedError(TrikernelError, NotImplementedError):
     """`input()` was called while the frontend said ``allow_stdin: false``.
 
     It has the name of IPython's, by which nbclient and papermill know it.

@@ -50,11 +50,11 @@ async def interrupt(client: Client, by: By) -> None:
 
 async def until_text(execution: Execution, text: str, stream: str = "stdout") -> str:
     """Wait until what a cell has put out contains ``text``; all that it has put out."""
-    position = 0
-    while text not in getattr(execution, stream):
-        message = await execution.wait_message(position)
-        assert message is not None, f"the cell has ended, with {execution.outputs}"
-        position += 1
+    if text not in getattr(execution, stream):
+        async for _ in execution:
+            if text in getattr(execution, stream):
+                break
+    assert text in getattr(execution, stream), f"the cell has ended, with {execution.outputs}"
     return str(getattr(execution, stream))
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import trio
 from trio.lowlevel import enable_ki_protection
 
 from .dispatch import Dispatcher, route
 from .request import Event, Outcome, Request, current_request
 from .user_code import UserNursery
 
-__all__ = ["admit_again", "follow_abandoned", "lose_loop"]
+__all__ = ["admit_again", "follow_abandoned", "lose_loop", "what_crashed"]
 
 
 async def follow_abandoned(dispatcher: Dispatcher, nursery: UserNursery) -> None:
@@ -55,6 +56,20 @@ def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
     dispatcher.posted.drain()
     queues = dispatcher.shell, dispatcher.comm, dispatcher.control
     return [request for queue in queues for request in queue.close()]
+
+
+def what_crashed(crash: BaseException) -> BaseException:
+    """The user's own exception behind a crash of Trio, without the cancels that it has led to."""
+    seen: list[BaseException | None] = [crash]
+    for one in seen:  # grows while it is walked
+        if one is None or len(seen) > 1000:
+            continue
+        if isinstance(one, BaseExceptionGroup):
+            seen.extend(one.exceptions)
+        elif not isinstance(one, (trio.Cancelled, trio.TrioInternalError)):
+            return one
+        seen += [one.__cause__, one.__context__]
+    return crash
 
 
 def admit_again(dispatcher: Dispatcher, request: Request) -> None:

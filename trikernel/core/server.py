@@ -35,7 +35,7 @@ from .connection import Connection
 from .dispatch import Dispatcher, Facts, Handlers
 from .iopub import OutputLimits
 from .lanes import Job
-from .recovery import admit_again, follow_abandoned, lose_loop
+from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed
 from .rejections import Rejections
 from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
@@ -437,7 +437,7 @@ class Server:
         if self._thread is not None:
             self._thread.end_now()
         self.stopper.restore()
-        cause = crash.__cause__ or crash
+        cause = what_crashed(crash)
         error = LoopLost(
             f"Trio's loop crashed by {type(cause).__name__}: {cause}. "
             "A new one has been started; names are kept, background tasks are gone."

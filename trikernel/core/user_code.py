@@ -58,6 +58,9 @@ _OURS = str(Path(__file__).parent.parent) + os.sep
 _MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in (trio, outcome)))
 
 
+_PUBLIC = {"to_thread_run_sync": "trio.to_thread.run_sync"}
+
+
 # Whose code it is
 
 
@@ -90,13 +93,21 @@ def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
 
 def where_it_waits(task: trio.lowlevel.Task) -> str:
     """What a task waits in, for a person: the function that was awaited, and the line that did."""
-    waits, place = task.name, ""
+    waits = task.name
     for frame, line in reversed(list(task.iter_await_frames())):
         code = frame.f_code
         if not is_machinery(code.co_filename):
             return f"{waits} (line {line} of {code.co_qualname})"
-        waits = f"{frame.f_globals.get('__name__', '?')}.{code.co_qualname}"
-    return waits + place
+        waits = _public_name(frame)
+    return waits
+
+
+def _public_name(frame: FrameType) -> str:
+    """The name by which people call a function: ``trio.sleep``, ``trio.to_thread.run_sync``."""
+    name, module = frame.f_code.co_qualname, str(frame.f_globals.get("__name__", "?"))
+    if module.startswith("trio.") and hasattr(trio, name):
+        return f"trio.{name}"
+    return _PUBLIC.get(name, f"{module}.{name}")
 
 
 # Calls across the line

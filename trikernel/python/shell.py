@@ -26,6 +26,7 @@ What remains
 
 from __future__ import annotations
 
+import ast
 import bdb
 import sys
 import types
@@ -45,7 +46,6 @@ from traitlets import CBool, Instance, Type, default, validate
 from trio.lowlevel import enable_ki_protection
 
 from ..core import (
-    Request,
     StopReason,
     await_unprotected,
     call_unprotected,
@@ -83,6 +83,16 @@ EXIT_DELAY = 0.3  # seconds
 _LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
 # What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
 _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
+
+
+_CANCEL = "cancel_from_outside"  # where a result of IPython's keeps it, from hand to hand
+_SHOWN = (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)
+
+
+def _holds_cancel(raised: BaseException) -> bool:
+    if isinstance(raised, BaseExceptionGroup):
+        return raised.subgroup(trio.Cancelled) is not None
+    return isinstance(raised, trio.Cancelled)
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -174,22 +184,65 @@ class ZMQInteractiveShell(InteractiveShell):
         return magic(line) if cell is None else magic(line, cell)
 
     @enable_ki_protection
+    async def run_ast_nodes(
+        self,
+        nodelist: list[ast.stmt],
+        cell_name: str,
+        *args: Any,
+        result: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the statements of a cell in one cancel scope; True if one of them raised.
+
+        What they have entered together and not left is closed at the end, and is an error. A cancel
+        from outside passes through, which IPython's own function would show as an error.
+        """
+        __tracebackhide__ = "__ipython_bottom__"
+        run = super().run_ast_nodes
+        request = current_request.get()
+        if request is None or result is None:
+            return await run(nodelist, cell_name, *args, result=result, **kwargs)
+        left_open: list[LeftOpen] = []
+        with request.open_scope() as scope:
+            try:
+                failed = await run(nodelist, cell_name, *args, result=result, **kwargs)
+            finally:
+                if is_anything_left_open(scope):
+                    left_open = await close_what_was_left_open(scope)
+        cancel: BaseException | None = vars(result).pop(_CANCEL, None)
+        if cancel is not None and (not left_open or is_cancel(cancel)):
+            raise cancel
+        if left_open and (cancel is not None or not failed):
+            lines = range(1, 1 + (nodelist[-1].end_lineno or 0)) if nodelist else range(0)
+            name_of = self.compile.format_code_name
+            result.error_in_exec = left_open_error(left_open, cell_name, lines, name_of)
+            self.show(result.error_in_exec)
+            return True
+        return failed
+
+    @enable_ki_protection
     async def run_code(
         self, code_obj: types.CodeType, result: Any = None, *, async_: bool = False
     ) -> bool:
         """Run one compiled statement of a cell; True if it raised or was stopped.
 
-        The error is shown and put into ``result``. Cancelled from outside the request, the
-        cancel passes through.
+        The error is shown and put into ``result``. A cancel from outside the request is left there
+        for `run_ast_nodes`, because IPython's own code in between catches everything.
         """
         __tracebackhide__ = "__ipython_bottom__"
-        error = await self._error_of(code_obj, async_)
+        try:
+            error = await self._error_of(code_obj, async_)
+        except (trio.Cancelled, BaseExceptionGroup) as cancel:
+            if result is None:
+                raise
+            vars(result)[_CANCEL] = cancel
+            return True
         if error is None:
             return False
         if result is not None:
             result.error_in_exec = error
         request = current_request.get()
-        if request is None or not request.finished:  # one that was left behind has had its say
+        if request is None or not request.finished:  # else it was left behind, and is answered
             self.show(error)
         return True
 
@@ -199,46 +252,26 @@ class ZMQInteractiveShell(InteractiveShell):
         request = current_request.get()
         if request is None:
             return await self._error_at_startup(code_obj, async_)
-        where: types.TracebackType | None = None
-        left_open: list[LeftOpen] = []
+        if request.stop_reason is not None:
+            return request.stop_error()
         try:
-            with request.open_scope() as scope:
-                if request.stop_reason is not None:
-                    return request.stop_error()
-                try:
-                    await self._run_unprotected(code_obj, async_)
-                except BaseException as raised:
-                    where = raised.__traceback__
-                    raise
-                finally:
-                    if is_anything_left_open(scope):
-                        left_open = await close_what_was_left_open(scope)
+            await self._run_unprotected(code_obj, async_)
         except BaseException as raised:
             exit_if_forked(self._forks, raised)
-            return self._error_by(raised, request, where, code_obj, left_open)
+            where, cancelled = raised.__traceback__, _holds_cancel(raised)
+            if cancelled and request.stop_reason is None:
+                raise
+            if not cancelled and not isinstance(raised, _SHOWN):
+                raise
+            error = unwrap_interrupt(raised)
+            if request.stop_reason is not None and (
+                cancelled or isinstance(error, KeyboardInterrupt)
+            ):
+                error = request.stop_error()
+            return error if error is raised else error.with_traceback(where)
         if request.stop_reason is not None:  # also if it has ended without noticing
-            return request.stop_error().with_traceback(where or request.stood)
-        if left_open:
-            return left_open_error(left_open, code_obj, self.compile.format_code_name)
+            return request.stop_error()
         return None
-
-    def _error_by(
-        self,
-        raised: BaseException,
-        request: Request,
-        where: types.TracebackType | None,
-        code_obj: types.CodeType,
-        left_open: list[LeftOpen],
-    ) -> BaseException:
-        """The error of a statement that raised; a cancel from outside is raised again."""
-        if isinstance(raised, trio.Cancelled) and left_open and not is_cancel(raised):
-            return left_open_error(left_open, code_obj, self.compile.format_code_name)
-        if not isinstance(raised, (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)):
-            raise raised
-        error = unwrap_interrupt(raised)
-        if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
-            error = request.stop_error()
-        return error if error is raised else error.with_traceback(where)
 
     async def _error_at_startup(self, code_obj: types.CodeType, async_: bool) -> Exception | None:
         try:

@@ -12,8 +12,8 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from types import CodeType, TracebackType
+from collections.abc import Callable, Container
+from types import TracebackType
 from typing import Any
 
 import trio
@@ -141,11 +141,11 @@ def _forget_code() -> None:
         kept.clear()
 
 
-def left_open_error(left_open: list[LeftOpen], code: CodeType, name_of: NameOf) -> LeftOpenError:
-    """What a statement of a cell has left open, and the lines of it that have opened it."""
-    file = code.co_filename
+def left_open_error(
+    left_open: list[LeftOpen], file: str, lines: Container[int], name_of: NameOf
+) -> LeftOpenError:
+    """What a cell has left open, and the lines of it that have opened it."""
     cell = " ".join(name_of(file) or ("File", file))
-    lines = {line for _, _, line in code.co_lines()}
     places = [
         f"{cell}, line {line}: {call}"
         for line, call in _calls_that_enter("".join(linecache.getlines(file)))
