@@ -132,7 +132,7 @@ class Kernel(IPykernelNames):
 
     # Handlers, one for each row of the table. A subclass may override one, or add one for a type
     # of its own: it takes the `Request` and returns a content, a `Reply`, or None. One that takes
-    # three arguments is called as ``handler(stream, ident, message)``; it may send the reply itself.
+    # three arguments is called as ``handler(stream, ident, message)``; it may send its own reply.
     execute_request = handlers.execute_request
     complete_request = handlers.complete_request
     inspect_request = handlers.inspect_request
