@@ -149,7 +149,8 @@ def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_pat
 def test_a_forked_child_lets_go_of_the_pipes() -> None:
     capture = FdCapture(lambda name, text: None, trio.lowlevel.checkpoint)
     capture.install()
-    assert sys.platform != "win32"
+    if sys.platform == "win32":
+        raise NotImplementedError
     try:
         readers = [pipe.reader for pipe in capture._pipes]
         child = os.fork()

@@ -176,7 +176,8 @@ def _communicate(
     err: Callable[[str], object],
 ) -> None:
     """Pass on what comes as it comes; on the calling thread, so that an interrupt is heard."""
-    assert sys.platform != "win32"  # whose pipes cannot be waited for
+    if sys.platform == "win32":  # whose pipes cannot be waited for
+        raise NotImplementedError
     assert process.stdin is not None
     left = memoryview(source)
     with selectors.DefaultSelector() as waiting:

@@ -44,13 +44,13 @@ class _Pipe:
     """One descriptor, replaced by the writing end of a pipe."""
 
     def __init__(self, fd: int, name: str) -> None:
-        assert sys.platform != "win32"
         self.fd = fd
         self.name = name
         self.saved = os.dup(fd)
         self.reader, self.writer = os.pipe()
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        os.set_blocking(self.reader, False)
+        if sys.platform != "win32":
+            os.set_blocking(self.reader, False)
         if sys.platform == "linux":
             with suppress(OSError):  # this user's pipes are at their limit: it holds 64 KiB
                 fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, CAPACITY)
@@ -146,15 +146,16 @@ class FdCapture:
 
     def _has_something(self) -> bool:
         """Whether there is something to read, once nobody else is about to pass on what it read."""
-        assert sys.platform != "win32"
-        asked = poll()  # one for each caller: they may not be shared
-        with self._lock:
-            for pipe in self._pipes:
-                asked.register(pipe.reader, POLLIN)
-            try:
-                return bool(asked.poll(0))
-            except OSError:  # the user's code has lowered its limit of descriptors
-                return True
+        if sys.platform != "win32":
+            asked = poll()  # one for each caller: they may not be shared
+            with self._lock:
+                for pipe in self._pipes:
+                    asked.register(pipe.reader, POLLIN)
+                try:
+                    return bool(asked.poll(0))
+                except OSError:  # the user's code has lowered its limit of descriptors
+                    return True
+        raise NotImplementedError
 
     @enable_ki_protection
     async def run(self) -> None:
