@@ -196,12 +196,12 @@ async def test_a_second_one_ends_a_clean_up_that_awaits() -> None:
             "    with trio.CancelScope(shield=True): await trio.sleep(60)"
         )
         await until_text(execution, "begun")
-        kernel.process.send_signal(signal.SIGHUP)
+        kernel.process.send_signal(signal.Signals["SIGHUP"])
         await trio.to_thread.run_sync(
             wait_until, lambda: "lingers" in kernel.marked(), "the shutdown to have begun"
         )
         assert kernel.process.poll() is None
-        kernel.process.send_signal(signal.SIGHUP)
+        kernel.process.send_signal(signal.Signals["SIGHUP"])
         await kernel.ended(10)
 
 
