@@ -88,6 +88,10 @@ def message(msg_type: str, **content: Any) -> Message:
         (message("execute_reply", status="fine"), "'status' must be ok, error or aborted"),
         (message("execute_reply", status="error", ename="E"), "'evalue' is missing"),
         (message("complete_reply", status="ok", matches=[1]), "'matches' must be a list of str"),
+        (
+            message("execute_reply", status="aborted", execution_count=3),
+            "an aborted reply must have no 'execution_count'",
+        ),
     ],
 )
 def test_a_content_that_is_wrong_is_seen(found: Message, words: str) -> None:

@@ -89,6 +89,8 @@ def content_faults(message: Message) -> Iterator[str]:
         if status != "ok" and kind != "is_complete_reply":
             if status != "aborted":
                 yield f"{kind}: 'status' must be ok, error or aborted, not {status!r}"
+            elif "execution_count" in content:  # a frontend shows it beside a cell that never ran
+                yield f"{kind}: an aborted reply must have no 'execution_count'"
             return
     yield from _faults(kind, content, CONTENTS.get(kind, {}))
     if kind == "kernel_info_reply" and isinstance(content.get("language_info"), dict):
