@@ -64,6 +64,7 @@ SHORT = 1024  # characters; shorter texts are bounded by their number, and not c
 MANY = 32_768  # entries that may wait before who writes more waits
 ENTRY_COST = 64  # bytes that a queued message takes beside its frames
 BATCH = 64  # messages that one drain sends before it gives others their turn
+FIRST_PAUSE = 0.001  # seconds until a stalled subscriber is tried again, at first
 ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
 NOTICE = (
     "\n[output dropped: a frontend did not read it in time; what follows is missing there,"
@@ -237,8 +238,10 @@ class IOPub:
                 await trio.sleep(self.limits.interval)
                 self._armed = self.ready = False
                 self.drain()
+                pause = FIRST_PAUSE
                 while self.entries or self._head is not None:
-                    await self._give_turn()
+                    await self._give_turn(pause)
+                    pause = min(2 * pause, self.limits.interval / 2)
                     self.drain()
         finally:
             self._flusher = self._room = None
@@ -252,13 +255,15 @@ class IOPub:
         target = self._popped + len(self.entries)
         if self._sent < target:
             self.drain(wait=True)
+        pause = FIRST_PAUSE
         while self._sent < target:
-            await self._give_turn()
+            await self._give_turn(pause)
+            pause = min(2 * pause, self.limits.interval / 2)
             self.drain(wait=True)
 
-    async def _give_turn(self) -> None:
+    async def _give_turn(self, pause: float) -> None:
         if self._subscribers.is_stalled:
-            await trio.sleep(self.limits.interval / 2)
+            await trio.sleep(pause)
         else:
             await trio.lowlevel.checkpoint()
 

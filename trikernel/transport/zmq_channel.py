@@ -21,9 +21,9 @@ What is done
     this very thread is in the middle of a send leaves its frames to that send, because the frames
     of two messages must not mix.
 
-    An iopub channel bounds what is held for a subscriber in bytes, see `high_water`. Whether there
-    is room again is heard by the same descriptor: `ZmqBroadcastChannel.wait_writable_blocking`
-    waits for it without the lock, and looks every 2 ms whether another thread was first to hear.
+    Whether a subscriber has room again is heard by the same descriptor:
+    `ZmqBroadcastChannel.wait_writable_blocking` waits for it without the lock, and looks every 2 ms
+    whether another thread was first to hear.
 
 What remains
     One task waits on a channel at a time. libzmq sees to connections only while somebody calls it,
@@ -52,7 +52,6 @@ from trio.lowlevel import enable_ki_protection
 from ..errors import PeerGone
 from ..system import on_fork, run_in, runs_here
 from .base import Frames
-from .high_water import BEYOND, HighWater
 
 __all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
 
@@ -241,11 +240,13 @@ class ZmqChannel:
 
 
 class ZmqBroadcastChannel(ZmqChannel):
-    """The kernel's iopub: an XPUB that was bound with `high_water.START` and ``XPUB_NODROP``."""
+    """The kernel's iopub: an XPUB with ``XPUB_NODROP`` and a queue of ``SNDHWM`` messages for each
+    subscriber. The mark is set before the socket is bound and stays: libzmq tells each connection
+    of a change, and one that is just closing may be gone by then, which ends the process.
+    """
 
-    def __init__(self, name: str, socket: zmq.Socket[Any], high_water: HighWater) -> None:
+    def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
         super().__init__(name, socket)
-        self._high_water = high_water
         self._looks = self._looks_when_full = 0
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
@@ -259,19 +260,16 @@ class ZmqBroadcastChannel(ZmqChannel):
                 self._socket.set(zmq.XPUB_NODROP, 1)
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """One send with room for one message more."""
+        """One send with room for one message more; the subscriber is there, for it is full."""
         with self._lock:
             self._check_open()
+            mark = int(self._socket.get(zmq.SNDHWM))
             self._sending = True
             try:
-                try:
-                    self._socket.set(zmq.SNDHWM, self._high_water.mark + 1)
-                    super()._send(frames)
-                except trio.WouldBlock:  # the queue is longer: the mark was lowered since
-                    self._socket.set(zmq.SNDHWM, BEYOND)
-                    super()._send(frames)
+                self._socket.set(zmq.SNDHWM, mark + 1)
+                super()._send(frames)
             finally:
-                self._socket.set(zmq.SNDHWM, self._high_water.mark)
+                self._socket.set(zmq.SNDHWM, mark)
                 self._send_finalizers()
                 self._sending = False
                 self._wake_if_readable()
@@ -280,10 +278,7 @@ class ZmqBroadcastChannel(ZmqChannel):
         """Take the next subscription."""
         with self._lock:
             self._looks += 1
-            frames = super().receive_nowait()
-            if frames[0][:1] == b"\x01":
-                self._high_water.subscriber_came(frames[0][1:])
-            return frames
+            return super().receive_nowait()
 
     def wait_writable_blocking(self, seconds: float) -> None:
         """Wait for libzmq's word that a subscriber has read something.
@@ -309,18 +304,12 @@ class ZmqBroadcastChannel(ZmqChannel):
             self._wake_if_readable()
 
     def _send(self, frames: Sequence[bytes]) -> None:
-        high_water = self._high_water
-        high_water.count(sum(map(len, frames)))
-        looked = False
-        while True:
+        try:
+            super()._send(frames)
+        except trio.WouldBlock:
+            self._readable()  # a send does not hear of room at once
             try:
-                return super()._send(frames)
+                super()._send(frames)
             except trio.WouldBlock:
-                if high_water.raise_mark():
-                    continue
-                if looked:
-                    self._looks_when_full = self._looks
-                    high_water.count_back()
-                    raise
-                self._readable()  # a send does not hear of room at once
-                looked = True
+                self._looks_when_full = self._looks
+                raise

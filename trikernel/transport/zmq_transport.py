@@ -14,7 +14,6 @@ import os
 import threading
 import uuid
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ import zmq
 
 from ..errors import ConnectionFileError
 from .connection_file import PORTS, ConnectionInfo
-from .high_water import START, HighWater
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
 __all__ = ["ZmqClientTransport", "ZmqTransport", "last_port"]
 
+IOPUB_HWM = 128  # messages kept for one subscriber: 8 MiB of text, before it counts as full
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
 HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
 STDIN_BYTES = 1 << 26  # of an answer
@@ -122,10 +121,10 @@ class ZmqTransport:
         return ZmqChannel(name, socket)
 
     def _iopub(self) -> ZmqBroadcastChannel:
-        options: Options = {zmq.SNDHWM: START, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
+        options: Options = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
         socket = _new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
         self._bind("iopub", socket)
-        return ZmqBroadcastChannel("iopub", socket, HighWater(partial(socket.set, zmq.SNDHWM)))
+        return ZmqBroadcastChannel("iopub", socket)
 
     def _options(self, options: Options, largest: int) -> Options:
         curve: Options = {}

@@ -16,7 +16,7 @@ import trio
 import zmq
 
 from trikernel.transport import ConnectionInfo, MemoryTransport, ZmqTransport
-from trikernel.transport.high_water import LIMIT, MOST, START, HighWater
+from trikernel.transport.zmq_transport import IOPUB_HWM
 
 TIMEOUT = 60  # seconds
 MB = 1_000_000
@@ -62,7 +62,7 @@ def send(channel: Any, frames: list[bytes]) -> None:
             channel.wait_writable_blocking(0.05)
         else:
             return
-    raise TimeoutError(f"still full under a mark of {channel._high_water.mark}")
+    raise TimeoutError(f"still full under a mark of {IOPUB_HWM}")
 
 
 def send_until_full(channel: Any, frames: list[bytes]) -> int:
@@ -76,35 +76,6 @@ def send_until_full(channel: Any, frames: list[bytes]) -> int:
         else:
             taken, quiet_since = taken + 1, time.monotonic()
     return taken
-
-
-def test_a_subscriber_that_does_not_read_costs_16_mb_of_1_mb_messages() -> None:
-    with subscribed(receive_buffer=1 << 16) as (channel, _socket):
-        assert send_until_full(channel, [b"display", bytes(MB)]) <= 16
-
-
-def test_larger_messages_are_fewer() -> None:
-    with subscribed(receive_buffer=1 << 16) as (channel, _socket):
-        assert send_until_full(channel, [b"display", bytes(20 * MB)]) <= 8
-        assert channel._high_water.mark <= START // 2
-
-
-def test_small_messages_have_the_room_of_many() -> None:
-    with subscribed(receive_buffer=1 << 16) as (channel, _socket):
-        assert send_until_full(channel, [b"stream", bytes(100)]) >= MOST
-
-
-def test_who_has_read_everything_is_not_taken_for_full_by_a_lower_mark() -> None:
-    """libzmq knows of what was read only now and then: see the module."""
-    for before in (1, 7, 15, 63, 100, 127, 300):
-        with subscribed() as (channel, socket):
-            for number in range(before):
-                send(channel, [b"small", b"%d" % number])
-            for number in range(before):
-                assert socket.recv_multipart() == [b"small", b"%d" % number]
-            for number in range(12):
-                send(channel, [b"large", b"%d" % number, bytes(5 * MB)])
-                assert socket.recv_multipart()[:2] == [b"large", b"%d" % number]
 
 
 def test_nothing_is_lost_to_readers_whatever_the_sizes() -> None:
@@ -135,24 +106,9 @@ def test_a_stalled_subscriber_gets_the_rest_when_it_reads_again() -> None:
         for _ in range(taken):
             assert socket.poll(TIMEOUT * 1000)
             socket.recv_multipart()
-        for number in range(3 * MOST):
+        for number in range(3 * IOPUB_HWM):
             send(channel, [b"stream", b"%d" % number])
             assert socket.recv_multipart() == [b"stream", b"%d" % number]
-
-
-def test_a_notice_reaches_one_whose_queue_is_longer_than_a_lowered_mark() -> None:
-    with subscribed(receive_buffer=4096) as (channel, socket):
-        taken = send_until_full(channel, [b"stream", bytes(20_000)])
-        before = channel._high_water.mark
-        with pytest.raises(trio.WouldBlock):
-            channel.send_nowait([b"display", bytes(7 * MB)])
-        assert channel._high_water.mark < before
-        channel.send_beyond([b"notice"])
-        for _ in range(taken):
-            assert socket.poll(TIMEOUT * 1000)
-            assert socket.recv_multipart()[0] == b"stream"
-        assert socket.poll(TIMEOUT * 1000)
-        assert socket.recv_multipart() == [b"notice"]
 
 
 def test_one_that_takes_some_topics_only_is_not_taken_for_full() -> None:
@@ -215,49 +171,3 @@ def test_in_memory_there_is_always_room() -> None:
     started = time.monotonic()
     transport.iopub.wait_writable_blocking(TIMEOUT)
     assert time.monotonic() - started < TIMEOUT / 2
-
-
-class Pipe:
-    """libzmq's two ends of a queue, as far as marks go: one writes, one reads and tells of it."""
-
-    def __init__(self) -> None:
-        self.held: list[int] = []
-        self.written = self.read = self.heard = 0
-        self.mark = START
-
-    def write(self, size: int) -> bool:
-        if self.written - self.heard >= self.mark:
-            return False
-        self.written += 1
-        self.held.append(size)
-        return True
-
-    def take(self) -> None:
-        if self.held:
-            self.held.pop(0)
-            self.read += 1
-            if self.read % ((self.mark + 1) // 2) == 0:
-                self.heard = self.read
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_by_the_rules_of_libzmq_an_empty_queue_takes_every_message(seed: int) -> None:
-    chance, pipe = random.Random(seed), Pipe()
-    high_water = HighWater(lambda mark: setattr(pipe, "mark", mark))
-    for _ in range(300):
-        size = chance.choice([10, 600, 9000, 1 << 16, MB, 9 * MB])
-        reads = chance.random() < 0.7
-        for _ in range(chance.choice([1, 3, 30, 300])):
-            high_water.count(size)
-            sent = pipe.write(size)
-            while not sent and high_water.raise_mark():
-                sent = pipe.write(size)
-            assert sent or pipe.held
-            if not sent:
-                high_water.count_back()
-            if reads or not sent:
-                while pipe.held:
-                    pipe.take()
-            assert len(pipe.held) <= MOST
-            if len(pipe.held) > MOST // 2:
-                assert sum(pipe.held) <= 2 * LIMIT + max(pipe.held)
