@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .source import MODULES, PACKAGE, ROOT
-from .tour import PAGE, SECTIONS, filled
+from .tour import PAGE, SECTIONS, TABLES, filled
 
 TEXT = PAGE.read_text("utf-8")
 LINKS = re.findall(r"\[`([\w.]+)`\]\(([^)]+\.py)\)", TEXT)
@@ -47,6 +49,54 @@ def test_the_picture_shows_every_layer() -> None:
 def test_the_page_for_contributors_leads_to_the_tour() -> None:
     text = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
     assert "](../docs/contributing/tour.md)" in text
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Where is a message's signature checked?",
+        "Who decides that a request is aborted?",
+        "Where would a new message type go?",
+        "What happens on the second Ctrl-C?",
+    ],
+)
+def test_the_tour_answers(question: str) -> None:
+    assert f"**{question}**" in TEXT
+
+
+@pytest.mark.parametrize(
+    ("module", "table"), [("request", "request"), ("stop", "stop"), ("iopub", "subscribers")]
+)
+def test_the_table_at_the_top_of_a_module_is_the_one_that_the_code_reads(
+    module: str, table: str
+) -> None:
+    (source,) = (one for one in MODULES if one.name == f"trikernel.core.{module}")
+    written = _states_in(ast.get_docstring(source.tree) or "")
+    read = {
+        state.name: {event.name: following.name for event, following in row.items()}
+        for state, row in TABLES[table].items()
+    }
+    assert written == read
+
+
+def _states_in(docstring: str) -> dict[str, dict[str, str]]:
+    """The first table of states in a docstring: its cells stand below its line of ``===``."""
+    lines = docstring.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.split()[:1] == ["state"])
+    spans = [match.span() for match in re.finditer("=+", lines[start - 1])]
+    rows = [lines[start], *_until_rule(lines[start + 2 :])]
+    (_, *events), *states = [[row[slice(*span)].strip() for span in spans] for row in rows]
+    return {
+        state: {event: cell for event, cell in zip(events, cells, strict=True) if cell}
+        for state, *cells in states
+    }
+
+
+def _until_rule(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        if line.strip().startswith("="):
+            return
+        yield line
 
 
 def _load(path: Path) -> Any:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from trikernel.core.iopub import SUBSCRIBER_TRANSITIONS
+from trikernel.core.request import TRANSITIONS
+from trikernel.core.stop import STOP_TRANSITIONS
 from trikernel.system.private_names import PRIVATE_NAMES
 
 from .source import ROOT
@@ -33,7 +38,31 @@ def private_names() -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"private names": private_names}
+def transitions(table: Mapping[Any, Mapping[Any, Any]]) -> str:
+    """A table of states: each row a state, each column an event."""
+    (kind,) = {type(event) for row in table.values() for event in row}
+    events = list(kind)
+    lines = [
+        "| state | " + " | ".join(f"`{event.name}`" for event in events) + " |",
+        "|---|" + "---|" * len(events),
+    ]
+    for state, row in table.items():
+        cells = (_name(row.get(event)) for event in events)
+        lines.append(f"| `{state.name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _name(state: enum.Enum | None) -> str:
+    return f"`{state.name}`" if state is not None else ""
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "request": partial(transitions, TRANSITIONS),
+    "stop": partial(transitions, STOP_TRANSITIONS),
+    "subscribers": partial(transitions, SUBSCRIBER_TRANSITIONS),
+    "private names": private_names,
+}
+TABLES = {"request": TRANSITIONS, "stop": STOP_TRANSITIONS, "subscribers": SUBSCRIBER_TRANSITIONS}
 
 
 def filled(text: str) -> str:
