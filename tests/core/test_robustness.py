@@ -333,7 +333,7 @@ async def test_an_abandoned_cell_says_nothing_after_its_idle(serving: Serving) -
     async with serving(kernel) as peer:
         (msg_id,) = await queued(peer, "linger")
         await peer.ask("interrupt_request", channel="control")
-        await trio.sleep(0.05)
+        await trio.sleep(0.1)
         await peer.ask("interrupt_request", channel="control")
         reply = await peer.receive()
         await peer.until_idle(msg_id)

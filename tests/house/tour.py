@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from trikernel.core.iopub import SUBSCRIBER_TRANSITIONS
 from trikernel.core.request import TRANSITIONS
@@ -41,6 +41,7 @@ def private_names() -> str:
 def transitions(table: Mapping[Any, Mapping[Any, Any]]) -> str:
     """A table of states: each row a state, each column an event."""
     (kind,) = {type(event) for row in table.values() for event in row}
+    kind = cast("type[enum.Enum]", kind)
     events = list(kind)
     lines = [
         "| state | " + " | ".join(f"`{event.name}`" for event in events) + " |",
@@ -62,7 +63,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "subscribers": partial(transitions, SUBSCRIBER_TRANSITIONS),
     "private names": private_names,
 }
-TABLES = {"request": TRANSITIONS, "stop": STOP_TRANSITIONS, "subscribers": SUBSCRIBER_TRANSITIONS}
+TABLES: dict[str, Any] = {
+    "request": TRANSITIONS,
+    "stop": STOP_TRANSITIONS,
+    "subscribers": SUBSCRIBER_TRANSITIONS,
+}
 
 
 def filled(text: str) -> str:

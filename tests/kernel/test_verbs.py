@@ -221,7 +221,10 @@ async def test_a_sketchy_reply_is_completed(
 
     async with serving(Sketchy()) as peer:
         reply = (await peer.execute("x")).reply
-    assert reply.items() >= {**expected, "execution_count": 1}.items()
+    if expected["status"] == "aborted":  # a cell that did not run has no number
+        assert reply == expected
+    else:
+        assert reply.items() >= {**expected, "execution_count": 1}.items()
 
 
 @pytest.mark.seed(9)

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from ..errors import CellFailed
-from ..wire import Message
+from ..wire import Message, reply_type
 from .outputs import OUTPUT_TYPES, Fields, Output, OutputArea, as_output
 
 __all__ = ["CellError", "Execution", "InputHandler"]
@@ -164,7 +164,7 @@ class Execution:
         self.msg_type = msg_type
         self.code = str(content.get("code", ""))
         self.silent = bool(content.get("silent"))
-        self.has_reply = msg_type.endswith("_request")
+        self.has_reply = reply_type(msg_type) is not None
         self.messages: list[Message] = []
         self.late: list[Message] = []
         self.reply: Message | None = None
@@ -186,7 +186,7 @@ class Execution:
 
     def __repr__(self) -> str:
         state = self.status or ("running" if self.started else "sent")
-        return f"<{self.msg_type.removesuffix('_request')} {self.msg_id}: {state}>"
+        return f"<{self.msg_type.partition('_')[0]} {self.msg_id}: {state}>"
 
     # What it brought
 

@@ -34,12 +34,11 @@ and `iopub` (output).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from logging import Logger
-from typing import Any, Protocol
 from weakref import ref
 
 import trio
@@ -64,6 +63,7 @@ from ..system import (
 )
 from ..transport import Channel
 from ..wire import LaneName, MessageType, Priority
+from .application import Handlers
 from .connection import Connection
 from .lanes import CommQueue, ControlQueue, Job, RequestBudget, ShellQueue
 from .rejections import Rejections
@@ -71,56 +71,13 @@ from .request import Event, Outcome, Reply, Request, State, StopReason, current_
 from .stop import Stopper
 from .user_code import OutermostScope, UserNursery, raise_cancel, run_unprotected, unwrap_interrupt
 
-__all__ = ["Dispatcher", "Handlers", "route"]
+__all__ = ["Dispatcher", "route"]
 
 READ_BATCH = 64  # messages that are read before other tasks have their turn
 SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
 BAD = 16  # what refusing a message counts for: whoever floods us with them is read slowly
 OVERHEAD = 2048  # bytes that a queued request takes beside its frames
 LANE_BATCH = 8  # requests that are handled in a row before the lane itself lets other tasks run
-
-
-class Facts(Protocol):
-    """What of a kernel the core reads, each time anew: an author may change it at any time."""
-
-    log: Logger
-    ident: str
-    stop_on_error_timeout: float
-    max_queue_bytes: int
-    shutdown_grace: float
-    poll_interval: float
-    eventloop: Callable[[Any], object] | None
-
-
-class Handlers(Protocol):
-    """What dispatch asks of the other side of the wall: `trikernel.kernel.Application`."""
-
-    @property
-    def kernel(self) -> Facts:
-        """What an author has subclassed."""
-
-    def find(self, msg_type: str) -> MessageType | None:
-        """The row of a message type, or None for one that this kernel does not know."""
-
-    def busy_may_wait(self, request: Request) -> bool:
-        """Whether the handler says something, or returns, before it waits or calls an author."""
-
-    async def handle(self, request: Request) -> Reply | None:
-        """Run the handler, if the request is allowed to run. Raises what it raises; None means that
-        no reply is due.
-        """
-
-    def error_reply(self, request: Request, error: BaseException) -> Reply:
-        """The reply that says what was raised."""
-
-    def aborted_reply(self, request: Request) -> Reply:
-        """The reply to a request that was not run, or stopped by its id."""
-
-    def publish_error(self, request: Request, error: BaseException) -> None:
-        """Show the error under the request's cell, if that is where it belongs."""
-
-    def remember_aborted(self, msg_ids: set[str]) -> None:
-        """These ids were not seen yet; abort them when they come."""
 
 
 class Dispatcher:
@@ -350,7 +307,7 @@ class Dispatcher:
             raise
         finally:
             if cancelled and reply is None and not self._outermost.is_lost:
-                by_user = request.stop_reason is None and not self.shell.closed
+                by_user = outer is None and request.stop_reason is None and not self.shell.closed
                 error = KeyboardInterrupt() if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
             if not cancelled or reply is not None:  # else `recovery.lose_loop` will answer it
@@ -434,11 +391,6 @@ class Dispatcher:
         iopub.post(idle)
         request.advance(end)
         request.run_after_idle()
-
-    def publish_starting(self) -> None:
-        """Tell every client that the kernel is there."""
-        iopub = self.connection.iopub
-        iopub.post(iopub.encode_status("starting", None))
 
     @enable_ki_protection
     def refuse(self, request: Request, error: BaseException | None = None) -> None:

@@ -40,13 +40,12 @@ A subscriber that does not read
 
 from __future__ import annotations
 
-import enum
 import logging
+import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -55,8 +54,9 @@ from trio.lowlevel import currently_ki_protected, enable_ki_protection
 
 from ..system import RepeatedEvent, on_fork
 from ..transport import BroadcastChannel
-from ..wire import DELIMITER, Codec, Header, json
+from ..wire import Codec, Header, json
 from .request import Request
+from .subscribers import SUBSCRIBER_TRANSITIONS, Subscribers
 
 __all__ = ["SHORT", "SUBSCRIBER_TRANSITIONS", "IOPub", "OutputLimits", "TextKey"]
 
@@ -66,10 +66,6 @@ ENTRY_COST = 64  # bytes that a queued message takes beside its frames
 BATCH = 64  # messages that one drain sends before it gives others their turn
 FIRST_PAUSE = 0.001  # seconds until a stalled subscriber is tried again, at first
 ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
-NOTICE = (
-    "\n[output dropped: a frontend did not read it in time; what follows is missing there,"
-    " up to where it reads again]\n"
-)
 
 _log = logging.getLogger("trikernel")
 _STATES = {state: json.dumps({"execution_state": state}) for state in ("starting", "busy", "idle")}
@@ -115,7 +111,8 @@ class IOPub:
         self.entries: deque[tuple[TextKey, str] | list[bytes]] = deque()
         self.ready = False
         self._channel = channel
-        self._subscribers = Subscribers(channel, codec, self.limits)
+        budget = self.limits.budget_seconds, self.limits.budget_bytes
+        self._subscribers = Subscribers(channel, codec, *budget)
         self._codec = codec
         self._prefix = f"kernel.{ident}."
         self._may_block = may_block
@@ -280,7 +277,7 @@ class IOPub:
         For the unprotected end of functions that the user's code calls: a `KeyboardInterrupt` may
         be raised in it. Returns at once in protected code, in a finalizer and in a forked child.
         """
-        while self.is_full and self._may_block and not currently_ki_protected():
+        while self.is_full and self._may_block and _may_wait_here():
             self.drain()
             if not self.is_full:
                 return
@@ -320,7 +317,7 @@ class IOPub:
             self.wake()
 
     def _send_batch(self) -> None:
-        was_full = self.is_full
+        was_full = self._size > self._bound or len(self.entries) > self._many
         target = self._popped + len(self.entries)
         self._draining = True
         try:
@@ -406,94 +403,15 @@ def _belongs(entry: tuple[TextKey, str] | list[bytes], key: TextKey) -> bool:
     return entry[0].parent is key.parent and entry[0].name == key.name
 
 
-class Flow(enum.Enum):
-    """How the subscribers are: see the table above."""
-
-    FLOWING = "flowing"
-    STALLED = "stalled"
-
-
-class FlowEvent(enum.Enum):
-    """What sending a message came to."""
-
-    SENT = "sent"
-    FULL = "full"
-    BUDGET_SPENT = "budget spent"
-
-
-SUBSCRIBER_TRANSITIONS: Mapping[Flow, Mapping[FlowEvent, Flow]] = {
-    Flow.FLOWING: {FlowEvent.SENT: Flow.FLOWING, FlowEvent.FULL: Flow.STALLED},
-    Flow.STALLED: {
-        FlowEvent.SENT: Flow.FLOWING,
-        FlowEvent.FULL: Flow.STALLED,
-        FlowEvent.BUDGET_SPENT: Flow.FLOWING,
-    },
-}
-
-
-class Subscribers:
-    """A broadcast channel that waits for a subscriber who does not read, within a budget.
-
-    ``dropped`` counts the messages that somebody has lost.
+def _may_wait_here() -> bool:
+    """Whether the calling code may be held up: in a task unprotected code, in a thread any but a
+    finalizer, which may hit whoever holds a lock.
     """
-
-    def __init__(self, channel: BroadcastChannel, codec: Codec, limits: OutputLimits) -> None:
-        self._channel = channel
-        self._codec = codec
-        self._limits = limits
-        self._stalled_at = 0.0
-        self.state = Flow.FLOWING
-        self.dropped = 0
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether a message waits for a subscriber."""
-        return self.state is Flow.STALLED
-
-    def give_up(self) -> None:
-        """Nobody is waited for any more."""
-        self.state = Flow.FLOWING
-
-    def advance(self, event: FlowEvent) -> None:
-        """Go to the next state; `RuntimeError` for what the table does not allow."""
-        following = SUBSCRIBER_TRANSITIONS[self.state].get(event)
-        if following is None:
-            raise RuntimeError(f"subscribers that are {self.state.value}: {event.value}?")
-        self.state = following
-
-    def send(self, frames: list[bytes], waiting: int) -> bool:
-        """False if a subscriber is stalled and the budget, of which ``waiting`` bytes are used,
-        is not spent. Raises `trio.ClosedResourceError`.
-        """
-        try:
-            self._channel.send_nowait(frames)
-        except trio.WouldBlock:
-            if self.state is Flow.FLOWING:
-                self._stalled_at = time.monotonic()
-            self.advance(FlowEvent.FULL)
-            seconds = time.monotonic() - self._stalled_at
-            if seconds <= self._limits.budget_seconds and waiting <= self._limits.budget_bytes:
-                return False
-            self._drop(frames)
-            return True
-        if self.state is not Flow.FLOWING:
-            self.advance(FlowEvent.SENT)
-        return True
-
-    def _drop(self, frames: list[bytes]) -> None:
-        """Send to everybody but the stalled one, who finds a notice in its place."""
-        _log.warning("a frontend does not read its output, and loses some of it")
-        self.dropped += 1
-        with suppress(trio.WouldBlock):
-            self._channel.send_beyond(self._notice(frames))
-        self._channel.send_dropping(frames)
-        self.advance(FlowEvent.BUDGET_SPENT)
-
-    def _notice(self, frames: list[bytes]) -> list[bytes]:
-        """Text under the cell that the first lost message is about."""
-        try:
-            parent = json.loads(frames[frames.index(DELIMITER) + 3])
-        except (ValueError, IndexError):  # an author's own frames
-            parent = None
-        content = {"name": "stderr", "text": NOTICE}
-        return self._codec.encode("stream", content, parent=parent, identities=[b"stream.stderr"])
+    if trio.lowlevel.in_trio_task() or threading.current_thread() is threading.main_thread():
+        return not currently_ki_protected()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return False
+        frame = frame.f_back
+    return True

@@ -94,7 +94,7 @@ class AbortWindow:
         read, names no time zone, or lies in the future (that client's clock is ahead of ours) says
         nothing: then the window alone decides.
         """
-        if self.known_at is None or not header.date:
+        if self.known_at is None or self.closes_at == math.inf or not header.date:
             return False
         try:
             sent_at = datetime.fromisoformat(header.date)

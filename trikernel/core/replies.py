@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from logging import Logger
-from typing import Any
 
 import attrs
 import trio
@@ -69,9 +68,7 @@ class ReplySender:
             return self._encode(request, error_reply(request, error))
 
     def _encode(self, request: Request, reply: Reply) -> list[bytes]:
-        metadata: Mapping[str, Any] = reply.metadata
-        if request.metadata:
-            metadata = {**request.metadata, **metadata}
+        metadata = {**request.metadata, **reply.metadata}
         return self._codec.encode(
             reply_type(request.msg_type) or "",
             reply.content,

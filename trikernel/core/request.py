@@ -40,7 +40,7 @@ import trio
 
 from ..errors import AbortedError, DeadlineExceeded
 from ..transport import Channel
-from ..wire import Message, MessageType
+from ..wire import Message, MessageType, reply_type
 
 __all__ = [
     "TRANSITIONS",
@@ -200,7 +200,7 @@ class Request:
     @property
     def wants_reply(self) -> bool:
         """Whether a reply is due: comm messages have none."""
-        return self.message.header.msg_type.endswith("_request")
+        return reply_type(self.message.header.msg_type) is not None
 
     # How far it is
 

@@ -16,6 +16,7 @@ the way to the clients ends last, and the broadcast ``shutdown_reply`` is the la
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import math
 import threading
@@ -28,11 +29,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import LoopLost
-from ..system import RepeatedEvent, call_in, run_in
+from ..system import RepeatedEvent, call_in, run_in, stderr_descriptor
 from ..transport import Transport
 from ..wire import Limits
+from .application import Facts, Handlers
 from .connection import Connection
-from .dispatch import Dispatcher, Facts, Handlers
+from .dispatch import Dispatcher
 from .iopub import OutputLimits
 from .lanes import Job
 from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed
@@ -113,9 +115,10 @@ def run_in_this_thread(
     async def run() -> None:
         is_served.set(True)
         if not servers:
-            servers.append(Server(application, transport, inline=False, owns_process=True))
-            application.bind(servers[0])
-            on_start(servers[0])
+            server = Server(application, transport, inline=False, owns_process=True)
+            application.bind(server)
+            servers.append(server)
+            on_start(server)
         else:
             servers[0].enter_loop()
         await servers[0].run()
@@ -132,6 +135,7 @@ def run_in_this_thread(
             gc.collect()  # the coroutines of that loop end now, not in the middle of the next one
     finally:
         if servers:
+            faulthandler.cancel_dump_traceback_later()
             application.unbind()
 
 
@@ -248,12 +252,13 @@ class Server:
     async def _run_user_tasks(self, task_status: trio.TaskStatus[Server]) -> None:
         """Receivers and lanes within the user's nurseries, until the kernel is told to stop."""
         report, dispatcher = self.application.report_background_error, self.dispatcher
+        iopub = self.connection.iopub
         try:
             async with trio.open_nursery() as background:
                 self.background = background
                 await background.start(self.background_tasks.run, report)
                 if not self._started:
-                    dispatcher.publish_starting()
+                    iopub.post(iopub.encode_status("starting", None))
                 try:
                     await self._start(background)
                     await background.start(self.cells.run, report, self._start_lane)
@@ -346,6 +351,10 @@ class Server:
         if self._shutdown is not None:  # told twice
             return content
         self._shutdown = (content, request)
+        if self.owns_process:  # also if C code holds the interpreter lock from now on
+            seconds = 3 * self.kernel.shutdown_grace + 1
+            with contextlib.suppress(RuntimeError, ValueError, OSError):  # then without
+                faulthandler.dump_traceback_later(seconds, exit=True, file=stderr_descriptor())
         self.dispatcher.posted.post(partial(self.dispatcher.abort_queued, math.inf))
         running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it runs within these

@@ -232,8 +232,8 @@ class ServiceThread:
 async def _end_a_blocked_process(watch: ProcessWatch, token: trio.lowlevel.TrioToken) -> None:
     """Once told to stop, give the user loop its grace; then speak and exit without it.
 
-    C code that holds the interpreter lock holds up this loop, too. So a thread of `faulthandler`,
-    which needs no lock, ends the process if nothing else has.
+    C code that holds the interpreter lock holds up this loop, too: `Server.shut_down` has armed a
+    thread of `faulthandler`, which needs no lock, for that.
     """
     await watch.stop_told.wait()
     await trio.sleep(watch.grace)

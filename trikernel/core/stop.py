@@ -198,7 +198,7 @@ class Stopper:
         if request.task is not None and request.stood is None:
             request.stood = where_it_stands(request.task)
         request.cancel()
-        now = time.monotonic()
+        now = trio.current_time()
         if request.stopped_at is None:
             request.stopped_at = now
             if is_interrupt:

@@ -90,8 +90,8 @@ class Application:
         kernel = self.kernel
         if kernel.sender.is_connected:
             raise TrikernelError("this kernel is being served already; make another one")
-        kernel._server = weakref.ref(server)
-        IPykernelNames._latest = weakref.ref(kernel)
+        kernel.server_ref = weakref.ref(server)
+        IPykernelNames.latest = weakref.ref(kernel)
         if not kernel.ports:
             kernel.record_ports(server.transport.ports)
         self._connect(server)
@@ -99,22 +99,24 @@ class Application:
     def _connect(self, server: Server) -> None:
         kernel, connection = self.kernel, server.connection
         kernel.sender.connect(connection, server.stopper)
-        kernel._asker = Asker(connection, server.stopper, server.rejected, server.user_thread)
+        kernel.asker = Asker(connection, server.stopper, server.rejected, server.user_thread)
 
     def unbind(self) -> None:
         """It is no longer served."""
         kernel = self.kernel
         kernel.sender.disconnect()
-        kernel._server = _no_server
-        kernel._asker = kernel._session = None
+        kernel.server_ref = _no_server
+        kernel.asker = kernel.kept_session = None
 
     async def enter_loop(self) -> None:
         """Called in each user loop: before `start`, and again when a loop was lost."""
         self._connect(self.kernel.server)
 
     async def start(self) -> None:
-        """Called once, before anything is received."""
-        await run_unprotected(self.kernel.started)
+        """Called once, before anything is received. Interrupts do not reach it."""
+        starting = self.kernel.started()
+        if inspect.isawaitable(starting):
+            await starting
 
     def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
         """The bounds of a message, of output, and of the bytes of replies that are kept."""

@@ -20,7 +20,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, run_unprotected
 from ..errors import ContentError
-from ..wire import Message, as_content, parse
+from ..wire import REQUESTS, Message, as_content, parse
 from ..wire import contents as c
 
 __all__ = [
@@ -285,11 +285,7 @@ def _finish(
     return Reply(content, metadata)
 
 
-HANDLERS = {
-    name: handler
-    for name, handler in tuple(globals().items())
-    if name.endswith("_request") or name.startswith("comm_")
-}
+HANDLERS = {name: globals()[name] for name in REQUESTS}
 """Each message type and its handler."""
 
 _BUILT_IN: set[object] = set(HANDLERS.values())

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..core import Job
-from ..wire import Priority
+from ..wire import PROTOCOL_VERSION, Priority
+from .handlers import built_in
 from .sender import ChannelHandle, Sender
 
 __all__ = ["IPykernelNames"]
@@ -23,18 +24,26 @@ _kept: list[Any] = []
 class IPykernelNames:
     """See `Kernel`, which is what authors subclass."""
 
+    implementation: str
+    implementation_version: str
+    language: str
+    language_version: str
+    language_info: Mapping[str, Any]
+    banner: str
+    help_links: Sequence[Mapping[str, str]]
+    supported_features: Sequence[str]
     sender: Sender
     server: Any
     ports: dict[str, int]
-    _asker: Any
+    asker: Any
     _eventloop: Callable[[Any], object] | None
-    _session: Any
-    _latest: Callable[[], Any] = staticmethod(lambda: None)
+    kept_session: Any
+    latest: Callable[[], Any] = staticmethod(lambda: None)
 
     @classmethod
     def instance(cls: type[K], **settings: Any) -> K:
         """The kernel of this class that was served last, or a new one that is kept."""
-        for kernel in (IPykernelNames._latest(), *_kept):
+        for kernel in (IPykernelNames.latest(), *_kept):
             if isinstance(kernel, cls):
                 return kernel
         kernel = cls(**settings)
@@ -44,11 +53,11 @@ class IPykernelNames:
     @property
     def session(self) -> Any:
         """A `jupyter_client.session.Session` that sends through this kernel's channels."""
-        if self._session is None:
+        if self.kept_session is None:
             from .session import KernelSession  # jupyter_client takes its time to import
 
-            self._session = KernelSession.on(self.sender.connection)
-        return self._session
+            self.kept_session = KernelSession.on(self.sender.connection)
+        return self.kept_session
 
     @property
     def shell_streams(self) -> list[ChannelHandle]:
@@ -64,6 +73,27 @@ class IPykernelNames:
     def record_ports(self, ports: Mapping[str, int]) -> None:
         """Remember the ports that a ``connect_reply`` lists."""
         self.ports = dict(ports)
+
+    @property
+    @built_in
+    def kernel_info(self) -> dict[str, Any]:
+        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
+        info = dict(self.language_info or {})
+        info.setdefault("name", self.language)
+        info.setdefault("version", str(self.language_version))
+        info.setdefault("mimetype", "text/plain")
+        info.setdefault("file_extension", ".txt")
+        return {
+            "status": "ok",
+            "protocol_version": PROTOCOL_VERSION,
+            "implementation": str(self.implementation),
+            "implementation_version": str(self.implementation_version),
+            "language_info": info,
+            "banner": str(self.banner or self.implementation),
+            "help_links": list(self.help_links or ()),
+            "supported_features": list(self.supported_features or ()),
+            "debugger": "debugger" in (self.supported_features or ()),
+        }
 
     # The parent
 
@@ -109,7 +139,7 @@ class IPykernelNames:
         when it has no stdin channel open, `StdinUnavailable` for a kernel without sockets,
         `EOFError` for the end of file, `KeyboardInterrupt` when the request is stopped.
         """
-        answer: str = self._asker.ask(self.sender.current(), str(prompt), password=False)
+        answer: str = self.asker.ask(self.sender.current(), str(prompt), password=False)
         return answer
 
     def getpass(self, prompt: str = "", stream: Any = None) -> str:
@@ -117,7 +147,7 @@ class IPykernelNames:
         if stream is not None:
             text = "the `stream` argument of getpass() has no effect in a notebook"
             warnings.warn(text, UserWarning, stacklevel=3)
-        answer: str = self._asker.ask(self.sender.current(), str(prompt), password=True)
+        answer: str = self.asker.ask(self.sender.current(), str(prompt), password=True)
         return answer
 
     # The shell lane

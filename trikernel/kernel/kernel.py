@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from ..core import BackgroundNursery, Server
 from ..errors import TrikernelError, UnknownMessageType
-from ..wire import PROTOCOL_VERSION, REQUESTS, as_content
+from ..wire import REQUESTS, as_content
 from ..wire import contents as c
 from . import handlers
 from .handlers import built_in, is_built_in
@@ -164,7 +164,9 @@ class Kernel(IPykernelNames):
         cls.calls_author_first = not all(is_built_in(static(cls, name)) for name in _CALLED_FIRST)
         facts = [static(cls, name) for name in _FACTS]
         computed = [one for one in facts if hasattr(one, "__get__") and not is_built_in(one)]
-        cls.computes_facts = bool(computed) or not is_built_in(static(cls, "kernel_info"))
+        cls.computes_facts = bool(computed) or not is_built_in(
+            getattr(static(cls, "kernel_info"), "fget", None)
+        )
 
     def __init__(self, **settings: Any) -> None:
         """Settings by keyword; `SettingError` names one that is unknown or out of its range."""
@@ -181,17 +183,17 @@ class Kernel(IPykernelNames):
         self.iopub_socket = ChannelHandle(self.sender, "iopub")
         self.stdin_socket = ChannelHandle(self.sender, "stdin")
         self.control_stream = ChannelHandle(self.sender, "control")
-        self._asker: Any = None
-        self._session: Any = None
+        self.asker: Any = None
+        self.kept_session: Any = None
         self._eventloop: Callable[[Any], object] | None = None
-        self._server: Callable[[], Server | None] = lambda: None
+        self.server_ref: Callable[[], Server | None] = lambda: None
         self.shell_handlers = {name: getattr(self, name) for name in self.msg_types}
         self.control_handlers = {name: getattr(self, name) for name in self.control_msg_types}
 
     @property
     def server(self) -> Server:
         """The server that this kernel is part of; `TrikernelError` while it is not served."""
-        server = self._server()
+        server = self.server_ref()
         if server is None:
             raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
         return server
@@ -205,27 +207,6 @@ class Kernel(IPykernelNames):
         return BackgroundNursery(
             server.background_tasks, server.application.report_background_error
         )
-
-    @property
-    @built_in
-    def kernel_info(self) -> dict[str, Any]:
-        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
-        info = dict(self.language_info or {})
-        info.setdefault("name", self.language)
-        info.setdefault("version", str(self.language_version))
-        info.setdefault("mimetype", "text/plain")
-        info.setdefault("file_extension", ".txt")
-        return {
-            "status": "ok",
-            "protocol_version": PROTOCOL_VERSION,
-            "implementation": str(self.implementation),
-            "implementation_version": str(self.implementation_version),
-            "language_info": info,
-            "banner": str(self.banner or self.implementation),
-            "help_links": list(self.help_links or ()),
-            "supported_features": list(self.supported_features or ()),
-            "debugger": "debugger" in (self.supported_features or ()),
-        }
 
     # Sending and asking
 
@@ -260,7 +241,7 @@ class Kernel(IPykernelNames):
         Raises as `raw_input` does. Cancelled, the question is withdrawn: a later answer to it
         is dropped.
         """
-        answer: str = await self._asker.ask_async(self.sender.current(), str(prompt), password)
+        answer: str = await self.asker.ask_async(self.sender.current(), str(prompt), password)
         return answer
 
     def show_error(self, error: BaseException) -> None:

@@ -58,19 +58,29 @@ PRIVATE_NAMES = (
     *(
         PrivateName(
             f"trio._core._run.{name}",
-            ("trikernel.system.left_open",),
+            ("trikernel.system.left_open", *elsewhere),
             why,
             "a scope that a cell leaves open is not found, and Trio's own errors come",
         )
-        for name, why in (
+        for name, why, *elsewhere in (
             ("Task._cancel_status", "the innermost scope that a task is in"),
             ("Task._child_nurseries", "a nursery that was left in a wrong order is put last"),
-            ("CancelScope._cancel_status", "whether and where a scope is entered"),
+            (
+                "CancelScope._cancel_status",
+                "whether and where a scope is entered",
+                "trikernel.core.user_code",
+            ),
             ("CancelScope._close", "leaves a nursery's scope, and gives back the error"),
             ("CancelStatus._scope", "the scope that belongs to a place in the tree"),
             ("CancelStatus.encloses", "whether a scope is inside of ours"),
             ("Nursery._nested_child_finished", "waits for the tasks, as its end does"),
         )
+    ),
+    PrivateName(
+        "trio._core._run.CancelStatus.effectively_cancelled",
+        ("trikernel.core.user_code",),
+        "whether a cancel comes from outside of all that is ours, by which a lost loop is known",
+        "a cell that runs when Trio crashes is answered as interrupted; the kernel goes on",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._msg_callback",

@@ -1,0 +1,58 @@
+"""What the core asks of the other side of the wall: a kernel's facts, and its handlers.
+
+`trikernel.kernel.Application` answers this for a `trikernel.Kernel`; the core knows no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import Logger
+from typing import Any, Protocol
+
+from ..wire import MessageType
+from .request import Reply, Request
+
+__all__ = ["Facts", "Handlers"]
+
+
+class Facts(Protocol):
+    """What of a kernel the core reads, each time anew: an author may change it at any time."""
+
+    log: Logger
+    ident: str
+    stop_on_error_timeout: float
+    max_queue_bytes: int
+    shutdown_grace: float
+    poll_interval: float
+    eventloop: Callable[[Any], object] | None
+
+
+class Handlers(Protocol):
+    """What dispatch asks of the other side of the wall: `trikernel.kernel.Application`."""
+
+    @property
+    def kernel(self) -> Facts:
+        """What an author has subclassed."""
+
+    def find(self, msg_type: str) -> MessageType | None:
+        """The row of a message type, or None for one that this kernel does not know."""
+
+    def busy_may_wait(self, request: Request) -> bool:
+        """Whether the handler says something, or returns, before it waits or calls an author."""
+
+    async def handle(self, request: Request) -> Reply | None:
+        """Run the handler, if the request is allowed to run. Raises what it raises; None means that
+        no reply is due.
+        """
+
+    def error_reply(self, request: Request, error: BaseException) -> Reply:
+        """The reply that says what was raised."""
+
+    def aborted_reply(self, request: Request) -> Reply:
+        """The reply to a request that was not run, or stopped by its id."""
+
+    def publish_error(self, request: Request, error: BaseException) -> None:
+        """Show the error under the request's cell, if that is where it belongs."""
+
+    def remember_aborted(self, msg_ids: set[str]) -> None:
+        """These ids were not seen yet; abort them when they come."""
