@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from textwrap import indent
 
 import pytest
 import trio
@@ -40,8 +41,8 @@ POSIX = [
 
 async def begin(client: Client, held: str, seconds: float) -> Execution:
     (await client.execute(SETUP)).raise_for_error()
-    code = HELD[held].format(seconds)
-    execution = client.start(f"print('begun', flush=True)\n{code}")
+    code = indent(HELD[held].format(seconds), "    ")  # one statement, which has begun by then
+    execution = client.start(f"if True:\n    print('begun', flush=True)\n{code}")
     await until_text(execution, "begun")
     await client.request("kernel_info_request", channel="control")  # it waits by now
     return execution

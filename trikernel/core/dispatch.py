@@ -292,7 +292,7 @@ class Dispatcher:
             iopub.encode_status("busy", header), hold=self.application.busy_may_wait(request)
         )
         reply: Reply | None = None
-        cancelled = True
+        cancelled: BaseException | None = None
         try:
             outcome = await self.run_handler(request)
             if not request.abandoned:
@@ -301,17 +301,19 @@ class Dispatcher:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
                 if not request.is_read_only:
                     await iopub.flush()
-            cancelled = False
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED
             raise
+        except BaseException as raised:  # a cancel from outside
+            cancelled = raised
+            raise
         finally:
-            if cancelled and reply is None and not self._outermost.is_lost:
+            if cancelled is not None and reply is None and not self._outermost.is_lost:
                 by_user = outer is None and request.stop_reason is None and not self.shell.closed
-                error = KeyboardInterrupt() if by_user else AbortedError()
+                error = cancelled if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
-            if not cancelled or reply is not None:  # else `recovery.lose_loop` will answer it
-                iopub.drain(wait=cancelled)
+            if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
+                iopub.drain(wait=cancelled is not None)
                 self.send_reply_and_idle(request, reply)
             current_request.set(outer)
 

@@ -75,13 +75,17 @@ class AbortWindow:
         """Abort every member, and what is admitted within ``seconds`` from ``now``."""
         self.closes_at = max(self.closes_at, now + seconds)
         self.known_at = None
-        self.abort(set(self._members))
+        self.abort_all()
 
     def abort(self, requests: set[Request]) -> None:
         """Abort these members."""
         for request in requests & self._members.keys():
             request.mark(StopReason.ABORT)
             self.leave(request)
+
+    def abort_all(self) -> None:
+        """Abort every member."""
+        self.abort(set(self._members))
 
     def find(self, msg_ids: set[str]) -> set[Request]:
         """The members with these ids."""

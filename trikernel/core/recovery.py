@@ -50,7 +50,10 @@ def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery
 @enable_ki_protection
 def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
     """Answer what ran with ``error``, and return what waited. Outside of any loop."""
-    for request in (*reversed(dispatcher.stopper.running), *dispatcher.comm.active):
+    lost = [*reversed(dispatcher.stopper.running), *dispatcher.comm.active]
+    if any(request.stop_on_error for request in lost):
+        dispatcher.shell.window.abort_all()
+    for request in lost:
         _answer(dispatcher, request, error, Event.FINISH)
     dispatcher.stopper.running.clear()
     dispatcher.posted.drain()

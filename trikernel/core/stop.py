@@ -338,7 +338,10 @@ class Stopper:
             self._arrivals.listen()
 
     def restore(self) -> None:
-        """Give SIGINT back to who had it before `install`."""
+        """Give SIGINT back to who had it before `install`; a second time, nothing."""
+        if not self.installed:
+            return
+        self.installed = False
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
         if self._arrivals is not None:

@@ -41,6 +41,7 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
     runtime folder, named on stderr, and removed at the end. Ports of 0 are bound first and then
     written back. Raises `ConnectionFileError` for a file that cannot be used.
     """
+    application = kernel.application_class(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())
@@ -61,7 +62,6 @@ def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -
             print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
             print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
-        application = kernel.application_class(kernel)
         run_in_this_thread(application, transport, signals.listen)
 
 

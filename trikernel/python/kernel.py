@@ -15,7 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import Server, call_unprotected, current_request
-from ..errors import AbortedError
+from ..errors import AbortedError, UsageError
 from ..kernel import Application, Kernel, built_in, setting
 from ..system import gc_paused
 from ..wire import contents as c
@@ -42,6 +42,17 @@ class PythonApplication(Application):
     """What is set up and taken down around a `PythonKernel` that is served."""
 
     kernel: PythonKernel
+
+    def __init__(self, kernel: PythonKernel) -> None:
+        """Raises `UsageError` where the packages of the extra are not installed."""
+        super().__init__(kernel)
+        try:
+            import comm  # noqa: F401  # the lightest of them; IPython waits for the sockets
+        except ImportError as error:
+            raise UsageError(
+                f"the Python kernel needs more packages ({error.name} is missing): "
+                "pip install 'trikernel[python]'"
+            ) from None
 
     def bind(self, server: Server) -> None:
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""

@@ -16,8 +16,11 @@ T = TypeVar("T")
 
 
 def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
-    """Have a loop call ``function`` soon; nothing happens if the loop has ended."""
-    with contextlib.suppress(trio.RunFinishedError):
+    """Have a loop call ``function`` soon; nothing happens if the loop has ended.
+
+    A loop that was lost has closed what it is woken by, without saying that it has ended.
+    """
+    with contextlib.suppress(trio.RunFinishedError, OSError):
         token.run_sync_soon(function)
 
 
