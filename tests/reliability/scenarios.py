@@ -295,10 +295,13 @@ async def queued_cells(rig: Rig) -> None:
 
 @scenario()
 async def an_error_aborts_the_queue(rig: Rig) -> None:
+    codec = rig.peer.codec
+    written = codec.header("execute_request", "on its way")  # before the failure could be known
     ids = rig.run("say 1", "fail", "say 3", "say 4")
     await rig.busy(ids[1])
-    ids += rig.run("say 5")
-    await rig.idle(*ids)
+    late = codec.encode("execute_request", {"code": "say 5"}, header=written)
+    rig.peer.send_frames(late)
+    await rig.idle(*ids, "on its way")
     await trio.sleep(6 * TICK)
     await rig.idle(*rig.run("say after"))
     rig.expect("ok", "error", "aborted", "aborted", "aborted", "ok")

@@ -155,19 +155,13 @@ async def test_an_abandoned_cell_handles_nothing_beside_the_lane(autojump_clock:
         for _ in range(2):
             kernel.server.stopper.interrupt()
             await trio.sleep(TICK)
-            await _pass_real_time(0.06)
+            await trio.sleep(0.06)  # a second interrupt counts as such only after a while
         kernel.server.stopper.interrupt()
         await peer.until_idle(outer)
         ids = [peer.send("execute_request", {"code": "work"}) for _ in range(3)]
         for msg_id in ids:
             await peer.until_idle(msg_id)
         assert kernel.most == 1
-
-
-async def _pass_real_time(seconds: float) -> None:
-    """A second interrupt counts as such only after a while by the real clock."""
-    threading.Event().wait(seconds)
-    await trio.lowlevel.checkpoint()
 
 
 class SlowStart(Recorder):

@@ -309,7 +309,8 @@ class Dispatcher:
             raise
         finally:
             if cancelled is not None and reply is None and not self._outermost.is_lost:
-                by_user = outer is None and request.stop_reason is None and not self.shell.closed
+                ended = self._outermost.is_ended_from_outside or self.shell.closed
+                by_user = outer is None and request.stop_reason is None and not ended
                 error = cancelled if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
             if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
@@ -382,7 +383,8 @@ class Dispatcher:
             return
         connection = self.connection
         iopub, frames = connection.iopub, None
-        if reply is not None and request.wants_reply and not request.answered:
+        due = request.state is State.RUNNING or request.state is State.QUEUED
+        if due and reply is not None and request.wants_reply:
             frames = connection.replies.encode(request, reply, self.application.error_reply)
             if reply.failed and request.stop_on_error:
                 self.shell.window.known_at = _utc_now()

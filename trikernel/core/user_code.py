@@ -195,8 +195,13 @@ class OutermostScope:
     @property
     def is_lost(self) -> bool:
         """Whether this loop is about to end without having been told to by us."""
+        return self._is_ours and self.is_ended_from_outside
+
+    @property
+    def is_ended_from_outside(self) -> bool:
+        """Whether somebody has cancelled all that is ours: a host, or Trio's own end."""
         status = getattr(self._scope, "_cancel_status", None)
-        return self._is_ours and bool(getattr(status, "effectively_cancelled", False))
+        return bool(getattr(status, "effectively_cancelled", False))
 
     def __enter__(self) -> OutermostScope:
         self._scope.__enter__()

@@ -124,12 +124,13 @@ class ZmqChannel:
         """Park on the file descriptor, after having just seen that no message is there."""
         with self._lock:
             self._check_open()
-            if self._parked is not None:
+            token = trio.lowlevel.current_trio_token()
+            if self._parked is token:  # one of another loop is of a loop that is lost
                 raise trio.BusyResourceError("another task already receives from this channel")
             readable = not self._seen_empty and self._readable()
             self._seen_empty = False
             if not readable:
-                self._parked = trio.lowlevel.current_trio_token()
+                self._parked = token
         if readable:
             await trio.lowlevel.checkpoint()
             return
@@ -138,7 +139,8 @@ class ZmqChannel:
         except trio.ClosedResourceError:
             pass  # `_wake` ends a wait in this way; whether the channel is closed is asked below
         finally:
-            self._parked = None
+            if self._parked is token:
+                self._parked = None
         self._check_open()
 
     def _wake(self) -> None:

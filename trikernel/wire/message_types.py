@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import attrs
@@ -72,6 +73,7 @@ class MessageType:
         return reply_type(self.name)
 
 
+@lru_cache(maxsize=256)
 def reply_type(msg_type: str) -> str | None:
     """``execute_reply`` for ``execute_request``; None for what is no request."""
     if not msg_type.endswith("_request"):
