@@ -263,7 +263,7 @@ class Dispatcher:
         """Handle a request of the shell lane; it can be stopped from here on."""
         running = self.stopper.running
         running.append(request)
-        if not request.is_read_only:
+        if request.type is None or not request.type.read_only:
             self.stopper.reinstall()
         try:
             if self.comm.has_unstarted and request.runs_user_code and request.stop_reason is None:
@@ -299,7 +299,7 @@ class Dispatcher:
                 reply = self.reply_to(request, outcome)
                 if request.stop_on_error and reply is not None and reply.failed:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if not request.is_read_only:
+                if request.type is None or not request.type.read_only:
                     await iopub.flush()
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED

@@ -193,11 +193,6 @@ class Request:
         return self.type is not None and self.type.runs_user_code
 
     @property
-    def is_read_only(self) -> bool:
-        """Whether it runs nothing of the user's and the author's: ``kernel_info`` and so on."""
-        return self.type is not None and self.type.read_only
-
-    @property
     def wants_reply(self) -> bool:
         """Whether a reply is due: comm messages have none."""
         return reply_type(self.message.header.msg_type) is not None
