@@ -118,7 +118,7 @@ class Reader(threading.Thread):
     def __init__(self, socket: zmq.Socket[Any]) -> None:
         super().__init__(name="reader", daemon=True)
         self._socket = socket
-        self._stop = threading.Event()
+        self._told = threading.Event()
         self.news: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.ordered = False
         self.flooding = ""
@@ -140,11 +140,11 @@ class Reader(threading.Thread):
         self.ordered, self.flooding = ordered, msg_id
 
     def stop(self) -> None:
-        self._stop.set()
+        self._told.set()
         self.join()
 
     def run(self) -> None:
-        while not self._stop.is_set():
+        while not self._told.is_set():
             if self._socket.poll(50):
                 self._take(self._socket.recv_multipart())
 
