@@ -97,7 +97,7 @@ OFFERED = {
     },
     "trikernel.system": {
         "LeftOpen", "Mailbox", "RepeatedEvent", "call_in", "close_what_was_left_open",
-        "exit_if_forked", "fork_count", "gc_paused", "harmless", "is_anything_left_open", "on_fork",
+        "RemoteNursery", "exit_forked", "gc_paused", "harmless", "is_anything_left_open", "on_fork",
         "real_stderr", "report_crash", "run_in", "run_to_the_end", "runs_here",
         "stderr_descriptor", "wait_for_process_end", "with_working_folder",
     },

@@ -152,5 +152,5 @@ class KernelDied(ClientError):
     """The kernel ended, or does not answer any more, while somebody needs it."""
 
 
-class KernelNotReady(KernelDied):
+class KernelNotReady(ClientError):
     """A kernel was started and ended, or gave no answer, before it was ready."""

@@ -12,8 +12,6 @@ import trio
 
 from .knots import knots, served_knots
 
-BOTH_ENDS = {"MemoryTransport", "MemoryClient", "MemoryChannel"}
-"""In memory both ends of the wire are in one process, and know each other as sockets would."""
 LARGEST = {"Kernel": 3, "PythonKernel": 12}
 
 
@@ -21,11 +19,7 @@ LARGEST = {"Kernel": 3, "PythonKernel": 12}
 @pytest.mark.parametrize("moment", ["idle", "within a cell"])
 def test_a_served_kernel_is_a_tree_of_owners(name: str, moment: str) -> None:
     found = trio.run(served_knots, name, moment == "within a cell")
-    too_large = [
-        str(knot)
-        for knot in found
-        if len(knot) > LARGEST[name] and not set(knot.members) <= BOTH_ENDS
-    ]
+    too_large = [str(knot) for knot in found if len(knot) > LARGEST[name]]
     if too_large:
         text = "\n".join([f"Of a {name} at most {LARGEST[name]} may.", *too_large])
         pytest.fail(text, pytrace=False)

@@ -130,7 +130,7 @@ def _assert_kept(rig: Rig) -> None:
     rig.witness.assert_kept()
     if rig.server is not None:  # else it was cancelled before it was served
         assert not rig.server.stopper.running
-        assert not rig.server.stopper._signals
+        assert not rig.server.stopper.pending
         assert not len(rig.server.dispatcher.shell)
 
 

@@ -34,7 +34,7 @@ class Event:
 class _Witnessed:
     """A channel that passes everything on, and notes it."""
 
-    def __init__(self, channel: BroadcastChannel, witness: Witness) -> None:
+    def __init__(self, channel: Channel, witness: Witness) -> None:
         self._channel = channel
         self._witness = witness
         self.name = channel.name
@@ -42,7 +42,6 @@ class _Witnessed:
         self.check_blocking = channel.check_blocking
         self.service_connections = channel.service_connections
         self.wait_readable_blocking = channel.wait_readable_blocking
-        self.wait_writable_blocking = channel.wait_writable_blocking
         self.close = channel.close
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
@@ -51,19 +50,28 @@ class _Witnessed:
         self._witness.note("sent", self.name, frames)
         self._channel.send_nowait(frames)
 
-    def send_dropping(self, frames: Sequence[bytes]) -> None:
-        self._witness.note("sent", self.name, frames)
-        self._channel.send_dropping(frames)
-
-    def send_beyond(self, frames: Sequence[bytes]) -> None:
-        self._witness.note("sent", self.name, frames)
-        self._channel.send_beyond(frames)
-
     def receive_nowait(self) -> list[bytes]:
         frames = self._channel.receive_nowait()
         if self.name != "iopub":
             self._witness.note("taken", self.name, frames)
         return frames
+
+
+class _WitnessedBroadcast(_Witnessed):
+    """The same for iopub."""
+
+    def __init__(self, channel: BroadcastChannel, witness: Witness) -> None:
+        super().__init__(channel, witness)
+        self._broadcast = channel
+        self.wait_writable_blocking = channel.wait_writable_blocking
+
+    def send_dropping(self, frames: Sequence[bytes]) -> None:
+        self._witness.note("sent", self.name, frames)
+        self._broadcast.send_dropping(frames)
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        self._witness.note("sent", self.name, frames)
+        self._broadcast.send_beyond(frames)
 
 
 class Witness:
@@ -80,7 +88,7 @@ class Witness:
         self.shell: Sequence[Channel] = [_Witnessed(one, self) for one in transport.shell]
         self.control: Channel = _Witnessed(transport.control, self)
         self.stdin: Channel = _Witnessed(transport.stdin, self)
-        self.iopub: BroadcastChannel = _Witnessed(transport.iopub, self)
+        self.iopub: BroadcastChannel = _WitnessedBroadcast(transport.iopub, self)
 
     @property
     def stalled(self) -> bool:

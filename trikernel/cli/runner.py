@@ -29,7 +29,7 @@ from ..client.notebooks import (
     read_notebook,
     run_notebook,
 )
-from ..errors import ClientError, KernelDied, UsageError
+from ..errors import ClientError, KernelDied, KernelNotReady, UsageError
 from ..system import harmless
 from .screen import Board, Screen, ScreenError, View
 
@@ -218,7 +218,7 @@ def _target(options: argparse.Namespace, path: Path) -> Path | None:
 def _code(error: Exception) -> int:
     if isinstance(error, UsageError) and not isinstance(error, OutputNotWritten):
         return USAGE
-    return DIED if isinstance(error, KernelDied) else FAILED
+    return DIED if isinstance(error, (KernelDied, KernelNotReady)) else FAILED
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from .connection import Connection
+from .connection import Connection, Rejections
 from .iopub import SHORT, IOPub, OutputLimits, TextKey
-from .lanes import Job
-from .priority import PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
-from .rejections import Rejections
-from .request import Event, Reply, Request, StopReason, background_scope, current_request
+from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
+from .request import (
+    Event,
+    Reply,
+    Request,
+    RequestScope,
+    StopReason,
+    background_scope,
+    current_request,
+)
 from .server import Server, Services, run_in_this_thread, serve
 from .stop import Stopper
 from .user_code import (
     BackgroundNursery,
     await_unprotected,
     call_unprotected,
+    holds_cancel,
     is_cancel,
     is_machinery,
     is_ours,
@@ -34,6 +41,7 @@ __all__ = [
     "Rejections",
     "Reply",
     "Request",
+    "RequestScope",
     "Server",
     "Services",
     "StopReason",
@@ -43,6 +51,7 @@ __all__ = [
     "background_scope",
     "call_unprotected",
     "current_request",
+    "holds_cancel",
     "is_cancel",
     "is_machinery",
     "is_ours",

@@ -34,6 +34,7 @@ and `iopub` (output).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -56,18 +57,25 @@ from ..system import (
     LeftOpen,
     Mailbox,
     close_what_was_left_open,
-    exit_if_forked,
-    fork_count,
+    exit_forked,
     is_anything_left_open,
     runs_here,
 )
 from ..transport import Channel
 from ..wire import LaneName, MessageType, Priority
 from .application import Handlers
-from .connection import Connection
-from .lanes import CommQueue, ControlQueue, Job, RequestBudget, ShellQueue
-from .rejections import Rejections
-from .request import Event, Outcome, Reply, Request, State, StopReason, current_request
+from .connection import Connection, Rejections
+from .lanes import CommQueue, ControlQueue, Job, RequestBudget, ShellQueue, Turn
+from .request import (
+    Event,
+    Outcome,
+    Reply,
+    Request,
+    RequestScope,
+    State,
+    StopReason,
+    current_request,
+)
 from .stop import Stopper
 from .user_code import OutermostScope, UserNursery, raise_cancel, run_unprotected, unwrap_interrupt
 
@@ -105,7 +113,7 @@ class Dispatcher:
         self._outermost = outermost
         self._kernel_ref = ref(application.kernel)
         self._budget = RequestBudget()
-        self._turn = trio.Lock()
+        self.turn = Turn()
 
     # What comes in
 
@@ -170,7 +178,8 @@ class Dispatcher:
         """Take and handle requests until the queue is closed, or one of them is left behind."""
         with suppress(trio.ClosedResourceError):
             while True:
-                self.posted.drain()
+                if self.posted.waiting:
+                    self.posted.drain()
                 await self.shell.wait_nonempty()
                 if not await self._handle_batch():
                     return
@@ -178,19 +187,20 @@ class Dispatcher:
     async def _handle_batch(self) -> bool:
         """Handle some requests in a row. False when another task has become the lane."""
         for _ in range(LANE_BATCH):
-            turn = self._turn
+            lock = self.turn.lock
             try:
-                turn.acquire_nowait()  # one checkpoint for each batch is enough
+                lock.acquire_nowait()  # one checkpoint for each batch is enough
             except trio.WouldBlock:
-                await turn.acquire()
+                await lock.acquire()
             try:
-                if turn is self._turn:
+                if lock is self.turn.lock:
                     await self._take()
             finally:
-                turn.release()
-            if turn is not self._turn:
+                lock.release()
+            if lock is not self.turn.lock:
                 return False
-            self.posted.drain()
+            if self.posted.waiting:
+                self.posted.drain()
             if not len(self.shell):
                 break
         return True
@@ -224,28 +234,14 @@ class Dispatcher:
         self.posted.drain()
         self.sweep()
         while True:
-            lock = self._lock_of_caller()
+            lock = self.turn.lock_of(current_request.get(), self.stopper.running)
             async with lock:
-                if lock is not self._lock_of_caller():
-                    continue
+                if lock is not self.turn.lock_of(current_request.get(), self.stopper.running):
+                    continue  # the request was left behind meanwhile
                 priority = await self._take()
             if priority is not None or not wait:
                 return priority
             await self.shell.wait_nonempty()
-
-    def pass_turn(self) -> None:
-        """Have another task become the lane: the one that has the turn now may never come back."""
-        self._turn = trio.Lock()
-
-    def _lock_of_caller(self) -> trio.Lock:
-        """What it has to hold to handle a request: of its running request, else the lane's turn.
-
-        That changes when the request is left behind.
-        """
-        current = current_request.get()
-        if current is not None and current in self.stopper.running:
-            return current.nested_lock()
-        return self._turn
 
     async def _take(self) -> int | None:
         """Take and handle the most urgent item, if there is one; its priority."""
@@ -263,10 +259,10 @@ class Dispatcher:
         """Handle a request of the shell lane; it can be stopped from here on."""
         running = self.stopper.running
         running.append(request)
-        if request.type is None or not request.type.read_only:
+        if self.stopper.installed and (request.type is None or not request.type.read_only):
             self.stopper.reinstall()
         try:
-            if self.comm.has_unstarted and request.runs_user_code and request.stop_reason is None:
+            if self.comm.unstarted and request.runs_user_code and request.stop_reason is None:
                 await self.comm.wait_until_started(request)
             await self.perform(request)
         except trio.Cancelled:
@@ -324,24 +320,26 @@ class Dispatcher:
         Whatever the handler raises is its outcome, a cancel from outside excepted. What it has left
         open (a nursery, a scope) is closed, so that this task can go on, and is an error.
         """
-        application, forks = self.application, fork_count()
+        application, process = self.application, os.getpid()
         if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and this
             return Outcome(error=request.stop_error())
         if request.stop_reason is not None:
             return Outcome(application.aborted_reply(request))
         left_open: list[LeftOpen] = []
         try:
-            with request.open_scope() as scope:
+            with RequestScope(request) as scope:
                 try:
                     reply = await application.handle(request)
-                    exit_if_forked(forks)
+                    if os.getpid() != process:
+                        exit_forked()
                 finally:
                     if is_anything_left_open(scope):
                         left_open = await close_what_was_left_open(scope)
                 if left_open:
                     raise LeftOpenError(left_open)
         except BaseException as raised:
-            exit_if_forked(forks, raised)
+            if os.getpid() != process:
+                exit_forked(raised)
             raise_cancel(raised, partial(_log_failure, application.kernel.log, request))
             return Outcome(error=unwrap_interrupt(raised))
         if scope.cancelled_caught:
@@ -410,7 +408,7 @@ class Dispatcher:
     async def wait_until_idle(self) -> None:
         """Wait until nothing of the shell lane runs and nothing is queued."""
         while len(self.shell) or self.stopper.running:
-            async with self._turn:
+            async with self.turn.lock:
                 await trio.lowlevel.checkpoint()
 
     # Aborting
@@ -420,22 +418,6 @@ class Dispatcher:
         self.posted.drain()
         self.sweep()
         self.shell.window.close(trio.current_time(), seconds)
-
-    def abort_ids(self, msg_ids: set[str]) -> None:
-        """Abort these requests, queued or running; ids not seen yet are remembered. In the user
-        loop.
-        """
-        self.posted.drain()
-        self.sweep()
-        window = self.shell.window
-        found = window.find(msg_ids)
-        window.abort(found)
-        running = {request for request in self.stopper.running if request.msg_id in msg_ids}
-        for request in running:
-            if request.stop_reason is None:  # it started since the abort was asked for
-                self.stopper.stop(request, StopReason.ABORT)
-        seen = {request.msg_id for request in found | running}
-        self.application.remember_aborted(msg_ids - seen)
 
 
 async def _run_job(job: Job, log: Logger) -> None:

@@ -55,8 +55,8 @@ from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from ..system import RepeatedEvent, on_fork
 from ..transport import BroadcastChannel
 from ..wire import Codec, Header, json
+from .peers import SUBSCRIBER_TRANSITIONS, Subscribers
 from .request import Request
-from .subscribers import SUBSCRIBER_TRANSITIONS, Subscribers
 
 __all__ = ["SHORT", "SUBSCRIBER_TRANSITIONS", "IOPub", "OutputLimits", "TextKey"]
 
@@ -115,6 +115,7 @@ class IOPub:
         self._subscribers = Subscribers(channel, codec, *budget)
         self._codec = codec
         self._prefix = f"kernel.{ident}."
+        self._status_topic = [self.topic("status")]
         self._may_block = may_block
         self._bound = self.limits.budget_bytes // 4
         self._many = max(16, min(MANY, self._bound // ENTRY_COST))
@@ -171,8 +172,7 @@ class IOPub:
     def encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
         """The frames that say ``starting``, ``busy`` or ``idle`` about a request."""
         content = _STATES.get(state) or {"execution_state": state}
-        topics = [self.topic("status")]
-        return self._codec.encode("status", content, parent=parent, identities=topics)
+        return self._codec.encode("status", content, parent=parent, identities=self._status_topic)
 
     @enable_ki_protection
     def post(self, frames: list[bytes], *, hold: bool = False) -> None:
@@ -182,7 +182,9 @@ class IOPub:
         of twice. Whoever says so sees to it that something does come, or calls `drain`, before
         anybody waits.
         """
-        self._append(frames, sum(map(len, frames)) + ENTRY_COST)
+        with self._size_lock:
+            self._size += sum(map(len, frames)) + ENTRY_COST
+        self.entries.append(frames)
         if not hold:
             self.drain()
 
@@ -192,11 +194,12 @@ class IOPub:
         most = self.limits.max_merge
         for start in range(0, len(text), most):
             piece = text[start : start + most] if len(text) > most else text
-            if len(piece) < SHORT:
-                self.entries.append((key, piece))
-            else:
-                self._append((key, piece), len(piece))
-        self.wake()
+            if len(piece) >= SHORT:
+                with self._size_lock:
+                    self._size += len(piece)
+            self.entries.append((key, piece))
+        if not self._armed:
+            self.wake()
         if self._size > min(most, self._bound) or len(self.entries) > self._many // 2:
             self.drain()
 
@@ -204,11 +207,6 @@ class IOPub:
         """Put a line on stderr under a request's cell."""
         self.write(TextKey(request.message.header, "stderr"), text)
         self.drain()
-
-    def _append(self, entry: tuple[TextKey, str] | list[bytes], size: int) -> None:
-        with self._size_lock:
-            self._size += size
-        self.entries.append(entry)
 
     # The flusher
 
@@ -302,6 +300,8 @@ class IOPub:
         for: the caller may be a finalizer, in a thread that holds any lock. ``wait`` is for who
         must know that it is done. The flusher sends what is left.
         """
+        if not wait and not self.entries and self._head is None:
+            return
         self._again = True
         for _ in range(2):  # what was appended meanwhile gets one more batch, not an endless one
             if not self._again or not self._lock.acquire(blocking=wait):
@@ -309,55 +309,51 @@ class IOPub:
             try:
                 if self._draining:  # by this very thread
                     return
-                self._again = False
-                self._send_batch()
+                self._again, self._draining = False, True
+                try:
+                    self._send_batch()
+                finally:
+                    self._draining = False
             finally:
                 self._lock.release()
         if self.entries or self._head is not None:
             self.wake()
 
     def _send_batch(self) -> None:
+        """Send what was queued when this began, a batch of it, as far as subscribers take it."""
         was_full = self._size > self._bound or len(self.entries) > self._many
         target = self._popped + len(self.entries)
-        self._draining = True
-        try:
-            for _ in range(BATCH):
-                if self._sent >= target or not self._send_one():
+        for _ in range(BATCH):
+            if self._sent >= target:
+                break
+            try:
+                if self._head is None:
+                    self._head = self._next()
+                if self._head is not None and not self._subscribers.send(self._head, self._size):
                     break
-        finally:
-            self._draining = False
+            except trio.ClosedResourceError:
+                self._popped += len(self.entries)
+                self.entries.clear()
+                with self._size_lock:
+                    self._size = 0
+            except Exception:  # frames that zmq does not take: they must not stay in the way
+                _log.exception("a message on iopub could not be sent")
+            self._head = None
+            self._sent = self._popped
         if was_full and self._room is not None and not self.is_full:
             self._room.set()
 
-    def _send_one(self) -> bool:
-        """Send the next message; False if there is none, or if it has to wait."""
-        try:
-            if self._head is None:
-                self._head = self._next()
-                if self._head is None:
-                    return False
-            if not self._subscribers.send(self._head, self._size):
-                return False
-        except trio.ClosedResourceError:
-            self._popped += len(self.entries)
-            self.entries.clear()
-            with self._size_lock:
-                self._size = 0
-        except Exception:  # frames that zmq does not take: they must not stay in the way
-            _log.exception("a message on iopub could not be sent")
-        self._head = None
-        self._sent = self._popped
-        return True
-
     def _next(self) -> list[bytes] | None:
+        """The frames of the next message; None if another thread has emptied the queue."""
         if not self.entries:
             return None
         entry = self.entries.popleft()
         self._popped += 1
-        if isinstance(entry, list):
-            self._shrink(sum(map(len, entry)) + ENTRY_COST)
-            return entry
-        return self._merge(*entry)
+        if not isinstance(entry, list):
+            return self._merge(*entry)
+        with self._size_lock:
+            self._size -= sum(map(len, entry)) + ENTRY_COST
+        return entry
 
     def _merge(self, key: TextKey, text: str) -> list[bytes]:
         """One message of this text and of what follows for the same cell and stream."""
@@ -377,7 +373,8 @@ class IOPub:
                 counted += length
         self._popped += len(parts) - 1
         if counted:
-            self._shrink(counted)
+            with self._size_lock:
+                self._size -= counted
         name = key.name
         return self._codec.encode(
             "stream",
@@ -385,10 +382,6 @@ class IOPub:
             parent=key.parent,
             identities=[b"stream." + name.encode(errors="replace")],
         )
-
-    def _shrink(self, size: int) -> None:
-        with self._size_lock:
-            self._size -= size
 
     @property
     def dropped(self) -> int:

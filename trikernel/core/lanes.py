@@ -1,5 +1,10 @@
 """Queues that know nobody: what waits, what a failure aborts, what is left at the end.
 
+`open_priority_channel` makes a memory channel that hands out the most urgent item first, equals in
+order of arrival. It is built as Trio's own memory channels are used: a send end, a receive end,
+closing either. A woken receiver reads the heap again, so that a more urgent item that came in the
+same tick overtakes, and an item is never in the hands of a task that was just cancelled.
+
 Each kind of request waits in the queue of its lane. A queue is admitted to, taken from, and closed;
 what can no longer run is returned to whoever called, who answers it.
 
@@ -15,22 +20,200 @@ control    service loop  what only looks or steers, in order of arrival
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 import attrs
 import trio
 
 from ..wire import Header
-from .priority import open_priority_channel
-from .request import Request, StopReason
+from .request import Request, RequestScope, StopReason
 
-__all__ = ["AbortWindow", "CommQueue", "ControlQueue", "Job", "RequestBudget", "ShellQueue"]
+__all__ = [
+    "AbortWindow",
+    "CommQueue",
+    "ControlQueue",
+    "Job",
+    "PriorityReceiveChannel",
+    "PrioritySendChannel",
+    "RequestBudget",
+    "ShellQueue",
+    "Turn",
+    "open_priority_channel",
+]
+
+T = TypeVar("T")
+
+
+class _State(Generic[T]):
+    """What the two ends of a priority channel share."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, T]] = []
+        self.counter = itertools.count()
+        self.receivers = trio.lowlevel.ParkingLot()
+        self.send_closed = False
+        self.receive_closed = False
+
+
+class PrioritySendChannel(Generic[T]):
+    """The end that puts items in."""
+
+    def __init__(self, state: _State[T]) -> None:
+        self._state = state
+
+    def send_nowait(self, item: T, *, priority: int) -> None:
+        """Queue ``item``; a smaller ``priority`` is more urgent.
+
+        Raises `trio.ClosedResourceError` after `close`, `trio.BrokenResourceError` when the
+        receive end is closed.
+        """
+        state = self._state
+        if state.send_closed:
+            raise trio.ClosedResourceError
+        if state.receive_closed:
+            raise trio.BrokenResourceError
+        heapq.heappush(state.heap, (priority, next(state.counter), item))
+        state.receivers.unpark_all()  # one alone may be about to be cancelled
+
+    async def send(self, item: T, *, priority: int) -> None:
+        """As `send_nowait`, and a checkpoint; cancelled there, the item was not queued."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.send_nowait(item, priority=priority)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def close(self) -> None:
+        """No more items; receivers that wait in vain get `trio.EndOfChannel`."""
+        self._state.send_closed = True
+        self._state.receivers.unpark_all()
+
+    def __enter__(self) -> PrioritySendChannel[T]:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class PriorityReceiveChannel(Generic[T]):
+    """The end that takes items out. Several tasks may receive at once."""
+
+    def __init__(self, state: _State[T]) -> None:
+        self._state = state
+
+    def __len__(self) -> int:
+        """How many items are queued."""
+        return len(self._state.heap)
+
+    def receive_nowait(self) -> tuple[int, T]:
+        """The most urgent item, as ``(priority, item)``.
+
+        Raises `trio.WouldBlock` when there is none, `trio.EndOfChannel` when there will be
+        none, `trio.ClosedResourceError` after `close`.
+        """
+        state = self._state
+        if state.receive_closed:
+            raise trio.ClosedResourceError
+        if state.heap:
+            priority, _, item = heapq.heappop(state.heap)
+            return priority, item
+        if state.send_closed:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    async def wait_nonempty(self) -> None:
+        """Wait until there is something to take, without taking it. Always a checkpoint.
+
+        Raises as `receive` does.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        state = self._state
+        if state.heap:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while not state.heap:
+            if state.receive_closed:
+                raise trio.ClosedResourceError
+            if state.send_closed:
+                raise trio.EndOfChannel
+            await state.receivers.park()
+
+    async def receive(self) -> tuple[int, T]:
+        """The most urgent item, waiting for one. Cancelled, it takes none.
+
+        Raises as `receive_nowait` does, `trio.WouldBlock` apart.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while True:
+            try:
+                item = self.receive_nowait()
+            except trio.WouldBlock:
+                await self._state.receivers.park()
+                waited = True
+            else:
+                break
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return item
+
+    def close(self) -> None:
+        """Drop what is queued; waiting receivers get `trio.ClosedResourceError`."""
+        self._state.receive_closed = True
+        self._state.heap.clear()
+        self._state.receivers.unpark_all()
+
+    def __aiter__(self) -> PriorityReceiveChannel[T]:
+        return self
+
+    async def __anext__(self) -> tuple[int, T]:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def __enter__(self) -> PriorityReceiveChannel[T]:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class open_priority_channel(tuple["PrioritySendChannel[T]", "PriorityReceiveChannel[T]"]):
+    """A new channel's two ends: ``send, receive = open_priority_channel[Item]()``.
+
+    It has no bound, so sending never waits. Most urgent (smallest number) first, first come first
+    served among equals. Closing the send end lets receivers take what is left, then raises
+    `trio.EndOfChannel` at them; closing the receive end raises `trio.BrokenResourceError` at
+    senders. Use it in one Trio loop only.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # type: ignore[misc]  # a class only so that it takes a type in brackets
+        cls,
+    ) -> tuple[PrioritySendChannel[T], PriorityReceiveChannel[T]]:
+        state: _State[T] = _State()
+        return PrioritySendChannel(state), PriorityReceiveChannel(state)
+
+
+# The queues of the lanes
 
 
 @attrs.frozen
@@ -108,10 +291,14 @@ class AbortWindow:
 
 
 class ShellQueue:
-    """The shell lane's queue: one priority channel. In the user loop only."""
+    """The shell lane's queue: one priority channel. In the user loop only.
+
+    `wait_nonempty` waits for something to take; `trio.ClosedResourceError` once it is closed.
+    """
 
     def __init__(self) -> None:
         self._send, self._receive = open_priority_channel[Request | Job]()
+        self.wait_nonempty = self._receive.wait_nonempty
         self.window = AbortWindow()
         self.closed = False
 
@@ -136,16 +323,13 @@ class ShellQueue:
 
     def take_nowait(self) -> tuple[int, Request | Job] | None:
         """The most urgent item with its priority; None when there is none."""
-        if not len(self._receive):
+        try:
+            priority, item = self._receive.receive_nowait()
+        except trio.WouldBlock:
             return None
-        priority, item = self._receive.receive_nowait()
         if isinstance(item, Request):
             self.window.leave(item)
         return priority, item
-
-    async def wait_nonempty(self) -> None:
-        """Wait until there is something to take. `trio.ClosedResourceError` once it is closed."""
-        await self._receive.wait_nonempty()
 
     def close(self) -> list[Request]:
         """Take nothing more; what is left is returned, to be refused. A second time, nothing."""
@@ -159,13 +343,38 @@ class ShellQueue:
         return left
 
 
+class Turn:
+    """Which task handles requests of the shell lane: the one that holds the lock. In the user loop
+    only.
+    """
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+
+    def pass_on(self) -> None:
+        """Have another task become the lane: the one that has the turn now may never come back."""
+        self.lock = trio.Lock()
+
+    def lock_of(self, current: Request | None, running: Sequence[Request]) -> trio.Lock:
+        """What a task has to hold to handle a request: within its own running request that one's
+        lock, else the lane's. That changes when the request is left behind.
+        """
+        if current is not None and current in running:
+            return current.nested_lock()
+        return self.lock
+
+
 class CommQueue:
-    """The comm lane's queue: one queue for each comm that has messages. In the user loop only."""
+    """The comm lane's queue: one queue for each comm that has messages. In the user loop only.
+
+    ``unstarted`` is how many messages wait for their handler to be called, ``active`` holds those
+    that are being handled.
+    """
 
     def __init__(self) -> None:
         self._new_send, self._new_receive = trio.open_memory_channel[str](math.inf)
         self._waiting: dict[str, deque[Request]] = {}
-        self._unstarted = 0
+        self.unstarted = 0
         self._all_started = trio.Event()
         self.active: set[Request] = set()
         self.closed = False
@@ -174,9 +383,9 @@ class CommQueue:
         """Queue a message; once the queue is closed it is returned, to be refused."""
         if self.closed:
             return request
-        if self._unstarted == 0:
+        if self.unstarted == 0:
             self._all_started = trio.Event()
-        self._unstarted += 1
+        self.unstarted += 1
         comm_id = str(request.message.content.get("comm_id"))
         if comm_id in self._waiting:
             self._waiting[comm_id].append(request)
@@ -199,8 +408,8 @@ class CommQueue:
         waiting = self._waiting.get(comm_id, deque())
         while waiting:
             request = waiting.popleft()
-            self._unstarted -= 1
-            if self._unstarted == 0:
+            self.unstarted -= 1
+            if self.unstarted == 0:
                 self._all_started.set()
             self.active.add(request)
             try:
@@ -218,18 +427,13 @@ class CommQueue:
         else:
             self._waiting.pop(comm_id, None)
 
-    @property
-    def has_unstarted(self) -> bool:
-        """Whether a message waits for its handler to be called."""
-        return self._unstarted > 0
-
     async def wait_until_started(self, request: Request) -> None:
         """Wait until every message admitted so far has started, so that ``request`` overtakes none.
 
         An interrupt of it stops the handlers that hold them up.
         """
-        with request.open_scope() as scope:
-            if self._unstarted:
+        with RequestScope(request) as scope:
+            if self.unstarted:
                 await self._all_started.wait()
         if scope.cancelled_caught and request.stop_reason is StopReason.INTERRUPT:
             for handled in self.active:
@@ -241,7 +445,7 @@ class CommQueue:
         self.closed = True
         left = [request for waiting in self._waiting.values() for request in waiting]
         self._waiting.clear()
-        self._unstarted = 0
+        self.unstarted = 0
         self._all_started.set()
         return left
 

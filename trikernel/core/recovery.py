@@ -39,7 +39,7 @@ def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery
         left = running.pop()
         _answer(dispatcher, left, left.stop_error(), Event.ABANDON)
         context = left.task.context if left.task is not None else None
-    dispatcher.pass_turn()
+    dispatcher.turn.pass_on()
     start = partial(nursery.start_soon, dispatcher.run_shell_lane, name="shell lane")
     if context is None:
         start()

@@ -48,6 +48,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "Request",
+    "RequestScope",
     "State",
     "StopReason",
     "background_scope",
@@ -139,11 +140,13 @@ def _no_kernel() -> None:
 class Request:
     """A message that a client sent, from its admission to its end.
 
-    ``message`` is the message, ``channel`` where it came from and where the reply goes, ``type``
-    its row in the kernel's table (None for an unknown one), ``priority`` its place in the queue
-    (smaller goes first), ``content`` its typed content once a handler has parsed it, ``metadata``
-    what the reply's metadata begins with. ``number`` is the execution count of an execute request
-    that counts, else None. ``size`` is the room in bytes that it takes in the queue.
+    ``message`` is the message, ``msg_type`` (``execute_request`` and so on) and ``msg_id`` (by
+    which an ``abort_request`` names it) stand in its header. ``channel`` is where it came from and
+    where the reply goes, ``type`` its row in the kernel's table (None for an unknown one),
+    ``priority`` its place in the queue (smaller goes first), ``content`` its typed content once a
+    handler has parsed it, ``metadata`` what the reply's metadata begins with. ``number`` is the
+    execution count of an execute request that counts, else None. ``size`` is the room in bytes that
+    it takes in the queue.
     ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
     that handles it, once it has started. ``stood`` is the traceback of where its code stood when it
     was cancelled, for whoever has to say so.
@@ -153,6 +156,8 @@ class Request:
     channel: Channel
     type: MessageType | None
     priority: int
+    msg_type: str = attrs.field(init=False)
+    msg_id: str = attrs.field(init=False)
     _kernel: Callable[[], Any] | ref[Any] = _no_kernel
     content: Any = None
     number: int | None = None
@@ -170,22 +175,16 @@ class Request:
     _on_stop: list[Callable[[], object]] = attrs.field(factory=list)
     _after_idle: list[Callable[[], object]] = attrs.field(factory=list)
 
+    def __attrs_post_init__(self) -> None:
+        header = self.message.header
+        self.msg_type, self.msg_id = header.msg_type, header.msg_id
+
     # What it is
 
     @property
     def application(self) -> Any:
         """The kernel that it came to, as long as that lives."""
         return self._kernel()
-
-    @property
-    def msg_id(self) -> str:
-        """The message's id, by which an ``abort_request`` names it."""
-        return self.message.header.msg_id
-
-    @property
-    def msg_type(self) -> str:
-        """``execute_request`` and so on."""
-        return self.message.header.msg_type
 
     @property
     def runs_user_code(self) -> bool:
@@ -248,12 +247,6 @@ class Request:
 
     # How it is stopped
 
-    def open_scope(self) -> RequestScope:
-        """A context manager: a cancel scope that `cancel` cancels while it is this request's
-        innermost one. It is cancelled from the start if the request is to stop already.
-        """
-        return RequestScope(self)
-
     def mark(self, reason: StopReason) -> None:
         """Note that it is to stop, and wake whatever blocks on its behalf; from any thread.
 
@@ -298,14 +291,14 @@ class Request:
             wake()
 
 
+@attrs.define(eq=False)
 class RequestScope:
-    """See `Request.open_scope`. A class, because every request opens one or two."""
+    """A context manager: a cancel scope that `Request.cancel` cancels while it is the request's
+    innermost one. It is cancelled from the start if the request is to stop already.
+    """
 
-    __slots__ = ("_request", "_scope")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._scope = trio.CancelScope()
+    _request: Request
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def __enter__(self) -> trio.CancelScope:
         scope, request = self._scope.__enter__(), self._request

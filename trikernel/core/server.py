@@ -33,12 +33,11 @@ from ..system import RepeatedEvent, call_in, run_in, stderr_descriptor
 from ..transport import Transport
 from ..wire import Limits
 from .application import Facts, Handlers
-from .connection import Connection
+from .connection import Connection, Rejections
 from .dispatch import Dispatcher
 from .iopub import OutputLimits
 from .lanes import Job
 from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed
-from .rejections import Rejections
 from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
@@ -299,26 +298,13 @@ class Server:
                     nursery.start_soon(dispatcher.receive, channel, name=f"{channel.name} receiver")
             nursery.start_soon(dispatcher.run_comm_lane, self.cells, name="comm lane")
             nursery.start_soon(follow_abandoned, dispatcher, self.cells, name="abandoned requests")
-            nursery.start_soon(self._advance_eventloop, name="event loop")
+            nursery.start_soon(
+                follow_eventloop, self.kernel, dispatcher, self.eventloop_changed, name="event loop"
+            )
             task_status.started(self)
             await self.stopping.wait()
             await self._wind_down()
             nursery.cancel_scope.cancel()
-
-    @enable_ki_protection
-    async def _advance_eventloop(self) -> None:
-        """Give turns to ``kernel.eventloop``, which may be swapped or cleared at any time, while no
-        message waits: every ``poll_interval`` seconds while it is set, never while it is None.
-        """
-        kernel, dispatcher = self.kernel, self.dispatcher
-        while True:
-            if kernel.eventloop is None:
-                await self.eventloop_changed.wait()
-                continue
-            dispatcher.sweep()
-            if not len(dispatcher.shell) and not self.stopper.running:
-                advance(kernel)
-            await trio.sleep(kernel.poll_interval)
 
     # Aborting and shutting down
 
@@ -333,7 +319,7 @@ class Server:
             for request in tuple(self.stopper.running):
                 if request.msg_id in msg_ids:
                     self.stopper.stop(request, StopReason.ABORT)
-            abort = partial(self.dispatcher.abort_ids, msg_ids)
+            abort = partial(abort_by_id, self.dispatcher, msg_ids)
         with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
             await call_in(self.user_token, abort)
 
@@ -395,7 +381,7 @@ class Server:
         async def shut_down() -> None:
             await self.shut_down(None, restart=False)
 
-        self.stopper.run_in_services(shut_down)
+        self.stopper.services.start_soon(shut_down)
 
     def leave(self) -> None:
         """Stop what runs, and have `serve` end without a word: nobody listens any more."""
@@ -456,6 +442,38 @@ class Server:
         self._left += lose_loop(self.dispatcher, error)
         if not told:
             self.application.report_background_error(error)
+
+
+def abort_by_id(dispatcher: Dispatcher, msg_ids: set[str]) -> None:
+    """Abort these requests, queued or running; ids not seen yet are remembered for when they come.
+    In the user loop.
+    """
+    dispatcher.posted.drain()
+    dispatcher.sweep()
+    window, stopper = dispatcher.shell.window, dispatcher.stopper
+    found = window.find(msg_ids)
+    window.abort(found)
+    running = {request for request in stopper.running if request.msg_id in msg_ids}
+    for request in running:
+        if request.stop_reason is None:  # it started since the abort was asked for
+            stopper.stop(request, StopReason.ABORT)
+    seen = {request.msg_id for request in found | running}
+    dispatcher.application.remember_aborted(msg_ids - seen)
+
+
+@enable_ki_protection
+async def follow_eventloop(kernel: Facts, dispatcher: Dispatcher, changed: RepeatedEvent) -> None:
+    """Give turns to ``kernel.eventloop``, which may be swapped or cleared at any time, while no
+    message waits: every ``poll_interval`` seconds while it is set, never while it is None.
+    """
+    while True:
+        if kernel.eventloop is None:
+            await changed.wait()
+            continue
+        dispatcher.sweep()
+        if not len(dispatcher.shell) and not dispatcher.stopper.running:
+            advance(kernel)
+        await trio.sleep(kernel.poll_interval)
 
 
 def advance(kernel: Facts) -> None:

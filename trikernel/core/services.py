@@ -78,19 +78,18 @@ async def run_services(
 ) -> None:
     """Run the services until cancelled."""
     connection, stopper = dispatcher.connection, dispatcher.stopper
-    token = trio.lowlevel.current_trio_token()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.run, name="control")
         nursery.start_soon(_welcome_subscribers, connection, name="iopub subscriptions")
         nursery.start_soon(connection.iopub.run_flusher, name="output flusher")
         nursery.start_soon(connection.replies.run, name="replies that wait")
         nursery.start_soon(connection.transport.stdin.service_connections, name="stdin connections")
-        stopper.serve_from(token, nursery, resends=in_thread and stopper.installed)
+        stopper.serve_from(nursery, resends=in_thread and stopper.installed)
         task_status.started()
         try:
             await trio.sleep_forever()
         finally:  # before the nursery closes
-            stopper.stop_serving()
+            stopper.services.close()
 
 
 @enable_ki_protection

@@ -63,16 +63,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import attrs
 import trio
 
-from ..system import on_fork, run_in
+from ..system import RemoteNursery, on_fork, run_in
 from .request import Request, StopReason, background_scope, current_request, is_served
 from .user_code import in_finalizer, where_it_stands, where_it_waits
 
@@ -131,7 +130,8 @@ class Stopper:
 
     ``token`` is the user loop's. ``look`` is told whether who writes has to look for a stop,
     ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task of the user loop
-    is a host's. `abandoned` yields requests whose code is to be left behind.
+    is a host's. `pending` are the wishes that nothing has heard of yet, `services` is where
+    deadlines are watched, `abandoned` yields requests whose code is to be left behind.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class Stopper:
         owns_loop: bool = False,
     ) -> None:
         self.running: list[Request] = []
+        self.pending: list[StopSignal] = []
         self.ignored = 0
         self.installed = False
         self._abandoned, self.abandoned = trio.open_memory_channel[Request](math.inf)
@@ -150,18 +151,18 @@ class Stopper:
         self._look = look
         self._tell = tell
         self._owns_loop = owns_loop
-        self._services: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
+        self.services = RemoteNursery()
         self._resends = False
         self._forced_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
-        self._signals: list[StopSignal] = []
         on_fork(self)
 
     def after_fork(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
-        self._services, self._resends = None, False
-        self._signals.clear()
+        self._resends = False
+        self.services.close()
+        self.pending.clear()
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
@@ -176,13 +177,13 @@ class Stopper:
     def stop(self, request: Request | None, reason: StopReason) -> None:
         """Stop ``request`` for ``reason``; a second interrupt leaves one behind that lingers."""
         stop_signal = StopSignal(request, reason)
-        self._signals.append(stop_signal)
+        self.pending.append(stop_signal)
         self._look(True)
         if request is not None:
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(stop_signal))
         if self._resends:
-            self.run_in_services(self._resend, stop_signal)
+            self.services.start_soon(self._resend, stop_signal)
 
     def _deliver(self, stop_signal: StopSignal) -> None:
         """In the user loop: it turns, so cancelling reaches what awaits."""
@@ -202,7 +203,7 @@ class Stopper:
         if request.stopped_at is None:
             request.stopped_at = now
             if is_interrupt:
-                self.run_in_services(self._tell_if_it_lingers, request)
+                self.services.start_soon(self._tell_if_it_lingers, request)
         elif is_interrupt and now - request.stopped_at > TURN_TIMEOUT:
             self._abandoned.send_nowait(request)
 
@@ -239,12 +240,12 @@ class Stopper:
         For the unprotected end of functions that user code calls in a loop, `print` above all:
         without it a loop that spends its time in protected code could not be stopped.
         """
-        if not self._signals:
+        if not self.pending:
             return
         request = current_request.get()
         if (
             request is not None
-            and any(one.request is request for one in self._signals)
+            and any(one.request is request for one in self.pending)
             and threading.current_thread() is threading.main_thread()
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
@@ -253,16 +254,16 @@ class Stopper:
 
     def consume(self, request: Request) -> None:
         """The caller raises in the code of the request, which has heard of it by that."""
-        for stop_signal in tuple(self._signals):
+        for stop_signal in tuple(self.pending):
             if stop_signal.request is request:
                 self._mark_delivered(stop_signal, StopEvent.RAISE)
         request.consume_interrupt()
 
     def _mark_delivered(self, stop_signal: StopSignal, event: StopEvent) -> None:
         stop_signal.advance(event)
-        if stop_signal in self._signals:
-            self._signals.remove(stop_signal)
-            if not self._signals:
+        if stop_signal in self.pending:
+            self.pending.remove(stop_signal)
+            if not self.pending:
                 self._look(False)
 
     def _is_live(self, stop_signal: StopSignal) -> bool:
@@ -271,21 +272,16 @@ class Stopper:
 
     # Deadlines, and the service loop that watches them
 
-    def serve_from(
-        self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery, *, resends: bool
-    ) -> None:
-        """Have deadlines watched in that loop; with ``resends`` also what does not stop at once.
+    def serve_from(self, nursery: trio.Nursery, *, resends: bool) -> None:
+        """Have deadlines watched in the calling loop; with ``resends`` also what does not stop at
+        once.
 
         That is to signal the main thread, which takes a loop in another one.
         """
-        self._services = token, nursery
+        self.services.open(nursery)
         self._resends = resends
         if self._arrivals is not None:
             nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
-
-    def stop_serving(self) -> None:
-        """That loop's nursery has ended."""
-        self._services = None
 
     def stop_after(self, request: Request, seconds: float) -> None:
         """Give a request a deadline, ``seconds`` from now, instead of the one it may have.
@@ -296,27 +292,15 @@ class Stopper:
             request.replace_deadline(lambda: None)
             return
         done = trio.Event()
-        self.run_in_services(self._expire, request, seconds, done)
-        if self._services is not None:
-            request.replace_deadline(partial(run_in, self._services[0], done.set))
+        self.services.start_soon(self._expire, request, seconds, done)
+        if self.services.token is not None:
+            request.replace_deadline(partial(run_in, self.services.token, done.set))
 
     async def _expire(self, request: Request, seconds: float, done: trio.Event) -> None:
         with trio.move_on_after(seconds):
             await done.wait()
             return
         self.stop(request, StopReason.TIMEOUT)
-
-    def run_in_services(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Run a task in the service loop; from any thread."""
-        if self._services is not None:
-            token, nursery = self._services
-            run_in(token, partial(self._start_in, nursery, function, *args))
-
-    def _start_in(
-        self, nursery: trio.Nursery, function: Callable[..., Awaitable[None]], *args: Any
-    ) -> None:
-        if self._services is not None:
-            nursery.start_soon(function, *args)
 
     # SIGINT
 
@@ -327,9 +311,9 @@ class Stopper:
         self.installed = True
 
     def reinstall(self) -> None:
-        """Take SIGINT back from an earlier cell's code, which may have set a handler or a mask."""
-        if not self.installed:
-            return
+        """Take SIGINT, once installed, back from an earlier cell's code, which may have set a
+        handler or a mask.
+        """
         if signal.getsignal(signal.SIGINT) != self._on_sigint:
             signal.signal(signal.SIGINT, self._on_sigint)
         if sys.platform != "win32":
@@ -365,7 +349,7 @@ class Stopper:
         now = time.monotonic()
         forced = now - self._forced_at < TURN_TIMEOUT
         self._forced_at = -math.inf
-        live = [one for one in self._signals if self._is_live(one)]
+        live = [one for one in self.pending if self._is_live(one)]
         if forced and not live:
             return
         here = _request_here()

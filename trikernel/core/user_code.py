@@ -31,7 +31,7 @@ import outcome
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from ..system import exit_if_forked, fork_count
+from ..system import exit_forked
 from .request import background_scope
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "UserNursery",
     "await_unprotected",
     "call_unprotected",
+    "holds_cancel",
     "in_finalizer",
     "is_cancel",
     "is_machinery",
@@ -149,6 +150,11 @@ def is_cancel(raised: BaseException) -> bool:
         return True
     if trio.current_effective_deadline() != -math.inf:
         return False
+    return holds_cancel(raised)
+
+
+def holds_cancel(raised: BaseException) -> bool:
+    """Whether it is a `trio.Cancelled`, or a group with one, of whatever scope."""
     if isinstance(raised, BaseExceptionGroup):
         return raised.subgroup(trio.Cancelled) is not None
     return isinstance(raised, trio.Cancelled)
@@ -350,14 +356,16 @@ class BackgroundNursery:
 
     @enable_ki_protection
     async def _run(self, async_fn: Callable[..., Awaitable[object]], args: Any) -> None:
-        forks = fork_count()
+        process = os.getpid()
         with trio.CancelScope() as scope:
             background_scope.set(scope)
             try:
                 await run_unprotected(async_fn, *args)
-                exit_if_forked(forks)
+                if os.getpid() != process:
+                    exit_forked()
             except BaseException as raised:
-                exit_if_forked(forks, raised)
+                if os.getpid() != process:
+                    exit_forked(raised)
                 raise_cancel(raised, self._report)
                 self._report(unwrap_interrupt(raised))
 
@@ -369,14 +377,16 @@ class BackgroundNursery:
         *,
         task_status: trio.TaskStatus[Any],
     ) -> None:
-        status, forks = _Status(task_status), fork_count()
+        status, process = _Status(task_status), os.getpid()
         with trio.CancelScope() as scope:
             background_scope.set(scope)
             try:
                 await run_unprotected(partial(async_fn, *args, task_status=status))
-                exit_if_forked(forks)
+                if os.getpid() != process:
+                    exit_forked()
             except BaseException as raised:
-                exit_if_forked(forks, raised)
+                if os.getpid() != process:
+                    exit_forked(raised)
                 if not status.is_started:
                     raise
                 raise_cancel(raised, self._report)

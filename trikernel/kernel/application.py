@@ -40,7 +40,26 @@ __all__ = ["BACKGROUND_FAILED", "Application", "serve"]
 
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
 _ABORTED_LIMIT = 10_000
-_HOOKS = {"should_handle", "pre_handler_hook", "begin_execution", "init_metadata", "send_response"}
+_HOOKS = frozenset(
+    {
+        "should_handle",
+        "pre_handler_hook",
+        "post_handler_hook",
+        "begin_execution",
+        "init_metadata",
+        "send_response",
+    }
+)
+_FACTS = (
+    "implementation",
+    "implementation_version",
+    "language",
+    "language_version",
+    "language_info",
+    "banner",
+    "help_links",
+    "supported_features",
+)
 
 
 async def serve(
@@ -82,6 +101,12 @@ class Application:
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
         self._rows: dict[str, MessageType] = dict(REQUESTS)
+        cls, static = type(kernel), inspect.getattr_static
+        self._overrides_hooks = not all(is_built_in(static(cls, name)) for name in _HOOKS)
+        facts = [static(cls, name) for name in _FACTS]
+        self._computes_facts = not is_built_in(
+            getattr(static(cls, "kernel_info"), "fget", None)
+        ) or any(hasattr(one, "__get__") and not is_built_in(one) for one in facts)
 
     # Being served
 
@@ -155,19 +180,19 @@ class Application:
         Then ``busy`` leaves together with that, which wakes libzmq's own thread once.
         """
         kernel, msg_type = self.kernel, request.msg_type
-        if msg_type == "execute_request":
-            calls_author = kernel.calls_author_first or not _HOOKS.isdisjoint(kernel.__dict__)
-        elif msg_type == "kernel_info_request":
-            calls_author = kernel.calls_author_first or kernel.computes_facts
-        else:
+        if self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__):
             return False
-        return not calls_author and is_built_in(kernel.shell_handlers.get(msg_type))
+        if msg_type == "kernel_info_request" and self._computes_facts:
+            return False
+        at_once = msg_type in ("execute_request", "kernel_info_request")
+        return at_once and is_built_in(kernel.shell_handlers.get(msg_type))
 
     @enable_ki_protection
     async def handle(self, request: Request) -> Reply | None:
         """Run the handler of a request; what it returned, as a reply, or None if none is due."""
         kernel, channel = self.kernel, request.channel.name
-        if not await self._is_allowed(request):
+        hooks = self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__)
+        if (hooks or kernel.aborted) and not await self._is_allowed(request):
             return self.aborted_reply(request)
         on_control = channel == "control"
         known = kernel.control_handlers if on_control else kernel.shell_handlers
@@ -179,8 +204,9 @@ class Application:
             )
         if on_control and request.type is not None and request.type.concurrent:
             return self._as_reply(request, await self._call(handler, request))
-        sender = kernel.sender
-        sender.last_request = request
+        kernel.sender.last_request = request
+        if not hooks:
+            return self._as_reply(request, await self._call(handler, request))
         call_unprotected(kernel.pre_handler_hook)
         try:
             return self._as_reply(request, await self._call(handler, request))
@@ -191,7 +217,7 @@ class Application:
         """Ask `should_handle`; an id that an abort named before is used up."""
         kernel = self.kernel
         if is_built_in(kernel.should_handle):
-            return not kernel.aborted or kernel.aborted.pop(request.msg_id, self) is self
+            return kernel.aborted.pop(request.msg_id, self) is self
         message = request.message
         stream = ChannelHandle(kernel.sender, request.channel.name)
         verdict = call_unprotected(

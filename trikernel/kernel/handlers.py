@@ -55,7 +55,9 @@ async def execute_request(self: Any, request: Request) -> Reply:
             "execute_input",
             {"code": content.code, "execution_count": request.number},
         )
-    self.sender.connection.iopub.drain()  # it is silent, or an author filters what is sent
+    iopub = self.sender.connection.iopub
+    if iopub.entries:  # it is silent, or an author filters what is sent
+        iopub.drain()
     options = {
         "store_history": content.store_history and not silent,
         "user_expressions": content.user_expressions or {},

@@ -14,6 +14,7 @@ from ..core import Job
 from ..wire import PROTOCOL_VERSION, Priority
 from .handlers import built_in
 from .sender import ChannelHandle, Sender
+from .settings import settings_of
 
 __all__ = ["IPykernelNames"]
 
@@ -39,6 +40,13 @@ class IPykernelNames:
     _eventloop: Callable[[Any], object] | None
     kept_session: Any
     latest: Callable[[], Any] = staticmethod(lambda: None)
+
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
+        """With the settings' defaults: as traits, they may be read before ``__init__``."""
+        kernel = super().__new__(cls)
+        for name, one in settings_of(cls).items():
+            kernel.__dict__[name] = one.default
+        return kernel
 
     @classmethod
     def instance(cls: type[K], **settings: Any) -> K:

@@ -7,7 +7,6 @@ served. What the core asks of a kernel is in `application`, the handlers of mess
 
 from __future__ import annotations
 
-import inspect
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..errors import TrikernelError, UnknownMessageType
 from ..wire import REQUESTS, as_content
 from ..wire import contents as c
 from . import handlers
-from .handlers import built_in, is_built_in
+from .handlers import built_in
 from .ipykernel_names import IPykernelNames
 from .sender import ChannelHandle, Sender
 from .settings import given_and_default, keep_settings, setting
@@ -27,23 +26,6 @@ from .tracebacks import render_error
 __all__ = ["Kernel"]
 
 _MINUTES = 3600.0
-_CALLED_FIRST = (
-    "should_handle",
-    "pre_handler_hook",
-    "begin_execution",
-    "init_metadata",
-    "send_response",
-)
-_FACTS = (
-    "implementation",
-    "implementation_version",
-    "language",
-    "language_version",
-    "language_info",
-    "banner",
-    "help_links",
-    "supported_features",
-)
 
 
 class Kernel(IPykernelNames):
@@ -152,21 +134,10 @@ class Kernel(IPykernelNames):
 
     application_class: ClassVar[Any]
     """What stands between a kernel of this class and the core: `Application`, or its subclass."""
-    calls_author_first: ClassVar[bool] = False
-    """Whether code of an author's runs before a built-in handler says something."""
-    computes_facts: ClassVar[bool] = False
-    """Whether the content of a ``kernel_info_reply`` is computed by an author's code."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keep_settings(cls)
-        static = inspect.getattr_static
-        cls.calls_author_first = not all(is_built_in(static(cls, name)) for name in _CALLED_FIRST)
-        facts = [static(cls, name) for name in _FACTS]
-        computed = [one for one in facts if hasattr(one, "__get__") and not is_built_in(one)]
-        cls.computes_facts = bool(computed) or not is_built_in(
-            getattr(static(cls, "kernel_info"), "fget", None)
-        )
 
     def __init__(self, **settings: Any) -> None:
         """Settings by keyword; `SettingError` names one that is unknown or out of its range."""
@@ -349,6 +320,7 @@ class Kernel(IPykernelNames):
     def pre_handler_hook(self) -> None:
         """Called in the main thread before each handler of the shell lane."""
 
+    @built_in
     def post_handler_hook(self) -> None:
         """Called in the main thread after each handler of the shell lane."""
 

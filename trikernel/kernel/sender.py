@@ -186,10 +186,13 @@ class Sender:
             content = dict(msg_or_type.get("content", {}))
             header, metadata = msg_or_type["header"], metadata or msg_or_type.get("metadata")
         idents = [ident] if isinstance(ident, bytes) else list(ident or ())
-        connection, parent = self.connection, self.parent_header()
-        iopub = connection.iopub
+        connection = self._connection or self.connection
+        iopub, request = connection.iopub, self.current()
+        parent = request.message.header if request is not None else None
+        if self.has_set_parent and (explicit := _explicit_parent()) is not None:
+            parent = explicit.header
         if stream == "iopub":
-            if self.is_silent():
+            if request is not None and getattr(request.content, "silent", False) is True:
                 return
             if msg_type == "stream" and content.keys() == {"name", "text"} and not metadata:
                 iopub.write(TextKey(parent, str(content["name"])), str(content["text"]))
@@ -229,9 +232,11 @@ class Sender:
         """
         stopper, connection = self._stopper, self._connection
         if stopper is not None and connection is not None:
-            stopper.raise_pending()
-            if connection.iopub.is_full:
-                connection.iopub.wait_for_room(stopper.raise_pending)
+            if stopper.pending:
+                stopper.raise_pending()
+            iopub = connection.iopub
+            if iopub.entries and iopub.is_full:
+                iopub.wait_for_room(stopper.raise_pending)
 
 
 def _is_reply(frames: list[bytes], request: Request) -> bool:

@@ -1,6 +1,7 @@
 """Settings: attributes that a keyword, a flag or the environment sets, and a range guards.
 
-A `Setting` is a data descriptor: reading it gives the kernel's value, setting it checks the range.
+A `Setting` is a descriptor that checks the range when it is set. To read it is to read the kernel's
+own attribute, which is as fast as any, and is there from the kernel's creation on.
 Of several sources the nearest wins: keyword (or flag), environment, a subclass's plain class
 attribute, the default. Knows nothing of what the settings mean.
 """
@@ -36,16 +37,6 @@ class Setting:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        try:
-            return instance.__dict__[self.name]
-        except KeyError:
-            raise AttributeError(
-                f"{self.name} is read before the kernel's __init__ has set it"
-            ) from None
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.name] = self.check(value)

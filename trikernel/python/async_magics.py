@@ -35,7 +35,7 @@ from .streams import capturing
 __all__ = [
     "AsyncMagics",
     "AwaitingCompiler",
-    "refuse_to_await",
+    "refuse_to_run",
     "rewrite",
 ]
 
@@ -144,6 +144,12 @@ def refuse_to_await() -> NoReturn:
     raise UsageError(
         "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
     )
+
+
+def refuse_to_run(coroutine: Any) -> NoReturn:
+    """In the place of IPython's loop runners, which would start a loop for the coroutine."""
+    coroutine.close()
+    refuse_to_await()
 
 
 # The magics

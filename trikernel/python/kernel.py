@@ -94,7 +94,7 @@ class PythonApplication(Application):
     def _run_services(self) -> None:
         own = self.kernel._own_process
         for function in own.tasks() if own is not None else ():
-            self.kernel.server.stopper.run_in_services(function)
+            self.kernel.server.stopper.services.start_soon(function)
 
     def unbind(self) -> None:
         """Give everything back, whatever the user's code has done to it."""

@@ -116,6 +116,22 @@ def _put(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
 
 
+def become_instance(shell: Any) -> None:
+    """Have ``get_ipython()`` and ``display()`` find this shell, unless there is one already."""
+    if not type(shell).initialized():
+        for cls in type(shell)._walk_mro():
+            cls._instance = shell
+
+
+def resign(shell: Any) -> bool:
+    """Have them find it no longer; whether it was the one."""
+    cls = type(shell)
+    if cls.initialized() and cls._instance is shell:
+        cls.clear_instance()
+        return True
+    return False
+
+
 class _Served:
     """The Python kernels that are served in this process, and what is replaced meanwhile.
 
@@ -163,15 +179,15 @@ class _Served:
             self._kept.keep(sys.__dict__, *_PROMPTS)
             self._replace()
         self._kernels.append(kernel)
-        kernel.shell.become_instance()
+        become_instance(kernel.shell)
 
     def remove(self, kernel: Any) -> None:
         """No longer this one; the last one puts everything back."""
         if kernel not in self._kernels:
             return
         self._kernels.remove(kernel)
-        if kernel.shell.resign() and self._kernels:
-            self._kernels[-1].shell.become_instance()
+        if resign(kernel.shell) and self._kernels:
+            become_instance(self._kernels[-1].shell)
         if not self._kernels:
             self._replaced.undo()
             self._kept.undo()

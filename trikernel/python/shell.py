@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import ast
 import bdb
+import os
 import sys
 import types
 import weakref
@@ -46,10 +47,12 @@ from traitlets import CBool, Instance, Type, default, validate
 from trio.lowlevel import enable_ki_protection
 
 from ..core import (
+    RequestScope,
     StopReason,
     await_unprotected,
     call_unprotected,
     current_request,
+    holds_cancel,
     is_cancel,
     unwrap_interrupt,
 )
@@ -58,11 +61,10 @@ from ..kernel import NO_TEXT
 from ..system import (
     LeftOpen,
     close_what_was_left_open,
-    exit_if_forked,
-    fork_count,
+    exit_forked,
     is_anything_left_open,
 )
-from .async_magics import AwaitingCompiler, refuse_to_await, rewrite
+from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
@@ -89,12 +91,6 @@ _CANCEL = "cancel_from_outside"  # where a result of IPython's keeps it, from ha
 _SHOWN = (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)
 
 
-def _holds_cancel(raised: BaseException) -> bool:
-    if isinstance(raised, BaseExceptionGroup):
-        return raised.subgroup(trio.Cancelled) is not None
-    return isinstance(raised, trio.Cancelled)
-
-
 class ZMQInteractiveShell(InteractiveShell):
     """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
 
@@ -119,9 +115,9 @@ class ZMQInteractiveShell(InteractiveShell):
         self.autoawait = True
         self.runs_synchronously = False
         self.exiter.set_ip(self)
-        self.loop_runner = _refuse
+        self.loop_runner = refuse_to_run
         self.tasks = Tasks(self.compile.format_code_name)
-        self._forks = fork_count()
+        self._process = os.getpid()
 
     @property
     def kernel(self) -> Any:
@@ -131,7 +127,7 @@ class ZMQInteractiveShell(InteractiveShell):
     @property
     def is_forked(self) -> bool:
         """Whether this is a child of the process that the kernel runs in."""
-        return self._forks != fork_count()
+        return self._process != os.getpid()
 
     # Executing
 
@@ -203,7 +199,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if request is None or result is None:
             return await run(nodelist, cell_name, *args, result=result, **kwargs)
         left_open: list[LeftOpen] = []
-        with request.open_scope() as scope:
+        with RequestScope(request) as scope:
             try:
                 failed = await run(nodelist, cell_name, *args, result=result, **kwargs)
             finally:
@@ -257,8 +253,9 @@ class ZMQInteractiveShell(InteractiveShell):
         try:
             await self._run_unprotected(code_obj, async_)
         except BaseException as raised:
-            exit_if_forked(self._forks, raised)
-            where, cancelled = raised.__traceback__, _holds_cancel(raised)
+            if self.is_forked:
+                exit_forked(raised)
+            where, cancelled = raised.__traceback__, holds_cancel(raised)
             if cancelled and request.stop_reason is None:
                 raise
             if not cancelled and not isinstance(raised, _SHOWN):
@@ -491,19 +488,6 @@ class ZMQInteractiveShell(InteractiveShell):
                     print(f"Error in callback {hook} (for {event}):")
                     self.showtraceback()
 
-    def become_instance(self) -> None:
-        """Be what ``get_ipython()`` and ``display()`` find, unless another shell is already."""
-        if not InteractiveShell.initialized():
-            for cls in type(self)._walk_mro():
-                cls._instance = self
-
-    def resign(self) -> bool:
-        """Be it no longer; whether this was it."""
-        if InteractiveShell.initialized() and InteractiveShell._instance is self:
-            type(self).clear_instance()
-            return True
-        return False
-
     @validate("execution_count")
     def _check_count(self, proposal: Any) -> int:
         """Frontends and notebook files take no other; an integer is all that the trait asks for."""
@@ -511,11 +495,6 @@ class ZMQInteractiveShell(InteractiveShell):
         if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
             raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
         return int(count)
-
-
-def _refuse(coroutine: Any) -> None:
-    coroutine.close()
-    refuse_to_await()
 
 
 InteractiveShellABC.register(ZMQInteractiveShell)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .fork import exit_if_forked, fork_count, on_fork
+from .fork import exit_forked, on_fork
 from .gc_pause import gc_paused
 from .import_path import with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
-from .loops import Mailbox, RepeatedEvent, call_in, run_in, runs_here
+from .loops import Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .process_end import run_to_the_end, wait_for_process_end
 from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
@@ -14,11 +14,11 @@ from .terminal import harmless
 __all__ = [
     "LeftOpen",
     "Mailbox",
+    "RemoteNursery",
     "RepeatedEvent",
     "call_in",
     "close_what_was_left_open",
-    "exit_if_forked",
-    "fork_count",
+    "exit_forked",
     "gc_paused",
     "harmless",
     "is_anything_left_open",

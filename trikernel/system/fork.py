@@ -17,7 +17,7 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["exit_if_forked", "fork_count", "on_fork"]
+__all__ = ["exit_forked", "on_fork"]
 
 
 class _Holder(Protocol):
@@ -33,23 +33,12 @@ def on_fork(holder: _Holder) -> None:
     _holders.add(holder)
 
 
-_forks = 0
+def exit_forked(error: BaseException | None = None) -> None:
+    """End this process, a forked child that ran out of its cell (`os.getpid` has changed since).
 
-
-def fork_count() -> int:
-    """How many forks lie between this process and the first one; asking costs no system call."""
-    return _forks
-
-
-def exit_if_forked(forks: int, error: BaseException | None = None) -> None:
-    """End this process if it was forked since: a child that ran out of its cell.
-
-    ``forks`` is `fork_count` of before. The child must not go on into the
-    kernel's loop, which is its parent's. An error is written to the real stderr, and makes the
-    exit code 1; a `SystemExit` says the code itself.
+    It must not go on into the kernel's loop, which is its parent's. An error is written to the real
+    stderr, and makes the exit code 1; a `SystemExit` says the code itself.
     """
-    if _forks == forks:
-        return
     code = 1
     try:
         code = _exit_code(error)
@@ -74,8 +63,6 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _let_go() -> None:
-    global _forks
-    _forks += 1
     for let_go in (_leave_the_parents_loop, *(one.after_fork for one in tuple(_holders))):
         with suppress(Exception):  # the user's code may have broken one: the others must go on
             let_go()

@@ -58,7 +58,8 @@ def is_anything_left_open(scope: trio.CancelScope) -> bool:
     """Whether this task is inside of a scope or nursery that was entered inside of ``scope``."""
     if not _names_exist():
         return False
-    task, ours = _task(), _status(scope)
+    task: Any = trio.lowlevel.current_task()
+    ours: Any = scope._cancel_status
     if ours is None or not ours.encloses(task._cancel_status):
         return False
     return task._cancel_status is not ours or bool(
@@ -77,7 +78,7 @@ async def close_what_was_left_open(scope: trio.CancelScope) -> list[LeftOpen]:
     """
     closed = []
     while is_anything_left_open(scope):
-        task, ours = _task(), _status(scope)
+        task, ours = _task(), scope._cancel_status
         if task._cancel_status is not ours:
             closed.append(await _leave(task._cancel_status._scope))
         else:  # its scope has been left, its tasks have not been waited for
@@ -198,10 +199,6 @@ def _is_inside(nursery: Any, ours: Any) -> bool:
 
 def _task() -> Any:
     return trio.lowlevel.current_task()
-
-
-def _status(scope: trio.CancelScope) -> Any:
-    return scope._cancel_status
 
 
 @cache

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import outcome
 import trio
 
-__all__ = ["Mailbox", "RepeatedEvent", "call_in", "run_in", "runs_here"]
+__all__ = ["Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "run_in", "runs_here"]
 
 T = TypeVar("T")
 
@@ -80,19 +81,51 @@ class RepeatedEvent:
             self._waiting = None
 
 
+class RemoteNursery:
+    """A nursery, of another loop perhaps, in which any thread may start tasks while it is open."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[trio.lowlevel.TrioToken, trio.Nursery] | None = None
+
+    @property
+    def token(self) -> trio.lowlevel.TrioToken | None:
+        """Its loop's, while it is open."""
+        return self._opened[0] if self._opened is not None else None
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Tasks start in ``nursery`` from now on; in its loop."""
+        self._opened = trio.lowlevel.current_trio_token(), nursery
+
+    def close(self) -> None:
+        """That nursery is about to end, or its loop is a parent process's; in its loop."""
+        self._opened = None
+
+    def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Start a task; from any thread. Nothing happens while it is not open."""
+        if self._opened is not None:
+            token, nursery = self._opened
+            run_in(token, partial(self._start, nursery, async_fn, *args))
+
+    def _start(
+        self, nursery: trio.Nursery, async_fn: Callable[..., Awaitable[object]], *args: Any
+    ) -> None:
+        if self._opened is not None:
+            nursery.start_soon(async_fn, *args)
+
+
 class Mailbox:
     """Calls that any thread posts and one loop makes, in order: when it turns, or in `drain`."""
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
-        self._posted: deque[Callable[[], object]] = deque()
+        self.waiting: deque[Callable[[], object]] = deque()
 
     def post(self, function: Callable[[], object]) -> None:
         """Have ``function`` called in the loop; from any thread."""
-        self._posted.append(function)
+        self.waiting.append(function)
         run_in(self._token, self.drain)
 
     def drain(self) -> None:
         """Make the calls that were posted so far; in the loop."""
-        while self._posted:
-            self._posted.popleft()()
+        while self.waiting:
+            self.waiting.popleft()()

@@ -102,13 +102,13 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "traitlets.config.configurable.SingletonConfigurable._instance",
-        ("trikernel.python.shell",),
+        ("trikernel.python.process",),
         "the shell of the served kernel becomes what get_ipython() finds, and resigns at the end",
         "display() and magics of libraries find no shell",
     ),
     PrivateName(
         "traitlets.config.configurable.SingletonConfigurable._walk_mro",
-        ("trikernel.python.shell",),
+        ("trikernel.python.process",),
         "it becomes that for every class whose instance() is asked",
         "the Python kernel does not start",
     ),

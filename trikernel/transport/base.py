@@ -77,7 +77,7 @@ class BroadcastChannel(Channel, Protocol):
     """The kernel's iopub: an XPUB. The first frame is the topic; received are subscriptions.
 
     Here `send_nowait` raises `trio.WouldBlock`, and has sent it to nobody, while some subscriber's
-    queue is full. A queue is bounded in bytes: 8 MiB, or two messages where those are larger.
+    queue is full. A queue is bounded by a number of messages.
     """
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:

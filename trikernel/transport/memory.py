@@ -2,14 +2,18 @@
 
 Made for tests under a virtual clock and for embedding. It routes as ROUTER and XPUB do: by
 the first frame, and by subscription. Sending works from any thread, as with sockets.
+
+What one side reads from, an `_Inbox`, is all that the other side holds of it: neither keeps the
+other alive.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import attrs
 import trio
 
 from ..errors import PeerGone, StdinUnavailable
@@ -19,91 +23,67 @@ from .base import Frames
 __all__ = ["MemoryClient", "MemoryTransport"]
 
 
-class _Parking:
-    """The place where one receiver parks, and from where any thread may wake it."""
+@attrs.define(eq=False)
+class _Inbox:
+    """What arrives at one end of one channel; any thread may put something in."""
 
-    def __init__(self) -> None:
-        self._lot = trio.lowlevel.ParkingLot()
-        self._task: trio.lowlevel.Task | None = None
-        self.token: trio.lowlevel.TrioToken | None = None  # while somebody parks
+    name: str
+    frames: deque[Frames] = attrs.field(factory=deque)
+    is_closed: bool = False
+    token: trio.lowlevel.TrioToken | None = None  # of the loop of a receiver that waits
+    task: trio.lowlevel.Task | None = None
+    lot: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
-    async def park(self, is_due: Callable[[], object]) -> None:
-        """Wait for `wake`, unless it is due already. Always a checkpoint.
-
-        ``is_due`` is asked at a moment from which on no `wake` is missed. A second task that
-        parks gets `trio.BusyResourceError`.
-        """
-        if self.token is not None:
-            raise trio.BusyResourceError("another task already receives from this channel")
-        self._task = trio.lowlevel.current_task()
-        self.token = trio.lowlevel.current_trio_token()
-        try:
-            if is_due():
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._lot.park()
-        finally:
-            self.token = None
+    def put(self, frames: Frames) -> None:
+        """Add a message; what comes after the end is dropped."""
+        if not self.is_closed:
+            self.frames.append(frames)
+            if self.token is not None:
+                self.wake()
 
     def wake(self) -> None:
-        """Wake the receiver if one is parked; from any thread, and from a finalizer."""
+        """Wake the receiver if one waits; from any thread, and from a finalizer."""
         token = self.token
         if token is None:
             return
-        if runs_here(token) and trio.lowlevel.current_task() is not self._task:
-            self._lot.unpark_all()
+        if runs_here(token) and trio.lowlevel.current_task() is not self.task:
+            self.lot.unpark_all()
         else:  # from elsewhere, or from a finalizer that hits it as it is about to park
-            run_in(token, self._lot.unpark_all)
+            run_in(token, self.lot.unpark_all)
 
 
-class MemoryChannel:
-    """One end of one channel: an inbox, and a function that delivers what is sent."""
+class _MemoryChannel:
+    """One end of one channel; how it sends is its subclass's matter."""
 
-    def __init__(self, name: str, deliver: Callable[[Frames], None]) -> None:
-        self.name = name
-        self._deliver = deliver
-        self._inbox: deque[Frames] = deque()
-        self._parking = _Parking()
-        self._closed = False
-
-    def put(self, frames: Frames) -> None:
-        """Deliver to this end; what comes after `close` is dropped."""
-        if not self._closed:
-            self._inbox.append(frames)
-            if self._parking.token is not None:
-                self._parking.wake()
-
-    def send_nowait(self, frames: Sequence[bytes]) -> None:
-        """Deliver to the other end at once."""
-        if self._closed:
-            raise trio.ClosedResourceError(f"the {self.name} channel is closed")
-        self._deliver([bytes(frame) for frame in frames])
-
-    def send_dropping(self, frames: Sequence[bytes]) -> None:
-        """The same as `send_nowait`: no queue in memory is ever full."""
-        self.send_nowait(frames)
-
-    def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """The same as `send_nowait`."""
-        self.send_nowait(frames)
-
-    def wait_writable_blocking(self, seconds: float) -> None:
-        """Return at once: no queue in memory is ever full."""
+    def __init__(self, inbox: _Inbox) -> None:
+        self.name = inbox.name
+        self._inbox = inbox
 
     def receive_nowait(self) -> Frames:
         """Take the next message from the inbox."""
-        if self._closed:
-            raise trio.ClosedResourceError(f"the {self.name} channel is closed")
+        if self._inbox.is_closed:
+            raise self._closed()
         try:
-            return self._inbox.popleft()
+            return self._inbox.frames.popleft()
         except IndexError:
             raise trio.WouldBlock from None
 
     async def wait_readable(self) -> None:
         """Wait until the inbox has something."""
-        await self._parking.park(lambda: self._inbox or self._closed)
-        if self._closed:
-            raise trio.ClosedResourceError(f"the {self.name} channel is closed")
+        inbox = self._inbox
+        if inbox.token is not None:
+            raise trio.BusyResourceError("another task already receives from this channel")
+        inbox.task = trio.lowlevel.current_task()
+        inbox.token = trio.lowlevel.current_trio_token()  # from here on no put is missed
+        try:
+            if inbox.frames or inbox.is_closed:
+                await trio.lowlevel.checkpoint()
+            else:
+                await inbox.lot.park()
+        finally:
+            inbox.token = None
+        if self._inbox.is_closed:
+            raise self._closed()
 
     async def service_connections(self) -> None:
         """There is nothing to see to."""
@@ -122,43 +102,141 @@ class MemoryChannel:
 
     def close(self) -> None:
         """Wake the receiver with `trio.ClosedResourceError`."""
-        self._closed = True
-        self._inbox.clear()
-        self._parking.wake()
+        self._inbox.is_closed = True
+        self._inbox.frames.clear()
+        self._inbox.wake()
+
+    def _closed(self) -> trio.ClosedResourceError:
+        return trio.ClosedResourceError(f"the {self.name} channel is closed")
+
+
+class _Dealer(_MemoryChannel):
+    """A client's end: what it sends goes to the kernel under its identity."""
+
+    def __init__(self, inbox: _Inbox, identity: bytes, remote: _Inbox) -> None:
+        super().__init__(inbox)
+        self._identity = identity
+        self._remote = remote
+
+    def send_nowait(self, frames: Sequence[bytes]) -> None:
+        """Deliver to the kernel at once."""
+        if self._inbox.is_closed:
+            raise self._closed()
+        self._remote.put([self._identity, *map(bytes, frames)])
+
+
+class _Router(_MemoryChannel):
+    """A kernel's end: the first frame says which client a message is for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_Inbox(name))
+        self.routes: dict[bytes, _Inbox] = {}
+
+    @property
+    def inbox(self) -> _Inbox:
+        """Where its clients put what they send."""
+        return self._inbox
+
+    def send_nowait(self, frames: Sequence[bytes]) -> None:
+        """Deliver to that client at once. Raises `PeerGone`."""
+        if self._inbox.is_closed:
+            raise self._closed()
+        client = self.routes.get(frames[0])
+        if client is None:
+            raise PeerGone(f"no client {frames[0]!r} is connected")
+        client.put([bytes(frame) for frame in frames[1:]])
+
+
+@attrs.frozen(eq=False)
+class _Subscriber:
+    inbox: _Inbox
+    topics: set[bytes]
+
+
+class _Publisher(_MemoryChannel):
+    """A kernel's iopub: the first frame is the topic."""
+
+    def __init__(self) -> None:
+        super().__init__(_Inbox("iopub"))
+        self.subscribers: dict[bytes, _Subscriber] = {}
+
+    @property
+    def inbox(self) -> _Inbox:
+        """Where subscriptions arrive."""
+        return self._inbox
+
+    def send_nowait(self, frames: Sequence[bytes]) -> None:
+        """Deliver to each client that has subscribed to such a topic."""
+        if self._inbox.is_closed:
+            raise self._closed()
+        topic = frames[0]
+        for one in tuple(self.subscribers.values()):
+            if b"" in one.topics or topic.startswith(tuple(one.topics)):
+                one.inbox.put([bytes(frame) for frame in frames])
+
+    def send_dropping(self, frames: Sequence[bytes]) -> None:
+        """The same as `send_nowait`: no queue in memory is ever full."""
+        self.send_nowait(frames)
+
+    def send_beyond(self, frames: Sequence[bytes]) -> None:
+        """The same as `send_nowait`."""
+        self.send_nowait(frames)
+
+    def wait_writable_blocking(self, seconds: float) -> None:
+        """Return at once: no queue in memory is ever full."""
+
+
+class _SubscriberEnd(_MemoryChannel):
+    """A client's iopub: it sends subscriptions."""
+
+    def __init__(self, subscriber: _Subscriber, remote: _Inbox) -> None:
+        super().__init__(subscriber.inbox)
+        self._topics = subscriber.topics
+        self._remote = remote
+
+    def send_nowait(self, frames: Sequence[bytes]) -> None:
+        """What a SUB sends: ``\\x01topic`` subscribes, ``\\x00topic`` unsubscribes."""
+        if self._inbox.is_closed:
+            raise self._closed()
+        event = bytes(frames[0])
+        (self._topics.add if event[:1] == b"\x01" else self._topics.discard)(event[1:])
+        self._remote.put([event])
 
 
 class MemoryClient:
-    """The client's side: the channels of one connection."""
+    """The client's side: the channels of one connection. `MemoryTransport.connect` makes it."""
 
     def __init__(
-        self, server: MemoryTransport, identity: bytes, shell: int, topics: Sequence[bytes]
+        self,
+        key: bytes,
+        signature_scheme: str,
+        identity: bytes,
+        routers: Mapping[str, _Router],
+        publisher: _Publisher,
+        topics: Sequence[bytes],
     ) -> None:
-        self.key = server.key
-        self.signature_scheme = server.signature_scheme
+        self.key = key
+        self.signature_scheme = signature_scheme
         self.identity = identity
-        self._server = server
-        self._topics = set(topics)
-        self.shell = self._channel(server.shell[shell])
-        self.control = self._channel(server.control)
-        self.stdin = self._channel(server.stdin)
-        self.iopub = MemoryChannel("iopub", self._subscribe)
+        self._tables = [router.routes for router in routers.values()]
+        self._subscribers = publisher.subscribers
+        self.shell, self.control, self.stdin = (
+            self._dealer(routers[name]) for name in ("shell", "control", "stdin")
+        )
+        self._subscriber = _Subscriber(_Inbox("iopub"), set(topics))
+        self._subscribers[identity] = self._subscriber
+        self.iopub = _SubscriberEnd(self._subscriber, publisher.inbox)
 
-    def _channel(self, remote: MemoryChannel) -> MemoryChannel:
-        return MemoryChannel(remote.name, lambda frames: remote.put([self.identity, *frames]))
-
-    def _subscribe(self, frames: Frames) -> None:
-        """What a SUB sends: ``\\x01topic`` subscribes, ``\\x00topic`` unsubscribes."""
-        event = frames[0]
-        (self._topics.add if event[:1] == b"\x01" else self._topics.discard)(event[1:])
-        self._server.iopub.put([event])
-
-    def wants(self, topic: bytes) -> bool:
-        """Whether a subscription matches."""
-        return b"" in self._topics or topic.startswith(tuple(self._topics))
+    def _dealer(self, router: _Router) -> _Dealer:
+        inbox = router.routes[self.identity] = _Inbox(router.name)
+        return _Dealer(inbox, self.identity, router.inbox)
 
     def close(self) -> None:
-        """Disconnect from the kernel."""
-        self._server.forget(self)
+        """Disconnect from the kernel, unless another client took over this one's identity."""
+        if self._subscribers.get(self.identity) is self._subscriber:
+            del self._subscribers[self.identity]
+            for routes in self._tables:
+                del routes[self.identity]
         for channel in (self.shell, self.control, self.stdin, self.iopub):
             channel.close()
 
@@ -171,15 +249,14 @@ class MemoryTransport:
     ) -> None:
         self.key = key
         self.signature_scheme = signature_scheme
-        self._clients: dict[bytes, MemoryClient] = {}
         self._names = itertools.count(1)
         self.shell = tuple(
-            self._router("shell", "shell" if number == 0 else f"shell_{number}")
+            _Router("shell" if number == 0 else f"shell_{number}")
             for number in range(shell_channels)
         )
-        self.control = self._router("control", "control")
-        self.stdin = self._router("stdin", "stdin")
-        self.iopub = MemoryChannel("iopub", self._broadcast)
+        self.control = _Router("control")
+        self.stdin = _Router("stdin")
+        self.iopub = _Publisher()
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -195,33 +272,17 @@ class MemoryTransport:
         ``shell`` says which shell channel it uses, ``topics`` what it subscribes to.
         """
         identity = identity if identity is not None else b"client-%d" % next(self._names)
-        client = MemoryClient(self, identity, shell, topics)
-        self._clients[identity] = client
+        for router in (*self.shell, self.control, self.stdin):
+            router.routes.pop(identity, None)
+        routers = {"shell": self.shell[shell], "control": self.control, "stdin": self.stdin}
+        client = MemoryClient(
+            self.key, self.signature_scheme, identity, routers, self.iopub, topics
+        )
         for topic in topics:
-            self.iopub.put([b"\x01" + topic])
+            self.iopub.inbox.put([b"\x01" + topic])
         return client
-
-    def forget(self, client: MemoryClient) -> None:
-        """Drop a client that disconnected, unless another one took over its identity."""
-        if self._clients.get(client.identity) is client:
-            del self._clients[client.identity]
 
     def close(self) -> None:
         """Close the kernel's ends; clients may still read what they were sent."""
         for channel in (*self.shell, self.control, self.stdin, self.iopub):
             channel.close()
-
-    def _router(self, attribute: str, name: str) -> MemoryChannel:
-        def deliver(frames: Frames) -> None:
-            client = self._clients.get(frames[0])
-            if client is None:
-                raise PeerGone(f"no client {frames[0]!r} is connected")
-            channel: MemoryChannel = getattr(client, attribute)
-            channel.put(frames[1:])
-
-        return MemoryChannel(name, deliver)
-
-    def _broadcast(self, frames: Frames) -> None:
-        for client in tuple(self._clients.values()):
-            if client.wants(frames[0]):
-                client.iopub.put(frames)

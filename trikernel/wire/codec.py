@@ -97,27 +97,26 @@ class Codec:
         self._mac = hmac.new(key, digestmod=_digest(signature_scheme)) if key else None
         self._seen = _ReplayWindow(self.limits.replay_window)
         self._counter = itertools.count(1)
-        self._types: dict[str, bytes] = {}  # as JSON: the same few, again and again
+        self._headers: dict[str, bytes] = {}  # of the same few types, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
-        self._tail = b',"username":%b,"session":%b,"version":%b}' % (
-            json.dumps(self.username),
-            json.dumps(self.session),
-            json.dumps(PROTOCOL_VERSION),
-        )
 
     def header(self, msg_type: str, msg_id: str | None = None) -> bytes:
         """A new header of this session, as JSON; ``msg_id`` is unique unless given."""
-        encoded_type = self._types.get(msg_type)
-        if encoded_type is None:
-            encoded_type = json.dumps(msg_type)
-            if len(self._types) < _MOST_TYPES:
-                self._types[msg_type] = encoded_type
-        return b'{"msg_id":%b,"msg_type":%b,"date":"%b"%b' % (
+        return (self._headers.get(msg_type) or self._header_of(msg_type)) % (
             json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
-            encoded_type,
             datetime.now(UTC).isoformat().encode(),
-            self._tail,
         )
+
+    def _header_of(self, msg_type: str) -> bytes:
+        """The header of a message type, with two gaps: for its ``msg_id``, and for its date."""
+        fields = (msg_type, self.username, self.session, PROTOCOL_VERSION)
+        header = (
+            b'{"msg_id":%%b,"msg_type":%b,"date":"%%b","username":%b,"session":%b,"version":%b}'
+        )
+        header %= tuple(json.dumps(field).replace(b"%", b"%%") for field in fields)
+        if len(self._headers) < _MOST_TYPES:
+            self._headers[msg_type] = header
+        return header
 
     def encode(
         self,
@@ -137,8 +136,13 @@ class Codec:
         `trikernel.wire.json.dumps`), so this never raises for a value's sake; a buffer that is
         none raises `TypeError`.
         """
+        if header is None:
+            header = (self._headers.get(msg_type) or self._header_of(msg_type)) % (
+                b'%b%d"' % (self._prefix, next(self._counter)),
+                datetime.now(UTC).isoformat().encode(),
+            )
         parts = [
-            header or self.header(msg_type),
+            header,
             parent.raw if isinstance(parent, Header) else json.dumps(parent or {}),
             json.dumps(metadata) if metadata else _EMPTY,
             content if isinstance(content, bytes) else json.dumps(content),

@@ -1,15 +1,24 @@
-"""What goes to one client: replies, and what authors send on shell, control and stdin.
+"""Clients that do not read: on iopub everybody waits for them within a budget, replies are kept.
 
-A socket's own queue holds a thousand messages for a client. What goes beyond that waits here, in
-order, within a budget for each client, and is tried again while there is any, less and less often
-while nothing moves: libzmq tells nobody when a ROUTER can send to one client again.
+A broadcast message cannot be sent to some subscribers now and to others later, so `Subscribers`
+holds all of them up for a slow one, until the budget is spent. Its table of states stands at the
+head of `iopub`, whose queue it is for.
+
+A reply is for one client. A socket's own queue holds a thousand messages for it; what goes beyond
+that waits in `ReplySender`, in order, within a budget for each client, and is tried again while
+there is any, less and less often while nothing moves: libzmq tells nobody when a ROUTER can send to
+one client again.
 """
 
 from __future__ import annotations
 
+import enum
+import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from logging import Logger
 
 import attrs
@@ -17,13 +26,119 @@ import trio
 
 from ..errors import PeerGone
 from ..system import RepeatedEvent, on_fork
-from ..transport import Channel
-from ..wire import Codec, reply_type
+from ..transport import BroadcastChannel, Channel
+from ..wire import DELIMITER, Codec, json, reply_type
 from .request import Reply, Request
 
-__all__ = ["ReplySender"]
+__all__ = ["SUBSCRIBER_TRANSITIONS", "ReplySender", "Subscribers"]
 
 SOON, LATE = 0.01, 1.0  # seconds until it is tried again, at first and at last
+NOTICE = (
+    "\n[output dropped: a frontend did not read it in time; what follows is missing there,"
+    " up to where it reads again]\n"
+)
+
+_log = logging.getLogger("trikernel")
+
+
+# Subscribers
+
+
+class Flow(enum.Enum):
+    """How the subscribers are: see the table above."""
+
+    FLOWING = "flowing"
+    STALLED = "stalled"
+
+
+class FlowEvent(enum.Enum):
+    """What sending a message came to."""
+
+    SENT = "sent"
+    FULL = "full"
+    BUDGET_SPENT = "budget spent"
+
+
+SUBSCRIBER_TRANSITIONS: Mapping[Flow, Mapping[FlowEvent, Flow]] = {
+    Flow.FLOWING: {FlowEvent.SENT: Flow.FLOWING, FlowEvent.FULL: Flow.STALLED},
+    Flow.STALLED: {
+        FlowEvent.SENT: Flow.FLOWING,
+        FlowEvent.FULL: Flow.STALLED,
+        FlowEvent.BUDGET_SPENT: Flow.FLOWING,
+    },
+}
+
+
+class Subscribers:
+    """A broadcast channel that waits for a subscriber who does not read, within a budget.
+
+    ``dropped`` counts the messages that somebody has lost.
+    """
+
+    def __init__(self, channel: BroadcastChannel, codec: Codec, seconds: float, size: int) -> None:
+        self._channel = channel
+        self._codec = codec
+        self._seconds = seconds
+        self._bytes = size
+        self._stalled_at = 0.0
+        self.state = Flow.FLOWING
+        self.dropped = 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether a message waits for a subscriber."""
+        return self.state is Flow.STALLED
+
+    def give_up(self) -> None:
+        """Nobody is waited for any more."""
+        self.state = Flow.FLOWING
+
+    def advance(self, event: FlowEvent) -> None:
+        """Go to the next state; `RuntimeError` for what the table does not allow."""
+        following = SUBSCRIBER_TRANSITIONS[self.state].get(event)
+        if following is None:
+            raise RuntimeError(f"subscribers that are {self.state.value}: {event.value}?")
+        self.state = following
+
+    def send(self, frames: list[bytes], waiting: int) -> bool:
+        """False if a subscriber is stalled and the budget, of which ``waiting`` bytes are used,
+        is not spent. Raises `trio.ClosedResourceError`.
+        """
+        try:
+            self._channel.send_nowait(frames)
+        except trio.WouldBlock:
+            if self.state is Flow.FLOWING:
+                self._stalled_at = time.monotonic()
+            self.advance(FlowEvent.FULL)
+            seconds = time.monotonic() - self._stalled_at
+            if seconds <= self._seconds and waiting <= self._bytes:
+                return False
+            self._drop(frames)
+            return True
+        if self.state is not Flow.FLOWING:
+            self.advance(FlowEvent.SENT)
+        return True
+
+    def _drop(self, frames: list[bytes]) -> None:
+        """Send to everybody but the stalled one, who finds a notice in its place."""
+        _log.warning("a frontend does not read its output, and loses some of it")
+        self.dropped += 1
+        with suppress(trio.WouldBlock):
+            self._channel.send_beyond(self._notice(frames))
+        self._channel.send_dropping(frames)
+        self.advance(FlowEvent.BUDGET_SPENT)
+
+    def _notice(self, frames: list[bytes]) -> list[bytes]:
+        """Text under the cell that the first lost message is about."""
+        try:
+            parent = json.loads(frames[frames.index(DELIMITER) + 3])
+        except (ValueError, IndexError):  # an author's own frames
+            parent = None
+        content = {"name": "stderr", "text": NOTICE}
+        return self._codec.encode("stream", content, parent=parent, identities=[b"stream.stderr"])
+
+
+# Replies
 
 
 @attrs.define(eq=False)
