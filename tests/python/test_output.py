@@ -161,3 +161,17 @@ def test_a_threads_uncaught_exception_shows_the_users_lines_only(kernel: KernelP
     assert "ZeroDivisionError" in text
     assert "in work" in text
     assert "trikernel" not in text
+
+
+def test_what_a_pool_raises_shows_the_users_lines_only(kernel: KernelProcess) -> None:
+    text = kernel.text(
+        "import traceback\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def work():\n    1/0\n"
+        "with ThreadPoolExecutor() as pool:\n"
+        "    error = pool.submit(work).exception()\n"
+        "print(''.join(traceback.format_exception(error)))"
+    )
+    assert "ZeroDivisionError" in text
+    assert "in work" in text
+    assert "trikernel" not in text

@@ -225,6 +225,8 @@ class OutermostScope:
 class UserNursery:
     """A nursery that opens again: broken or cancelled by the user's code, it ends those tasks only.
 
+    ``ended_with_it`` names background tasks that the end of the nursery of now has ended.
+
     Code that leaves a nursery open (by calling ``__aenter__`` itself, or in an async generator that
     it does not finish) breaks the nursery that its task runs in, and so does one that cancels its
     parent's scope. That must not reach the kernel's own tasks.
@@ -234,6 +236,7 @@ class UserNursery:
         self._nursery: trio.Nursery | None = None
         self._pending: deque[Callable[[], None]] = deque()
         self._starters = trio.lowlevel.ParkingLot()
+        self.ended_with_it: list[str] = []
 
     @property
     def child_tasks(self) -> frozenset[trio.lowlevel.Task]:
@@ -281,6 +284,7 @@ class UserNursery:
         while True:
             try:
                 async with trio.open_nursery() as self._nursery:
+                    self.ended_with_it = []
                     on_open(self._nursery)
                     while self._pending:
                         self._pending.popleft()()
@@ -366,6 +370,7 @@ class BackgroundNursery:
             except BaseException as raised:
                 if os.getpid() != process:
                     exit_forked(raised)
+                self._note_end(scope)
                 raise_cancel(raised, self._report)
                 self._report(unwrap_interrupt(raised))
 
@@ -389,8 +394,14 @@ class BackgroundNursery:
                     exit_forked(raised)
                 if not status.is_started:
                     raise
+                self._note_end(scope)
                 raise_cancel(raised, self._report)
                 self._report(unwrap_interrupt(raised))
+
+    def _note_end(self, scope: trio.CancelScope) -> None:
+        """Name the calling task if the nursery's end is what ends it."""
+        if not scope.cancel_called and trio.current_effective_deadline() == -math.inf:
+            self._nursery.ended_with_it.append(trio.lowlevel.current_task().name)
 
 
 def _check_function(async_fn: object) -> None:

@@ -22,6 +22,8 @@ from __future__ import annotations
 import codecs
 import contextvars
 import io
+import itertools
+import operator
 import sys
 import threading
 from collections import deque
@@ -35,7 +37,7 @@ from weakref import WeakSet
 
 import attrs
 
-from ..core import SHORT, IOPub, TextKey, current_request
+from ..core import SHORT, IOPub, Request, TextKey, current_request
 from ..kernel import Sender
 
 __all__ = [
@@ -270,9 +272,8 @@ def carrying_submit(original: Callable[..., Future[Any]]) -> Callable[..., Futur
     def submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        if current_request.get() is not None:
-            fn = _carrying(fn)
-        return original(self, fn, *args, **kwargs)
+        carry = partial(_set_both, current_request.get(), current_capture.get())
+        return original(self, _in_turn(carry, partial(fn, *args, **kwargs)))
 
     return submit
 
@@ -289,15 +290,17 @@ def _carry(thread: threading.Thread) -> None:
         context.run(current_capture.set, current_capture.get())
 
 
-def _carrying(function: Callable[..., Any]) -> Callable[..., Any]:
-    request, capture = current_request.get(), current_capture.get()
+def _in_turn(first: Callable[[], object], then: Callable[[], Any]) -> Callable[[], Any]:
+    """A function that calls both, and returns or raises what the second one does.
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        tokens = current_request.set(request), current_capture.set(capture)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            current_request.reset(tokens[0])
-            current_capture.reset(tokens[1])
+    It is made of the standard library's C functions, for a function of ours would stand in each
+    traceback of the user's.
+    """
+    calls: map[Any] = map(operator.call, (first, then))
+    return partial(next, itertools.islice(calls, 1, None))
 
-    return run
+
+def _set_both(request: Request | None, capture: Capture | None) -> None:
+    """In a thread of a pool, which keeps it until its next call says something else."""
+    current_request.set(request)
+    current_capture.set(capture)
