@@ -259,7 +259,7 @@ class Dispatcher:
         """Handle a request of the shell lane; it can be stopped from here on."""
         running = self.stopper.running
         running.append(request)
-        if self.stopper.installed and (request.type is None or not request.type.read_only):
+        if self.stopper.installed and (request.type is None or not request.type.quiet):
             self.stopper.reinstall()
         try:
             if self.comm.unstarted and request.runs_user_code and request.stop_reason is None:
@@ -295,7 +295,7 @@ class Dispatcher:
                 reply = self.reply_to(request, outcome)
                 if request.stop_on_error and reply is not None and reply.failed:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if request.type is None or not request.type.read_only:
+                if request.type is None or not request.type.quiet:
                     await iopub.flush()
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED

@@ -15,10 +15,11 @@ The fast path of `print`
 
 Back-pressure
     A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So who has
-    written waits, in `wait_for_room`, while more than a quarter of the budget is queued: outside of
-    every lock, interruptibly, and never in protected code or a finalizer, where a wait could not be
-    interrupted or would hold up somebody else's lock. A drain sends a bounded batch and gives the
-    loop its turn. What may not wait (a display from protected code, output of a kernel whose
+    written waits, in `wait_for_room`, while more than a sixteenth of the budget is queued: outside
+    of every lock, interruptibly, and never in protected code or a finalizer, where a wait could not
+    be interrupted or would hold up somebody else's lock. A reply waits for what is queued before
+    it, so this is also how fast an interrupt is answered. A drain sends a bounded batch and gives
+    the loop its turn. What may not wait (a display from protected code, output of a kernel whose
     services share the user's loop) is bounded by the budget itself.
 
 A subscriber that does not read
@@ -61,9 +62,11 @@ from .request import Request
 __all__ = ["SHORT", "SUBSCRIBER_TRANSITIONS", "IOPub", "OutputLimits", "TextKey"]
 
 SHORT = 1024  # characters; shorter texts are bounded by their number, and not counted one by one
-MANY = 32_768  # entries that may wait before who writes more waits
+MANY = 16_384  # entries that may wait before who writes more waits
 ENTRY_COST = 64  # bytes that a queued message takes beside its frames
-BATCH = 64  # messages that one drain sends before it gives others their turn
+BATCH = 64  # messages that one drain sends before it gives others their turn,
+BATCH_PIECES = 4096  # unless they are made of so many pieces of text,
+BATCH_BYTES = 1 << 18  # or are as large as this
 FIRST_PAUSE = 0.001  # seconds until a stalled subscriber is tried again, at first
 ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
 
@@ -75,7 +78,7 @@ _STATES = {state: json.dumps({"execution_state": state}) for state in ("starting
 class OutputLimits:
     """``max_merge`` characters of text go in one message; text goes out ``interval`` seconds
     after it was written. ``budget_bytes`` and ``budget_seconds`` are how long a stalled
-    subscriber is waited for; a quarter of the bytes is how much may be queued before who writes
+    subscriber is waited for; a sixteenth of the bytes is how much may be queued before who writes
     waits.
     """
 
@@ -117,7 +120,7 @@ class IOPub:
         self._prefix = f"kernel.{ident}."
         self._status_topic = [self.topic("status")]
         self._may_block = may_block
-        self._bound = self.limits.budget_bytes // 4
+        self._bound = self.limits.budget_bytes // 16
         self._many = max(16, min(MANY, self._bound // ENTRY_COST))
         self._size = 0
         self._size_lock = threading.RLock()
@@ -322,9 +325,9 @@ class IOPub:
     def _send_batch(self) -> None:
         """Send what was queued when this began, a batch of it, as far as subscribers take it."""
         was_full = self._size > self._bound or len(self.entries) > self._many
-        target = self._popped + len(self.entries)
+        begun, target, size = self._popped, self._popped + len(self.entries), 0
         for _ in range(BATCH):
-            if self._sent >= target:
+            if self._sent >= target or self._popped - begun > BATCH_PIECES or size > BATCH_BYTES:
                 break
             try:
                 if self._head is None:
@@ -338,6 +341,7 @@ class IOPub:
                     self._size = 0
             except Exception:  # frames that zmq does not take: they must not stay in the way
                 _log.exception("a message on iopub could not be sent")
+            size += sum(map(len, self._head or ()))
             self._head = None
             self._sent = self._popped
         if was_full and self._room is not None and not self.is_full:
@@ -360,7 +364,9 @@ class IOPub:
         parts, entries, most = [text], self.entries, self.limits.max_merge
         size = len(text)
         counted = size if size >= SHORT else 0
-        while entries and size < most:
+        for _ in range(BATCH_PIECES):
+            if not entries or size >= most:
+                break
             following = entries[0]
             if following[0] is not key and not _belongs(following, key):
                 break

@@ -74,7 +74,7 @@ class Kernel(IPykernelNames):
     max_merge: int = setting(1 << 16, "characters of text in one message", minimum=1)
     output_budget_bytes: int = setting(
         16 << 20,
-        "bytes of output kept for a frontend that does not read; who writes waits beyond a quarter",
+        "bytes of output kept for a slow frontend; who writes waits beyond a sixteenth",
         minimum=1 << 10,
     )
     output_budget_seconds: float = setting(

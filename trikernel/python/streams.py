@@ -49,7 +49,7 @@ __all__ = [
     "current_capture",
 ]
 
-_MANY = 16_384  # entries that may wait before who writes has to look
+_MANY = 8_192  # entries that may wait before who writes has to look
 
 _Queue = deque[tuple[TextKey, str] | list[bytes]]
 _current = current_request.get

@@ -51,9 +51,10 @@ class MessageType:
     ``stdin``). ``lane`` and ``priority`` say where it waits when it arrives on shell.
     ``abortable`` is what a failed cell aborts. ``concurrent`` is true for what only looks or
     steers: arriving on control it runs beside the running cell, in the control lane; everything
-    else that arrives on control joins its own lane at `Priority.CONTROL`. ``read_only`` marks those
-    that run nothing of the user's and nothing of the author's, ``runs_user_code`` those that run a
-    cell: earlier comm messages start before it. ``reply`` is None for types that get no reply.
+    else that arrives on control joins its own lane at `Priority.CONTROL`. ``quiet`` marks those
+    that put nothing out, and run nothing of the user's and nothing of the author's: their reply
+    waits for nobody's output. ``runs_user_code`` marks those that run a cell: earlier comm messages
+    start before it. ``reply`` is None for types that get no reply.
     """
 
     name: str
@@ -62,7 +63,7 @@ class MessageType:
     priority: int = Priority.SHELL
     abortable: bool = False
     concurrent: bool = False
-    read_only: bool = False
+    quiet: bool = False
     runs_user_code: bool = False
     content: type = c.Empty
     reply: type | None = None
@@ -102,21 +103,21 @@ REQUESTS = _table(
     _Row(
         name="kernel_info_request",
         concurrent=True,
-        read_only=True,
+        quiet=True,
         content=c.KernelInfoRequest,
         reply=c.KernelInfoReply,
     ),
     _Row(
         name="comm_info_request",
         concurrent=True,
-        read_only=True,
+        quiet=True,
         content=c.CommInfoRequest,
         reply=c.CommInfoReply,
     ),
     _Row(
         name="connect_request",
         concurrent=True,
-        read_only=True,
+        quiet=True,
         content=c.ConnectRequest,
         reply=c.ConnectReply,
     ),
@@ -127,6 +128,7 @@ REQUESTS = _table(
         name="interrupt_request",
         channels=("control",),
         concurrent=True,
+        quiet=True,
         content=c.InterruptRequest,
         reply=c.OkReply,
     ),
@@ -134,6 +136,7 @@ REQUESTS = _table(
         name="abort_request",
         channels=("control",),
         concurrent=True,
+        quiet=True,
         content=c.AbortRequest,
         reply=c.OkReply,
     ),
