@@ -1,7 +1,7 @@
 """``python -m tests.bench``: trikernel and its peers side by side, in interleaved rounds.
 
 Prints a table of medians and ratios; ``--write`` puts it into docs/reference as a page, as JSON
-and as a picture.
+and as a picture. ``--before FOLDER`` measures only trikernel, beside another checkout of it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 
 from .busy import measure_busy, measure_interrupts
-from .environments import CONTENDERS
+from .environments import CONTENDERS, add_earlier
 from .growth import measure_growth
 from .measuring import Kernel, started
 from .notebooks import measure_clients
 from .outputs import measure_outputs
-from .report import Report
+from .report import Report, compared
 from .requests import measure_requests
 from .starting import measure_idle, measure_start
 from .transports import measure_transports
@@ -74,9 +74,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*GROUPS, *ALONE], metavar="GROUP")
     parser.add_argument("--kernels", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument(
+        "--before", metavar="FOLDER", help="a checkout of trikernel to compare this one with"
+    )
     parser.add_argument("--write", action="store_true", help="write the page, its data and picture")
     options = parser.parse_args()
     groups = options.only or [*GROUPS, *ALONE]
+    if options.before is not None:
+        add_earlier(options.before)
+        figures = measure_side_by_side(["trikernel", "before"], groups, options.rounds)
+        print(compared(figures["trikernel"], figures["before"]))
+        return
     figures = measure_side_by_side(options.kernels, groups, options.rounds)
     alone = figures.setdefault("trikernel", {})
     if "growth" in groups:

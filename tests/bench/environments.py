@@ -12,7 +12,15 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["CONTENDERS", "PEERS", "ROOT", "Contender", "environment", "versions"]
+__all__ = [
+    "CONTENDERS",
+    "PEERS",
+    "ROOT",
+    "Contender",
+    "add_earlier",
+    "environment",
+    "versions",
+]
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
@@ -76,6 +84,15 @@ CONTENDERS = {
 PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
 
+def add_earlier(folder: str) -> None:
+    """Have ``before`` be the trikernel of another checkout."""
+    ours = CONTENDERS["trikernel"]
+    requirements = (f"{Path(folder).resolve()}[python]",)
+    CONTENDERS["before"] = attrs.evolve(
+        ours, name="before", requirements=requirements, package="trikernel"
+    )
+
+
 @functools.cache
 def environment(name: str) -> Path:
     """The Python of the environment in which the kernel is installed; anew once in each run."""
@@ -87,10 +104,11 @@ def environment(name: str) -> Path:
     if not python.exists():
         print(f"making an environment for {name} ...", file=sys.stderr)
         venv.create(folder, with_pip=True)
-    if name == "trikernel" or not (folder / "ready").exists():
+    ours = name in ("trikernel", "before")
+    if ours or not (folder / "ready").exists():
         pip = [str(python), "-m", "pip", "install", "-q", *contender.requirements]
         subprocess.run(pip, check=True)
-        if name == "trikernel":  # the version stays the same while the code changes
+        if ours:  # the version stays the same while the code changes
             subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)
         (folder / "ready").touch()
     return python

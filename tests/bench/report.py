@@ -14,7 +14,7 @@ from .chart import draw
 from .environments import PEERS, ROOT, versions
 from .rows import ROWS, Row
 
-__all__ = ["Report"]
+__all__ = ["Report", "compared"]
 
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -91,6 +91,17 @@ class Report:
         PAGE.write_text(text, "utf-8")
         PAGE.with_suffix(".json").write_text(self.as_json(), "utf-8")
         draw(self.figures, PAGE.with_suffix(".svg"))
+
+
+def compared(now: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """A table of the figures that both have, and of the later ones as a ratio to the earlier."""
+    lines = [_cells(["", "now", "before", "now / before"]), _cells(["---", *["--:"] * 3])]
+    for row in (row for rows in ROWS.values() for row in rows):
+        if row.key in now and before.get(row.key):
+            ratio = f"{now[row.key] / before[row.key]:.2f}"
+            figures = _figure(now[row.key]), _figure(before[row.key])
+            lines.append(_cells([row.title, *figures, ratio]))
+    return "\n".join(lines)
 
 
 def _cells(cells: list[str]) -> str:
