@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from trikernel.core import IOPub, OutputLimits, TextKey, call_unprotected
+from trikernel.core import IOPub, OpenText, OutputLimits, TextKey, call_unprotected
 from trikernel.system import RepeatedEvent
 from trikernel.wire import Codec, Header, Message
 
@@ -168,12 +168,16 @@ async def test_text_is_sent_soon_and_an_idle_queue_arms_no_timer(
         nursery.cancel_scope.cancel()
 
 
+def _length(entry: OpenText | list[bytes]) -> int:
+    return sum(map(len, entry.pieces if isinstance(entry, OpenText) else entry))
+
+
 def test_a_flood_is_sent_before_it_fills_the_memory(channel: FakeIOPub) -> None:
     iopub = iopub_on(channel, budget_bytes=4000)
     for length in (100, 2000):
         for _ in range(1000):
             iopub.write(TextKey(ONE, "stdout"), "x" * length)
-            assert sum(len(entry[1]) for entry in iopub.entries) <= 4000
+            assert sum(map(_length, iopub.entries)) <= 4000
     assert channel.sent
 
 
@@ -257,7 +261,7 @@ def test_a_drain_sends_what_was_there_when_it_began(channel: FakeIOPub) -> None:
     channel.during_send = another_thread_prints
     iopub.post(Codec().encode("display_data", {}, identities=[b"t"]))
     assert len(channel.sent) == 1
-    assert iopub.ready
+    assert iopub._flusher._is_set
 
 
 async def test_a_cancelled_flush_keeps_the_queue(channel: FakeIOPub) -> None:
@@ -289,14 +293,47 @@ def test_a_post_never_waits_for_a_thread_that_sends(iopub: IOPub, channel: FakeI
 def test_short_texts_that_are_appended_directly_are_merged_with_what_is_written(
     iopub: IOPub, channel: FakeIOPub
 ) -> None:
-    out, err = TextKey(ONE, "stdout"), TextKey(ONE, "stderr")
-    iopub.write(out, "a")
-    iopub.entries.extend([(out, "b"), (err, "c")])
+    opened = iopub.write(TextKey(ONE, "stdout"), "a")
+    assert iopub.open is opened
+    opened.pieces.append("b")
+    iopub.write(TextKey(ONE, "stderr"), "c")
+    assert iopub.open is not opened
     iopub.post(Codec().encode("status", {}, identities=[b"status"]))
+    assert iopub.open is None
     iopub.write(TextKey(ONE, "stdout"), "d")
     iopub.drain()
     assert channel.texts() == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
     assert [one.msg_type for one in channel.messages()] == ["stream", "stream", "status", "stream"]
+
+
+def test_what_is_appended_as_the_text_is_sent_comes_behind_the_rest(
+    iopub: IOPub, channel: FakeIOPub
+) -> None:
+    """By a thread that has looked whether it is open before, and appends after that."""
+    opened = iopub.write(TextKey(ONE, "stdout"), "a")
+    iopub.drain()
+    opened.pieces.append("late")
+    assert iopub.open is not opened
+    iopub.reopen(opened)
+    iopub.write(TextKey(ONE, "stdout"), "later")
+    iopub.drain()
+    assert channel.texts() == [("stdout", "a"), ("stdout", "late"), ("stdout", "later")]
+    assert not iopub.is_full
+    assert iopub._size == 0
+
+
+@pytest.mark.parametrize("lengths", [(1, 60_000), (60_000, 1), (500, 900), (70_000, 3, 200_000)])
+def test_pieces_of_all_lengths_are_whole_and_in_order(
+    iopub: IOPub, channel: FakeIOPub, lengths: tuple[int, ...]
+) -> None:
+    written = [f"{n % 10}" * length for n in range(300) for length in lengths]
+    for text in written:
+        iopub.write(TextKey(ONE, "stdout"), text)
+    while iopub.entries:
+        iopub.drain()
+    assert "".join(text for _, text in channel.texts()) == "".join(written)
+    assert max(len(text) for _, text in channel.texts()) <= iopub.limits.max_merge
+    assert iopub._size == 0
 
 
 def test_long_texts_are_cut_where_a_message_is_full(iopub: IOPub, channel: FakeIOPub) -> None:
@@ -313,17 +350,18 @@ async def test_who_writes_directly_is_told_to_look_by_a_stop_and_by_the_flusher(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(iopub.run_flusher)
         await trio.testing.wait_all_tasks_blocked()
-        assert not iopub.ready
+        assert iopub.open is None
         iopub.write(TextKey(ONE, "stdout"), "x")
-        assert iopub.ready
+        assert iopub.open is not None
         iopub.look(True)
         iopub.write(TextKey(ONE, "stdout"), "y")
-        assert not iopub.ready
+        assert iopub.open is None
         iopub.look(False)
-        assert iopub.ready
+        iopub.write(TextKey(ONE, "stdout"), "z")
+        assert iopub.open is not None
         await trio.sleep(1)
-        assert not iopub.ready
-        assert channel.texts() == [("stdout", "xy")]
+        assert iopub.open is None
+        assert channel.texts() == [("stdout", "xyz")]
         nursery.cancel_scope.cancel()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connection import Connection, Rejections
-from .iopub import SHORT, IOPub, OutputLimits, TextKey
+from .iopub import SHORT, IOPub, OpenText, OutputLimits, TextKey
 from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
 from .request import (
     Event,
@@ -35,6 +35,7 @@ __all__ = [
     "Event",
     "IOPub",
     "Job",
+    "OpenText",
     "OutputLimits",
     "PriorityReceiveChannel",
     "PrioritySendChannel",

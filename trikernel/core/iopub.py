@@ -8,10 +8,11 @@ Producers only append
     cell and stream is merged into one message.
 
 The fast path of `print`
-    Signing and sending cost a hundred times as much as an append. As long as `IOPub.ready` is true
-    the flusher is about to come and nobody has to be looked for, so a short text may be appended to
-    `entries` without any call; who does that looks at `ready` again afterwards, because the flusher
-    may have passed in between, and calls `IOPub.wake` if it is false.
+    Signing and sending cost a hundred times as much as an append. Text is queued as an `OpenText`,
+    which is the last entry of the queue for as long as nothing else is queued. While one is
+    `IOPub.open`, the flusher is about to come and nobody has to be looked for, so a short text may
+    be appended to its pieces without any call. Who does that looks at `open` again afterwards: if
+    the text was sent in between, `IOPub.reopen` puts what is left of it behind the rest.
 
 Back-pressure
     A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So who has
@@ -59,14 +60,21 @@ from ..wire import Codec, Header, json
 from .peers import SUBSCRIBER_TRANSITIONS, Subscribers
 from .request import Request
 
-__all__ = ["SHORT", "SUBSCRIBER_TRANSITIONS", "IOPub", "OutputLimits", "TextKey"]
+__all__ = [
+    "SHORT",
+    "SUBSCRIBER_TRANSITIONS",
+    "IOPub",
+    "OpenText",
+    "OutputLimits",
+    "TextKey",
+]
 
-SHORT = 1024  # characters; shorter texts are bounded by their number, and not counted one by one
-MANY = 16_384  # entries that may wait before who writes more waits
-ENTRY_COST = 64  # bytes that a queued message takes beside its frames
+SHORT = 1024  # characters; longer texts are counted one by one, shorter ones together
+PIECES = 2048  # short texts that are appended before they are counted
+COST = 64  # bytes that a queued message takes beside its frames, or a piece of text
 BATCH = 64  # messages that one drain sends before it gives others their turn,
-BATCH_PIECES = 4096  # unless they are made of so many pieces of text,
-BATCH_BYTES = 1 << 18  # or are as large as this
+BATCH_BYTES = 1 << 18  # unless they are as large as this
+CHUNK = 256  # pieces that are taken at once
 FIRST_PAUSE = 0.001  # seconds until a stalled subscriber is tried again, at first
 ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
 
@@ -96,9 +104,22 @@ class TextKey:
     name: str
 
 
+@attrs.define(eq=False)
+class OpenText:
+    """Text in the queue, to which more may be appended while it is `IOPub.open`.
+
+    ``counted`` is what of it is in the queue's size.
+    """
+
+    key: TextKey
+    pieces: deque[str] = attrs.field(factory=deque)
+    counted: int = 0
+
+
 class IOPub:
     """The queue in front of an iopub channel. Every method but the async ones works from any
-    thread. ``entries`` and ``ready`` are for the fast path of `print`, see above.
+    thread. ``open`` and ``most_pieces``, which it may have, are for the fast path of `print`, see
+    above.
     """
 
     def __init__(
@@ -111,8 +132,9 @@ class IOPub:
         may_block: bool = True,
     ) -> None:
         self.limits = limits or OutputLimits()
-        self.entries: deque[tuple[TextKey, str] | list[bytes]] = deque()
-        self.ready = False
+        self.entries: deque[OpenText | list[bytes]] = deque()
+        self.open: OpenText | None = None
+        self._last: OpenText | None = None  # the last entry, if that is text that is not sent yet
         self._channel = channel
         budget = self.limits.budget_seconds, self.limits.budget_bytes
         self._subscribers = Subscribers(channel, codec, *budget)
@@ -121,11 +143,11 @@ class IOPub:
         self._status_topic = [self.topic("status")]
         self._may_block = may_block
         self._bound = self.limits.budget_bytes // 16
-        self._many = max(16, min(MANY, self._bound // ENTRY_COST))
+        self.most_pieces = max(1, min(PIECES, self._bound // COST))
         self._size = 0
         self._size_lock = threading.RLock()
         self._lock = threading.RLock()
-        self._draining = self._again = False
+        self._draining = self._again = self._counting = False
         self._head: list[bytes] | None = None
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
         self._armed = self._must_look = False
@@ -136,7 +158,8 @@ class IOPub:
     def after_fork(self) -> None:
         """In a forked child: nothing more goes out."""
         self._lock, self._size_lock = threading.RLock(), threading.RLock()
-        self._draining, self.ready, self._may_block = False, False, False
+        self._draining, self._may_block = False, False
+        self.open = self._last = None
         self.entries, self._head, self._sent = deque(maxlen=0), None, self._popped
         self._subscribers.give_up()
         self._flusher = self._room = None
@@ -186,25 +209,64 @@ class IOPub:
         anybody waits.
         """
         with self._size_lock:
-            self._size += sum(map(len, frames)) + ENTRY_COST
-        self.entries.append(frames)
+            self._counting = True
+            if self._last is not None:
+                self._close_last()
+            self._size += sum(map(len, frames)) + COST
+            self.entries.append(frames)
+            self._counting = False
         if not hold:
             self.drain()
 
     @enable_ki_protection
-    def write(self, key: TextKey, text: str) -> None:
-        """Append to a stream; it is sent within ``interval`` seconds, with what is merged to it."""
-        most = self.limits.max_merge
-        for start in range(0, len(text), most):
-            piece = text[start : start + most] if len(text) > most else text
-            if len(piece) >= SHORT:
-                with self._size_lock:
-                    self._size += len(piece)
-            self.entries.append((key, piece))
+    def write(self, key: TextKey, text: str) -> OpenText:
+        """Append to a stream; it is sent within ``interval`` seconds, with what is merged to it.
+
+        Returns the text that it was appended to.
+        """
+        with self._size_lock:
+            self._counting = True
+            entry = self._last
+            if entry is None or not _are_same(entry.key, key):
+                self._close_last()
+                entry = self._last = OpenText(key)
+                self.entries.append(entry)
+            if len(text) < SHORT:
+                entry.pieces.append(text)
+            else:
+                most = self.limits.max_merge
+                entry.pieces += [text[at : at + most] for at in range(0, len(text), most)]
+                entry.counted += len(text)
+                self._size += len(text)
+            self.open = None if self._must_look else entry
+            if len(entry.pieces) >= self.most_pieces:
+                self._close_last()
+            elif self._last is not entry:  # it is being sent
+                self.reopen(entry)
+            self._counting = False
         if not self._armed:
             self.wake()
-        if self._size > min(most, self._bound) or len(self.entries) > self._many // 2:
+        if self._size > min(self.limits.max_merge, self._bound):
             self.drain()
+        return entry
+
+    @enable_ki_protection
+    def reopen(self, entry: OpenText) -> None:
+        """A piece was appended to it that may have come too late: send that behind the rest."""
+        with self._size_lock:
+            if entry.pieces:
+                self._close_last()
+                self.entries.append(entry)
+        self.wake()
+
+    def _close_last(self) -> None:
+        """Nothing more is appended to the last entry, if that is text; count it."""
+        entry, self._last, self.open = self._last, None, None
+        if entry is not None:
+            pieces = entry.pieces.copy()
+            size = sum(map(len, pieces)) + COST * len(pieces)
+            self._size += size - entry.counted
+            entry.counted = size
 
     def tell(self, request: Request, text: str) -> None:
         """Put a line on stderr under a request's cell."""
@@ -218,12 +280,11 @@ class IOPub:
         if not self._armed and self._flusher is not None:
             self._armed = True
             self._flusher.set()
-        self.ready = self._armed and not self._must_look
 
     def look(self, must_look: bool) -> None:
         """Whether who writes has to look, at each text, whether it is to stop."""
         self._must_look = must_look
-        self.ready = self._armed and not must_look
+        self.open = None
 
     async def run_flusher(self) -> None:
         """Send text soon after it was written; waits without a timer while there is none."""
@@ -234,16 +295,16 @@ class IOPub:
                 if not self.entries and self._head is None:
                     await self._flusher.wait()
                 await trio.sleep(self.limits.interval)
-                self._armed = self.ready = False
+                self._armed = False
                 self.drain()
                 pause = FIRST_PAUSE
                 while self.entries or self._head is not None:
-                    await self._give_turn(pause)
+                    await trio.sleep(pause if self._subscribers.is_stalled else 0)
                     pause = min(2 * pause, self.limits.interval / 2)
                     self.drain()
         finally:
             self._flusher = self._room = None
-            self._armed = self.ready = False
+            self._armed, self.open = False, None
 
     async def flush(self) -> None:
         """Wait until everything appended so far is sent, or a stalled subscriber's budget is spent.
@@ -255,22 +316,16 @@ class IOPub:
             self.drain(wait=True)
         pause = FIRST_PAUSE
         while self._sent < target:
-            await self._give_turn(pause)
+            await trio.sleep(pause if self._subscribers.is_stalled else 0)
             pause = min(2 * pause, self.limits.interval / 2)
             self.drain(wait=True)
-
-    async def _give_turn(self, pause: float) -> None:
-        if self._subscribers.is_stalled:
-            await trio.sleep(pause)
-        else:
-            await trio.lowlevel.checkpoint()
 
     # Back-pressure
 
     @property
     def is_full(self) -> bool:
         """Whether so much is queued that who writes more should wait."""
-        return self._size > self._bound or len(self.entries) > self._many
+        return self._size > self._bound
 
     def wait_for_room(self, look: Callable[[], object]) -> None:
         """Block the calling thread while `is_full`; ``look`` is called now and then, and may raise.
@@ -305,6 +360,9 @@ class IOPub:
         """
         if not wait and not self.entries and self._head is None:
             return
+        if self._counting and not wait:  # in this very thread perhaps, which a finalizer has hit:
+            self.wake()  # it holds a lock that somebody who sends may wait for
+            return
         self._again = True
         for _ in range(2):  # what was appended meanwhile gets one more batch, not an endless one
             if not self._again or not self._lock.acquire(blocking=wait):
@@ -324,10 +382,10 @@ class IOPub:
 
     def _send_batch(self) -> None:
         """Send what was queued when this began, a batch of it, as far as subscribers take it."""
-        was_full = self._size > self._bound or len(self.entries) > self._many
-        begun, target, size = self._popped, self._popped + len(self.entries), 0
+        was_full, size = self._size > self._bound, 0
+        target = self._popped + len(self.entries)
         for _ in range(BATCH):
-            if self._sent >= target or self._popped - begun > BATCH_PIECES or size > BATCH_BYTES:
+            if self._sent >= target or size > BATCH_BYTES:
                 break
             try:
                 if self._head is None:
@@ -348,46 +406,51 @@ class IOPub:
             self._room.set()
 
     def _next(self) -> list[bytes] | None:
-        """The frames of the next message; None if another thread has emptied the queue."""
-        if not self.entries:
-            return None
-        entry = self.entries.popleft()
-        self._popped += 1
-        if not isinstance(entry, list):
-            return self._merge(*entry)
-        with self._size_lock:
-            self._size -= sum(map(len, entry)) + ENTRY_COST
-        return entry
+        """The frames of the next message; None if there is none."""
+        while self.entries:
+            entry = self.entries.popleft()
+            self._popped += 1
+            if isinstance(entry, list):
+                with self._size_lock:
+                    self._size -= sum(map(len, entry)) + COST
+                return entry
+            text = self._take(entry)
+            if entry.pieces:  # the rest is for further messages
+                self._popped -= 1
+                self.entries.appendleft(entry)
+            if text:  # else all of it went with an earlier one
+                name = entry.key.name
+                return self._codec.encode(
+                    "stream",
+                    {"name": name, "text": text},
+                    parent=entry.key.parent,
+                    identities=[b"stream." + name.encode(errors="replace")],
+                )
+        return None
 
-    def _merge(self, key: TextKey, text: str) -> list[bytes]:
-        """One message of this text and of what follows for the same cell and stream."""
-        parts, entries, most = [text], self.entries, self.limits.max_merge
-        size = len(text)
-        counted = size if size >= SHORT else 0
-        for _ in range(BATCH_PIECES):
-            if not entries or size >= most:
-                break
-            following = entries[0]
-            if following[0] is not key and not _belongs(following, key):
-                break
-            piece: str = following[1]  # type: ignore[assignment]  # it is no list of bytes
-            entries.popleft()
-            parts.append(piece)
-            length = len(piece)
-            size += length
-            if length >= SHORT:
-                counted += length
-        self._popped += len(parts) - 1
-        if counted:
-            with self._size_lock:
-                self._size -= counted
-        name = key.name
-        return self._codec.encode(
-            "stream",
-            {"name": name, "text": "".join(parts)},
-            parent=key.parent,
-            identities=[b"stream." + name.encode(errors="replace")],
-        )
+    def _take(self, entry: OpenText) -> str:
+        """As much of it as goes in one message."""
+        if self._last is entry:
+            self.open = self._last = None
+        pieces, most = entry.pieces, self.limits.max_merge
+        parts: list[str] = []
+        size = 0
+        while pieces and size < most:
+            taken = [pieces.popleft() for _ in range(min(CHUNK, len(pieces)))]
+            size += sum(map(len, taken))
+            parts += taken
+        while size > most and size - len(parts[-1]) >= most:
+            size -= len(parts[-1])
+            pieces.appendleft(parts.pop())
+        text = "".join(parts)
+        if size > most:
+            pieces.appendleft(text[most:])
+            text = text[:most]
+        with self._size_lock:
+            counted = min(entry.counted, size + COST * len(parts)) if pieces else entry.counted
+            entry.counted -= counted
+            self._size -= counted
+        return text
 
     @property
     def dropped(self) -> int:
@@ -395,11 +458,9 @@ class IOPub:
         return self._subscribers.dropped
 
 
-def _belongs(entry: tuple[TextKey, str] | list[bytes], key: TextKey) -> bool:
-    """Whether an entry is text of the same cell and stream, by another key."""
-    if isinstance(entry, list):
-        return False
-    return entry[0].parent is key.parent and entry[0].name == key.name
+def _are_same(one: TextKey, other: TextKey) -> bool:
+    """Whether they are of the same cell and stream."""
+    return one is other or (one.parent is other.parent and one.name == other.name)
 
 
 def _may_wait_here() -> bool:

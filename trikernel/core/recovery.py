@@ -21,7 +21,9 @@ from .dispatch import Dispatcher, route
 from .request import Event, Outcome, Request, current_request
 from .user_code import UserNursery
 
-__all__ = ["admit_again", "follow_abandoned", "lose_loop", "what_crashed"]
+__all__ = ["admit_again", "follow_abandoned", "lose_loop", "what_crashed", "what_is_gone"]
+
+MOST_NAMES = 10  # of tasks that are gone
 
 
 async def follow_abandoned(dispatcher: Dispatcher, nursery: UserNursery) -> None:
@@ -73,6 +75,15 @@ def what_crashed(crash: BaseException) -> BaseException:
             return one
         seen += [one.__cause__, one.__context__]
     return crash
+
+
+def what_is_gone(background: UserNursery) -> str:
+    """What to say of the background tasks of a loop that is lost."""
+    names = [*background.ended_with_it, *(task.name for task in background.child_tasks)]
+    if not names:
+        return "and no background task was running"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"background tasks are gone: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def admit_again(dispatcher: Dispatcher, request: Request) -> None:

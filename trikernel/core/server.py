@@ -37,7 +37,7 @@ from .connection import Connection, Rejections
 from .dispatch import Dispatcher
 from .iopub import OutputLimits
 from .lanes import Job
-from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed
+from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed, what_is_gone
 from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
@@ -45,7 +45,6 @@ from .user_code import OutermostScope, UserNursery, call_unprotected, is_cancel
 
 __all__ = ["Server", "Services", "run_in_this_thread", "serve"]
 
-MOST_NAMES = 10  # of tasks that are gone
 ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 
 Services = Literal["thread", "inline"]
@@ -436,22 +435,13 @@ class Server:
         cause = what_crashed(crash)
         error = LoopLost(
             f"Trio's loop crashed by {type(cause).__name__}: {cause}. "
-            f"A new one has been started; names are kept, {_what_is_gone(self.background_tasks)}."
+            f"A new one has been started; names are kept, {what_is_gone(self.background_tasks)}."
         )
         error.__cause__ = cause
         told = bool(self.stopper.running)
         self._left += lose_loop(self.dispatcher, error)
         if not told:
             self.application.report_background_error(error)
-
-
-def _what_is_gone(background: UserNursery) -> str:
-    """What to say of the background tasks of a loop that is lost."""
-    names = [*background.ended_with_it, *(task.name for task in background.child_tasks)]
-    if not names:
-        return "and no background task was running"
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"background tasks are gone: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def abort_by_id(dispatcher: Dispatcher, msg_ids: set[str]) -> None:

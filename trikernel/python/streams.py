@@ -6,10 +6,10 @@ What is wanted. Text goes to the kernel whose request the calling code runs for,
 What does not work. Asking at each write whose text it is, whether the request is silent and whether
 somebody captures, takes ten times as long as writing it down.
 
-What is done. `OutStream` keeps the answer for the request that wrote last: a tuple of the request,
-its `TextKey`, the queue, and the `IOPub` that owns it. As long as the calling context has the same
-request, and `IOPub.ready` says that the flusher is about to come and nobody has to be looked for, a
-short text is appended, and that is all. Everything else (another request, long text, a stop that is
+What is done. `OutStream` keeps the answer for the request that wrote last: the request, the text in
+the queue that it wrote to, and the `IOPub` that owns it. As long as the calling context has the
+same request, and that text is `IOPub.open`, a short text is appended to its pieces, and that is
+all. Everything else (another request, long text, another message in between, a stop that is
 pending, a drain that has just passed) goes the slow way, which asks everything again, and which may
 wait for room.
 
@@ -26,7 +26,6 @@ import itertools
 import operator
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -37,7 +36,7 @@ from weakref import WeakSet
 
 import attrs
 
-from ..core import SHORT, IOPub, Request, TextKey, current_request
+from ..core import SHORT, IOPub, OpenText, Request, current_request
 from ..kernel import Sender
 
 __all__ = [
@@ -49,11 +48,8 @@ __all__ = [
     "current_capture",
 ]
 
-_MANY = 8_192  # entries that may wait before who writes has to look
-
-_Queue = deque[tuple[TextKey, str] | list[bytes]]
 _current = current_request.get
-_NOWHERE: tuple[object, Any, Any, Any] = (object(), None, None, None)
+_NOTHING: tuple[object, Any, Any] = (object(), None, None)
 
 
 class OutStream(io.TextIOBase):
@@ -74,7 +70,7 @@ class OutStream(io.TextIOBase):
         self._stream = name
         self._original = original
         self._find = find
-        self._target: tuple[object, TextKey, _Queue, IOPub] = _NOWHERE
+        self._opened: tuple[object, OpenText, IOPub] = _NOTHING
         self.buffer = _Bytes(self)
         _streams.add(self)
 
@@ -83,17 +79,17 @@ class OutStream(io.TextIOBase):
 
         While more is queued than frontends read, the call waits, interruptibly.
         """
-        request, key, entries, iopub = self._target
+        request, opened, iopub = self._opened
         if (
             request is _current()
+            and iopub.open is opened
             and type(text) is str
             and 0 < len(text) < SHORT
-            and iopub.ready
-            and len(entries) < _MANY
+            and len(opened.pieces) < iopub.most_pieces
         ):
-            entries.append((key, text))
-            if not iopub.ready:
-                iopub.wake()
+            opened.pieces.append(text)
+            if iopub.open is not opened:
+                iopub.reopen(opened)
             return len(text)
         return self._write(text)
 
@@ -109,20 +105,18 @@ class OutStream(io.TextIOBase):
         if sender is None:
             return self._original.write(text) if self._original is not None else len(text)
         if not sender.is_silent():
-            iopub = sender.connection.iopub
-            key = sender.text_key(self._stream)
-            request = _current()
+            iopub, request = sender.connection.iopub, _current()
+            opened = iopub.write(sender.text_key(self._stream), text)
             if request is not None and not sender.has_set_parent:
-                self._target = request, key, iopub.entries, iopub
+                self._opened = request, opened, iopub
                 if _captures:
-                    self._target = _NOWHERE
-            iopub.write(key, text)
+                    self._opened = _NOTHING
         sender.give_way()
         return len(text)
 
     def forget(self) -> None:
         """Have the next text looked at: a capture begins, or this is a forked child."""
-        self._target = _NOWHERE
+        self._opened = _NOTHING
 
     def writelines(self, lines: Any) -> None:
         """Write each of ``lines``."""
