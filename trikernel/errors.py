@@ -12,6 +12,7 @@ from collections.abc import Sequence
 __all__ = [
     "AbortedError",
     "CellFailed",
+    "CellStopped",
     "ClientError",
     "ConnectionFileError",
     "ContentError",
@@ -101,6 +102,14 @@ class LeftOpenError(TrikernelError):
 
 class LoopLost(TrikernelError):
     """The user's code has crashed Trio itself; its cause is what crashed it. A new loop goes on."""
+
+
+class CellStopped(BaseException):
+    """Raised in synchronous code that has swallowed `KeyboardInterrupt` and goes on.
+
+    The third stop of a request, and each one after it, is this: neither ``except Exception`` nor
+    ``except KeyboardInterrupt`` catches it.
+    """
 
 
 class DeadlineExceeded(TrikernelError, TimeoutError):

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trikernel
 from trikernel.client import Client, Execution
-from trikernel.client.stopping import INTERRUPT_GRACE
+from trikernel.client.stopping import INTERRUPT_GRACE, STOP_GRACE
 from trikernel.errors import CellFailed, ExecutionTimeout, KernelDied
 from trikernel.testing import CheckedClient, at_every_checkpoint, open_memory_client
 
@@ -23,9 +23,15 @@ from ..kernel.kernels import Recorder
 class Slow(trikernel.Kernel):
     """Says what it is told, and waits as many seconds as that says."""
 
+    is_deaf = False
+
+    def interrupt_request(self, request: Any) -> Any:
+        return {"status": "ok"} if self.is_deaf else super().interrupt_request(request)
+
     async def do_execute(self, code: str, silent: bool, **options: Any) -> dict[str, Any]:
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": f"<{code}>"})
-        if code == "deaf":
+        if code in ("deaf", "held up"):
+            self.is_deaf = code == "deaf"
             with trio.CancelScope(shield=True):
                 await trio.sleep(1000)
         await trio.sleep(float(code))
@@ -124,6 +130,16 @@ async def test_a_cell_that_does_not_listen_is_given_up(
     with pytest.raises(ExecutionTimeout, match="and does not end"):
         await kernel_client.execute("deaf", timeout=5)
     assert trio.current_time() - start == pytest.approx(5 + INTERRUPT_GRACE)
+
+
+async def test_a_cell_that_cannot_listen_is_left_behind_by_a_second_interrupt(
+    kernel_client: CheckedClient, autojump_clock: MockClock
+) -> None:
+    start = trio.current_time()
+    with pytest.raises(ExecutionTimeout, match="and was interrupted"):
+        await kernel_client.execute("held up", timeout=5)
+    assert trio.current_time() - start == pytest.approx(5 + STOP_GRACE, abs=0.1)
+    await kernel_client.expect("1", stdout="<1>end")
 
 
 async def test_cancelling_a_wait_interrupts_the_cell(

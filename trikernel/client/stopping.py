@@ -21,9 +21,10 @@ from ..wire import Message
 from .connection import Connection
 from .execution import Execution
 
-__all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "Stopper", "how_stopped"]
+__all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "STOP_GRACE", "Stopper", "how_stopped"]
 
 ABORT_GRACE = 0.1  # seconds that a cell has to end that was aborted as it began
+STOP_GRACE = 1  # seconds between two interrupts of a cell that goes on
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
 REPLY_GRACE = 0.5  # seconds that replies may take to arrive after what followed them on iopub
 _EOF = "\x04"
@@ -80,9 +81,19 @@ class Stopper:
             else:
                 await self.interrupt()
             if is_first:
-                await execution.wait_ended()
+                await self._insist(execution)
                 if execution.interrupting is not None:  # or it would hit what is sent next
                     await execution.interrupting.wait()
+
+    async def _insist(self, execution: Execution) -> None:
+        """See a running cell end. Each interrupt after the first is a stronger one, for kernels
+        that know more than one.
+        """
+        while not execution.done:
+            with trio.move_on_after(STOP_GRACE):
+                await execution.wait_ended()
+            if execution.started and not execution.idle:
+                await self.interrupt()
 
     def hear(self, message: Message) -> None:
         """An iopub message has come: a cell that was given up begins, or one ends."""

@@ -23,6 +23,7 @@ class Facts(Protocol):
     stop_on_error_timeout: float
     max_queue_bytes: int
     shutdown_grace: float
+    stop_grace: float
     poll_interval: float
     eventloop: Callable[[Any], object] | None
 

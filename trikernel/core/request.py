@@ -29,6 +29,7 @@ The context variable `current_request` is for code that can take no argument, `p
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -55,6 +56,10 @@ __all__ = [
     "current_request",
     "is_served",
 ]
+
+
+FORGOTTEN_AFTER = 10.0  # seconds after which an interrupt is a first one again
+SAME_WITHIN = 0.05  # seconds within which two of them are one: a key that is held down
 
 
 class State(enum.Enum):
@@ -148,8 +153,9 @@ class Request:
     execution count of an execute request that counts, else None. ``size`` is the room in bytes that
     it takes in the queue.
     ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
-    that handles it, once it has started. ``stood`` is the traceback of where its code stood when it
-    was cancelled, for whoever has to say so.
+    that handles it, once it has started. ``stops`` is how often it was to stop, and ``last_stop``
+    when the last time was, by `time.monotonic`. ``stood`` is the traceback of where its code stood
+    when it was cancelled, for whoever has to say so.
     """
 
     message: Message
@@ -167,6 +173,8 @@ class Request:
     state: State = State.QUEUED
     stop_reason: StopReason | None = None
     stopped_at: float | None = None
+    stops: int = 0
+    last_stop: float = -math.inf
     task: trio.lowlevel.Task | None = None
     stood: TracebackType | None = None
     _deadline: Callable[[], object] | None = None
@@ -255,6 +263,17 @@ class Request:
         if self.stop_reason is None:
             self.stop_reason = reason
         self._wake()
+
+    def count_stop(self, now: float) -> None:
+        """It is to stop once more; a first time again if the last one was long ago, and the same
+        one if it was just now. ``now`` is by `time.monotonic`.
+        """
+        since = now - self.last_stop
+        if since > FORGOTTEN_AFTER:
+            self.stops = 1
+        elif since > SAME_WITHIN:
+            self.stops += 1
+        self.last_stop = now
 
     def cancel(self) -> None:
         """Cancel its innermost scope; in its own loop only.

@@ -186,7 +186,11 @@ class Server:
         self._outermost = OutermostScope(is_ours=self.owns_process)
         iopub = self.connection.iopub
         self.stopper = Stopper(
-            self.user_token, look=iopub.look, tell=iopub.tell, owns_loop=self.owns_process
+            self.user_token,
+            look=iopub.look,
+            tell=iopub.tell,
+            owns_loop=self.owns_process,
+            grace=self.kernel.stop_grace,
         )
         self.dispatcher = Dispatcher(
             self.application, self.connection, self.stopper, self.user_token, self._outermost

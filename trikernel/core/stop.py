@@ -33,21 +33,31 @@ What is done
     is used up by that. ``TURN``: the user loop has turned, and its scope was cancelled unless an
     interrupt was used up.
 
-    ========================  ===================  =======================  =====================
-    the request's code        first interrupt      second interrupt         deadline, abort,
-                                                                            shutdown
-    ========================  ===================  =======================  =====================
-    is queued                 (not reached)        (not reached)            never starts
-    computes, sleeps, prints  exception raised     exception raised         exception raised, and
-                                                                            every second again
-    awaits                    scope cancelled      left behind, if it has   scope cancelled, and
-                                                   not ended 50 ms later    every second again
-    awaits in a shield or     scope cancelled,     left behind: reply and   scope cancelled
-    for a thread              after 0.5 s a line   ``idle`` go out at once
-                              on stderr says so
-    is no request's           raised where it      the same                 not reached
-                              spins, else ignored
-    ========================  ===================  =======================  =====================
+    Every stop escalates: an interrupt with each one that follows within ten seconds, a deadline, an
+    abort and a shutdown by themselves, a step each ``stop_grace`` seconds (1 unless set):
+
+    ========================  =======================  =====================  =====================
+    the request's code        first step               second step            third step, and on
+    ========================  =======================  =====================  =====================
+    is queued                 an interrupt does not    the same               the same
+                              reach it; else it never
+                              starts
+    computes, sleeps, prints  `KeyboardInterrupt` is   the same               `CellStopped` is
+                              raised                                          raised, every 20 ms
+                                                                              until it leaves
+    awaits                    its scope is cancelled   it is left behind      (not there any more)
+    awaits in a shield or     its scope is cancelled;  it is left behind:     (not there any more)
+    for a thread              after 0.5 s a line on    reply and ``idle`` go
+                              stderr says so           out at once
+    is in C code that looks   (heard when it returns)  a line on stderr says  the same
+    for no signals, and lets                           where it stands
+    go of the lock
+    is no request's           raised where it spins,   the same               the same
+                              else ignored
+    ========================  =======================  =====================  =====================
+
+    Interrupts that follow each other within 50 ms are one step. `CellStopped` is for code that
+    swallows `KeyboardInterrupt`; it is told as the reason of the stop.
 
 What remains
     C code that holds the interpreter lock and does not look for signals cannot be reached. Under
@@ -71,16 +81,20 @@ from types import FrameType
 import attrs
 import trio
 
+from ..errors import CellStopped
 from ..system import RemoteNursery, on_fork, run_in
 from .request import Request, StopReason, background_scope, current_request, is_served
-from .user_code import in_finalizer, where_it_stands, where_it_waits
+from .user_code import in_finalizer, where_it_runs, where_it_stands, where_it_waits
 
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
 
 TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
 SOON = 0.002  # and before the request's own code is told where it is, which hits nobody else
-RESEND_AFTER = 1.0  # seconds that code may go on after its deadline before it is stopped again
+INSISTS = 3  # the stop from which on the exception is one that nobody swallows by habit
+INSIST_INTERVAL = 0.02  # seconds between two of those
 TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
+
+_STUCK = "told to stop, but it still runs in {}; if that does not return, only a restart helps\n"
 
 
 class StopState(enum.Enum):
@@ -128,6 +142,8 @@ class StopSignal:
 class Stopper:
     """Knows what runs, and stops it. `stop` and `interrupt` work from any thread.
 
+    ``grace`` is in seconds: of a step, see above.
+
     ``token`` is the user loop's. ``look`` is told whether who writes has to look for a stop,
     ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task of the user loop
     is a host's. `pending` are the wishes that nothing has heard of yet, `services` is where
@@ -141,6 +157,7 @@ class Stopper:
         look: Callable[[bool], object] = lambda must_look: None,
         tell: Callable[[Request, str], object] = lambda request, text: None,
         owns_loop: bool = False,
+        grace: float = 1.0,
     ) -> None:
         self.running: list[Request] = []
         self.pending: list[StopSignal] = []
@@ -151,6 +168,7 @@ class Stopper:
         self._look = look
         self._tell = tell
         self._owns_loop = owns_loop
+        self._grace = grace
         self.services = RemoteNursery()
         self._resends = False
         self._forced_at = -math.inf
@@ -175,11 +193,12 @@ class Stopper:
         self.stop(running[-1] if running else None, StopReason.INTERRUPT)
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
-        """Stop ``request`` for ``reason``; a second interrupt leaves one behind that lingers."""
+        """Stop ``request`` for ``reason``; the next step if it is being stopped already."""
         stop_signal = StopSignal(request, reason)
         self.pending.append(stop_signal)
         self._look(True)
         if request is not None:
+            request.count_stop(stop_signal.since)
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(stop_signal))
         if self._resends:
@@ -204,20 +223,30 @@ class Stopper:
             request.stopped_at = now
             if is_interrupt:
                 self.services.start_soon(self._tell_if_it_lingers, request)
-        elif is_interrupt and now - request.stopped_at > TURN_TIMEOUT:
+        elif now - request.stopped_at > (TURN_TIMEOUT if is_interrupt else 0.9 * self._grace):
             self._abandoned.send_nowait(request)
 
     async def _resend(self, stop_signal: StopSignal) -> None:
-        """Signal the main thread until it is delivered: it may be in protected code."""
+        """Signal the main thread until it is delivered (it may be in protected code), and go on
+        with the next step by itself, unless that is a person's to say.
+        """
+        request, told_at = stop_signal.request, time.monotonic() + 2 * self._grace
         await trio.sleep(SOON)
         while stop_signal.state is StopState.PENDING and self._is_live(stop_signal):
             self._forced_at = time.monotonic()
             signal_main_thread()
             await trio.sleep(TURN_TIMEOUT)
-        if stop_signal.request is not None and stop_signal.reason is not StopReason.INTERRUPT:
-            await trio.sleep(RESEND_AFTER)
-            if self._is_live(stop_signal):  # it has swallowed the exception, or cleans up for long
-                self.stop(stop_signal.request, stop_signal.reason)
+            if request is not None and time.monotonic() > told_at:
+                told_at = math.inf
+                self._tell(request, _STUCK.format(where_it_runs(threading.main_thread().ident)))
+        if request is None:
+            return
+        insists = request.stops >= INSISTS
+        if stop_signal.reason is StopReason.INTERRUPT and not insists:
+            return
+        await trio.sleep(INSIST_INTERVAL if insists else self._grace)
+        if self._is_live(stop_signal):  # it has swallowed the exception, or cleans up for long
+            self.stop(request, stop_signal.reason)
 
     async def _tell_if_it_lingers(self, request: Request) -> None:
         """Some time after an interrupt that has had no effect, say what the code waits in."""
@@ -250,7 +279,7 @@ class Stopper:
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
             self.consume(request)
-            raise KeyboardInterrupt
+            raise _exception_for(request)
 
     def consume(self, request: Request) -> None:
         """The caller raises in the code of the request, which has heard of it by that."""
@@ -361,7 +390,11 @@ class Stopper:
                     self._mark_delivered(stop_signal, StopEvent.RAISE)
             if forced and here is not None:
                 here.consume_interrupt()
-            raise KeyboardInterrupt
+            elif here is not None:
+                here.count_stop(now)
+                if here.stops >= INSISTS:
+                    self.stop(here, StopReason.INTERRUPT)
+            raise _exception_for(here)
         if not forced:
             self.interrupt()
 
@@ -370,6 +403,13 @@ class Stopper:
         if self._owns_loop or not trio.lowlevel.in_trio_task():
             return self._owns_loop
         return trio.lowlevel.current_task().context.get(is_served, False)
+
+
+def _exception_for(request: Request | None) -> BaseException:
+    """What is raised in the code of a request that is to stop."""
+    if request is not None and request.stops >= INSISTS:
+        return CellStopped()
+    return KeyboardInterrupt()
 
 
 def _request_here() -> Request | None:

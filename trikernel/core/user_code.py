@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import linecache
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +33,7 @@ import outcome
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from ..errors import CellStopped
 from ..system import exit_forked
 from .request import background_scope
 
@@ -48,6 +51,7 @@ __all__ = [
     "raise_cancel",
     "run_unprotected",
     "unwrap_interrupt",
+    "where_it_runs",
     "where_it_stands",
     "where_it_waits",
 ]
@@ -101,6 +105,17 @@ def where_it_waits(task: trio.lowlevel.Task) -> str:
             return f"{waits} (line {line} of {code.co_qualname})"
         waits = _public_name(frame)
     return waits
+
+
+def where_it_runs(ident: int | None) -> str:
+    """Where the user's code stands that a thread executes, for a person: its line and its text."""
+    frame = sys._current_frames().get(ident or 0)
+    while frame is not None and is_machinery(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None:
+        return "code that is not the cell's"
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"line {frame.f_lineno} of {frame.f_code.co_qualname}" + (f": {text}" if text else "")
 
 
 def _public_name(frame: FrameType) -> str:
@@ -177,7 +192,9 @@ def raise_cancel(raised: BaseException, report: Report) -> None:
 
 
 def unwrap_interrupt(error: BaseException) -> BaseException:
-    """A group that holds nothing but `KeyboardInterrupt` as one such."""
+    """A group that holds nothing but `KeyboardInterrupt` as one such, and `CellStopped` too."""
+    if isinstance(error, CellStopped):
+        return KeyboardInterrupt().with_traceback(error.__traceback__)
     if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
         return KeyboardInterrupt()
     return error

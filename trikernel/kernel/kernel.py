@@ -56,6 +56,12 @@ class Kernel(IPykernelNames):
     cell_timeout: float = setting(
         0.0, "seconds after which a cell is stopped, 0 for never", maximum=1e9
     )
+    stop_grace: float = setting(
+        1.0,
+        "seconds that a stopped cell has before the next step of the stop",
+        minimum=0.05,
+        maximum=_MINUTES,
+    )
     poll_interval: float = setting(
         0.01, "seconds between two turns of a set event loop", minimum=0.0005, maximum=60
     )

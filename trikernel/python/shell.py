@@ -56,7 +56,7 @@ from ..core import (
     is_cancel,
     unwrap_interrupt,
 )
-from ..errors import LeftOpenError
+from ..errors import CellStopped, LeftOpenError
 from ..kernel import NO_TEXT
 from ..system import (
     LeftOpen,
@@ -88,7 +88,7 @@ _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
 _CANCEL = "cancel_from_outside"  # where a result of IPython's keeps it, from hand to hand
-_SHOWN = (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup)
+_SHOWN = (Exception, KeyboardInterrupt, CellStopped, SystemExit, BaseExceptionGroup)
 
 
 class ZMQInteractiveShell(InteractiveShell):

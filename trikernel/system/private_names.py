@@ -50,6 +50,12 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "sys._current_frames",
+        ("trikernel.core.user_code",),
+        "who waits for a stop is told in which line the main thread stands",
+        "the line is not told",
+    ),
+    PrivateName(
         "trio._core._run._r",
         ("trikernel.testing.checkpoints",),
         "a scenario runs in the same order of tasks each time; hypothesis takes the same way",
