@@ -317,7 +317,7 @@ def test_what_is_appended_as_the_text_is_sent_comes_behind_the_rest(
     iopub.reopen(opened)
     iopub.write(TextKey(ONE, "stdout"), "later")
     iopub.drain()
-    assert channel.texts() == [("stdout", "a"), ("stdout", "late"), ("stdout", "later")]
+    assert channel.texts() == [("stdout", "a"), ("stdout", "latelater")]
     assert not iopub.is_full
     assert iopub._size == 0
 

@@ -263,6 +263,8 @@ class FloodedKernel:
     def start(self, flood: Flood) -> str:
         """Begin with it; the request's id, once something of it has come."""
         self.evaluate("__import__('IPython.display')")  # what it takes anyhow is no growth
+        self.shell.send_multipart(self._encode("1 / 0"))  # and the first error takes its time
+        self._receive(self.shell, ANSWER)
         self._peak, self._before = 0, self.resident
         return self.start_cell(flood.code, ordered=flood.is_ordered)
 

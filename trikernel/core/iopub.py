@@ -115,6 +115,26 @@ class OpenText:
     pieces: deque[str] = attrs.field(factory=deque)
     counted: int = 0
 
+    def take(self, room: int) -> tuple[list[str], int]:
+        """Pieces of at most ``room`` characters in all, and what they were counted as. By whoever
+        drains only, while nothing is appended.
+        """
+        pieces, parts, size = self.pieces, list[str](), 0
+        while pieces and size < room:
+            taken = [pieces.popleft() for _ in range(min(CHUNK, len(pieces)))]
+            size += sum(map(len, taken))
+            parts += taken
+        while parts and size - len(parts[-1]) >= room:
+            size -= len(parts[-1])
+            pieces.appendleft(parts.pop())
+        if size > room:
+            cut = len(parts[-1]) - (size - room)
+            pieces.appendleft(parts[-1][cut:])
+            parts[-1], size = parts[-1][:cut], room
+        released = self.counted if not pieces else min(self.counted, size + COST * len(parts))
+        self.counted -= released
+        return parts, released
+
 
 class IOPub:
     """The queue in front of an iopub channel. Every method but the async ones works from any
@@ -246,7 +266,7 @@ class IOPub:
             self._counting = False
         if not self._armed:
             self.wake()
-        if self._size > min(self.limits.max_merge, self._bound):
+        if self._size > self._bound // 2:
             self.drain()
         return entry
 
@@ -415,9 +435,6 @@ class IOPub:
                     self._size -= sum(map(len, entry)) + COST
                 return entry
             text = self._take(entry)
-            if entry.pieces:  # the rest is for further messages
-                self._popped -= 1
-                self.entries.appendleft(entry)
             if text:  # else all of it went with an earlier one
                 name = entry.key.name
                 return self._codec.encode(
@@ -429,28 +446,28 @@ class IOPub:
         return None
 
     def _take(self, entry: OpenText) -> str:
-        """As much of it as goes in one message."""
-        if self._last is entry:
-            self.open = self._last = None
-        pieces, most = entry.pieces, self.limits.max_merge
+        """The text of one message: of this entry, and of what follows for the same stream."""
         parts: list[str] = []
-        size = 0
-        while pieces and size < most:
-            taken = [pieces.popleft() for _ in range(min(CHUNK, len(pieces)))]
-            size += sum(map(len, taken))
+        size, most = 0, self.limits.max_merge
+        while True:
+            if self._last is entry:
+                self.open = self._last = None
+            taken, released = entry.take(most - size)
+            with self._size_lock:
+                self._size -= released
             parts += taken
-        while size > most and size - len(parts[-1]) >= most:
-            size -= len(parts[-1])
-            pieces.appendleft(parts.pop())
-        text = "".join(parts)
-        if size > most:
-            pieces.appendleft(text[most:])
-            text = text[:most]
-        with self._size_lock:
-            counted = min(entry.counted, size + COST * len(parts)) if pieces else entry.counted
-            entry.counted -= counted
-            self._size -= counted
-        return text
+            size += sum(map(len, taken))
+            if entry.pieces:  # the rest is for further messages
+                self._popped -= 1
+                self.entries.appendleft(entry)
+                break
+            following = self.entries[0] if self.entries else None
+            if not isinstance(following, OpenText) or not _are_same(following.key, entry.key):
+                break
+            self._popped += 1
+            entry = following
+            self.entries.popleft()
+        return "".join(parts)
 
     @property
     def dropped(self) -> int:
