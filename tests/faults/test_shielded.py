@@ -87,13 +87,13 @@ async def test_after_half_a_second_one_line_says_what_it_waits_in(held: str, by:
 @pytest.mark.parametrize("held", HELD)
 async def test_a_second_interrupt_leaves_it_behind_at_once(held: str, by: By) -> None:
     async with open_process() as client:
-        execution = await begin(client, held, 30)
+        execution = await begin(client, held, 1000)
         await interrupt(client, by)
         await until_text(execution, "\n", "stderr")
         begun = time.monotonic()
         await interrupt(client, by)
         await execution.wait()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         assert "# the line" in assert_interrupted(execution)
         following = await client.execute("'alive'")
         assert following.result == {"text/plain": "'alive'"}
@@ -128,13 +128,13 @@ async def test_an_authors_verb_that_was_held_up_replies_with_an_error(verb: str,
 @pytest.mark.parametrize("verb", ["thread", "shield"])
 async def test_an_authors_verb_is_left_behind_too(verb: str) -> None:
     async with open_process(f"{HERE}:Author") as client:
-        execution = client.start(f"{verb} 30")
+        execution = client.start(f"{verb} 1000")
         await until_text(execution, "begun")
         await interrupt(client, "message")
         with trio.fail_after(PATIENCE / 2):
             await until_text(execution, "\n", "stderr")
         await interrupt(client, "message")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await execution.wait()
         assert_interrupted(execution)
         assert (await client.execute("say on")).stdout == "on"
