@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -26,6 +27,11 @@ pytest_plugins = ["pytester"]
 hypothesis.settings.register_profile("suite", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# A folder of modules in the place of those that only take time; for kernels and commands, too.
+_WITHOUT = str(Path(__file__).parent / "without")
+sys.path.insert(0, _WITHOUT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_WITHOUT, os.environ.get("PYTHONPATH")]))
 
 Serving = Callable[..., AbstractAsyncContextManager[Peer]]
 

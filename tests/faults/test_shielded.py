@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from textwrap import indent
 
 import pytest
 import trio
@@ -14,19 +13,30 @@ from trikernel.client import Client, Execution
 from ..processes import PATIENCE
 from .processes import HERE, By, errors_of, interrupt, open_process, plain, until_text
 
-SETUP = "import time, trio"
-# What holds the interrupt up, by the line that has to be shown; how long is filled in.
+SETUP = """\
+import time, trio
+def hold(seconds):
+    print('begun', flush=True)
+    time.sleep(seconds)
+"""
+# What holds the interrupt up, by the line that has to be shown; how long is filled in. It has begun
+# when it says so.
 HELD = {
-    "a shield": "with trio.CancelScope(shield=True):\n    await trio.sleep({})  # the line",
+    "a shield": (
+        "with trio.CancelScope(shield=True):\n"
+        "    print('begun', flush=True)\n"
+        "    await trio.sleep({})  # the line"
+    ),
     "a shield in a function": (
         "async def slow():\n"
         "    with trio.CancelScope(shield=True):\n"
+        "        print('begun', flush=True)\n"
         "        await trio.sleep({})  # the line\n"
         "await slow()"
     ),
-    "a thread": "await trio.to_thread.run_sync(time.sleep, {})  # the line",
+    "a thread": "await trio.to_thread.run_sync(hold, {})  # the line",
     "a thread of a task": (
-        "async def slow(): await trio.to_thread.run_sync(time.sleep, {})  # the line\n"
+        "async def slow(): await trio.to_thread.run_sync(hold, {})  # the line\n"
         "async with trio.open_nursery() as inner:  # the line\n"
         "    inner.start_soon(slow)  # the line"
     ),
@@ -41,10 +51,11 @@ POSIX = [
 
 async def begin(client: Client, held: str, seconds: float) -> Execution:
     (await client.execute(SETUP)).raise_for_error()
-    code = indent(HELD[held].format(seconds), "    ")  # one statement, which has begun by then
-    execution = client.start(f"if True:\n    print('begun', flush=True)\n{code}")
+    execution = client.start(HELD[held].format(seconds))
     await until_text(execution, "begun")
-    await client.request("kernel_info_request", channel="control")  # it waits by now
+    opened = client.comm_open("nothing").opened
+    assert opened is not None
+    await opened.wait()  # the user loop has turned: the cell waits by now
     return execution
 
 
