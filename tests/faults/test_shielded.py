@@ -68,13 +68,13 @@ def assert_interrupted(execution: Execution) -> str:
 
 
 @pytest.mark.parametrize("by", POSIX)
-@pytest.mark.parametrize("held", HELD)
-async def test_the_traceback_shows_where_it_stood(held: str, by: By) -> None:
+async def test_the_traceback_shows_where_it_stood(by: By) -> None:
     async with open_process() as client:
-        execution = await begin(client, held, 1)
-        await interrupt(client, by)
-        await execution.wait()
-        assert "# the line" in assert_interrupted(execution)
+        for held in HELD:
+            execution = await begin(client, held, 1)
+            await interrupt(client, by)
+            await execution.wait()
+            assert "# the line" in assert_interrupted(execution), held
 
 
 @pytest.mark.parametrize("by", POSIX)
@@ -95,19 +95,20 @@ async def test_after_half_a_second_one_line_says_what_it_waits_in(held: str, by:
 
 
 @pytest.mark.parametrize("by", POSIX)
-@pytest.mark.parametrize("held", HELD)
-async def test_a_second_interrupt_leaves_it_behind_at_once(held: str, by: By) -> None:
+async def test_a_second_interrupt_leaves_it_behind_at_once(by: By) -> None:
+    """And another one, and another one, beside those that were left behind before."""
     async with open_process() as client:
-        execution = await begin(client, held, 1000)
-        await interrupt(client, by)
-        await until_text(execution, "\n", "stderr")
-        begun = time.monotonic()
-        await interrupt(client, by)
-        await execution.wait()
-        assert time.monotonic() - begun < 20
-        assert "# the line" in assert_interrupted(execution)
-        following = await client.execute("'alive'")
-        assert following.result == {"text/plain": "'alive'"}
+        for held in HELD:
+            execution = await begin(client, held, 1000)
+            await interrupt(client, by)
+            await until_text(execution, "\n", "stderr")
+            begun = time.monotonic()
+            await interrupt(client, by)
+            await execution.wait()
+            assert time.monotonic() - begun < 20
+            assert "# the line" in assert_interrupted(execution), held
+            following = await client.execute("'alive'")
+            assert following.result == {"text/plain": "'alive'"}
 
 
 @pytest.mark.parametrize("by", POSIX)
