@@ -141,7 +141,7 @@ async def test_a_kernel_that_speaks_garbage_is_given_up_and_the_garbage_counted(
     )
     add_spec(specs, "garbage", code)
     with pytest.raises(KernelNotReady, match=r"messages of it could not be read: {'delimiter'"):
-        async with open_kernel("garbage", timeout=3):
+        async with open_kernel("garbage", timeout=6):
             pass
 
 

@@ -254,7 +254,7 @@ def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None
     msg_id = kernel.send(
         "def work():\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(3)\n"  # the call that is to be abandoned
+        "    time.sleep(60)\n"  # the call that is to be abandoned
         "await trio.to_thread.run_sync(work)"
     )
     kernel.until("stream")
@@ -264,7 +264,7 @@ def test_a_second_interrupt_abandons_what_lingers(kernel: KernelProcess) -> None
     kernel.interrupt()
     reply, _ = kernel.finish(msg_id)
     assert reply["ename"] == "KeyboardInterrupt"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     assert kernel.text("print('alive')") == "alive\n"
 
 

@@ -32,12 +32,15 @@ class Author(Kernel):
         self.say(rest)
 
     async def cell_thread(self, rest: str) -> None:
+        await trio.to_thread.run_sync(self._hold, float(rest))
+
+    def _hold(self, seconds: float) -> None:
         self.say("begun")
-        await trio.to_thread.run_sync(time.sleep, float(rest))
+        time.sleep(seconds)
 
     async def cell_shield(self, rest: str) -> None:
-        self.say("begun")
         with trio.CancelScope(shield=True):
+            self.say("begun")
             await trio.sleep(float(rest))
 
     async def cell_nursery(self, rest: str) -> None:

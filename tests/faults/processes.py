@@ -32,9 +32,9 @@ def environment(folder: str, **env: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_process(spec: str = PYTHON, *flags: str, **env: str) -> AsyncIterator[Client]:
-    """Start a kernel and have a client of it, for at most `PATIENCE` seconds; it always ends."""
+    """Start a kernel and have a client of it, for three times `PATIENCE`; it always ends."""
     arguments = ["--kernel", spec, *flags]
-    with tempfile.TemporaryDirectory() as folder, trio.fail_after(PATIENCE):
+    with tempfile.TemporaryDirectory() as folder, trio.fail_after(3 * PATIENCE):
         env = environment(folder, **env)
         async with open_kernel(cwd=ROOT, env=env, extra_arguments=arguments) as client:
             yield client

@@ -17,11 +17,16 @@ from trikernel.wire import Codec
 from ..harness import Medium, connect, open_transport
 from ..kernel.kernels import Recorder
 
-TRIES = 80
 GRACE = 12.0  # seconds; whoever takes it, although nothing blocks, is found out
 BOUND = 5.0  # seconds; on sockets an end takes some hundredths
 
 MIXED = ("say x", "sleep 0", "sleep 0.001", "fail", "wait")
+
+
+@pytest.fixture
+def tries(request: pytest.FixtureRequest) -> int:
+    """How many random times are tried."""
+    return 80 if request.config.getoption("--thorough") else 20
 
 
 async def seconds_to_end(
@@ -95,10 +100,10 @@ async def _random_time(client: ClientTransport, medium: Medium, chance: random.R
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("cells", ["that return at once", "of every kind"])
 def test_serving_in_memory_ends_without_its_grace(
-    cells: str, monkeypatch: pytest.MonkeyPatch
+    cells: str, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
     slow = {}
-    for seed in range(TRIES):
+    for seed in range(tries):
         chance = random.Random(seed)
         codes = ["say x"] * 200 if cells == "that return at once" else chance.choices(MIXED, k=40)
         kernel = Recorder(shutdown_grace=GRACE)
@@ -110,9 +115,9 @@ def test_serving_in_memory_ends_without_its_grace(
     assert slow == {}
 
 
-def test_serving_over_sockets_ends_without_its_grace() -> None:
+def test_serving_over_sockets_ends_without_its_grace(tries: int) -> None:
     slow = {}
-    for seed in range(TRIES):
+    for seed in range(tries):
         kernel = Recorder(shutdown_grace=GRACE)
         chance = random.Random(seed)
         took = trio.run(partial(seconds_to_end, kernel, "tcp", ["say x"] * 200, chance))

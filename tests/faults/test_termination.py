@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,6 +29,15 @@ GRACE = 2.0  # seconds
 SIGNALS = ["SIGTERM", "SIGHUP"]
 SCRIPT = ("-m", HERE)  # which makes its own connection file
 PYTHON_KERNEL = ("-m", "trikernel", "start")
+
+
+@pytest.fixture(autouse=True)
+def _signals_come_through() -> Iterator[None]:
+    """Whatever started the tests may ignore one, as ``nohup`` does: kernels would inherit that."""
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in SIGNALS}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @attrs.frozen

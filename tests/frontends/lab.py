@@ -68,6 +68,10 @@ class Notebook:
     def command(self, name: str) -> None:
         self.page.evaluate("name => { void window.jupyterapp.commands.execute(name) }", name)
 
+    def open_comm(self, target: str) -> None:
+        """Send a ``comm_open``, as a widget does; after all that was sent before."""
+        self.page.evaluate(_OPEN_COMM, target)
+
     def stop(self) -> None:
         """Press the button in the toolbar."""
         self.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
@@ -173,5 +177,9 @@ _NUMBERED = re.compile(r"\[\d+\]:")
 _READY = """() => {
     const panel = window.jupyterapp?.shell.currentWidget;
     return panel?.sessionContext?.session?.kernel?.status === "idle";
+}"""
+_OPEN_COMM = """target => {
+    const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+    void session.kernel.createComm(target).open();
 }"""
 _SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"

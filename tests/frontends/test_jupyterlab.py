@@ -97,15 +97,35 @@ def test_a_plot_is_an_image(lab: Lab) -> None:
 
 
 def test_an_error_stops_run_all(lab: Lab) -> None:
-    cells = ["print('first')", "raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])"]
-    with lab.open([*cells, "print('third')", "print('fourth')"]) as notebook:
+    """All cells have reached the kernel when one fails: the browser may take its time to send them.
+
+    A comm message takes the same way as they do, after them, and is heard beside the cell that
+    awaits it.
+    """
+    cells = [
+        "print('first')",
+        "import comm, trio\n"
+        "all_sent = trio.Event()\n"
+        "manager = comm.get_comm_manager()\n"
+        "manager.register_target('all_sent', lambda *_: all_sent.set())\n"
+        "print('listening')\n"
+        "await all_sent.wait()",
+        "raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])",
+        "print('third')",
+        "print('fourth')",
+    ]
+    with lab.open(cells) as notebook:
         notebook.run_all()
-        notebook.expect_text(1, "ValueError: a")
-        notebook.expect_text(1, "KeyError: 'b'")
+        notebook.expect_text(1, "listening")
+        for number in (1, 2, 3, 4):
+            notebook.expect_running(number)
+        notebook.open_comm("all_sent")
+        notebook.expect_text(2, "ValueError: a")
+        notebook.expect_text(2, "KeyError: 'b'")
         notebook.run(0)  # when this has an answer, the ones before have theirs
-        expect(notebook.prompt(0)).to_have_text("[3]:", timeout=PATIENCE)
-        for number in (2, 3):
-            expect(notebook.output(number)).not_to_contain_text("ir")
+        expect(notebook.prompt(0)).to_have_text("[4]:", timeout=PATIENCE)
+        for number, word in ((3, "third"), (4, "fourth")):
+            expect(notebook.output(number)).not_to_contain_text(word)
             expect(notebook.prompt(number)).not_to_have_text("[*]:")
 
 

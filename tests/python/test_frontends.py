@@ -109,6 +109,7 @@ def _texts(cell: Any) -> str:
         assert output.output_type != "error", output.traceback
         texts.append(output.text if "text" in output else output.data["text/plain"])
     text = re.sub(r"[\d.]+ (ns|μs|ms|s|min)\b", "TIME", "".join(texts))
+    text = re.sub(r"(?m)^The slowest run took .*\n", "", text)  # on a machine that does much else
     return re.sub(r" +", " ", re.sub(r"(?m)^tick \d+\n", "", text))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -298,25 +300,51 @@ async def test_a_script_finds_its_neighbours_and_keeps_its_own_futures(
     assert result(await client.execute("import sys\nsys.path[0]")) != repr(str(tmp_path))
 
 
-async def test_an_abandoned_script_leaves_main_alone(client: CheckedClient, tmp_path: Path) -> None:
-    text = "import trio\nprint('begun')\nwith trio.CancelScope(shield=True): await trio.sleep({})\n"
-    paths = []
-    for name, seconds in (("one", 2), ("two", 3)):
-        paths.append(tmp_path / f"{name}.py")
-        paths[-1].write_text(text.format(seconds), "utf-8")
+class Gates:
+    """Where scripts tell that they wait, within a shield, until the test lets each end."""
+
+    def __init__(self, *names: str) -> None:
+        self.reached = {name: trio.Event() for name in names}
+        self.opened = {name: trio.Event() for name in names}
+
+    async def wait(self, name: str) -> None:
+        self.reached[name].set()
+        with trio.CancelScope(shield=True):
+            await self.opened[name].wait()
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> Gates:
+    gates = Gates("one", "two")
+    monkeypatch.setattr(builtins, "gates", gates, raising=False)
+    return gates
+
+
+async def test_an_abandoned_script_leaves_main_alone(
+    client: CheckedClient, tmp_path: Path, gates: Gates
+) -> None:
+    """It ends while another script runs, which has taken its place."""
+    for name in gates.opened:
+        (tmp_path / f"{name}.py").write_text(f"await gates.wait({name!r})\n{name} = 1\n", "utf-8")
     await client.execute("import sys\nmain, argv = sys.modules['__main__'], sys.argv")
-    abandoned = client.start(f"%run {paths[0]}")
-    async for output in abandoned:
-        if "begun" in output["text"]:
-            break
-    for _ in range(2):
+    try:
+        abandoned = client.start(f"%run {tmp_path / 'one.py'}")
+        await gates.reached["one"].wait()
         await client.interrupt()
-        await trio.sleep(0.1)
-    assert (await abandoned.wait_reply()).content["status"] == "error"
-    await client.execute(f"%run {paths[1]}")
-    await trio.sleep(5)
-    execution = await client.execute("sys.modules['__main__'] is main, sys.argv == argv")
-    assert result(execution) == "(True, True)"
+        await trio.sleep(0.1)  # virtual; a second one counts from 50 ms after the first
+        await client.interrupt()
+        assert (await abandoned.wait_reply()).content["status"] == "error"
+        following = client.start(f"%run {tmp_path / 'two.py'}")
+        await gates.reached["two"].wait()
+        gates.opened["one"].set()
+        await trio.testing.wait_all_tasks_blocked()  # it has ended
+        assert sys.modules["__main__"].__file__ == str(tmp_path / "two.py")
+    finally:
+        for gate in gates.opened.values():
+            gate.set()
+    assert (await following.wait_reply()).content["status"] == "ok"
+    execution = await client.execute("one, two, sys.modules['__main__'] is main, sys.argv == argv")
+    assert result(execution) == "(1, 1, True, True)"
 
 
 async def test_names_of_the_measurement_are_not_the_users(client: CheckedClient) -> None:

@@ -138,17 +138,6 @@ ENDS = {
     "len is gone": ("import builtins; del builtins.len", None, True),
     "all builtins are gone": ("import builtins; builtins.__dict__.clear()", None, True),
     "descriptors from 3 on are closed": ("import os; os.closerange(3, 256)", None, False),
-    "the loop is broken": (
-        "import trio; trio.lowlevel.current_trio_token().run_sync_soon(lambda: 1 / 0)",
-        1,
-        True,
-    ),
-    "every task is cancelled": (
-        "import trio\ntrio.lowlevel.current_root_task().child_nurseries[0].cancel_scope.cancel()\n"
-        "await trio.sleep(1)",
-        None,
-        False,
-    ),
     "every scope is cancelled": (
         "import gc, trio\nfor one in gc.get_objects():\n"
         "    if isinstance(one, trio.CancelScope): one.cancel()",
@@ -167,12 +156,6 @@ ENDS = {
         1,
         True,
     ),
-    "a loop that crashed beside a thread that goes on": (
-        "import threading, time, trio\nthreading.Thread(target=time.sleep, args=(1000,)).start()\n"
-        "trio.lowlevel.current_trio_token().run_sync_soon(lambda: 1 / 0)",
-        1,
-        True,
-    ),
 }
 
 
@@ -185,6 +168,39 @@ def test_it_is_seen_to_end(code: str, exit_code: int | None, speaks: bool) -> No
         assert kernel.process.stderr is not None
         word = kernel.process.stderr.read()
         assert word or not speaks
+
+
+LOSES_ITS_LOOP = {
+    "the loop is broken": (
+        "import trio; trio.lowlevel.current_trio_token().run_sync_soon(lambda: 1 / 0)\n"
+        "await trio.sleep_forever()"
+    ),
+    "every task is cancelled": (
+        "import trio\ntrio.lowlevel.current_root_task().child_nurseries[0].cancel_scope.cancel()\n"
+        "await trio.sleep_forever()"
+    ),
+    "a loop that crashed beside a thread that goes on": (
+        "import threading, time, trio\n"
+        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+        "trio.lowlevel.current_trio_token().run_sync_soon(lambda: 1 / 0)\n"
+        "await trio.sleep_forever()"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", LOSES_ITS_LOOP.values(), ids=LOSES_ITS_LOOP)
+def test_it_goes_on_in_a_new_loop(code: str) -> None:
+    """The cell that runs gets an error; what is in the namespace stays."""
+    with kernel_process() as kernel:
+        kernel.execute("import os; kept, pid = object(), os.getpid(); same = id(kept)")
+        reply, outputs = kernel.execute(code)
+        assert (reply["status"], reply["ename"]) == ("error", "LoopLost"), reply
+        assert [one["content"]["ename"] for one in outputs if one["msg_type"] == "error"] == [
+            "LoopLost"
+        ]
+        assert kernel.text("print(id(kept) == same, os.getpid() == pid)") == "True True\n"
+        assert kernel.text("await __import__('trio').sleep(0); print('awaited')") == "awaited\n"
+        ends_well(kernel)
 
 
 @pytest.mark.parametrize("piece", ["bytearray(1 << 20)", "object()", "print('x' * 1000)"])

@@ -297,8 +297,8 @@ def test_a_pipe_is_no_connection_file(tmp_path: Path) -> None:
 FLOOD = """
 import time
 end, n = time.monotonic() + {seconds}, 0
-while time.monotonic() < end:
-    print(n)
+while n < {count} or time.monotonic() < end:
+    print(n, {filling!r})
     n += 1
 print('last', n)
 """
@@ -307,9 +307,11 @@ print('last', n)
 @pytest.mark.promise(9)
 @pytest.mark.slow
 def test_a_stalled_subscriber_is_told_where_it_lost_output(request: pytest.FixtureRequest) -> None:
-    """With ``--thorough`` it stalls for a minute."""
-    seconds = 60 if request.config.getoption("--thorough") else 3
-    code = FLOOD.format(seconds=seconds)
+    """60 MB, far more than is kept for it; with ``--thorough`` it stalls for a minute instead."""
+    count, seconds, filling = 60_000, 0, "x" * 1000
+    if request.config.getoption("--thorough"):
+        count, seconds, filling = 0, 60, ""
+    code = FLOOD.format(count=count, seconds=seconds, filling=filling)
     with kernel_process() as kernel, zmq.Context() as context, context.socket(zmq.SUB) as stalled:
         info = read_connection_file(kernel.path)
         stalled.set(zmq.RCVHWM, 10)
@@ -326,7 +328,7 @@ def test_a_stalled_subscriber_is_told_where_it_lost_output(request: pytest.Fixtu
             if message["content"].get("execution_state") == "idle":
                 break
             outputs.append(message)
-        print(f"a flood of {seconds} s: the kernel has grown by {grown / 2**20:.0f} MiB at most")
+        print(f"the kernel has grown by {grown / 2**20:.0f} MiB at most")
         assert grown < 150 << 20  # 1000 messages of 64 KiB, and 16 MiB
         reply = kernel.client.get_shell_msg(timeout=60)
         assert reply["parent_header"]["msg_id"] == msg_id
@@ -338,7 +340,8 @@ def test_a_stalled_subscriber_is_told_where_it_lost_output(request: pytest.Fixtu
         )
         lines = text.splitlines()
         count = int(lines[-1].split()[1])
-        assert lines[:-1] == [str(number) for number in range(count)]  # the good one has it all
+        whole = lines[:-1] == [f"{number} {filling}" for number in range(count)]
+        assert whole  # the good one has it all
         found = b"".join(_drain(stalled))
         assert b"output dropped" in found
         kernel.execute("print('heard again')")
