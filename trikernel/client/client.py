@@ -228,23 +228,28 @@ class Client:
     async def interrupt(self) -> None:
         """Interrupt whatever runs: by signal or by message, as the kernelspec says.
 
-        Returns when the signal is sent, or the message answered. Raises `KernelDied`.
+        Returns when the signal is sent, or the message answered. Raises `KernelDied`. Cancelled,
+        it may have been sent.
         """
         await self._stopper.interrupt()
 
-    # The other verbs; each returns the reply
+    # The other verbs. Each returns the reply; its docstring names the fields of the content. They
+    # raise `KernelDied`; cancelled, the kernel goes on, and the answer is dropped as it comes.
 
     async def complete(self, code: str, cursor_pos: int | None = None) -> Message:
         """``matches``, ``cursor_start``, ``cursor_end``, ``metadata``.
 
-        ``cursor_pos`` counts code points and defaults to the end.
+        ``cursor_pos`` counts code points and defaults to the end. Raises `KernelDied`; cancelled,
+        the answer is dropped as it comes.
         """
         return await self.request("complete_request", _code(code, cursor_pos))
 
     async def inspect(
         self, code: str, cursor_pos: int | None = None, *, detail_level: int = 0
     ) -> Message:
-        """``found``, ``data``, ``metadata`` of the object under the cursor."""
+        """``found``, ``data``, ``metadata`` of the object under the cursor. Raises and is cancelled
+        as `complete`.
+        """
         content = {**_code(code, cursor_pos), "detail_level": detail_level}
         return await self.request("inspect_request", content)
 
@@ -257,27 +262,36 @@ class Client:
         **fields: Any,
     ) -> Message:
         """``history``. ``fields``: ``n`` for tail, ``session``, ``start``, ``stop`` for range,
-        ``pattern``, ``n``, ``unique`` for search."""
+        ``pattern``, ``n``, ``unique`` for search. Raises and is cancelled as `complete`.
+        """
         if hist_access_type == "tail":
             fields.setdefault("n", 10)
         content = {"hist_access_type": hist_access_type, "output": output, "raw": raw, **fields}
         return await self.request("history_request", content)
 
     async def is_complete(self, code: str) -> Message:
-        """``status``: complete, incomplete (with ``indent``), invalid or unknown."""
+        """``status``: complete, incomplete (with ``indent``), invalid or unknown. Raises and is
+        cancelled as `complete`.
+        """
         return await self.request("is_complete_request", {"code": code})
 
     async def kernel_info(self) -> Message:
-        """``implementation``, ``language_info``, ``banner``, ``protocol_version`` ..."""
+        """``implementation``, ``language_info``, ``banner``, ``protocol_version`` ... Raises and is
+        cancelled as `complete`.
+        """
         return await self.request("kernel_info_request")
 
     async def comm_info(self, target_name: str | None = None) -> Message:
-        """``comms``: the kernel's open comms, all of them or those of one target."""
+        """``comms``: the kernel's open comms, all of them or those of one target. Raises and is
+        cancelled as `complete`.
+        """
         content = {} if target_name is None else {"target_name": target_name}
         return await self.request("comm_info_request", content)
 
     async def shutdown(self, *, restart: bool = False) -> Message:
-        """Ask the kernel to end; its reply."""
+        """Ask the kernel to end; its reply. Raises `KernelDied` if it ends without one. Cancelled,
+        it ends all the same.
+        """
         execution = self.send("shutdown_request", {"restart": restart}, channel="control")
         return await execution.wait_reply()
 

@@ -261,16 +261,16 @@ class Execution:
         return self
 
     async def wait_ended(self) -> None:
-        """The same, but what a handler raised is left to `wait`."""
+        """The same, but what a handler raised is left to `wait`. Raises `KernelDied`."""
         await self.waiters.until(lambda: self.done)
 
     async def wait_started(self) -> Execution:
-        """Itself, once the kernel is busy with it."""
+        """Itself, once the kernel is busy with it. Raises `KernelDied`; cancelled, wait again."""
         await self.waiters.until(lambda: self.started)
         return self
 
     async def wait_reply(self) -> Message:
-        """The reply, though outputs may still follow."""
+        """The reply; outputs may still follow. Raises `KernelDied`; cancelled, wait again."""
         await self.waiters.until(lambda: self.reply is not None)
         assert self.reply is not None
         return self.reply

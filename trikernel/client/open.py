@@ -82,6 +82,7 @@ async def open_client(
 
     The transport stays open: who opened it closes it. ``client`` is one over that transport
     which is not running yet, made here unless given. Errors of the body come out as they are.
+    Cancelled, the cells that run are left to the kernel.
     """
     client = client or Client(transport)
     async with open_service_nursery() as nursery:
@@ -108,7 +109,7 @@ async def connect(
     Waits up to ``timeout`` seconds until it answers, else raises `KernelNotReady`. A kernel
     whose heartbeat is not heard for ``heartbeat`` seconds counts as dead: every wait raises
     `KernelDied`. None turns that off. ``client_class`` is `Client` or a subclass. Raises
-    `ConnectionFileError`.
+    `ConnectionFileError`. Cancelled, it closes its sockets, and the kernel goes on.
     """
     if isinstance(connection_file, ConnectionInfo):
         info, name = connection_file, "the kernel"

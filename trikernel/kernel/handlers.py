@@ -3,7 +3,9 @@
 They are the methods ``execute_request``, ``complete_request`` and so on of `Kernel`, so that a
 subclass can replace each. A handler parses the content, calls the verb across the line where
 interrupts may be raised, and makes what the author returned a proper reply. Errors are not its
-business: whatever it raises is turned into a reply by the core's one boundary.
+business: whatever it raises is turned into a reply by the core's one boundary. A content with a
+field of a wrong type is a `ContentError` that names it. Cancelled (by an interrupt, a deadline, an
+abort, the kernel's end), a handler passes the cancel on, and the boundary answers.
 Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel", "Custom Messages".
 """
 
@@ -42,7 +44,11 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @enable_ki_protection
 async def execute_request(self: Any, request: Request) -> Reply:
-    """Count, show the input, run the code."""
+    """Count, show the input, run the code.
+
+    Content: `ExecuteRequest`. Reply: ``status``, ``execution_count`` (int), and ``payload`` and
+    ``user_expressions`` or ``ename``, ``evalue`` and ``traceback`` (a list of str).
+    """
     content = _parse(c.ExecuteRequest, request)
     silent, message = content.silent, request.message
     request.stop_on_error = content.stop_on_error and not silent
@@ -113,7 +119,9 @@ def _set_deadline(self: Any, request: Request) -> None:
 
 @enable_ki_protection
 async def apply_request(self: Any, request: Request) -> Reply:
-    """A function call of an IPython.parallel client."""
+    """A function call of an IPython.parallel client: the content is the author's, the call itself
+    in the message's buffers. Reply: what `do_apply` returned, with its buffers.
+    """
     message = request.message
     _parse(c.ApplyRequest, request)
     metadata = _init_metadata(self, message)
@@ -126,7 +134,7 @@ async def apply_request(self: Any, request: Request) -> Reply:
 
 @enable_ki_protection
 async def clear_request(self: Any, request: Request) -> Any:
-    """Clear an engine's namespace."""
+    """Clear an engine's namespace. Content: none. Reply: what `do_clear` returned, or ``ok``."""
     return await run_unprotected(self.do_clear) or c.OkReply()
 
 
@@ -135,7 +143,11 @@ async def clear_request(self: Any, request: Request) -> Any:
 
 @enable_ki_protection
 async def complete_request(self: Any, request: Request) -> Any:
-    """Completion; a cursor beyond the code is taken to its end."""
+    """Completion; a cursor beyond the code is taken to its end.
+
+    Content: ``code``, ``cursor_pos`` (code points). Reply: ``matches`` (a list of str),
+    ``cursor_start``, ``cursor_end``, ``metadata``.
+    """
     content = _parse(c.CompleteRequest, request)
     cursor_pos = _clip(content.cursor_pos, content.code)
     reply = await run_unprotected(self.do_complete, content.code, cursor_pos)
@@ -146,7 +158,11 @@ async def complete_request(self: Any, request: Request) -> Any:
 
 @enable_ki_protection
 async def inspect_request(self: Any, request: Request) -> Any:
-    """Inspection."""
+    """Inspection.
+
+    Content: ``code``, ``cursor_pos``, ``detail_level`` (0 or 1), ``omit_sections``. Reply:
+    ``found`` (bool), ``data`` and ``metadata`` by MIME type.
+    """
     content = _parse(c.InspectRequest, request)
     cursor_pos = _clip(content.cursor_pos, content.code)
     options = {
@@ -160,7 +176,11 @@ async def inspect_request(self: Any, request: Request) -> Any:
 
 @enable_ki_protection
 async def history_request(self: Any, request: Request) -> Any:
-    """History; fields that the specification does not know are dropped."""
+    """History; fields that the specification does not know are dropped.
+
+    Content: ``hist_access_type`` and what goes with it, see `HistoryRequest`. Reply: ``history``, a
+    list of ``(session, line, input)``, or of ``(session, line, (input, output))``.
+    """
     content = _parse(c.HistoryRequest, request)
     verb = self.do_history
     reply = await run_unprotected(verb, **_accepted(verb, as_content(content)))
@@ -169,7 +189,11 @@ async def history_request(self: Any, request: Request) -> Any:
 
 @enable_ki_protection
 async def is_complete_request(self: Any, request: Request) -> Any:
-    """Whether code is ready to run."""
+    """Whether code is ready to run.
+
+    Content: ``code``. Reply: ``status`` is ``complete``, ``incomplete`` (then with ``indent``),
+    ``invalid`` or ``unknown``.
+    """
     content = _parse(c.IsCompleteRequest, request)
     reply = await run_unprotected(self.do_is_complete, content.code)
     return c.IsCompleteReply() if reply is None else reply
@@ -183,31 +207,38 @@ def _clip(cursor_pos: int, code: str) -> int:
 
 
 async def kernel_info_request(self: Any, request: Request) -> dict[str, Any]:
-    """Who this kernel is."""
+    """Who this kernel is. Content: none. Reply: `Kernel.kernel_info`."""
     info: dict[str, Any] = self.kernel_info
     return info
 
 
 async def connect_request(self: Any, request: Request) -> dict[str, Any]:
-    """The recorded ports."""
+    """The recorded ports. Content: none. Reply: ``shell_port`` and so on, of type int."""
     return {"status": "ok", **self.ports}
 
 
 async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
-    """Stop what runs, call `do_shutdown`, and end the kernel after idle."""
+    """Stop what runs, call `do_shutdown`, and end the kernel after idle.
+
+    Content: ``restart`` (bool). Reply: what `do_shutdown` returned, with ``restart``.
+    """
     restart = _parse(c.ShutdownRequest, request).restart
     content: dict[str, Any] = await self.server.shut_down(request, restart)
     return content
 
 
 async def interrupt_request(self: Any, request: Request) -> c.OkReply:
-    """Interrupt what runs; the reply does not wait for its end."""
+    """Interrupt what runs; the reply does not wait for its end. Content: none. Reply: ``ok``."""
     self.server.stopper.interrupt()
     return c.OkReply()
 
 
 async def abort_request(self: Any, request: Request) -> c.OkReply:
-    """Abort requests by id, queued or running; without ids, everything queued."""
+    """Abort requests by id, queued or running; without ids, everything queued.
+
+    Content: ``msg_ids``, one id or a list. Reply: ``ok``, once it is done, or after half a second
+    if the user's code does not let its loop turn.
+    """
     msg_ids = _parse(c.AbortRequest, request).msg_ids
     if isinstance(msg_ids, str):
         msg_ids = [msg_ids]
@@ -219,7 +250,10 @@ async def abort_request(self: Any, request: Request) -> c.OkReply:
 
 
 async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
-    """The open comms, all or those of one target."""
+    """The open comms, all or those of one target.
+
+    Content: ``target_name``, or none. Reply: ``comms``, ``{comm_id: {"target_name": str}}``.
+    """
     target_name = _parse(c.CommInfoRequest, request).target_name
     comms = self.comm_manager.comms if self.comm_manager is not None else {}
     return c.CommInfoReply(
@@ -233,7 +267,7 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
 
 @enable_ki_protection
 async def comm_open(self: Any, request: Request) -> None:
-    """Open a comm; one of an unknown target is closed at once."""
+    """Open a comm; one of an unknown target is closed at once. Content: `CommOpen`. No reply."""
     content = _parse(c.CommOpen, request)
     if self.comm_manager is None:
         closed = {"comm_id": content.comm_id, "data": {}}
@@ -244,7 +278,7 @@ async def comm_open(self: Any, request: Request) -> None:
 
 @enable_ki_protection
 async def comm_msg(self: Any, request: Request) -> None:
-    """A message for an open comm."""
+    """A message for an open comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommMsg, request)
     if self.comm_manager is not None:
         await _call_manager(self, self.comm_manager.comm_msg, request)
@@ -252,7 +286,7 @@ async def comm_msg(self: Any, request: Request) -> None:
 
 @enable_ki_protection
 async def comm_close(self: Any, request: Request) -> None:
-    """The frontend closes a comm."""
+    """The frontend closes a comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommClose, request)
     if self.comm_manager is not None:
         await _call_manager(self, self.comm_manager.comm_close, request)

@@ -333,5 +333,6 @@ class Kernel(IPykernelNames):
     async def started(self) -> None:
         """Called in the user loop once ``starting`` is published, before the first request.
 
-        Interrupts do not reach it.
+        Interrupts do not reach it. It is cancelled if the kernel is told to end meanwhile; what it
+        raises ends the kernel, and is raised by `serve`.
         """
