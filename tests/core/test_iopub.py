@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -212,7 +213,7 @@ async def test_a_spent_budget_drops_for_the_stalled_one_and_the_log_says_so(
     iopub.write(TextKey(ONE, "stdout"), "lost for one")
     with trio.fail_after(30):
         await iopub.flush()
-    assert channel.dropping == iopub.dropped == 1
+    assert channel.dropping == iopub._subscribers.dropped == 1
     assert "does not read its output" in caplog.text
     (notice,) = channel.beyond
     assert notice.parent_id == "one"
@@ -418,3 +419,55 @@ def test_an_interrupt_ends_the_wait_for_room(channel: FakeIOPub) -> None:
     channel.stalled = False
     iopub.drain()
     assert channel.texts() == [("stdout", "first"), ("stdout", "x" * 3000)]
+
+
+def test_what_threads_append_directly_is_whole_and_in_order_whoever_sends(
+    channel: FakeIOPub,
+) -> None:
+    """Three threads write as `print` does, while others send, and post messages in between."""
+    iopub = iopub_on(channel)
+    iopub._flusher = RepeatedEvent()
+    opened = iopub.write(TextKey(ONE, "stdout"), "")
+    count, ended = 10_000, threading.Event()
+
+    def write(writer: int) -> None:
+        nonlocal opened
+        for number in range(count):
+            text, entry = f"{writer}:{number};", opened
+            if iopub.open is entry and len(entry.pieces) < iopub.most_pieces:
+                entry.pieces.append(text)
+                if iopub.open is not entry:
+                    iopub.reopen(entry)
+            else:
+                opened = iopub.write(TextKey(ONE, "stdout"), text)
+
+    def send() -> None:
+        while not ended.is_set():
+            iopub.drain()
+
+    def post() -> None:
+        while not ended.is_set():
+            iopub.post(Codec().encode("display_data", {}, identities=[b"t"]))
+            ended.wait(0.0001)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+        others = [threading.Thread(target=function) for function in (send, send, post)]
+        for thread in (*writers, *others):
+            thread.start()
+        for thread in writers:
+            thread.join()
+        ended.set()
+        for thread in others:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    while iopub.entries:
+        iopub.drain(wait=True)
+    pieces = "".join(text for _, text in channel.texts()).split(";")[:-1]
+    for writer in range(3):
+        own = [piece for piece in pieces if piece.startswith(f"{writer}:")]
+        assert own == [f"{writer}:{number}" for number in range(count)]
+    assert iopub._size == 0

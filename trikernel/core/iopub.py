@@ -167,7 +167,8 @@ class IOPub:
         self._size = 0
         self._size_lock = threading.RLock()
         self._lock = threading.RLock()
-        self._draining = self._again = self._counting = False
+        self._draining = self._again = False
+        self._counting = 0  # how deep in the lock of the size: a finalizer may come on top
         self._head: list[bytes] | None = None
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
         self._armed = self._must_look = False
@@ -229,12 +230,14 @@ class IOPub:
         anybody waits.
         """
         with self._size_lock:
-            self._counting = True
-            if self._last is not None:
-                self._close_last()
-            self._size += sum(map(len, frames)) + COST
-            self.entries.append(frames)
-            self._counting = False
+            self._counting += 1
+            try:
+                if self._last is not None:
+                    self._close_last()
+                self._size += sum(map(len, frames)) + COST
+                self.entries.append(frames)
+            finally:
+                self._counting -= 1
         if not hold:
             self.drain()
 
@@ -245,29 +248,35 @@ class IOPub:
         Returns the text that it was appended to.
         """
         with self._size_lock:
-            self._counting = True
-            entry = self._last
-            if entry is None or not _are_same(entry.key, key):
-                self._close_last()
-                entry = self._last = OpenText(key)
-                self.entries.append(entry)
-            if len(text) < SHORT:
-                entry.pieces.append(text)
-            else:
-                most = self.limits.max_merge
-                entry.pieces += [text[at : at + most] for at in range(0, len(text), most)]
-                entry.counted += len(text)
-                self._size += len(text)
-            self.open = None if self._must_look else entry
-            if len(entry.pieces) >= self.most_pieces:
-                self._close_last()
-            elif self._last is not entry:  # it is being sent
-                self.reopen(entry)
-            self._counting = False
+            self._counting += 1
+            try:
+                entry = self._append(key, text)
+            finally:
+                self._counting -= 1
         if not self._armed:
             self.wake()
         if self._size > self._bound // 2:
             self.drain()
+        return entry
+
+    def _append(self, key: TextKey, text: str) -> OpenText:
+        entry = self._last
+        if entry is None or not _are_same(entry.key, key):
+            self._close_last()
+            entry = self._last = OpenText(key)
+            self.entries.append(entry)
+        if len(text) < SHORT:
+            entry.pieces.append(text)
+        else:
+            most = self.limits.max_merge
+            entry.pieces += [text[at : at + most] for at in range(0, len(text), most)]
+            entry.counted += len(text)
+            self._size += len(text)
+        self.open = None if self._must_look else entry
+        if len(entry.pieces) >= self.most_pieces:
+            self._close_last()
+        elif self._last is not entry:  # it is being sent
+            self.reopen(entry)
         return entry
 
     @enable_ki_protection
@@ -450,8 +459,10 @@ class IOPub:
         parts: list[str] = []
         size, most = 0, self.limits.max_merge
         while True:
+            if self.open is entry:
+                self.open = None
             if self._last is entry:
-                self.open = self._last = None
+                self._last = None
             taken, released = entry.take(most - size)
             with self._size_lock:
                 self._size -= released
@@ -468,11 +479,6 @@ class IOPub:
             entry = following
             self.entries.popleft()
         return "".join(parts)
-
-    @property
-    def dropped(self) -> int:
-        """How many messages a subscriber has lost."""
-        return self._subscribers.dropped
 
 
 def _are_same(one: TextKey, other: TextKey) -> bool:
