@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from ..kernel import (
     run,
     settings_of,
 )
-from ..system import run_to_the_end
+from ..system import run_to_the_end, with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
 from .runflags import add_run_flags
@@ -74,6 +75,7 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     existing = "an existing connection file (else one is made, and named)"
     start.add_argument("-f", "--connection-file", metavar="FILE", help=existing)
     start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
+    start.add_argument("--path", metavar="FOLDER", help="where the class is imported from, too")
     start.add_argument("extra", nargs="*", help="what frontends pass on; not used")
     start.add_argument("--log-level", default="WARNING", metavar="LEVEL")
 
@@ -115,6 +117,10 @@ def load_kernel_class(spec: str) -> type[Kernel]:
 def _start(parser: _Parser, arguments: list[str]) -> int:
     """Start a kernel; its settings are flags, which are known once its class is."""
     spec = parser.parse_known_args([one for one in arguments if one not in ("-h", "--help")])[0]
+    if spec.path is not None:
+        if not os.path.isdir(spec.path):
+            raise UsageError(f"--path: {spec.path} is gone; install the kernelspec again")
+        sys.path.append(spec.path)
     kernel_class = load_kernel_class(spec.kernel)
     add_setting_flags(parser, kernel_class)
     options = parser.parse_args(arguments)
@@ -136,8 +142,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    load_kernel_class(options.kernel)
-    path = kernelspecs.install(options)
+    sys.path[:] = with_working_folder(sys.path)
+    path = kernelspecs.install(options, load_kernel_class(options.kernel))
     print(f"installed kernelspec {options.name} in {path}")
     return 0
 

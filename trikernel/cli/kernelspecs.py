@@ -1,4 +1,10 @@
-"""Kernelspecs: what Jupyter reads to know how a kernel is started."""
+"""Kernelspecs: what Jupyter reads to know how a kernel is started.
+
+What can be known of the kernel is taken from its class: display name, language, interrupt mode, and
+the logos that lie beside its module. Where a module is not installed, the folder that it was found
+in is recorded, so that the kernel finds it from wherever it is started.
+Source: jupyter_client's documentation, "Kernel specs".
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,13 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core import is_ours
 from ..errors import UsageError
+from ..kernel import Kernel
 
 __all__ = ["add_install_flags", "install", "installed", "remove"]
 
@@ -27,12 +35,16 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     where.add_argument("--user", action="store_true", help="install for this user")
     where.add_argument("--prefix", metavar="DIR", help="install under DIR (default: this Python's)")
     parser.add_argument("--name", default="trikernel", metavar="NAME")
-    parser.add_argument("--display-name", default="Python 3 (Trio)", metavar="TEXT")
+    parser.add_argument("--display-name", metavar="TEXT", help="instead of the class's")
+    parser.add_argument("--language", metavar="NAME", help="instead of the class's")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="KEY=VALUE", help="set in its environment"
+    )
     parser.add_argument("--kernel", default=kernel, metavar="PACKAGE.MODULE:CLASS")
 
 
-def install(options: argparse.Namespace) -> str:
-    """Install a kernelspec that starts this very Python; where it is.
+def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> str:
+    """Install a kernelspec that starts this very Python with that class; where it is.
 
     One of the same name is replaced. Nothing else is removed, wherever links may lead: the name
     is one folder's, and a folder that holds no kernelspec stays. Raises `UsageError`.
@@ -45,15 +57,62 @@ def install(options: argparse.Namespace) -> str:
     spec: dict[str, Any] = json.loads((_FILES / "kernel.json").read_text("utf-8"))
     spec["argv"][0] = sys.executable
     spec["argv"] += ["--kernel", options.kernel]
-    spec["display_name"] = options.display_name
+    folder_of_module = _import_folder(options.kernel.partition(":")[0])
+    if folder_of_module is not None:
+        spec["argv"] += ["--path", folder_of_module]
+    spec["language"] = options.language or language_of(kernel_class)
+    spec["display_name"] = options.display_name or _display_name(kernel_class, spec["language"])
+    spec["interrupt_mode"] = kernel_class.interrupt_mode
+    env = dict(map(_variable, options.env))
+    if env:
+        spec["env"] = env
     folder = _kernels_folder(options) / options.name.lower()
     try:
-        _put(json.dumps(spec, indent=2), folder)
+        _put(json.dumps(spec, indent=2), folder, _logos(kernel_class))
     except OSError as error:
         raise UsageError(
             f"cannot install to {error.filename or folder}: {error.strerror or error}; try --user"
         ) from None
     return str(folder)
+
+
+def language_of(kernel_class: type[Kernel]) -> str:
+    """The language's name, as frontends compare it to a notebook's: in small letters."""
+    info = kernel_class.language_info
+    name = info.get("name") if isinstance(info, Mapping) else None
+    return str(name or kernel_class.language).lower()
+
+
+def _display_name(kernel_class: type[Kernel], language: str) -> str:
+    if kernel_class.display_name:
+        return kernel_class.display_name
+    own = kernel_class.implementation
+    return f"{language.capitalize()} ({own})" if own != language else own.capitalize()
+
+
+def _import_folder(module: str) -> str | None:
+    """Where an imported module's top package lies, unless it is installed."""
+    top = sys.modules[module.partition(".")[0]]
+    places = list(getattr(top, "__path__", ())) or [getattr(top, "__file__", None) or ""]
+    folder = Path(places[0]).resolve().parent
+    if not places[0] or is_ours(places[0]) or folder.name in ("site-packages", "dist-packages"):
+        return None
+    return None if top is sys.modules["trikernel"] else str(folder)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--env must be KEY=VALUE, not {text!r}")
+    return name, value
+
+
+def _logos(kernel_class: type[Kernel]) -> list[Path]:
+    """Ours for our own kernel; for another one, those beside its module."""
+    file = getattr(sys.modules.get(kernel_class.__module__), "__file__", None)
+    if file is None:
+        return []
+    return sorted((_FILES if is_ours(file) else Path(file).parent).glob("logo-*.*"))
 
 
 def _kernels_folder(options: argparse.Namespace) -> Path:
@@ -62,7 +121,7 @@ def _kernels_folder(options: argparse.Namespace) -> Path:
     return Path(os.path.abspath(options.prefix or sys.prefix)) / "share" / "jupyter" / "kernels"
 
 
-def _put(spec: str, folder: Path) -> None:
+def _put(spec: str, folder: Path, logos: Sequence[Path]) -> None:
     """Put a kernelspec into ``folder``: beside it first, so that nothing is there by halves."""
     replaces = folder.is_dir() and not folder.is_symlink()
     if replaces and os.listdir(folder) and not (folder / "kernel.json").is_file():
@@ -70,7 +129,9 @@ def _put(spec: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
-        shutil.copytree(_FILES, staged)
+        staged.mkdir()
+        for logo in logos:
+            shutil.copy(logo, staged)
         (staged / "kernel.json").write_text(spec, "utf-8")
         if replaces:
             shutil.rmtree(folder)

@@ -103,6 +103,9 @@ class Kernel(IPykernelNames):
     shell_channels: int = setting(1, "shell channels to listen on", minimum=1, maximum=64)
     darwin_app_nap: bool = setting(True, "on macOS, keep the system from napping the kernel")
 
+    display_name = ""
+    """What a launcher calls it: for ``trikernel install``, as is `interrupt_mode`."""
+    interrupt_mode = "signal"
     implementation = "trikernel"
     implementation_version = ""
     language = "unknown"

@@ -134,6 +134,7 @@ class PythonKernel(Kernel):
     application_class = PythonApplication
     profile: str = setting("default", "the IPython profile whose configuration is read")
 
+    display_name = "Python 3 (Trio)"
     implementation = "trikernel"
     implementation_version = "0.1.0"
     banner = _Banner()
