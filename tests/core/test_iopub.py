@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ import trio
 import trio.testing
 
 from trikernel.core import IOPub, OpenText, OutputLimits, TextKey, call_unprotected
+from trikernel.core.iopub import _wait_until_free
 from trikernel.system import RepeatedEvent
 from trikernel.wire import Codec, Header, Message
 
@@ -321,6 +324,63 @@ def test_what_is_appended_as_the_text_is_sent_comes_behind_the_rest(
     assert channel.texts() == [("stdout", "a"), ("stdout", "latelater")]
     assert not iopub.is_full
     assert iopub._size == 0
+
+
+def test_what_is_sent_in_the_middle_of_a_write_is_open_no_longer(
+    iopub: IOPub, channel: FakeIOPub
+) -> None:
+    """By another thread, whose drain has begun before."""
+
+    class Taken(deque[str]):
+        def append(self, text: str) -> None:
+            super().append(text)
+            taken.append(iopub._take(iopub.entries.popleft()))
+
+    taken: list[str] = []
+    opened = iopub.write(TextKey(ONE, "stdout"), "a")
+    opened.pieces = Taken(opened.pieces)
+    iopub.write(TextKey(ONE, "stdout"), "b")
+    assert taken == ["ab"]
+    assert iopub.open is None
+    iopub.write(TextKey(ONE, "stdout"), "c")
+    iopub.drain()
+    assert channel.texts() == [("stdout", "c")]
+
+
+def test_an_interrupt_never_keeps_the_lock_of_who_sends() -> None:
+    lock = threading.RLock()
+    seen: list[bool] = []
+
+    class Lock:
+        def acquire(self, timeout: float) -> bool:
+            seen.append(trio.lowlevel.currently_ki_protected())
+            return lock.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            seen.append(trio.lowlevel.currently_ki_protected())
+            lock.release()
+
+    _wait_until_free(Lock())
+    assert seen == [True, True]
+
+
+def test_who_is_called_in_the_middle_of_a_drain_waits_for_nobody(channel: FakeIOPub) -> None:
+    """A callback of the collector's, in a thread: only that thread itself could make room."""
+    iopub = iopub_on(channel, budget_bytes=16_000)
+    waited: list[float] = []
+
+    def callback() -> None:
+        iopub.write(TextKey(TWO, "stdout"), "y" * 5000)
+        begun = time.monotonic()
+        iopub.wait_for_room(lambda: None)
+        waited.append(time.monotonic() - begun)
+
+    channel.during_send = callback
+    thread = threading.Thread(target=iopub.write, args=(TextKey(ONE, "stdout"), "x" * 9000))
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert waited
 
 
 @pytest.mark.parametrize("lengths", [(1, 60_000), (60_000, 1), (500, 900), (70_000, 3, 200_000)])

@@ -167,8 +167,9 @@ class IOPub:
         self._size = 0
         self._size_lock = threading.RLock()
         self._lock = threading.RLock()
-        self._draining = self._again = False
-        self._counting = 0  # how deep in the lock of the size: a finalizer may come on top
+        self._again = False
+        self._draining_in = 0  # the thread that sends, 0 for none
+        self._counting, self._counting_in = 0, 0  # how deep in the lock of the size, and who is
         self._head: list[bytes] | None = None
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
         self._armed = self._must_look = False
@@ -179,7 +180,7 @@ class IOPub:
     def after_fork(self) -> None:
         """In a forked child: nothing more goes out."""
         self._lock, self._size_lock = threading.RLock(), threading.RLock()
-        self._draining, self._may_block = False, False
+        self._draining_in, self._counting, self._may_block = 0, 0, False
         self.open = self._last = None
         self.entries, self._head, self._sent = deque(maxlen=0), None, self._popped
         self._subscribers.give_up()
@@ -230,7 +231,7 @@ class IOPub:
         anybody waits.
         """
         with self._size_lock:
-            self._counting += 1
+            self._counting, self._counting_in = self._counting + 1, threading.get_ident()
             try:
                 if self._last is not None:
                     self._close_last()
@@ -248,7 +249,7 @@ class IOPub:
         Returns the text that it was appended to.
         """
         with self._size_lock:
-            self._counting += 1
+            self._counting, self._counting_in = self._counting + 1, threading.get_ident()
             try:
                 entry = self._append(key, text)
             finally:
@@ -283,6 +284,8 @@ class IOPub:
     def reopen(self, entry: OpenText) -> None:
         """A piece was appended to it that may have come too late: send that behind the rest."""
         with self._size_lock:
+            if self.open is entry:
+                self.open = None
             if entry.pieces:
                 self._close_last()
                 self.entries.append(entry)
@@ -360,16 +363,20 @@ class IOPub:
         """Block the calling thread while `is_full`; ``look`` is called now and then, and may raise.
 
         For the unprotected end of functions that the user's code calls: a `KeyboardInterrupt` may
-        be raised in it. Returns at once in protected code, in a finalizer and in a forked child.
+        be raised in it. Returns at once in protected code, in a finalizer, in whatever the
+        collector calls in the middle of a drain or of a write, and in a forked child.
         """
+        ident = threading.get_ident()
         while self.is_full and self._may_block and _may_wait_here():
+            if self._draining_in == ident or (self._counting and self._counting_in == ident):
+                return  # only this very thread could make room
             self.drain()
             if not self.is_full:
                 return
             if self._subscribers.is_stalled:
                 self._channel.wait_writable_blocking(ROOM_INTERVAL)
-            elif self._lock.acquire(timeout=ROOM_INTERVAL):  # somebody else sends: until he is done
-                self._lock.release()
+            else:
+                _wait_until_free(self._lock)  # somebody else sends
             look()
 
     async def wait_until_not_full(self) -> None:
@@ -397,13 +404,13 @@ class IOPub:
             if not self._again or not self._lock.acquire(blocking=wait):
                 break
             try:
-                if self._draining:  # by this very thread
+                if self._draining_in:  # it is this very thread
                     return
-                self._again, self._draining = False, True
+                self._again, self._draining_in = False, threading.get_ident()
                 try:
                     self._send_batch()
                 finally:
-                    self._draining = False
+                    self._draining_in = 0
             finally:
                 self._lock.release()
         if self.entries or self._head is not None:
@@ -459,10 +466,10 @@ class IOPub:
         parts: list[str] = []
         size, most = 0, self.limits.max_merge
         while True:
-            if self.open is entry:
-                self.open = None
             if self._last is entry:
                 self._last = None
+            if self.open is entry:  # in this order: `_append` sets it, and then looks at the other
+                self.open = None
             taken, released = entry.take(most - size)
             with self._size_lock:
                 self._size -= released
@@ -479,6 +486,13 @@ class IOPub:
             entry = following
             self.entries.popleft()
         return "".join(parts)
+
+
+@enable_ki_protection
+def _wait_until_free(lock: Any) -> None:
+    """For a while at most. No signal may come between these two, or the lock would be kept."""
+    if lock.acquire(timeout=ROOM_INTERVAL):
+        lock.release()
 
 
 def _are_same(one: TextKey, other: TextKey) -> bool:

@@ -116,6 +116,8 @@ def _close_shell(shell: ZMQInteractiveShell, log: Any) -> None:
     if trio.lowlevel.in_trio_run():
         with contextlib.suppress(KeyError):  # never started
             trio.lowlevel.remove_instrument(shell.tasks)
+    if shell.owns_process:  # at the process' exit, after functions of the user's that need names
+        return
     atexit.unregister(shell.atexit_operations)
     try:
         shell._atexit_once()  # now that the last task has cleaned up

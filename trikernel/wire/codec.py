@@ -245,6 +245,8 @@ def _header(raw: bytes) -> Header:
     for name in ("msg_id", "msg_type"):
         if not isinstance(fields.get(name), str):
             raise WireError("header", f"the header has no {name!r}, or it is no string")
+    if not isinstance(fields.get("date"), str):  # nobody needs it so much as to refuse a message
+        fields["date"] = ""
     for name in _FIELDS:
         if not isinstance(fields.setdefault(name, ""), str):
             raise WireError("header", f"the header's {name!r} is no string")
