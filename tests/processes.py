@@ -114,4 +114,6 @@ def kernel_process(spec: str = PYTHON, *flags: str, **env: str) -> Iterator[Kern
             if kernel is not None:
                 kernel.client.stop_channels()
             process.kill()
-            process.communicate()
+            process.wait()
+            assert process.stderr is not None
+            process.stderr.close()  # not read to its end: a forked child may hold the other one

@@ -68,3 +68,24 @@ def test_a_pool_by_fork_works(kernel: KernelProcess) -> None:
         "    print(pool.map(abs, [-1, -2, -3]))"
     )
     assert text == "[1, 2, 3]\n"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_forked_child_is_ended_by_a_signal_as_anywhere(kernel: KernelProcess, name: str) -> None:
+    """A pool sends SIGTERM to those of its workers that wait for a task."""
+    text = kernel.text(
+        "context = multiprocessing.get_context('fork')\n"
+        "never, begun = context.Semaphore(0), context.Semaphore(0)\n"
+        "def wait():\n"
+        "    begun.release()\n"
+        "    never.acquire()\n"
+        "process = context.Process(target=wait)\n"
+        "process.start()\n"
+        "begun.acquire()\n"
+        "import signal\n"
+        f"os.kill(process.pid, signal.{name})\n"
+        "process.join(20)\n"
+        f"print(process.exitcode == -signal.{name})\n"
+        "process.kill()"
+    )
+    assert text == "True\n"

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..core import Server, run_in_this_thread
 from ..errors import UsageError
-from ..system import real_stderr, run_to_the_end
+from ..system import on_fork, real_stderr, run_to_the_end
 from ..transport import (
     ZmqTransport,
     new_connection_file,
@@ -141,6 +141,12 @@ class _TerminationSignals:
         self._server: Server | None = None
         self._came = False
         self._previous: dict[int, Any] = {}
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: its parent's end is not its own, and it leaves its parent's files."""
+        self.before_exit.clear()
+        self._restore()
 
     def listen(self, server: Server) -> None:
         """The kernel is served: this is what shuts down."""
@@ -166,6 +172,9 @@ class _TerminationSignals:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)

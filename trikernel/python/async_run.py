@@ -115,25 +115,51 @@ def _cells(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
+@attrs.define(eq=False)
+class _Place:
+    """What a script has put in the place of what was there."""
+
+    name: str
+    module: ModuleType
+    argv: list[str]
+    module_before: ModuleType | None
+    argv_before: list[str]
+
+
+_places: list[_Place] = []  # of the scripts that run, one that was left behind among them
+
+
 @contextmanager
 def _as_main(module: ModuleType, name: str, path: Path, arguments: list[str]) -> Iterator[None]:
     """The module under that name, with ``sys.argv`` and ``__file__`` of a script.
 
-    What was there before comes back, unless another script has taken the place meanwhile.
+    What was there before comes back; if another script has taken the place meanwhile, when that
+    one ends.
     """
-    before, own_name, own_argv = sys.modules.get(name), module.__name__, sys.argv
-    own_file = getattr(module, "__file__", None)
-    argv = [str(path), *arguments]
+    own_name, own_file = module.__name__, getattr(module, "__file__", None)
+    place = _Place(name, module, [str(path), *arguments], sys.modules.get(name), sys.argv)
     module.__name__, module.__file__ = name, str(path)
-    sys.modules[name], sys.argv = module, argv
+    sys.modules[name], sys.argv = module, place.argv
+    _places.append(place)
     try:
         yield
     finally:
         module.__name__, module.__file__ = own_name, own_file
-        if sys.argv is argv:
-            sys.argv = own_argv
-        if sys.modules.get(name) is module:
-            if before is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = before
+        _leave(place)
+
+
+def _leave(place: _Place) -> None:
+    """Put back what was there before, or have those do it who found this script there."""
+    _places.remove(place)
+    for later in _places:
+        if later.argv_before is place.argv:
+            later.argv_before = place.argv_before
+        if later.name == place.name and later.module_before is place.module:
+            later.module_before = place.module_before
+    if sys.argv is place.argv:
+        sys.argv = place.argv_before
+    if sys.modules.get(place.name) is place.module:
+        if place.module_before is None:
+            del sys.modules[place.name]
+        else:
+            sys.modules[place.name] = place.module_before
