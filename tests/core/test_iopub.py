@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from trikernel.core import IOPub, OpenText, OutputLimits, TextKey, call_unprotected
+from trikernel.core import IOPub, OutputLimits, StreamText, TextKey, call_unprotected
 from trikernel.core.iopub import _wait_until_free
 from trikernel.system import RepeatedEvent
 from trikernel.wire import Codec, Header, Message
@@ -172,8 +172,8 @@ async def test_text_is_sent_soon_and_an_idle_queue_arms_no_timer(
         nursery.cancel_scope.cancel()
 
 
-def _length(entry: OpenText | list[bytes]) -> int:
-    return sum(map(len, entry.pieces if isinstance(entry, OpenText) else entry))
+def _length(entry: StreamText | list[bytes]) -> int:
+    return sum(map(len, entry.pieces if isinstance(entry, StreamText) else entry))
 
 
 def test_a_flood_is_sent_before_it_fills_the_memory(channel: FakeIOPub) -> None:
@@ -298,12 +298,12 @@ def test_short_texts_that_are_appended_directly_are_merged_with_what_is_written(
     iopub: IOPub, channel: FakeIOPub
 ) -> None:
     opened = iopub.write(TextKey(ONE, "stdout"), "a")
-    assert iopub.open is opened
+    assert iopub.open_text is opened
     opened.pieces.append("b")
     iopub.write(TextKey(ONE, "stderr"), "c")
-    assert iopub.open is not opened
+    assert iopub.open_text is not opened
     iopub.post(Codec().encode("status", {}, identities=[b"status"]))
-    assert iopub.open is None
+    assert iopub.open_text is None
     iopub.write(TextKey(ONE, "stdout"), "d")
     iopub.drain()
     assert channel.texts() == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
@@ -317,8 +317,8 @@ def test_what_is_appended_as_the_text_is_sent_comes_behind_the_rest(
     opened = iopub.write(TextKey(ONE, "stdout"), "a")
     iopub.drain()
     opened.pieces.append("late")
-    assert iopub.open is not opened
-    iopub.reopen(opened)
+    assert iopub.open_text is not opened
+    iopub.requeue(opened)
     iopub.write(TextKey(ONE, "stdout"), "later")
     iopub.drain()
     assert channel.texts() == [("stdout", "a"), ("stdout", "latelater")]
@@ -334,14 +334,15 @@ def test_what_is_sent_in_the_middle_of_a_write_is_open_no_longer(
     class Taken(deque[str]):
         def append(self, text: str) -> None:
             super().append(text)
-            taken.append(iopub._take(iopub.entries.popleft()))
+            iopub.entries.clear()
+            taken.append(iopub._take(opened))
 
     taken: list[str] = []
     opened = iopub.write(TextKey(ONE, "stdout"), "a")
     opened.pieces = Taken(opened.pieces)
     iopub.write(TextKey(ONE, "stdout"), "b")
     assert taken == ["ab"]
-    assert iopub.open is None
+    assert iopub.open_text is None
     iopub.write(TextKey(ONE, "stdout"), "c")
     iopub.drain()
     assert channel.texts() == [("stdout", "c")]
@@ -411,17 +412,17 @@ async def test_who_writes_directly_is_told_to_look_by_a_stop_and_by_the_flusher(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(iopub.run_flusher)
         await trio.testing.wait_all_tasks_blocked()
-        assert iopub.open is None
+        assert iopub.open_text is None
         iopub.write(TextKey(ONE, "stdout"), "x")
-        assert iopub.open is not None
+        assert iopub.open_text is not None
         iopub.look(True)
         iopub.write(TextKey(ONE, "stdout"), "y")
-        assert iopub.open is None
+        assert iopub.open_text is None
         iopub.look(False)
         iopub.write(TextKey(ONE, "stdout"), "z")
-        assert iopub.open is not None
+        assert iopub.open_text is not None
         await trio.sleep(1)
-        assert iopub.open is None
+        assert iopub.open_text is None
         assert channel.texts() == [("stdout", "xyz")]
         nursery.cancel_scope.cancel()
 
@@ -494,10 +495,10 @@ def test_what_threads_append_directly_is_whole_and_in_order_whoever_sends(
         nonlocal opened
         for number in range(count):
             text, entry = f"{writer}:{number};", opened
-            if iopub.open is entry and len(entry.pieces) < iopub.most_pieces:
+            if iopub.open_text is entry and len(entry.pieces) < iopub.most_pieces:
                 entry.pieces.append(text)
-                if iopub.open is not entry:
-                    iopub.reopen(entry)
+                if iopub.open_text is not entry:
+                    iopub.requeue(entry)
             else:
                 opened = iopub.write(TextKey(ONE, "stdout"), text)
 

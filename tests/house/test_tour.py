@@ -65,7 +65,7 @@ def test_the_tour_answers(question: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "table"), [("request", "request"), ("stop", "stop"), ("iopub", "subscribers")]
+    ("module", "table"), [("request", "request"), ("stop", "stop"), ("peers", "subscribers")]
 )
 def test_the_table_at_the_top_of_a_module_is_the_one_that_the_code_reads(
     module: str, table: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from trikernel.core.iopub import SUBSCRIBER_TRANSITIONS
+from trikernel.core.peers import SUBSCRIBER_TRANSITIONS
 from trikernel.core.request import TRANSITIONS
 from trikernel.core.stop import STOP_TRANSITIONS
 from trikernel.system.private_names import PRIVATE_NAMES

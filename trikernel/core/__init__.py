@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connection import Connection, Rejections
-from .iopub import SHORT, IOPub, OpenText, OutputLimits, TextKey
+from .iopub import SHORT, IOPub, OutputLimits, StreamText, TextKey
 from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
 from .request import (
     Event,
@@ -35,7 +35,6 @@ __all__ = [
     "Event",
     "IOPub",
     "Job",
-    "OpenText",
     "OutputLimits",
     "PriorityReceiveChannel",
     "PrioritySendChannel",
@@ -47,6 +46,7 @@ __all__ = [
     "Services",
     "StopReason",
     "Stopper",
+    "StreamText",
     "TextKey",
     "await_unprotected",
     "background_scope",

@@ -29,7 +29,7 @@ over control is posted to the user loop, because no queue, scope or window of it
 another one.
 
 What happens when, in terms of states, stands in `request` (a request), `stop` (how it is stopped)
-and `iopub` (output).
+and `peers` (clients that do not read).
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ Producers only append
     cell and stream is merged into one message.
 
 The fast path of `print`
-    Signing and sending cost a hundred times as much as an append. Text is queued as an `OpenText`,
-    which is the last entry of the queue for as long as nothing else is queued. While one is
-    `IOPub.open`, the flusher is about to come and nobody has to be looked for, so a short text may
-    be appended to its pieces without any call. Who does that looks at `open` again afterwards: if
-    the text was sent in between, `IOPub.reopen` puts what is left of it behind the rest.
+    Signing and sending cost a hundred times as much as an append. Text is queued as `StreamText`,
+    which is the last entry of the queue for as long as nothing else is queued. While there is an
+    `IOPub.open_text`, the flusher is about to come and nobody has to be looked for, so a short text
+    may be appended to its pieces without any call. Who does that looks at `open_text` again
+    afterwards: if the text was sent in between, `IOPub.requeue` puts what is left of it behind the
+    rest.
 
 Back-pressure
     A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So who has
@@ -23,21 +24,7 @@ Back-pressure
     the loop its turn. What may not wait (a display from protected code, output of a kernel whose
     services share the user's loop) is bounded by the budget itself.
 
-A subscriber that does not read
-    libzmq keeps a bounded number of messages for each. When they are used up the state below
-    changes; the queue stands still meanwhile, for everybody, because a message cannot be sent to
-    some subscribers now and to others later.
-
-    =========  =======  =======  ============
-    state      SENT     FULL     BUDGET_SPENT
-    =========  =======  =======  ============
-    FLOWING    FLOWING  STALLED
-    STALLED    FLOWING  STALLED  FLOWING
-    =========  =======  =======  ============
-
-    ``SENT``: everybody took the message. ``FULL``: somebody's queue is full, and the budget of
-    seconds or bytes is not spent. ``BUDGET_SPENT``: that one loses messages from here to where it
-    reads again, and finds a notice at that place; the others lose nothing.
+A subscriber that does not read is waited for, within the budget: see `peers`.
 """
 
 from __future__ import annotations
@@ -57,15 +44,14 @@ from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from ..system import RepeatedEvent, on_fork
 from ..transport import BroadcastChannel
 from ..wire import Codec, Header, json
-from .peers import SUBSCRIBER_TRANSITIONS, Subscribers
+from .peers import Subscribers
 from .request import Request
 
 __all__ = [
     "SHORT",
-    "SUBSCRIBER_TRANSITIONS",
     "IOPub",
-    "OpenText",
     "OutputLimits",
+    "StreamText",
     "TextKey",
 ]
 
@@ -105,8 +91,8 @@ class TextKey:
 
 
 @attrs.define(eq=False)
-class OpenText:
-    """Text in the queue, to which more may be appended while it is `IOPub.open`.
+class StreamText:
+    """Text in the queue, to which more may be appended while it is `IOPub.open_text`.
 
     ``counted`` is what of it is in the queue's size.
     """
@@ -138,8 +124,8 @@ class OpenText:
 
 class IOPub:
     """The queue in front of an iopub channel. Every method but the async ones works from any
-    thread. ``open`` and ``most_pieces``, which it may have, are for the fast path of `print`, see
-    above.
+    thread. ``open_text`` and ``most_pieces``, which it may have, are for the fast path of `print`,
+    see above.
     """
 
     def __init__(
@@ -152,9 +138,9 @@ class IOPub:
         may_block: bool = True,
     ) -> None:
         self.limits = limits or OutputLimits()
-        self.entries: deque[OpenText | list[bytes]] = deque()
-        self.open: OpenText | None = None
-        self._last: OpenText | None = None  # the last entry, if that is text that is not sent yet
+        self.entries: deque[StreamText | list[bytes]] = deque()
+        self.open_text: StreamText | None = None
+        self._last: StreamText | None = None  # the last entry, if that is text that is not sent yet
         self._channel = channel
         budget = self.limits.budget_seconds, self.limits.budget_bytes
         self._subscribers = Subscribers(channel, codec, *budget)
@@ -181,7 +167,7 @@ class IOPub:
         """In a forked child: nothing more goes out."""
         self._lock, self._size_lock = threading.RLock(), threading.RLock()
         self._draining_in, self._counting, self._may_block = 0, 0, False
-        self.open = self._last = None
+        self.open_text = self._last = None
         self.entries, self._head, self._sent = deque(maxlen=0), None, self._popped
         self._subscribers.give_up()
         self._flusher = self._room = None
@@ -204,18 +190,16 @@ class IOPub:
         header: bytes | None = None,
     ) -> None:
         """Broadcast one message."""
-        topics = [topic or self.topic(msg_type)]
-        self.post(
-            self._codec.encode(
-                msg_type,
-                content,
-                parent=parent,
-                metadata=metadata,
-                buffers=buffers,
-                identities=topics,
-                header=header,
-            )
+        frames = self._codec.encode(
+            msg_type,
+            content,
+            parent=parent,
+            metadata=metadata,
+            buffers=buffers,
+            header=header,
+            identities=[topic or self.topic(msg_type)],
         )
+        self.post(frames)
 
     def encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
         """The frames that say ``starting``, ``busy`` or ``idle`` about a request."""
@@ -243,7 +227,7 @@ class IOPub:
             self.drain()
 
     @enable_ki_protection
-    def write(self, key: TextKey, text: str) -> OpenText:
+    def write(self, key: TextKey, text: str) -> StreamText:
         """Append to a stream; it is sent within ``interval`` seconds, with what is merged to it.
 
         Returns the text that it was appended to.
@@ -260,11 +244,11 @@ class IOPub:
             self.drain()
         return entry
 
-    def _append(self, key: TextKey, text: str) -> OpenText:
+    def _append(self, key: TextKey, text: str) -> StreamText:
         entry = self._last
         if entry is None or not _are_same(entry.key, key):
             self._close_last()
-            entry = self._last = OpenText(key)
+            entry = self._last = StreamText(key)
             self.entries.append(entry)
         if len(text) < SHORT:
             entry.pieces.append(text)
@@ -273,19 +257,19 @@ class IOPub:
             entry.pieces += [text[at : at + most] for at in range(0, len(text), most)]
             entry.counted += len(text)
             self._size += len(text)
-        self.open = None if self._must_look else entry
+        self.open_text = None if self._must_look else entry
         if len(entry.pieces) >= self.most_pieces:
             self._close_last()
         elif self._last is not entry:  # it is being sent
-            self.reopen(entry)
+            self.requeue(entry)
         return entry
 
     @enable_ki_protection
-    def reopen(self, entry: OpenText) -> None:
+    def requeue(self, entry: StreamText) -> None:
         """A piece was appended to it that may have come too late: send that behind the rest."""
         with self._size_lock:
-            if self.open is entry:
-                self.open = None
+            if self.open_text is entry:
+                self.open_text = None
             if entry.pieces:
                 self._close_last()
                 self.entries.append(entry)
@@ -293,7 +277,7 @@ class IOPub:
 
     def _close_last(self) -> None:
         """Nothing more is appended to the last entry, if that is text; count it."""
-        entry, self._last, self.open = self._last, None, None
+        entry, self._last, self.open_text = self._last, None, None
         if entry is not None:
             pieces = entry.pieces.copy()
             size = sum(map(len, pieces)) + COST * len(pieces)
@@ -316,7 +300,7 @@ class IOPub:
     def look(self, must_look: bool) -> None:
         """Whether who writes has to look, at each text, whether it is to stop."""
         self._must_look = must_look
-        self.open = None
+        self.open_text = None
 
     async def run_flusher(self) -> None:
         """Send text soon after it was written; waits without a timer while there is none."""
@@ -336,7 +320,7 @@ class IOPub:
                     self.drain()
         finally:
             self._flusher = self._room = None
-            self._armed, self.open = False, None
+            self._armed, self.open_text = False, None
 
     async def flush(self) -> None:
         """Wait until everything appended so far is sent, or a stalled subscriber's budget is spent.
@@ -461,15 +445,17 @@ class IOPub:
                 )
         return None
 
-    def _take(self, entry: OpenText) -> str:
+    def _take(self, entry: StreamText) -> str:
         """The text of one message: of this entry, and of what follows for the same stream."""
         parts: list[str] = []
         size, most = 0, self.limits.max_merge
         while True:
             if self._last is entry:
                 self._last = None
-            if self.open is entry:  # in this order: `_append` sets it, and then looks at the other
-                self.open = None
+            if (
+                self.open_text is entry
+            ):  # in this order: `_append` sets it, and then looks at the other
+                self.open_text = None
             taken, released = entry.take(most - size)
             with self._size_lock:
                 self._size -= released
@@ -480,7 +466,7 @@ class IOPub:
                 self.entries.appendleft(entry)
                 break
             following = self.entries[0] if self.entries else None
-            if not isinstance(following, OpenText) or not _are_same(following.key, entry.key):
+            if not isinstance(following, StreamText) or not _are_same(following.key, entry.key):
                 break
             self._popped += 1
             entry = following

@@ -1,13 +1,26 @@
 """Clients that do not read: on iopub everybody waits for them within a budget, replies are kept.
 
-A broadcast message cannot be sent to some subscribers now and to others later, so `Subscribers`
-holds all of them up for a slow one, until the budget is spent. Its table of states stands at the
-head of `iopub`, whose queue it is for.
+A subscriber that does not read
+    libzmq keeps a bounded number of messages for each. When they are used up the state
+    of `Subscribers` changes; the queue in `iopub` stands still meanwhile, for everybody, because a
+    message cannot be sent to some subscribers now and to others later.
 
-A reply is for one client. A socket's own queue holds a thousand messages for it; what goes beyond
-that waits in `ReplySender`, in order, within a budget for each client, and is tried again while
-there is any, less and less often while nothing moves: libzmq tells nobody when a ROUTER can send to
-one client again.
+    =========  =======  =======  ============
+    state      SENT     FULL     BUDGET_SPENT
+    =========  =======  =======  ============
+    FLOWING    FLOWING  STALLED
+    STALLED    FLOWING  STALLED  FLOWING
+    =========  =======  =======  ============
+
+    ``SENT``: everybody took the message. ``FULL``: somebody's queue is full, and the budget of
+    seconds or bytes is not spent. ``BUDGET_SPENT``: that one loses messages from here to where it
+    reads again, and finds a notice at that place; the others lose nothing.
+
+A client that does not read its replies
+    A socket's own queue holds a thousand messages for it. What goes beyond that waits in
+    `ReplySender`, in order, within a budget for each client, and is tried again while there is any,
+    less and less often while nothing moves: libzmq tells nobody when a ROUTER can send to one
+    client again.
 """
 
 from __future__ import annotations

@@ -127,10 +127,7 @@ def run_in_this_thread(
             try:
                 trio.run(run)
                 return
-            except (
-                trio.TrioInternalError,
-                trio.Cancelled,
-            ) as crash:  # the latter, if all of it was
+            except (trio.TrioInternalError, trio.Cancelled) as crash:
                 if not servers or servers[0].stopping.is_set():
                     raise
                 servers[0].lose_loop(crash)

@@ -8,8 +8,8 @@ somebody captures, takes ten times as long as writing it down.
 
 What is done. `OutStream` keeps the answer for the request that wrote last: the request, the text in
 the queue that it wrote to, and the `IOPub` that owns it. As long as the calling context has the
-same request, and that text is `IOPub.open`, a short text is appended to its pieces, and that is
-all. Everything else (another request, long text, another message in between, a stop that is
+same request, and that text is `IOPub.open_text`, a short text is appended to its pieces, and that
+is all. Everything else (another request, long text, another message in between, a stop that is
 pending, a drain that has just passed) goes the slow way, which asks everything again, and which may
 wait for room.
 
@@ -36,7 +36,7 @@ from weakref import WeakSet
 
 import attrs
 
-from ..core import SHORT, IOPub, OpenText, Request, current_request
+from ..core import SHORT, IOPub, Request, StreamText, current_request
 from ..kernel import Sender
 
 __all__ = [
@@ -70,7 +70,7 @@ class OutStream(io.TextIOBase):
         self._stream = name
         self._original = original
         self._find = find
-        self._opened: tuple[object, OpenText, IOPub] = _NOTHING
+        self._opened: tuple[object, StreamText, IOPub] = _NOTHING
         self.buffer = _Bytes(self)
         _streams.add(self)
 
@@ -82,14 +82,14 @@ class OutStream(io.TextIOBase):
         request, opened, iopub = self._opened
         if (
             request is _current()
-            and iopub.open is opened
+            and iopub.open_text is opened
             and type(text) is str
             and 0 < len(text) < SHORT
             and len(opened.pieces) < iopub.most_pieces
         ):
             opened.pieces.append(text)
-            if iopub.open is not opened:
-                iopub.reopen(opened)
+            if iopub.open_text is not opened:
+                iopub.requeue(opened)
             return len(text)
         return self._write(text)
 
