@@ -94,6 +94,22 @@ async def test_the_running_cell_gets_an_error_and_the_next_one_runs(case: str) -
         await assert_alive(client, pid)
 
 
+async def test_a_loop_all_of_which_is_cancelled_is_one_that_is_lost() -> None:
+    async with open_process() as client:
+        (await client.execute(SETUP)).raise_for_error()
+        pid = await number_of(client, "os.getpid()")
+        execution = await client.execute(
+            "task = trio.lowlevel.current_task()\n"
+            "while task.parent_nursery:\n"
+            "    task.parent_nursery.cancel_scope.cancel()\n"
+            "    task = task.parent_nursery.parent_task\n"
+            "await trio.sleep(1)"
+        )
+        (error,) = errors_of(execution)
+        assert "all of its tasks were cancelled" in error["evalue"]
+        await assert_alive(client, pid)
+
+
 async def test_it_is_the_same_session_and_the_numbers_go_on() -> None:
     async with open_process() as client:
         before = await client.execute(SETUP)

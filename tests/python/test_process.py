@@ -132,6 +132,20 @@ def test_the_history_is_on_the_disk_after_a_shutdown() -> None:
     assert ("remembered = 'yes'",) in rows
 
 
+def test_exit_functions_of_the_user_find_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "written"
+    with kernel_process() as kernel:
+        kernel.execute(
+            f"import atexit\nPATH, text = {str(path)!r}, 'at the exit'\n"
+            "@atexit.register\n"
+            "def write():\n"
+            "    with open(PATH, 'w') as file: file.write(text)"
+        )
+        kernel.client.shutdown()
+        assert kernel.process.wait(PATIENCE) == 0
+    assert path.read_text("utf-8") == "at the exit"
+
+
 def test_the_history_is_written_soon_after_a_cell_also_after_a_fork() -> None:
     with kernel_process() as kernel:
         where = result(kernel, "str(get_ipython().history_manager.hist_file)").strip("'")

@@ -21,7 +21,14 @@ from .dispatch import Dispatcher, route
 from .request import Event, Outcome, Request, current_request
 from .user_code import UserNursery
 
-__all__ = ["admit_again", "follow_abandoned", "lose_loop", "what_crashed", "what_is_gone"]
+__all__ = [
+    "admit_again",
+    "follow_abandoned",
+    "lose_loop",
+    "loses_loop",
+    "what_crashed",
+    "what_is_gone",
+]
 
 MOST_NAMES = 10  # of tasks that are gone
 
@@ -63,6 +70,15 @@ def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
     return [request for queue in queues for request in queue.close()]
 
 
+def loses_loop(crash: BaseException) -> bool:
+    """Whether `trio.run` has raised what the user's code has done to the loop: crashed it, or
+    cancelled all of it.
+    """
+    if isinstance(crash, BaseExceptionGroup):
+        return crash.split(trio.Cancelled)[1] is None
+    return isinstance(crash, (trio.TrioInternalError, trio.Cancelled))
+
+
 def what_crashed(crash: BaseException) -> BaseException:
     """The user's own exception behind a crash of Trio, without the cancels that it has led to."""
     seen: list[BaseException | None] = [crash]
@@ -74,7 +90,7 @@ def what_crashed(crash: BaseException) -> BaseException:
         elif not isinstance(one, (trio.Cancelled, trio.TrioInternalError)):
             return one
         seen += [one.__cause__, one.__context__]
-    return crash
+    return trio.TrioInternalError("all of its tasks were cancelled")
 
 
 def what_is_gone(background: UserNursery) -> str:

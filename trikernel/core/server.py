@@ -32,16 +32,24 @@ from ..errors import LoopLost
 from ..system import RepeatedEvent, call_in, run_in, stderr_descriptor
 from ..transport import Transport
 from ..wire import Limits
-from .application import Facts, Handlers
+from .application import Handlers
 from .connection import Connection, Rejections
 from .dispatch import Dispatcher
+from .eventloop import follow_eventloop
 from .iopub import OutputLimits
 from .lanes import Job
-from .recovery import admit_again, follow_abandoned, lose_loop, what_crashed, what_is_gone
+from .recovery import (
+    admit_again,
+    follow_abandoned,
+    lose_loop,
+    loses_loop,
+    what_crashed,
+    what_is_gone,
+)
 from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
-from .user_code import OutermostScope, UserNursery, call_unprotected, is_cancel
+from .user_code import OutermostScope, UserNursery
 
 __all__ = ["Server", "Services", "run_in_this_thread", "serve"]
 
@@ -127,8 +135,8 @@ def run_in_this_thread(
             try:
                 trio.run(run)
                 return
-            except (trio.TrioInternalError, trio.Cancelled) as crash:
-                if not servers or servers[0].stopping.is_set():
+            except BaseException as crash:
+                if not servers or servers[0].stopping.is_set() or not loses_loop(crash):
                     raise
                 servers[0].lose_loop(crash)
             gc.collect()  # the coroutines of that loop end now, not in the middle of the next one
@@ -463,37 +471,3 @@ def abort_by_id(dispatcher: Dispatcher, msg_ids: set[str]) -> None:
             stopper.stop(request, StopReason.ABORT)
     seen = {request.msg_id for request in found | running}
     dispatcher.application.remember_aborted(msg_ids - seen)
-
-
-@enable_ki_protection
-async def follow_eventloop(kernel: Facts, dispatcher: Dispatcher, changed: RepeatedEvent) -> None:
-    """Give turns to ``kernel.eventloop``, which may be swapped or cleared at any time, while no
-    message waits: every ``poll_interval`` seconds while it is set, never while it is None.
-    """
-    while True:
-        if kernel.eventloop is None:
-            await changed.wait()
-            continue
-        dispatcher.sweep()
-        if not len(dispatcher.shell) and not dispatcher.stopper.running:
-            advance(kernel)
-        await trio.sleep(kernel.poll_interval)
-
-
-def advance(kernel: Facts) -> None:
-    """Give one turn to a foreign event loop (a GUI's, say). A `KeyboardInterrupt` in it is logged;
-    any other exception is logged and clears it.
-    """
-    function = kernel.eventloop
-    if function is None:
-        return
-    try:
-        call_unprotected(function, kernel)
-    except KeyboardInterrupt:
-        kernel.log.info("KeyboardInterrupt in the event loop")
-    except BaseException as raised:
-        if is_cancel(raised):
-            raise
-        kernel.log.exception("the event loop %r failed and is no longer called", function)
-        if kernel.eventloop is function:
-            kernel.eventloop = None
