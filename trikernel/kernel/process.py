@@ -21,7 +21,7 @@ from typing import Any
 
 from ..core import Server, run_in_this_thread
 from ..errors import UsageError
-from ..system import real_stderr, run_to_the_end
+from ..system import on_fork, real_stderr, run_to_the_end
 from ..transport import (
     ZmqTransport,
     new_connection_file,
@@ -141,6 +141,13 @@ class _TerminationSignals:
         self._server: Server | None = None
         self._came = False
         self._previous: dict[int, Any] = {}
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child they are what they are anywhere: pools end their workers by SIGTERM."""
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, handler)
 
     def listen(self, server: Server) -> None:
         """The kernel is served: this is what shuts down."""
