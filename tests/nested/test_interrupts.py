@@ -119,6 +119,30 @@ def test_the_interrupt_may_be_caught_around_the_run(kernel: KernelProcess) -> No
     assert text == "cleaned up\ncaught\ngoes on\n"
 
 
+@pytest.mark.parametrize("wait", ["await trio.sleep(100)", "time.sleep(100)"])
+def test_a_nested_run_that_swallows_interrupts_is_stopped_by_the_third(
+    kernel: KernelProcess, wait: str
+) -> None:
+    code = (
+        "async def main():\n"
+        "    while True:\n"
+        "        try:\n"
+        "            print('begun', flush=True)\n"
+        f"            {wait}\n"
+        "        except KeyboardInterrupt: pass\n"
+        "trio.run(main)"
+    )
+    msg_id = begin(kernel, code)
+    for _ in range(2):
+        kernel.interrupt()
+        assert "begun" in kernel.until("stream")["content"]["text"]
+        time.sleep(0.1)  # what follows sooner is the same step
+    kernel.interrupt()
+    reply, _ = kernel.finish(msg_id)
+    assert reply["status"] == "error"
+    assert kernel.text("await trio.sleep(0)\nprint('on')") == "on\n"
+
+
 @pytest.mark.parametrize("main", ["await trio.sleep(100)", "while True: pass"])
 def test_a_deadline_ends_a_nested_run(kernel: KernelProcess, main: str) -> None:
     reply, _ = kernel.execute(f"%%timeout 0.2\nasync def main():\n    {main}\ntrio.run(main)")

@@ -57,6 +57,7 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from . import private_names
+from .loops import run_in
 
 __all__ = ["PRIVATE_NAMES", "can_nest_runs", "interrupt_nested_run", "is_nested_in", "run_nested"]
 
@@ -90,8 +91,7 @@ def interrupt_nested_run(error: BaseException) -> None:
         if main is not None and main._abort_func is not None:  # it waits
             main._attempt_abort(throw)
 
-    with suppress(trio.RunFinishedError):
-        runner.entry_queue.run_sync_soon(deliver)
+    run_in(trio.lowlevel.current_trio_token(), deliver)
 
 
 @enable_ki_protection

@@ -60,8 +60,7 @@ PRIVATE_NAMES = (
         )
         for name, why in (
             ("_run.Runner.deliver_ki", "an interrupt reaches the main task of a loop that waits"),
-            ("_run.Runner.entry_queue", "so does what is raised when it swallows that"),
-            ("_run.Runner.main_task", "the same"),
+            ("_run.Runner.main_task", "so does what is raised when it swallows that"),
             ("_run.Task._abort_func", "whether that task waits"),
             ("_run.Task._attempt_abort", "ends its wait by an exception"),
             ("_run.Runner.ki_manager", "Trio's handler of SIGINT is for the loop that set it"),
