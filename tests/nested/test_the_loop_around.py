@@ -120,7 +120,6 @@ ENDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", ENDS)
 async def test_everything_is_put_back_however_a_run_ends(peer: Peer, name: str) -> None:
     before = state()
@@ -142,7 +141,6 @@ async def test_a_crash_is_told_as_trios_own_error(peer: Peer) -> None:
     assert "ValueError: crash" in "".join(heard.reply["traceback"])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_what_a_crash_leaves_has_ended_when_the_kernels_loop_goes_on(peer: Peer) -> None:
     """Collected later, its scopes would be left in the name of a task of the kernel's loop."""
     await peer.execute(ENDS["crashes with tasks that it leaves"], stop_on_error=False)

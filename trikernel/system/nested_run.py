@@ -61,8 +61,12 @@ from .loops import run_in
 
 __all__ = ["PRIVATE_NAMES", "can_nest_runs", "interrupt_nested_run", "is_nested_in", "run_nested"]
 
-PRIVATE_NAMES = {row.name: row.why for row in private_names.PRIVATE_NAMES if __name__ in row.where}
-"""The private names of Trio that are used here, and what for."""
+PRIVATE_NAMES = tuple(
+    row.name
+    for row in private_names.PRIVATE_NAMES
+    if __name__ in row.where and "trio.run in a cell is refused" in row.without
+)
+"""The private names of Trio without which there are no nested runs."""
 
 CLOSINGS = 10  # times that a coroutine is told to end: one that awaits as it cleans up goes on
 
@@ -122,7 +126,10 @@ def _close_tasks(runner: Any) -> None:
     """End what a loop that has crashed leaves, as long as no loop is there: later, when they are
     collected, its cancel scopes would be left in the name of a task of the outer loop.
     """
-    for task in tuple(runner.tasks) if runner is not None else ():
+    tasks = tuple(runner.tasks) if runner is not None else ()
+    for nursery in (one for task in tasks for one in task.child_nurseries):
+        getattr(nursery, "_children", set()).clear()  # it waits for nobody any more
+    for task in tasks:
         for _ in range(CLOSINGS):
             with suppress(BaseException):
                 _close(task.coro)

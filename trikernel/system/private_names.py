@@ -77,6 +77,12 @@ PRIVATE_NAMES = (
         "the line is not told",
     ),
     PrivateName(
+        "trio._core._run.Nursery._children",
+        ("trikernel.system.nested_run",),
+        "nurseries of a loop that has crashed wait for nobody any more",
+        "Trio says on stderr, of each of them, that it had tasks when it was collected",
+    ),
+    PrivateName(
         "trio._core._run._r",
         ("trikernel.testing.checkpoints",),
         "a scenario runs in the same order of tasks each time; hypothesis takes the same way",
