@@ -96,9 +96,10 @@ OFFERED = {
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {
-        "LeftOpen", "Mailbox", "RepeatedEvent", "call_in", "close_what_was_left_open",
-        "RemoteNursery", "exit_forked", "gc_paused", "harmless", "is_anything_left_open", "on_fork",
-        "real_stderr", "report_crash", "run_in", "run_to_the_end", "runs_here",
+        "LeftOpen", "Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "can_nest_runs",
+        "close_what_was_left_open", "exit_forked", "gc_paused", "harmless",
+        "interrupt_nested_run", "is_anything_left_open", "is_nested_in", "on_fork", "real_stderr",
+        "report_crash", "run_in", "run_nested", "run_to_the_end", "runs_here",
         "stderr_descriptor", "wait_for_process_end", "with_working_folder",
     },
     "trikernel.wire": {

@@ -2,6 +2,8 @@
 
 Subclass `Kernel` and write the verbs; `main` makes a process of it, `serve` runs it in a Trio
 program of yours.
+
+PYTEST_DONT_REWRITE: when `pytest.main` runs in a cell, the package of its plugin is loaded already.
 """
 
 from __future__ import annotations

@@ -141,6 +141,13 @@ def test_a_broken_notebook_is_one_line_and_exit_code_2(tmp_path: Path, case: str
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_the_flag_of_ipykernels_trio_loop_is_understood() -> None:
+    """What is wrong is the file, not the flag."""
+    run = trikernel("start", "--trio-loop", "-f", "/no/such/file.json")
+    assert run.returncode == 2
+    assert "connection file /no/such/file.json: there is no" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -17,6 +17,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -161,7 +162,15 @@ def _class_node(module: Module, source: ClassSource) -> ast.ClassDef:
 def _source_of(cls: type) -> frozenset[str]:
     try:
         return _defined(ast.parse(textwrap.dedent(inspect.getsource(cls))))
-    except (OSError, TypeError):  # it is of C
+    except (OSError, TypeError):  # it says another module than it is in (as Trio's do), or is of C
+        methods = [one for one in vars(cls).values() if inspect.isfunction(one)]
+        return frozenset().union(*map(_source_of_method, methods))
+
+
+def _source_of_method(method: FunctionType) -> frozenset[str]:
+    try:
+        return _defined(ast.parse(textwrap.dedent(inspect.getsource(method))))
+    except OSError:  # it was made at run time
         return frozenset()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import comm
 import pytest
+import sniffio
 import trio
 import trio.testing
 from IPython.core.interactiveshell import InteractiveShell
@@ -33,13 +34,24 @@ REPLACED = {
     "sys.stdout", "sys.stderr", "input", "getpass.getpass", "Thread.start",
     "ThreadPoolExecutor.submit", "comm.create_comm", "comm.get_comm_manager",
     "InteractiveShell", "display", "__IPYTHON__", "sys.ps1", "sys.ps2", "sys.ps3",
+    "GLOBAL_NURSERY", "trio.run", "sniffio.current_async_library",
 }  # fmt: skip
 """The table of `trikernel.python.process`, without what IPython does while a cell runs."""
 
 
 def state() -> dict[str, Any]:
     """What code of a process can see and everybody in it shares."""
-    names = ("display", "get_ipython", "exit", "quit", "__IPYTHON__", "input", "print", "open")
+    names = (
+        "display",
+        "get_ipython",
+        "exit",
+        "quit",
+        "__IPYTHON__",
+        "input",
+        "print",
+        "open",
+        "GLOBAL_NURSERY",
+    )
     return {
         **{f"sys.{name}": getattr(sys, name, None) for name in (
             "stdin", "stdout", "stderr", "displayhook", "excepthook", "unraisablehook", "path",
@@ -60,6 +72,8 @@ def state() -> dict[str, Any]:
         "signals": {one: signal.getsignal(one) for one in signal.valid_signals()},
         "logging": list(logging.getLogger().handlers),
         "showwarning": warnings.showwarning,
+        "trio.run": (trio.run.__code__, dict(vars(trio.run))),
+        "sniffio.current_async_library": sniffio.current_async_library.__code__,
         "switch interval": sys.getswitchinterval(),
     }  # fmt: skip
 

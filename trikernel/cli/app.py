@@ -77,6 +77,8 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
     start.add_argument("--path", metavar="FOLDER", help="where the class is imported from, too")
     start.add_argument("extra", nargs="*", help="what frontends pass on; not used")
+    trio_loop = "ipykernel's flag for what this kernel does anyway: cells run in a Trio loop"
+    start.add_argument("--trio-loop", action="store_true", help=trio_loop)
     start.add_argument("--log-level", default="WARNING", metavar="LEVEL")
 
     install = commands.add_parser("install", help="install a kernelspec")

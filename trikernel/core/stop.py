@@ -56,6 +56,9 @@ What is done
                               else ignored
     ========================  =======================  =====================  =====================
 
+    In a `trio.run` of the user's code (`system.nested_run`) it is raised in the main task of that
+    run while all of its tasks wait: none is left behind, because this thread is inside.
+
     Interrupts that follow each other within 50 ms are one step. `CellStopped` is for code that
     swallows `KeyboardInterrupt`; it is told as the reason of the stop.
 
@@ -75,6 +78,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context, copy_context
 from functools import partial
 from types import FrameType
 
@@ -82,7 +86,7 @@ import attrs
 import trio
 
 from ..errors import CellStopped
-from ..system import RemoteNursery, on_fork, run_in
+from ..system import RemoteNursery, interrupt_nested_run, is_nested_in, on_fork, run_in
 from .request import Request, StopReason, background_scope, current_request, is_served
 from .user_code import in_finalizer, where_it_runs, where_it_stands, where_it_waits
 
@@ -381,10 +385,13 @@ class Stopper:
         live = [one for one in self.pending if self._is_live(one)]
         if forced and not live:
             return
-        here = _request_here()
+        context = _context_here(self._token)
+        here = _request_of(context)
         protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
         due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
-        if not protected and self._is_served_here() and (due if forced else here in self.running):
+        nested = protected and _is_nested_loop_here(self._token)  # its main task is told
+        served = self._owns_loop or (context is not None and context.get(is_served, False))
+        if served and (nested or not protected) and (due if forced else here in self.running):
             for stop_signal in due if forced else ():
                 if stop_signal.request in (None, here):  # any other one is cancelled in its turn
                     self._mark_delivered(stop_signal, StopEvent.RAISE)
@@ -394,15 +401,17 @@ class Stopper:
                 here.count_stop(now)
                 if here.stops >= INSISTS:
                     self.stop(here, StopReason.INTERRUPT)
+            if nested:
+                interrupt_nested_run(_exception_for(here))
+                return
             raise _exception_for(here)
         if not forced:
             self.interrupt()
 
-    def _is_served_here(self) -> bool:
-        """Whether the interrupted frame is the kernel's, and not of a host that serves it."""
-        if self._owns_loop or not trio.lowlevel.in_trio_task():
-            return self._owns_loop
-        return trio.lowlevel.current_task().context.get(is_served, False)
+
+def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether the interrupted frame is a loop's own, which the user's code runs in that loop."""
+    return not trio.lowlevel.in_trio_task() and is_nested_in(token)
 
 
 def _exception_for(request: Request | None) -> BaseException:
@@ -412,12 +421,16 @@ def _exception_for(request: Request | None) -> BaseException:
     return KeyboardInterrupt()
 
 
-def _request_here() -> Request | None:
-    """The request that the interrupted frame is a part of; a background task is of none."""
-    if not trio.lowlevel.in_trio_task():
-        return None
-    context = trio.lowlevel.current_task().context
-    if context.get(background_scope) is not None:
+def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:
+    """Of the interrupted frame: its task's, or of the code that waits for a nested loop."""
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task().context
+    return copy_context() if _is_nested_loop_here(token) else None
+
+
+def _request_of(context: Context | None) -> Request | None:
+    """The request that a context belongs to; a background task is of none."""
+    if context is None or context.get(background_scope) is not None:
         return None
     return context.get(current_request)
 

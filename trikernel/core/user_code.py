@@ -34,7 +34,7 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ..errors import CellStopped
-from ..system import exit_forked
+from ..system import exit_forked, runs_here
 from .request import background_scope
 
 __all__ = [
@@ -251,6 +251,7 @@ class UserNursery:
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
         self._pending: deque[Callable[[], None]] = deque()
         self._starters = trio.lowlevel.ParkingLot()
         self.ended_with_it: list[str] = []
@@ -281,7 +282,14 @@ class UserNursery:
     async def start(
         self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
     ) -> Any:
-        """As `trio.Nursery.start`."""
+        """As `trio.Nursery.start`. Raises `RuntimeError` in another loop than its own, as a nested
+        `trio.run` is: that one cannot wait for what this one does.
+        """
+        if self._token is not None and not runs_here(self._token):
+            raise RuntimeError(
+                "start() waits for the kernel's loop, which stands still in a nested run: "
+                "use start_soon()"
+            )
         while not self._is_open():
             await self._starters.park()
         assert self._nursery is not None
@@ -298,6 +306,7 @@ class UserNursery:
         """Keep it open until cancelled from outside. ``report`` gets what broke it, ``on_open``
         each nursery that it is.
         """
+        self._token = trio.lowlevel.current_trio_token()
         while True:
             try:
                 async with trio.open_nursery() as self._nursery:

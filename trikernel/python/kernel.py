@@ -73,9 +73,11 @@ class PythonApplication(Application):
 
     async def enter_loop(self) -> None:
         """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
+        from .nested_runs import note_outer_asyncio_loop
         from .process import served
 
         await super().enter_loop()
+        note_outer_asyncio_loop()
         kernel, server = self.kernel, self.kernel.server
         served.add(kernel)
         trio.lowlevel.add_instrument(kernel.shell.tasks)

@@ -11,6 +11,8 @@ name                                             what stands there
 ``ThreadPoolExecutor.submit``
 ``comm.create_comm``, ``comm.get_comm_manager``  widgets of a cell belong to its kernel
 ``InteractiveShell``'s instance                  `get_ipython` finds the shell that was served last
+``trio.run``, ``sniffio.current_async_library``  their code: `nested_runs`
+``GLOBAL_NURSERY``                               ipykernel's name for the background nursery
 ``display``, ``get_ipython``, ``__IPYTHON__``    IPython puts them among the builtins
 ``sys.ps1``, ``sys.ps2``, ``sys.ps3``            IPython says by these that it is interactive
 ===============================================  ==================================================
@@ -30,6 +32,7 @@ import builtins
 import contextvars
 import getpass
 import importlib
+import inspect
 import os
 import pdb
 import sys
@@ -39,15 +42,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import comm
 
-from ..core import current_request
+from ..core import BackgroundNursery, current_request
+from ..errors import TrikernelError
 from ..kernel import Sender
 from ..system import on_fork, with_working_folder
 from .fd_capture import FdCapture
+from .global_nursery import GlobalNursery
+from .nested_runs import runs
 from .streams import OutStream, carrying_start, carrying_submit
 
 __all__ = ["ENVIRONMENT", "OwnProcess", "Replacements", "served"]
@@ -84,6 +90,28 @@ class Replacements:
         self._undo.callback(put_back)
         _put(owner, name, value)
         return before
+
+    def replace_code(self, function: FunctionType, replacement: FunctionType) -> FunctionType:
+        """Have ``function``, under whatever names it is kept, do what ``replacement`` does.
+
+        The replacement runs in the namespace of ``function``. Returns what ``function`` was.
+        """
+        before, code = function.__code__, replacement.__code__
+        original = FunctionType(
+            before, function.__globals__, function.__name__, function.__defaults__
+        )
+        original.__kwdefaults__ = function.__kwdefaults__
+        signature = inspect.signature(function)
+
+        def put_back() -> None:
+            if function.__code__ is code:
+                function.__code__ = before
+                del vars(function)["__signature__"]
+
+        self._undo.callback(put_back)
+        function.__code__ = code
+        vars(function)["__signature__"] = signature
+        return original
 
     def keep(self, owner: Any, *names: str) -> None:
         """Have `undo` put these back as they are now, whatever becomes of them."""
@@ -153,8 +181,11 @@ class _Served:
         for stream in self._streams:  # a logging handler may hold one
             stream.forget()
         if self._kernels:
+            is_cell = self.kernel() is not None
             self._kernels.clear()
             self._replaced.undo()
+            if is_cell:
+                runs.replace_in_child(Replacements().replace_code)
             sys.stdout = getattr(sys, "__stdout__", None)
             sys.stderr = getattr(sys, "__stderr__", None)
 
@@ -204,9 +235,11 @@ class _Served:
         for name, stream in zip(streams, self._streams, strict=True):
             replace(sys, name, stream)
         replace(builtins, "input", _asking(builtins.input))
+        replace(builtins, "GLOBAL_NURSERY", GlobalNursery(_nursery))
         replace(getpass, "getpass", _asking_password(getpass.getpass))
         replace(threading.Thread, "start", carrying_start(threading.Thread.start))
         replace(ThreadPoolExecutor, "submit", carrying_submit(ThreadPoolExecutor.submit))
+        runs.replace(self._replaced.replace_code, self.kernel)
         self._replace_comms()
 
     def _replace_comms(self) -> None:
@@ -223,6 +256,15 @@ def _sender() -> Sender | None:
     """The sender of the kernel that the calling code runs for."""
     kernel = served.kernel()
     return kernel.sender if kernel is not None else None
+
+
+def _nursery() -> BackgroundNursery:
+    """The background nursery of the kernel that the calling code runs for."""
+    kernel = served.kernel()
+    if kernel is None:
+        raise TrikernelError("GLOBAL_NURSERY works in a cell of a trikernel Python kernel only")
+    nursery: BackgroundNursery = kernel.nursery
+    return nursery
 
 
 def _asking(original: Callable[..., str]) -> Callable[..., str]:

@@ -7,6 +7,7 @@ from .gc_pause import gc_paused
 from .import_path import with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
+from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .process_end import run_to_the_end, wait_for_process_end
 from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
@@ -17,15 +18,19 @@ __all__ = [
     "RemoteNursery",
     "RepeatedEvent",
     "call_in",
+    "can_nest_runs",
     "close_what_was_left_open",
     "exit_forked",
     "gc_paused",
     "harmless",
+    "interrupt_nested_run",
     "is_anything_left_open",
+    "is_nested_in",
     "on_fork",
     "real_stderr",
     "report_crash",
     "run_in",
+    "run_nested",
     "run_to_the_end",
     "runs_here",
     "stderr_descriptor",

@@ -32,9 +32,11 @@ class PrivateName:
 PRIVATE_NAMES = (
     PrivateName(
         "trio._core._run.GLOBAL_RUN_CONTEXT",
-        ("trikernel.system.fork",),
-        "a forked child finds the loop that it shares with its parent, to leave it",
-        "a child that awaits takes events from its parent, as with any Trio program that forks",
+        ("trikernel.system.fork", "trikernel.system.nested_run"),
+        "a forked child finds the loop that it shares with its parent, to leave it; trio.run in a "
+        "cell sets the loop around it aside",
+        "a child that awaits takes events from its parent, as with any Trio program that forks; "
+        "trio.run in a cell is refused, as inside of any Trio run",
     ),
     PrivateName(
         "trio._core._io_epoll.EpollIOManager._epoll",
@@ -49,11 +51,36 @@ PRIVATE_NAMES = (
         "the child gets a wake-up of its own, else it would wake its parent",
         "the same",
     ),
+    *(
+        PrivateName(
+            f"trio._core.{name}",
+            ("trikernel.system.nested_run",),
+            why,
+            "trio.run in a cell is refused, as inside of any Trio run",
+        )
+        for name, why in (
+            ("_run.Runner.deliver_ki", "an interrupt reaches the main task of a loop that waits"),
+            ("_run.Runner.main_task", "so does what is raised when it swallows that"),
+            ("_run.Task._abort_func", "whether that task waits"),
+            ("_run.Task._attempt_abort", "ends its wait by an exception"),
+            ("_run.Runner.ki_manager", "Trio's handler of SIGINT is for the loop that set it"),
+            ("_run.Runner.reschedule", "an inner task wakes one of the outer loop, in that loop"),
+            ("_run.Runner.spawn_impl", "or starts one, in a nursery of the outer loop"),
+            ("_run.Runner.tasks", "the tasks of an inner loop that has crashed are ended"),
+            ("_run.Task._runner", "the loop that a task belongs to"),
+        )
+    ),
     PrivateName(
         "sys._current_frames",
         ("trikernel.core.user_code",),
         "who waits for a stop is told in which line the main thread stands",
         "the line is not told",
+    ),
+    PrivateName(
+        "trio._core._run.Nursery._children",
+        ("trikernel.system.nested_run",),
+        "nurseries of a loop that has crashed wait for nobody any more",
+        "Trio says on stderr, of each of them, that it had tasks when it was collected",
     ),
     PrivateName(
         "trio._core._run._r",

@@ -1,0 +1,1 @@
+"""`trio.run` in a cell: a loop inside of the kernel's."""
