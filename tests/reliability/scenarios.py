@@ -1,4 +1,4 @@
-"""What clients do to a kernel: each scenario is one client's doings, run under every misfortune.
+"""What clients do to a kernel: each scenario is one client's doings, run under every fault.
 
 A scenario sends and waits for what it must get: the idle of each request. Whatever else should
 come of it, it asserts only where nothing is injected (`Rig.undisturbed`).
@@ -21,7 +21,7 @@ from trikernel.wire import Codec
 
 from ..harness import Heard, Peer
 from ..kernel.kernels import Recorder
-from .witness import Witness
+from .recording import RecordingTransport
 
 __all__ = ["SCENARIOS", "Rig", "Scenario", "Workhorse"]
 
@@ -177,7 +177,7 @@ class Rig:
 
     kernel: Workhorse
     server: Server
-    witness: Witness
+    recording: RecordingTransport
     peers: list[Peer]
     undisturbed: bool
 
@@ -186,7 +186,7 @@ class Rig:
         return self.peers[0]
 
     def connect(self, identity: bytes, shell: int = 0) -> Peer:
-        client = self.witness.transport.connect(identity=identity, shell=shell)
+        client = self.recording.transport.connect(identity=identity, shell=shell)
         peer = Peer(client, self.server)
         peer.codec = Codec(client.key)
         self.peers.append(peer)
@@ -255,8 +255,8 @@ class Scenario:
         """A kernel that is yet to be served, and a client of it."""
         transport = MemoryTransport(key=b"key", shell_channels=self.shells)
         kernel = self.kernel(**self.settings)
-        witness = Witness(transport, Application(kernel).connection_limits()[0])
-        rig = Rig(kernel, None, witness, [], undisturbed)  # type: ignore[arg-type]
+        recording = RecordingTransport(transport, Application(kernel).connection_limits()[0])
+        rig = Rig(kernel, None, recording, [], undisturbed)  # type: ignore[arg-type]
         rig.connect(b"first")
         try:
             yield rig
@@ -598,9 +598,9 @@ async def some_requests_are_not_allowed(rig: Rig) -> None:
 async def a_subscriber_that_stalls(rig: Rig) -> None:
     ids = rig.run("chatter", "say 2")
     await rig.busy(ids[0])
-    rig.witness.stalled = True
+    rig.recording.stalled = True
     await trio.sleep(2 * TICK)
-    rig.witness.stalled = False
+    rig.recording.stalled = False
     await rig.idle(*ids, *rig.run("say on"))
 
 

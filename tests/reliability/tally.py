@@ -15,7 +15,7 @@ def lines() -> list[str]:
     found = []
     if injected:
         parts = ", ".join(f"{count} {name}" for name, count in injected.items())
-        found.append(f"struck at a checkpoint {injected.total()} times: {parts}")
+        found.append(f"with a fault at a checkpoint {injected.total()} times: {parts}")
     if orders:
         found.append(
             f"{orders['seeds']} seeds of task order: {orders['runs']} runs,"

@@ -1,4 +1,4 @@
-"""Every scenario, struck at each of its checkpoints by each misfortune, in both service modes."""
+"""Every scenario, with each fault at each of its checkpoints, in both service modes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio.testing
 from trikernel.testing import InjectedScope, at_every_checkpoint
 
 from . import tally
-from .misfortunes import MISFORTUNES, Misfortune, play
+from .injection import FAULTS, Fault, play
 from .scenarios import SCENARIOS
 
 IN_CI = {
@@ -31,54 +31,52 @@ def test_there_is_a_scenario_for_everything() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_in_one_loop(name: str, request: pytest.FixtureRequest) -> None:
-    """A cancel at each checkpoint, and one of the other misfortunes; with ``--thorough`` all."""
+    """A cancel at each checkpoint, and one of the other faults; with ``--thorough`` all."""
     if request.config.getoption("--thorough"):
-        rounds: list[tuple[Misfortune, ...]] = [(one,) for one in MISFORTUNES]
+        rounds: list[tuple[Fault, ...]] = [(one,) for one in FAULTS]
     else:
-        rounds = [("cancel",), tuple(one for one in MISFORTUNES if one != "cancel")]
-    for misfortunes in rounds:
-        in_turn = Turns(name, misfortunes)
+        rounds = [("cancel",), tuple(one for one in FAULTS if one != "cancel")]
+    for faults in rounds:
+        in_turn = Turns(name, faults)
         clock = trio.testing.MockClock(autojump_threshold=0)
         count = trio.run(at_every_checkpoint, in_turn.play, clock=clock)
         assert count >= 3
-        tally.injected.update(in_turn.struck(count))
+        tally.injected.update(in_turn.counted(count))
 
 
 class Turns:
-    """A scenario in one loop, run under one misfortune after the other."""
+    """A scenario in one loop, run under one fault after the other."""
 
-    def __init__(self, name: str, misfortunes: Sequence[Misfortune]) -> None:
+    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
         self._scenario = SCENARIOS[name]
         # which one begins differs from scenario to scenario
-        first = tuple(SCENARIOS).index(name) % len(misfortunes)
-        self._misfortunes = [*misfortunes[first:], *misfortunes[:first]]
+        first = tuple(SCENARIOS).index(name) % len(faults)
+        self._faults = [*faults[first:], *faults[:first]]
         self._runs = 0
 
-    def _at(self, checkpoint: int) -> Misfortune:
-        return self._misfortunes[checkpoint % len(self._misfortunes)]
+    def _at(self, checkpoint: int) -> Fault:
+        return self._faults[checkpoint % len(self._faults)]
 
     async def play(self, scope: InjectedScope) -> None:
-        misfortune = self._at(self._runs)
+        fault = self._at(self._runs)
         self._runs += 1
         try:
-            await play(self._scenario, misfortune, "inline", scope)
+            await play(self._scenario, fault, "inline", scope)
         except BaseException as error:
-            error.add_note(f"the misfortune: {misfortune}")
+            error.add_note(f"the fault: {fault}")
             raise
 
-    def struck(self, count: int) -> Counter[str]:
-        """How often each misfortune has struck, of that many times."""
+    def counted(self, count: int) -> Counter[str]:
+        """How often each fault has come, of that many times."""
         return Counter(self._at(number) for number in range(count))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("misfortune", MISFORTUNES)
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_with_a_service_thread(
-    name: str, misfortune: Misfortune, request: pytest.FixtureRequest
-) -> None:
+def test_with_a_service_thread(name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
     if name not in IN_CI and not request.config.getoption("--thorough"):
         pytest.skip("with --thorough")
-    count = trio.run(at_every_checkpoint, partial(play, SCENARIOS[name], misfortune, "thread"))
+    count = trio.run(at_every_checkpoint, partial(play, SCENARIOS[name], fault, "thread"))
     assert count >= 3
-    tally.injected[misfortune] += count
+    tally.injected[fault] += count

@@ -79,7 +79,9 @@ class Clients(RuleBasedStateMachine):
             scenario.connected(undisturbed=False) as self.rig,
             trio.open_nursery() as nursery,
         ):
-            serving = partial(trikernel.serve, self.rig.kernel, self.rig.witness, services="inline")
+            serving = partial(
+                trikernel.serve, self.rig.kernel, self.rig.recording, services="inline"
+            )
             self.rig.server = await nursery.start(serving)
             self.token = trio.lowlevel.current_trio_token()
             stopped = trio.Event()
@@ -189,7 +191,7 @@ class Clients(RuleBasedStateMachine):
             self.token.run_sync_soon(self.over)
             self.thread.join(60)
             assert not self.thread.is_alive()
-        self.rig.witness.assert_kept()
+        self.rig.recording.assert_kept()
 
     async def _settle(self) -> None:
         """Interrupt until a cell gets through: others may ask for input that nobody will give."""

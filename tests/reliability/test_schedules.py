@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from . import tally
-from .misfortunes import play
+from .injection import play
 from .orders import seeded_order
 from .scenarios import SCENARIOS
 

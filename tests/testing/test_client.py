@@ -280,14 +280,14 @@ async def test_no_result_is_told_apart_from_an_empty_one(kernel_client: CheckedC
 
 
 async def test_something_else_than_a_cancel_is_injected(autojump_clock: Any) -> None:
-    struck: list[float] = []
+    injected: list[float] = []
 
     async def scenario(scope: InjectedScope) -> None:
-        scope.instead = lambda: struck.append(trio.current_time())
+        scope.instead = lambda: injected.append(trio.current_time())
         with scope:
             for _ in range(3):
                 await trio.sleep(1)
         assert not scope.cancelled_caught
 
     assert await at_every_checkpoint(scenario) == 3
-    assert struck == [0, 4, 8]  # before the first, the second and the third second, in turn
+    assert injected == [0, 4, 8]  # before the first, the second and the third second, in turn

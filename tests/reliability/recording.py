@@ -16,7 +16,7 @@ from trikernel.errors import WireError
 from trikernel.transport import BroadcastChannel, Channel, MemoryTransport
 from trikernel.wire import Codec, Limits, Message
 
-__all__ = ["Event", "Witness"]
+__all__ = ["Event", "RecordingTransport"]
 
 LATE = {"stream", "error", "display_data", "shutdown_reply", "comm_msg", "comm_close"}
 """What may be said about a request after its idle: by its background tasks; the last word."""
@@ -31,12 +31,12 @@ class Event:
     message: Message
 
 
-class _Witnessed:
+class _RecordingChannel:
     """A channel that passes everything on, and notes it."""
 
-    def __init__(self, channel: Channel, witness: Witness) -> None:
+    def __init__(self, channel: Channel, recording: RecordingTransport) -> None:
         self._channel = channel
-        self._witness = witness
+        self._recording = recording
         self.name = channel.name
         self.wait_readable = channel.wait_readable
         self.check_blocking = channel.check_blocking
@@ -45,36 +45,36 @@ class _Witnessed:
         self.close = channel.close
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
-        if self.name == "iopub" and self._witness.stalled:
+        if self.name == "iopub" and self._recording.stalled:
             raise trio.WouldBlock
-        self._witness.note("sent", self.name, frames)
+        self._recording.note("sent", self.name, frames)
         self._channel.send_nowait(frames)
 
     def receive_nowait(self) -> list[bytes]:
         frames = self._channel.receive_nowait()
         if self.name != "iopub":
-            self._witness.note("taken", self.name, frames)
+            self._recording.note("taken", self.name, frames)
         return frames
 
 
-class _WitnessedBroadcast(_Witnessed):
+class _RecordingBroadcast(_RecordingChannel):
     """The same for iopub."""
 
-    def __init__(self, channel: BroadcastChannel, witness: Witness) -> None:
-        super().__init__(channel, witness)
+    def __init__(self, channel: BroadcastChannel, recording: RecordingTransport) -> None:
+        super().__init__(channel, recording)
         self._broadcast = channel
         self.wait_writable_blocking = channel.wait_writable_blocking
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
-        self._witness.note("sent", self.name, frames)
+        self._recording.note("sent", self.name, frames)
         self._broadcast.send_dropping(frames)
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
-        self._witness.note("sent", self.name, frames)
+        self._recording.note("sent", self.name, frames)
         self._broadcast.send_beyond(frames)
 
 
-class Witness:
+class RecordingTransport:
     """Wraps a transport; `events` has all of it in order, `assert_kept` says what must hold."""
 
     def __init__(self, transport: MemoryTransport, limits: Limits) -> None:
@@ -85,10 +85,10 @@ class Witness:
         self._stalled = self._has_stalled = False
         self._taken = Codec(self.key, limits=limits)
         self._sent = Codec(self.key, limits=Limits(replay_window=1 << 24))
-        self.shell: Sequence[Channel] = [_Witnessed(one, self) for one in transport.shell]
-        self.control: Channel = _Witnessed(transport.control, self)
-        self.stdin: Channel = _Witnessed(transport.stdin, self)
-        self.iopub: BroadcastChannel = _WitnessedBroadcast(transport.iopub, self)
+        self.shell: Sequence[Channel] = [_RecordingChannel(one, self) for one in transport.shell]
+        self.control: Channel = _RecordingChannel(transport.control, self)
+        self.stdin: Channel = _RecordingChannel(transport.stdin, self)
+        self.iopub: BroadcastChannel = _RecordingBroadcast(transport.iopub, self)
 
     @property
     def stalled(self) -> bool:
@@ -135,32 +135,32 @@ class Witness:
         message = request.message
         about = [one for one in self.events if one.message.parent_id == message.msg_id]
         about = [one for one in about if one.kind == "sent" and one.channel != "stdin"]
-        story = [self._word(one) for one in about]
-        tale = f"{message.msg_type} {message.content}: {story}"
-        assert story.count("busy") == story.count("idle") == 1, tale
-        assert self.events.index(request) < self.events.index(about[0]), tale
-        busy, idle = story.index("busy"), story.index("idle")
-        assert busy < idle, tale
+        words = [self._word(one) for one in about]
+        text = f"{message.msg_type} {message.content}: {words}"
+        assert words.count("busy") == words.count("idle") == 1, text
+        assert self.events.index(request) < self.events.index(about[0]), text
+        busy, idle = words.index("busy"), words.index("idle")
+        assert busy < idle, text
         if not self._has_stalled:
-            assert busy == 0, tale
-            assert set(story[idle + 1 :]) <= LATE, tale
+            assert busy == 0, text
+            assert set(words[idle + 1 :]) <= LATE, text
         replies = [one for one in about if one.channel == request.channel]
         if message.msg_type.endswith("_request"):
-            assert len(replies) == 1, tale
+            assert len(replies) == 1, text
             (reply,) = replies
             expected = message.msg_type.removesuffix("_request") + "_reply"
-            assert reply.message.msg_type == expected, tale
-            assert reply.message.identities == message.identities, tale
+            assert reply.message.msg_type == expected, text
+            assert reply.message.identities == message.identities, text
             at = about.index(reply)
-            assert self._has_stalled or (at < idle and set(story[at + 1 : idle]) <= LATE), tale
+            assert self._has_stalled or (at < idle and set(words[at + 1 : idle]) <= LATE), text
         else:
-            assert not replies, tale
+            assert not replies, text
 
     def requests(self) -> int:
         """How many were taken."""
         return sum(one.kind == "taken" and one.channel != "stdin" for one in self.events)
 
-    def story(self) -> str:
+    def as_text(self) -> str:
         """All of it, a line each, for who has to find out what went wrong."""
         return "\n".join(map(self._line, self.events))
 

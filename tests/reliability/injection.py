@@ -1,4 +1,4 @@
-"""One run of a scenario with one misfortune in it, and what has to hold after any of them."""
+"""One run of a scenario with one fault in it, and what has to hold after any of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trikernel.testing import InjectedScope
 
 from .scenarios import TICK, Rig, Scenario
 
-__all__ = ["MISFORTUNES", "Misfortune", "Services", "play"]
+__all__ = ["FAULTS", "Fault", "Services", "play"]
 
 Services = Literal["inline", "thread"]
-Misfortune = Literal["cancel", "interrupt", "shutdown", "stop", "abort", "disconnect"]
-MISFORTUNES: tuple[Misfortune, ...] = (
+Fault = Literal["cancel", "interrupt", "shutdown", "stop", "abort", "disconnect"]
+FAULTS: tuple[Fault, ...] = (
     "cancel",
     "interrupt",
     "shutdown",
@@ -34,26 +34,26 @@ PATIENCE = 120  # seconds, of virtual time where there are no threads
 
 async def play(
     scenario: Scenario,
-    misfortune: Misfortune,
+    fault: Fault,
     services: Services,
     scope: InjectedScope | None,
 ) -> None:
-    """Run it; ``scope`` says when the misfortune comes. With None nothing happens."""
+    """Run it; ``scope`` says when the fault comes. With None nothing happens."""
     undisturbed = scope is None
     scope = scope or InjectedScope()
     with trio.fail_after(PATIENCE), _nothing_left():
         async with scenario.connected(undisturbed=undisturbed) as rig:
             try:
-                run = _cancelled_as_a_whole if misfortune == "cancel" else _struck
-                await run(rig, scenario, misfortune, services, scope)
+                run = _cancelled_as_a_whole if fault == "cancel" else _run_with_fault
+                await run(rig, scenario, fault, services, scope)
                 _assert_kept(rig)
             except BaseException as error:
-                error.add_note(rig.witness.story())
+                error.add_note(rig.recording.as_text())
                 raise
 
 
 async def _cancelled_as_a_whole(
-    rig: Rig, scenario: Scenario, misfortune: Misfortune, services: Services, scope: InjectedScope
+    rig: Rig, scenario: Scenario, fault: Fault, services: Services, scope: InjectedScope
 ) -> None:
     """The kernel and its client are cancelled together."""
     with scope:
@@ -63,30 +63,30 @@ async def _cancelled_as_a_whole(
             rig.server.stop()
 
 
-async def _struck(
-    rig: Rig, scenario: Scenario, misfortune: Misfortune, services: Services, scope: InjectedScope
+async def _run_with_fault(
+    rig: Rig, scenario: Scenario, fault: Fault, services: Services, scope: InjectedScope
 ) -> None:
     """Something happens to the kernel, or the client leaves; then it is asked how it feels."""
     clients = trio.CancelScope()
     async with trio.open_nursery() as nursery:
         rig.server = await nursery.start(_ended_with(clients, _serving(rig, services)))
-        strike: dict[Misfortune, Callable[[], object]] = {
+        inject: dict[Fault, Callable[[], object]] = {
             "interrupt": rig.server.stopper.interrupt,
             "shutdown": partial(_shut_down, rig),
             "stop": rig.server.stop,
             "abort": partial(_abort, rig),
         }
-        scope.instead = strike.get(misfortune)
+        scope.instead = inject.get(fault)
         with clients:
             with scope:
                 await scenario.script(rig)
-            if misfortune not in ("shutdown", "stop") and rig.server._shutdown is None:
+            if fault not in ("shutdown", "stop") and rig.server._shutdown is None:
                 await _ask_how_it_feels(rig, clients_left=scope.cancelled_caught)
         rig.server.stop()
 
 
 def _serving(rig: Rig, services: Services) -> Callable[..., Awaitable[None]]:
-    return partial(trikernel.serve, rig.kernel, rig.witness, services=services)
+    return partial(trikernel.serve, rig.kernel, rig.recording, services=services)
 
 
 def _ended_with(
@@ -127,7 +127,7 @@ async def _ask_how_it_feels(rig: Rig, *, clients_left: bool) -> None:
 
 
 def _assert_kept(rig: Rig) -> None:
-    rig.witness.assert_kept()
+    rig.recording.assert_kept()
     if rig.server is not None:  # else it was cancelled before it was served
         assert not rig.server.stopper.running
         assert not rig.server.stopper.pending
