@@ -23,8 +23,7 @@ Back-pressure
     it, so this is also how fast an interrupt is answered. A drain sends a bounded batch and gives
     the loop its turn. What may not wait (a display from protected code, output of a kernel whose
     services share the user's loop) is bounded by the budget itself.
-
-A subscriber that does not read is waited for, within the budget: see `peers`.
+    A subscriber that does not read is waited for within the budget: see `peers`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,8 @@ __all__ = [
 
 SHORT = 1024  # characters; longer texts are counted one by one, shorter ones together
 PIECES = 2048  # short texts that are appended before they are counted
-COST = 64  # bytes that a queued message takes beside its frames, or a piece of text
+COST = 64  # bytes that a queued message takes beside its frames
+PIECE_COST = 24  # and a piece of text, on average, beside its characters
 BATCH = 64  # messages that one drain sends before it gives others their turn,
 BATCH_BYTES = 1 << 18  # unless they are as large as this
 CHUNK = 256  # pieces that are taken at once
@@ -117,7 +117,7 @@ class StreamText:
             cut = len(parts[-1]) - (size - room)
             pieces.appendleft(parts[-1][cut:])
             parts[-1], size = parts[-1][:cut], room
-        released = self.counted if not pieces else min(self.counted, size + COST * len(parts))
+        released = self.counted if not pieces else min(self.counted, size + PIECE_COST * len(parts))
         self.counted -= released
         return parts, released
 
@@ -149,7 +149,7 @@ class IOPub:
         self._status_topic = [self.topic("status")]
         self._may_block = may_block
         self._bound = self.limits.budget_bytes // 16
-        self.most_pieces = max(1, min(PIECES, self._bound // COST))
+        self.most_pieces = max(1, min(PIECES, self._bound // PIECE_COST))
         self._size = 0
         self._size_lock = threading.RLock()
         self._lock = threading.RLock()
@@ -280,7 +280,7 @@ class IOPub:
         entry, self._last, self.open_text = self._last, None, None
         if entry is not None:
             pieces = entry.pieces.copy()
-            size = sum(map(len, pieces)) + COST * len(pieces)
+            size = sum(map(len, pieces)) + PIECE_COST * len(pieces)
             self._size += size - entry.counted
             entry.counted = size
 
