@@ -27,11 +27,26 @@ _HEX = re.compile(
 )
 
 
+def chosen(config: pytest.Config) -> list[str]:
+    """A third of them; with ``--thorough`` all."""
+    return list(NOTEBOOKS)[:: 1 if config.getoption("thorough") else 3]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", chosen(metafunc.config))
+
+
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def names(pytestconfig: pytest.Config) -> list[str]:
+    return chosen(pytestconfig)
+
+
+@pytest.fixture(scope="module")
+def ours(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All of them run by one call of the command line, several at once."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
-    for name in NOTEBOOKS:
+    for name in names:
         nbformat.write(build(name), source / f"{name}.ipynb")
     options = ["--output", str(target), "--cwd", str(source)]
     paths = map(str, sorted(source.iterdir()))
@@ -42,12 +57,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr
-    assert f"{len(NOTEBOOKS)} of {len(NOTEBOOKS)} notebooks run in" in run.stdout
-    return {name: nbformat.read(target / f"{name}.ipynb", as_version=4) for name in NOTEBOOKS}
+    assert f"{len(names)} of {len(names)} notebooks run in" in run.stdout
+    return {name: nbformat.read(target / f"{name}.ipynb", as_version=4) for name in names}
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory, ours: dict[str, Any]) -> dict[str, Any]:
+def theirs(
+    names: list[str], tmp_path_factory: pytest.TempPathFactory, ours: dict[str, Any]
+) -> dict[str, Any]:
     """All of them run by nbclient, some at once."""
     folder = tmp_path_factory.getbasetemp() / "source0"
 
@@ -64,13 +81,12 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, ours: dict[str, Any]) -> di
                 await client.async_execute()
                 return name, notebook
 
-        return dict(await asyncio.gather(*map(run, NOTEBOOKS)))
+        return dict(await asyncio.gather(*map(run, names)))
 
     with asyncio.Runner() as runner:
         return runner.run(run_all())
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_holds_what_nbclient_puts_there(
     name: str, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
