@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import trio
@@ -139,6 +140,31 @@ async def test_a_crash_is_an_error_that_aborts_what_is_queued_if_the_cell_says_s
         await crashing.wait()
         await queued.wait()
         assert (crashing.status, queued.status) == ("error", "aborted")
+        assert (await client.execute("2")).result == {"text/plain": "2"}
+
+
+async def test_what_was_on_its_way_when_the_loop_crashed_is_aborted_too(tmp_path: Path) -> None:
+    """It lies in the socket, for the cell computes until it crashes the loop."""
+    async with open_process() as client:
+        (await client.execute(f"{SETUP}path = {str(tmp_path / 'go')!r}")).raise_for_error()
+        crashing = client.start(
+            "print('begun', flush=True)\n"
+            "while not os.path.exists(path): time.sleep(0.01)\n"
+            "def fall_over():\n"
+            "    raise RuntimeError('boom')\n"
+            "trio.lowlevel.current_trio_token().run_sync_soon(fall_over)\n"
+            "await trio.sleep(100)",
+            stop_on_error=True,
+        )
+        await until_text(crashing, "begun")
+        queued = [client.start(str(number), stop_on_error=True) for number in range(3)]
+        await client.request("kernel_info_request", channel="control")
+        (tmp_path / "go").touch()
+        await crashing.wait()
+        for one in queued:
+            await one.wait()
+        assert crashing.status == "error"
+        assert [one.status for one in queued] == ["aborted"] * 3
         assert (await client.execute("2")).result == {"text/plain": "2"}
 
 

@@ -58,7 +58,11 @@ def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery
 
 @enable_ki_protection
 def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
-    """Answer what ran with ``error``, and return what waited. Outside of any loop."""
+    """Answer what ran with ``error``, and return what waited. Outside of any loop.
+
+    ``dispatcher.shell.window.known_at`` is when that could be known, if it aborts what is queued.
+    """
+    dispatcher.shell.window.known_at = None
     lost = [*reversed(dispatcher.stopper.running), *dispatcher.comm.active]
     if any(request.stop_on_error for request in lost):
         dispatcher.shell.window.abort_all()

@@ -22,6 +22,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -182,6 +183,7 @@ class Server:
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
         self._stop_told = RepeatedEvent()
         self._left: list[Request] = []
+        self._failed_at: datetime | None = None  # when a cell failed by the end of its loop
         self.enter_loop()
 
     def enter_loop(self) -> None:
@@ -296,6 +298,11 @@ class Server:
         left, self._left = self._left, []
         for request in left:
             admit_again(self.dispatcher, request)
+        if self._failed_at is not None:
+            window = self.dispatcher.shell.window
+            window.close(trio.current_time(), self.kernel.stop_on_error_timeout)
+            window.known_at, self._failed_at = self._failed_at, None
+            self.dispatcher.sweep()  # what was on its way when the loop ended
 
     def _start_lane(self, nursery: trio.Nursery) -> None:
         """The nursery of the cells has opened: the shell lane is a task in it."""
@@ -452,6 +459,7 @@ class Server:
         error.__cause__ = cause
         told = bool(self.stopper.running)
         self._left += lose_loop(self.dispatcher, error)
+        self._failed_at = self.dispatcher.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
 
