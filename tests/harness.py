@@ -23,7 +23,7 @@ from trikernel.transport import (
 from trikernel.wire import Codec, Message
 
 KEY = b"test-key"
-PATIENCE = 30  # seconds; far more than any test needs
+TIMEOUT = 30  # seconds; far more than any test needs
 
 Medium = Literal["memory", "tcp"]
 
@@ -85,7 +85,7 @@ class Peer:
         getattr(self.transport, channel).send_nowait(frames)
 
     async def receive(self, channel: str = "shell") -> Message:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             return self.codec.decode(await receive(getattr(self.transport, channel)))
 
     async def hear(self) -> Message:

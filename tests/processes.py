@@ -18,14 +18,14 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from trikernel.transport import ConnectionInfo, write_connection_file
 
-PATIENCE = 60
+TIMEOUT = 60
 PYTHON = "trikernel.python:PythonKernel"
 ROOT = Path(__file__).parent.parent
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """Wait for something outside of this process, which has no event to offer."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)  # between two looks at another process
@@ -41,7 +41,7 @@ class KernelProcess:
         self.client = BlockingKernelClient(connection_file=str(path))
         self.client.load_connection_file()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=PATIENCE)
+        self.client.wait_for_ready(timeout=TIMEOUT)
 
     def send(self, code: str, **options: Any) -> str:
         """Send a cell whose error aborts nothing, unless told otherwise; its id."""
@@ -50,19 +50,19 @@ class KernelProcess:
     def until(self, msg_type: str) -> dict[str, Any]:
         """The next message of that type on iopub."""
         while True:
-            message: dict[str, Any] = self.client.get_iopub_msg(timeout=PATIENCE)
+            message: dict[str, Any] = self.client.get_iopub_msg(timeout=TIMEOUT)
             if message["msg_type"] == msg_type:
                 return message
 
     def finish(self, msg_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The reply's content, and what iopub said from now to idle."""
         while True:
-            reply = self.client.get_shell_msg(timeout=PATIENCE)
+            reply = self.client.get_shell_msg(timeout=TIMEOUT)
             if reply["parent_header"].get("msg_id") == msg_id:
                 break
         outputs: list[dict[str, Any]] = []
         while True:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") != msg_id:
                 continue
             if message["content"].get("execution_state") == "idle":
@@ -84,7 +84,7 @@ class KernelProcess:
             return
         client = self.client
         client.control_channel.send(client.session.msg("interrupt_request", {}))
-        assert client.get_control_msg(timeout=PATIENCE)["content"] == {"status": "ok"}
+        assert client.get_control_msg(timeout=TIMEOUT)["content"] == {"status": "ok"}
 
 
 @contextmanager

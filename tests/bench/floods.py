@@ -21,7 +21,7 @@ from ..faults.flooding import SOURCES, WAYS, Flood, FloodedKernel, open_flooded
 
 SIZES = {"1 B": 1, "100 B": 100, "3 kB": 3_000, "100 kB": 100_000, "1 MB": 1_000_000}
 BYS = ("message", "signal")
-PATIENCE = 5.0  # seconds, after which an answer counts as never
+TIMEOUT = 5.0  # seconds, after which an answer counts as never
 PAUSE = 0.02  # seconds between two questions on control
 
 Row = dict[str, float | str]
@@ -39,7 +39,7 @@ def measure(flood: Flood, seconds: float) -> Row:
             try:
                 answers += _ask(kernel, seconds)
                 rates.append(_rate(kernel, flood))
-                row[by] = kernel.interrupt(by, PATIENCE)[0] * 1e3
+                row[by] = kernel.interrupt(by, TIMEOUT)[0] * 1e3
                 missing, invented = kernel.finish(flood, msg_id)
                 lost += missing + invented + len(kernel.reader.misplaced)
             except (TimeoutError, queue.Empty) as error:
@@ -65,7 +65,7 @@ def _ask(kernel: FloodedKernel, seconds: float) -> list[float]:
     answers = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        answers.append(kernel.ask_control(PATIENCE))
+        answers.append(kernel.ask_control(TIMEOUT))
         time.sleep(PAUSE)
     return answers
 
@@ -108,7 +108,7 @@ def main() -> None:
     for way in options.ways:
         for source in options.sources:
             for size in options.sizes:
-                safety = options.seconds + 2 * PATIENCE
+                safety = options.seconds + 2 * TIMEOUT
                 rows.append(measure(Flood(way, source, SIZES[size], safety), options.seconds))
                 if not options.json:
                     print(_line(rows[-1]), flush=True)

@@ -23,7 +23,7 @@ from .environments import CONTENDERS, Contender, environment
 
 __all__ = ["Frames", "Kernel", "median_of", "started"]
 
-PATIENCE = 30_000  # milliseconds
+TIMEOUT = 30_000  # milliseconds
 Frames = list[bytes]
 
 
@@ -121,7 +121,7 @@ class Kernel:
 
 
 def receive(socket: zmq.Socket[Any]) -> Frames:
-    if not socket.poll(PATIENCE):
+    if not socket.poll(TIMEOUT):
         raise TimeoutError("the kernel does not answer")
     return socket.recv_multipart()
 

@@ -6,7 +6,7 @@ import time
 
 import zmq
 
-from .measuring import PATIENCE, Kernel, median_of, receive
+from .measuring import TIMEOUT, Kernel, median_of, receive
 
 __all__ = ["measure_requests"]
 
@@ -50,7 +50,7 @@ def _many_clients(kernel: Kernel) -> float:
     kernel.drain()
     questions = [[kernel.encode("kernel_info_request") for _ in range(EACH)] for _ in sockets]
     for socket in sockets:
-        socket.set(zmq.RCVTIMEO, PATIENCE)
+        socket.set(zmq.RCVTIMEO, TIMEOUT)
     begun = time.perf_counter()
     for asked in zip(*questions, strict=True):
         for socket, frames in zip(sockets, asked, strict=True):

@@ -14,7 +14,7 @@ import pytest
 
 from ..processes import ROOT
 
-PATIENCE = 120
+TIMEOUT = 120
 QUICKSTART = str(ROOT / "docs" / "examples" / "quickstart.ipynb")
 
 
@@ -23,7 +23,7 @@ def trikernel(*arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "trikernel", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={**os.environ, "COLUMNS": "200", **env},
         cwd=ROOT,
     )
@@ -92,7 +92,7 @@ def test_output_is_shown_while_a_cell_still_computes(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     flag.touch()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(TIMEOUT) == 0
     process.stdout.close()
 
 
@@ -110,7 +110,7 @@ def test_a_screen_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             cwd=ROOT,
         )
     assert run.returncode != 0

@@ -14,7 +14,7 @@ import trio
 
 from trikernel.client import open_kernel
 
-from ..processes import PATIENCE, ROOT
+from ..processes import ROOT, TIMEOUT
 
 MODULE = """\
 from trikernel import Kernel
@@ -40,7 +40,7 @@ def install(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-P", "-m", "trikernel", "install", "--prefix", ".", *arguments],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=folder,
     )
@@ -91,7 +91,7 @@ async def test_it_starts_from_anywhere(folder: Path, monkeypatch: pytest.MonkeyP
     assert install(folder, *flags).returncode == 0
     monkeypatch.setenv("JUPYTER_PATH", str(folder / "share" / "jupyter"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         async with open_kernel("mynode", cwd=Path(folder.anchor)) as client:
             assert (await client.execute("hello")).stdout == "hello blue"
 
@@ -111,7 +111,7 @@ def test_a_folder_that_has_moved_is_named(folder: Path, tmp_path: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         cwd=ROOT,
     )
     assert started.returncode == 2

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from ..processes import ROOT, wait_until
-from .test_cli import PATIENCE, notebook, trikernel
+from .test_cli import TIMEOUT, notebook, trikernel
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals, signals and limits are POSIX's", allow_module_level=True)
@@ -175,7 +175,7 @@ def test_a_signal_leaves_a_valid_notebook_and_no_process(
     wait_until(flag.exists, "the cell")
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=PATIENCE)
+    stdout, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 128 + number
     assert "interrupted" in stdout
     assert "Traceback (most recent call last)" not in stderr
@@ -212,7 +212,7 @@ def written_to_a_terminal(*arguments: Any) -> bytes:
     process = subprocess.Popen(command, stdout=follower, stderr=follower, env=env)
     os.close(follower)
     written = b""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         try:
             piece = os.read(leader, 65536)
@@ -222,7 +222,7 @@ def written_to_a_terminal(*arguments: Any) -> bytes:
             break
         written += piece
     os.close(leader)
-    process.wait(PATIENCE)
+    process.wait(TIMEOUT)
     return written
 
 
@@ -245,7 +245,7 @@ def test_a_second_ctrl_c_breaks_nothing(tmp_path: Path) -> None:
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)  # another one, in the middle of the first one's work
-    _, stderr = process.communicate(timeout=PATIENCE)
+    _, stderr = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, stderr) == (130, "")
     assert texts(out) == ["KeyboardInterrupt"]
 
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_breaks_nothing(tmp_path: Path) -> None:
 def test_a_pipe_that_is_closed_ends_the_run(tmp_path: Path) -> None:
     path = notebook(tmp_path / "n.ipynb", *["print('x' * 100_000)"] * 20)
     command = f"{sys.executable} -m trikernel run {path} | head -c 10"
-    run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE)
+    run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=TIMEOUT)
     assert "cannot be written to standard output: nobody reads it any more" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
@@ -303,7 +303,7 @@ def test_the_limit_of_open_files_limits_how_many_run_at_once(tmp_path: Path) -> 
             capture_output=True,
             text=True,
             preexec_fn=limited(resource.RLIMIT_NOFILE, limit),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         assert (run.returncode, len(run.stderr.splitlines())) == (code, 1), run.stderr
         assert words in run.stderr
@@ -317,7 +317,7 @@ def test_a_full_disk_is_told_once_with_what_was_run(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         preexec_fn=limited(resource.RLIMIT_FSIZE, 50_000),
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")},
     )
     assert run.returncode == 1  # 2 would say that nothing was run

@@ -21,7 +21,7 @@ from .varied import NOTEBOOKS, build
 
 pytestmark = pytest.mark.slow  # in processes of their own, whatever the Python
 
-PATIENCE = 300
+TIMEOUT = 300
 _HEX = re.compile(
     r"(?<![0-9a-f])[0-9a-f]{32}|0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
@@ -54,7 +54,7 @@ def ours(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str
         [sys.executable, "-m", "trikernel", "run", *paths, *options],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert run.returncode == 0, run.stderr
     assert f"{len(names)} of {len(names)} notebooks run in" in run.stdout

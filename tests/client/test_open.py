@@ -31,7 +31,7 @@ from ..processes import ROOT, KernelProcess, kernel_process, wait_until
 
 pytestmark = pytest.mark.slow  # processes, whatever the Python
 
-PATIENCE = 60
+TIMEOUT = 60
 DIES = "import sys; print('the reason', file=sys.stderr); sys.exit(3)"
 NEVER_ANSWERS = "import time; time.sleep(1000)"
 STUBBORN = """
@@ -173,9 +173,9 @@ async def test_a_kernel_that_is_killed_is_noticed_at_once() -> None:
         execution = client.start("import time; time.sleep(1000)")
         await execution.wait_started()
         os.kill(pid, signal.Signals["SIGKILL"])
-        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="died by signal 9"):
+        with trio.fail_after(TIMEOUT), pytest.raises(KernelDied, match="died by signal 9"):
             await execution.wait()
-        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="died by signal 9"):
+        with trio.fail_after(TIMEOUT), pytest.raises(KernelDied, match="died by signal 9"):
             await comm.receive()
 
 
@@ -205,7 +205,7 @@ async def test_a_stubborn_kernel_is_killed_in_the_end(specs: Path) -> None:
     async with open_kernel("stubborn", shutdown_timeout=0.5) as client:
         await client.execute("1")
         start = time.monotonic()
-    assert time.monotonic() - start < PATIENCE
+    assert time.monotonic() - start < TIMEOUT
 
 
 async def test_a_kernelspec_may_want_to_be_interrupted_by_message(specs: Path) -> None:
@@ -237,7 +237,7 @@ async def test_without_its_heartbeat_a_kernel_counts_as_dead(running: KernelProc
         await client.execute("import time; time.sleep(1.5)")  # busy is not dead
         running.process.send_signal(signal.Signals["SIGSTOP"])
         execution = client.start("1")
-        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="no heartbeat for"):
+        with trio.fail_after(TIMEOUT), pytest.raises(KernelDied, match="no heartbeat for"):
             await execution.wait()
         running.process.send_signal(signal.Signals["SIGCONT"])
 
@@ -301,7 +301,7 @@ async def test_a_flood_of_output_keeps_no_other_task_waiting() -> None:
 
     async with open_kernel() as client, trio.open_nursery() as nursery:
         nursery.start_soon(count)
-        with trio.fail_after(PATIENCE), pytest.raises(ExecutionTimeout):
+        with trio.fail_after(TIMEOUT), pytest.raises(ExecutionTimeout):
             await client.execute("while True: print('x', flush=True)", timeout=1)
         assert turns > 10
         nursery.cancel_scope.cancel()
@@ -345,7 +345,7 @@ async def test_busy_on_shell_a_kernel_can_be_joined(running: KernelProcess) -> N
     async with connect(running.path) as client:
         execution = client.start("import time; time.sleep(1000)")
         await execution.wait_started()
-        async with connect(running.path, timeout=PATIENCE) as other:
+        async with connect(running.path, timeout=TIMEOUT) as other:
             await other.interrupt()
         await execution.wait()
 
@@ -360,7 +360,7 @@ async def test_a_kernel_without_a_local_process_is_asked_whether_it_lives(
     async with open_kernel() as client:
         pid = int((await client.execute("import os; print(os.getpid())")).stdout)
         os.kill(pid, signal.Signals["SIGKILL"])
-        with trio.fail_after(PATIENCE), pytest.raises(KernelDied, match="'trikernel' ended"):
+        with trio.fail_after(TIMEOUT), pytest.raises(KernelDied, match="'trikernel' ended"):
             await client.start("1").wait()
     async with open_kernel() as client:
         assert (await client.execute("1")).status == "ok"
@@ -386,7 +386,7 @@ async def test_other_peoples_threads_do_not_delay_an_interrupt() -> None:
             nursery.start_soon(trio.to_thread.run_sync, lambda: release.wait())
         await trio.testing.wait_all_tasks_blocked()
         try:
-            with trio.fail_after(PATIENCE), pytest.raises(ExecutionTimeout, match=r"interrupted$"):
+            with trio.fail_after(TIMEOUT), pytest.raises(ExecutionTimeout, match=r"interrupted$"):
                 await client.execute("while True: pass", timeout=0.3)
         finally:
             release.set()

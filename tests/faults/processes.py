@@ -14,7 +14,7 @@ import trio
 from trikernel.client import Client, Execution, open_kernel
 from trikernel.wire import Message
 
-from ..processes import PATIENCE, PYTHON, ROOT
+from ..processes import PYTHON, ROOT, TIMEOUT
 
 __all__ = ["HERE", "By", "errors_of", "interrupt", "open_process", "plain", "until_text"]
 
@@ -32,9 +32,9 @@ def environment(folder: str, **env: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_process(spec: str = PYTHON, *flags: str, **env: str) -> AsyncIterator[Client]:
-    """Start a kernel and have a client of it, for three times `PATIENCE`; it always ends."""
+    """Start a kernel and have a client of it, for three times `TIMEOUT`; it always ends."""
     arguments = ["--kernel", spec, *flags]
-    with tempfile.TemporaryDirectory() as folder, trio.fail_after(3 * PATIENCE):
+    with tempfile.TemporaryDirectory() as folder, trio.fail_after(3 * TIMEOUT):
         env = environment(folder, **env)
         async with open_kernel(cwd=ROOT, env=env, extra_arguments=arguments) as client:
             yield client

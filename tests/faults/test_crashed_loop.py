@@ -12,7 +12,7 @@ import trio
 
 from trikernel.client import Client, Execution
 
-from ..processes import PATIENCE, ROOT
+from ..processes import ROOT, TIMEOUT
 from .processes import errors_of, open_process, plain, until_text
 
 SETUP = """\
@@ -290,7 +290,7 @@ def test_a_hosted_kernel_passes_the_crash_on_to_its_host(services: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert "crash passed on" in run.stdout, run.stderr[-2000:]
     assert "boom from the system task" in run.stdout
@@ -301,7 +301,7 @@ def test_a_hosted_kernel_passes_the_crash_on_to_its_host(services: str) -> None:
 async def test_an_authors_kernel_keeps_its_state_too() -> None:
     async with open_process("tests.faults.kernels:Author") as client:
         (await client.execute("keep something")).raise_for_error()
-        with trio.fail_after(PATIENCE / 2):
+        with trio.fail_after(TIMEOUT / 2):
             crashed = await client.execute("crash")
         assert crashed.error is not None
         assert "boom from the system task" in plain(errors_of(crashed)[0]["traceback"])

@@ -10,7 +10,7 @@ import trio
 
 from trikernel.client import Client, Execution
 
-from ..processes import PATIENCE
+from ..processes import TIMEOUT
 from .processes import HERE, By, errors_of, interrupt, open_process, plain, until_text
 
 SETUP = """\
@@ -143,7 +143,7 @@ async def test_an_authors_verb_is_left_behind_too(verb: str) -> None:
         execution = client.start(f"{verb} 1000")
         await until_text(execution, "begun")
         await interrupt(client, "message")
-        with trio.fail_after(PATIENCE / 2):
+        with trio.fail_after(TIMEOUT / 2):
             await until_text(execution, "\n", "stderr")
         await interrupt(client, "message")
         with trio.fail_after(20):

@@ -20,7 +20,7 @@ from trikernel.client import Client, connect
 from trikernel.errors import KernelDied
 from trikernel.transport import ConnectionInfo, write_connection_file
 
-from ..processes import PATIENCE, ROOT, wait_until
+from ..processes import ROOT, TIMEOUT, wait_until
 from .processes import HERE, environment, until_text
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -55,7 +55,7 @@ class Started:
     def files(self) -> list[Path]:
         return sorted(self.runtime.glob("kernel-*.json"))
 
-    async def ended(self, seconds: float = PATIENCE) -> int:
+    async def ended(self, seconds: float = TIMEOUT) -> int:
         """Wait for its end; the exit code. Fails when it takes longer."""
         with trio.fail_after(seconds):
             return await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
@@ -116,7 +116,7 @@ async def test_clients_hear_the_last_word(name: str) -> None:
     async with own_file() as kernel:
         with kernel.client.subscribe() as messages:
             kernel.process.send_signal(getattr(signal, name))
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 async for message in messages:
                     if message.msg_type == "shutdown_reply":
                         break
@@ -141,7 +141,7 @@ async def test_tasks_and_the_running_cell_clean_up(name: str) -> None:
         ]
         assert kernel.files() == []
         for one in (execution, queued):
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 await one.wait()
             assert one.status == "aborted"
 
@@ -240,7 +240,7 @@ async def test_a_file_that_was_handed_in_stays() -> None:
             )
             async with connect(copy, heartbeat=None):
                 process.send_signal(signal.SIGTERM)
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
         finally:
             process.kill()
@@ -292,7 +292,7 @@ def _list_kernels(kernel: Started) -> None:
         env={**os.environ, "JUPYTER_RUNTIME_DIR": str(kernel.runtime)},
         capture_output=True,
         check=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
 
 
@@ -311,7 +311,7 @@ async def test_after_the_end_requests_fail_at_once() -> None:
     async with own_file() as kernel:
         kernel.process.send_signal(signal.SIGTERM)
         await kernel.ended()
-        with trio.fail_after(PATIENCE), pytest.raises(KernelDied):
+        with trio.fail_after(TIMEOUT), pytest.raises(KernelDied):
             await _ask_on(kernel.client)
 
 

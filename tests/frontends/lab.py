@@ -25,7 +25,7 @@ __all__ = ["CHROMIUM", "Lab", "Notebook", "open_lab"]
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PATIENCE = 60_000  # milliseconds, as Playwright counts
+TIMEOUT = 60_000  # milliseconds, as Playwright counts
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -88,13 +88,13 @@ class Notebook:
         return self.cell(number).locator(".jp-InputArea-prompt")
 
     def expect_text(self, number: int, text: str) -> None:
-        expect(self.output(number)).to_contain_text(text, timeout=PATIENCE)
+        expect(self.output(number)).to_contain_text(text, timeout=TIMEOUT)
 
     def expect_ended(self, number: int) -> None:
-        expect(self.prompt(number)).to_have_text(_NUMBERED, timeout=PATIENCE)
+        expect(self.prompt(number)).to_have_text(_NUMBERED, timeout=TIMEOUT)
 
     def expect_running(self, number: int) -> None:
-        expect(self.prompt(number)).to_have_text("[*]:", timeout=PATIENCE)
+        expect(self.prompt(number)).to_have_text("[*]:", timeout=TIMEOUT)
 
 
 class Lab:
@@ -114,8 +114,8 @@ class Lab:
         nbformat.write(book, self._root / name)
         page = self._browser.new_page(viewport={"width": 1200, "height": 1600})
         try:
-            page.goto(f"{self._url}lab/tree/{name}?token={self._token}&reset", timeout=PATIENCE)
-            page.wait_for_function(_READY, timeout=PATIENCE)
+            page.goto(f"{self._url}lab/tree/{name}?token={self._token}&reset", timeout=TIMEOUT)
+            page.wait_for_function(_READY, timeout=TIMEOUT)
             yield Notebook(page)
         finally:
             shots = os.environ.get("SCREENSHOTS")

@@ -11,7 +11,7 @@ import pyte
 
 __all__ = ["Terminal", "open_terminal"]
 
-PATIENCE = 60
+SCREEN_TIMEOUT = 60
 COLUMNS, ROWS = 120, 50
 
 
@@ -36,14 +36,14 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read until the screen shows ``text``."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SCREEN_TIMEOUT
         while text not in self.text:
             assert time.monotonic() < deadline, f"no {text!r} on the screen:\n{self.text}"
             self._read()
 
     def wait_for_end(self) -> None:
         """Read until the program has ended."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SCREEN_TIMEOUT
         while self._child.isalive():
             assert time.monotonic() < deadline, f"still alive:\n{self.text}"
             self._read()

@@ -13,7 +13,7 @@ pytest.importorskip("jupyterlab")
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from .lab import CHROMIUM, PATIENCE, Lab, open_lab
+from .lab import CHROMIUM, TIMEOUT, Lab, open_lab
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -50,7 +50,7 @@ def test_a_slider_is_moved_while_a_cell_awaits(lab: Lab) -> None:
     with lab.open(cells) as notebook:
         notebook.run_all()
         handle = notebook.output(0).locator(".noUi-handle")
-        handle.wait_for(timeout=PATIENCE)
+        handle.wait_for(timeout=TIMEOUT)
         notebook.expect_text(0, "not moved")
         notebook.expect_running(1)
         box = handle.bounding_box()
@@ -92,7 +92,7 @@ def test_a_plot_is_an_image(lab: Lab) -> None:
     with lab.open(["import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);"]) as notebook:
         notebook.run(0)
         image = notebook.output(0).locator("img")
-        image.wait_for(timeout=PATIENCE)
+        image.wait_for(timeout=TIMEOUT)
         assert image.evaluate("image => image.naturalWidth") > 300
 
 
@@ -123,7 +123,7 @@ def test_an_error_stops_run_all(lab: Lab) -> None:
         notebook.expect_text(2, "ValueError: a")
         notebook.expect_text(2, "KeyError: 'b'")
         notebook.run(0)  # when this has an answer, the ones before have theirs
-        expect(notebook.prompt(0)).to_have_text("[4]:", timeout=PATIENCE)
+        expect(notebook.prompt(0)).to_have_text("[4]:", timeout=TIMEOUT)
         for number, word in ((3, "third"), (4, "fourth")):
             expect(notebook.output(number)).not_to_contain_text(word)
             expect(notebook.prompt(number)).not_to_have_text("[*]:")
@@ -155,11 +155,11 @@ def test_tab_completes(lab: Lab) -> None:
         for _ in range(20):  # JupyterLab drops a Tab that comes before its completer is ready
             notebook.page.keyboard.press("Tab")
             with contextlib.suppress(PlaywrightTimeout):
-                completer.wait_for(timeout=PATIENCE / 20)
+                completer.wait_for(timeout=TIMEOUT / 20)
                 break
-        expect(completer).to_contain_text("a_long_name_to_complete", timeout=PATIENCE)
+        expect(completer).to_contain_text("a_long_name_to_complete", timeout=TIMEOUT)
         notebook.page.keyboard.press("Enter")
-        expect(editor).to_contain_text("a_long_name_to_complete", timeout=PATIENCE)
+        expect(editor).to_contain_text("a_long_name_to_complete", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_input_asks_below_its_cell(lab: Lab, ask: str) -> None:
     with lab.open([f"answer = {ask}\nprint('hello', answer)"]) as notebook:
         notebook.run(0)
         box = notebook.output(0).locator("input.jp-Stdin-input")
-        box.wait_for(timeout=PATIENCE)
+        box.wait_for(timeout=TIMEOUT)
         box.fill("Ada")
         box.press("Enter")
         notebook.expect_text(0, "hello Ada")
@@ -184,5 +184,5 @@ def test_live_tasks_are_a_table(lab: Lab) -> None:
     with lab.open(cells) as notebook:
         notebook.run_all()
         row = notebook.output(1).locator("tbody tr")
-        expect(row).to_contain_text("In [1]", timeout=PATIENCE)
+        expect(row).to_contain_text("In [1]", timeout=TIMEOUT)
         expect(row).to_contain_text("watch")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..processes import PATIENCE, ROOT, KernelProcess, kernel_process, wait_until
+from ..processes import ROOT, TIMEOUT, KernelProcess, kernel_process, wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 HERE = "tests.kernel.process_kernels"
@@ -32,7 +32,7 @@ def blocking() -> Iterator[KernelProcess]:
 
 def ask(kernel: KernelProcess, code: str) -> tuple[str, dict[str, Any]]:
     msg_id = kernel.send(code, allow_stdin=True)
-    question = kernel.client.get_stdin_msg(timeout=PATIENCE)
+    question = kernel.client.get_stdin_msg(timeout=TIMEOUT)
     assert question["parent_header"]["msg_id"] == msg_id
     return msg_id, question["content"]
 
@@ -134,7 +134,7 @@ def test_an_idle_kernel_ignores_interrupts(asking: KernelProcess) -> None:
     for _ in range(50):
         asking.interrupt()
     time.sleep(0.2)  # longer than the kernel waits before it insists
-    asking.client.kernel_info(reply=True, timeout=PATIENCE)
+    asking.client.kernel_info(reply=True, timeout=TIMEOUT)
     assert asking.process.poll() is None
 
 
@@ -164,10 +164,10 @@ def test_shutdown_is_bounded_while_a_verb_blocks(code: str) -> None:
         kernel.send(code)
         kernel.until("stream")
         kernel.client.shutdown()
-        reply = kernel.client.get_control_msg(timeout=PATIENCE)
+        reply = kernel.client.get_control_msg(timeout=TIMEOUT)
         assert reply["content"] == {"status": "ok", "restart": False}
         assert kernel.until("shutdown_reply")["content"] == reply["content"]
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
 
 
 @posix
@@ -176,7 +176,7 @@ def test_a_kernel_ends_with_its_parent(tmp_path: Any) -> None:
     with kernel_process(f"{HERE}:Asking", JPY_PARENT_PID=str(parent.pid)) as kernel:
         assert kernel.process.poll() is None
         parent.communicate(b"\n")
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.promise(8)
@@ -187,20 +187,20 @@ def test_a_busy_kernel_ends_with_its_parent() -> None:
         kernel.send("spin")
         kernel.until("stream")
         parent.communicate(b"\n")
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.seed(28)
 def test_a_script_is_an_entry_with_settings_as_flags(tmp_path: Any) -> None:
     script = [sys.executable, str(ROOT / "docs" / "examples" / "echo_kernel.py")]
-    shown = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=PATIENCE)
+    shown = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=TIMEOUT)
     assert "--stop-on-error-timeout" in shown.stdout
     for flags, words in [
         (["-f", str(tmp_path / "none.json")], "there is no such file"),
         (["--poll-interval", "never"], "poll_interval must be a number from"),
         (["--no-such-flag"], "--no-such-flag"),
     ]:
-        run = subprocess.run([*script, *flags], capture_output=True, text=True, timeout=PATIENCE)
+        run = subprocess.run([*script, *flags], capture_output=True, text=True, timeout=TIMEOUT)
         assert run.returncode == 2
         assert words in run.stderr.strip().splitlines()[-1]
         assert "Traceback" not in run.stderr
@@ -218,7 +218,7 @@ def test_without_a_file_a_kernel_makes_one_and_removes_it(tmp_path: Any) -> None
         wait_until(lambda: '"shell_port": 0' not in path.read_text(), "the ports")
         kernel = KernelProcess(process, path)
         kernel.client.shutdown()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         kernel.client.stop_channels()
         assert list(tmp_path.glob("*.json")) == []
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process, wait_until
+from ..processes import TIMEOUT, KernelProcess, kernel_process, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses signals and forks")
 
@@ -144,9 +144,9 @@ def test_a_question_is_interrupted_once(kernel: KernelProcess, by: str) -> None:
         "try: input('first? ')\nexcept KeyboardInterrupt: print(input('second? '))",
         allow_stdin=True,
     )
-    assert kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]["prompt"] == "first? "
+    assert kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]["prompt"] == "first? "
     kernel.interrupt(by)
-    assert kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]["prompt"] == "second? "
+    assert kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]["prompt"] == "second? "
     kernel.client.input("answer")
     reply, outputs = kernel.finish(msg_id)
     assert reply["status"] == "ok"
@@ -157,7 +157,7 @@ def test_a_question_is_interrupted_once(kernel: KernelProcess, by: str) -> None:
 def test_the_debugger_is_left(kernel: KernelProcess, by: str) -> None:
     head = "%%timeout 0.3\n" if by == "deadline" else ""
     msg_id = kernel.send(f"{head}value = 5\nbreakpoint()\nvalue = 6", allow_stdin=True)
-    question = kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]
+    question = kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]
     assert question["prompt"] == "ipdb> "
     if by != "deadline":
         kernel.interrupt(by)
@@ -175,9 +175,9 @@ def test_a_question_of_a_thread_ends_with_its_cell(kernel: KernelProcess) -> Non
     kernel.finish(msg_id)
     kernel.execute("thread.join()")
     while kernel.client.stdin_channel.msg_ready():
-        kernel.client.get_stdin_msg(timeout=PATIENCE)
+        kernel.client.get_stdin_msg(timeout=TIMEOUT)
     msg_id = kernel.send("print(input('again? '))", allow_stdin=True)
-    assert kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]["prompt"] == "again? "
+    assert kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]["prompt"] == "again? "
     kernel.client.input("yes")
     _, outputs = kernel.finish(msg_id)
     assert "yes\n" in [one["content"].get("text") for one in outputs]
@@ -185,7 +185,7 @@ def test_a_question_of_a_thread_ends_with_its_cell(kernel: KernelProcess) -> Non
 
 def test_getpass_takes_its_prompt_by_name(kernel: KernelProcess) -> None:
     msg_id = kernel.send("import getpass; getpass.getpass(prompt='pw: ');", allow_stdin=True)
-    asked = kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]
+    asked = kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]
     assert asked == {"prompt": "pw: ", "password": True}
     kernel.client.input("x")
     assert kernel.finish(msg_id)[0]["status"] == "ok"
@@ -254,7 +254,7 @@ def test_an_interrupt_hits_the_cell_that_runs_when_it_comes(kernel: KernelProces
     ids = [kernel.send(f"print({n}, flush=True)\ntime.sleep(0.3)") for n in range(6)]
     kernel.until("stream")
     kernel.interrupt("message")
-    replies = [kernel.client.get_shell_msg(timeout=PATIENCE)["content"] for _ in ids]
+    replies = [kernel.client.get_shell_msg(timeout=TIMEOUT)["content"] for _ in ids]
     statuses = [one["status"] for one in replies]
     assert statuses.count("error") == 1, statuses
     kernel.until("status")
@@ -286,7 +286,7 @@ def test_a_display_without_an_end(kernel: KernelProcess) -> None:
     assert reply["status"] == "ok"
     (shown,) = [one["content"]["data"] for one in outputs if one["msg_type"] == "display_data"]
     assert shown["application/json"].startswith("count(")
-    assert time.monotonic() - started < PATIENCE
+    assert time.monotonic() - started < TIMEOUT
 
 
 def test_a_cell_of_ten_million_characters(kernel: KernelProcess) -> None:
@@ -335,7 +335,7 @@ def test_comm_messages_for_comms_that_are_not_open(kernel: KernelProcess) -> Non
 def test_an_answer_that_nobody_asked_for(kernel: KernelProcess) -> None:
     kernel.client.input("unasked")
     msg_id = kernel.send("print(input('asked? '))", allow_stdin=True)
-    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.get_stdin_msg(timeout=TIMEOUT)
     kernel.client.input("answer")
     _, outputs = kernel.finish(msg_id)
     assert "answer\n" in [one["content"].get("text") for one in outputs]
@@ -423,9 +423,9 @@ def test_the_debugger_opens_the_one_error_of_a_group(kernel: KernelProcess) -> N
         "async with trio.open_nursery() as group: group.start_soon(fail)"
     )
     msg_id = kernel.send("%debug", allow_stdin=True)
-    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.get_stdin_msg(timeout=TIMEOUT)
     kernel.client.input("p local")
-    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.get_stdin_msg(timeout=TIMEOUT)
     kernel.client.input("q")
     _, outputs = kernel.finish(msg_id)
     text = "".join(one["content"].get("text", "") for one in outputs)
@@ -438,7 +438,7 @@ def test_exit_ends_the_process_once_it_is_answered(code: str) -> None:
         reply, _ = kernel.execute(code)
         assert reply["status"] == "ok"
         assert [one["source"] for one in reply["payload"]] == ["ask_exit"]
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
 
 
 def test_an_interrupt_just_before_a_lock_is_not_lost(kernel: KernelProcess) -> None:

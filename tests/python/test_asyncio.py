@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process
+from ..processes import TIMEOUT, KernelProcess, kernel_process
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_asyncio_run_works_in_a_cell_again_and_again(kernel: KernelProcess) -> N
 @pytest.mark.promise(2)
 def test_no_queued_cell_is_lost_behind_asyncio_run(kernel: KernelProcess) -> None:
     ids = [kernel.send("asyncio.run(asyncio.sleep(0.02))") for _ in range(20)]
-    replies = [kernel.client.get_shell_msg(timeout=PATIENCE) for _ in ids]
+    replies = [kernel.client.get_shell_msg(timeout=TIMEOUT) for _ in ids]
     assert [one["parent_header"]["msg_id"] for one in replies] == ids
     assert {one["content"]["status"] for one in replies} == {"ok"}
 

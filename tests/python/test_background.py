@@ -10,7 +10,7 @@ from trikernel.errors import TrikernelError
 from trikernel.python import PythonKernel
 from trikernel.testing import CheckedClient, open_memory_client
 
-from ..processes import PATIENCE, kernel_process
+from ..processes import TIMEOUT, kernel_process
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_background_tasks_clean_up_at_shutdown_with_the_namespace_intact() -> No
         )
         kernel.client.shutdown()
         assert kernel.until("stream")["content"]["text"] == "intact\n"
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
 
 
 def test_an_interrupt_breaks_a_background_task_that_spins_and_not_the_kernel() -> None:

@@ -15,7 +15,7 @@ import trio
 
 from trikernel.python.fd_capture import CAPACITY, FdCapture
 
-from ..processes import PATIENCE, KernelProcess, kernel_process
+from ..processes import TIMEOUT, KernelProcess, kernel_process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be waited for")
 
@@ -111,7 +111,7 @@ def test_c_code_that_never_stops_printing_leaves_control_reachable(kernel: Kerne
             for _ in range(50):
                 read(0)
     while not idle:
-        read(PATIENCE)
+        read(TIMEOUT)
     reply = client.get_shell_msg(timeout=60)
     assert (reply["parent_header"]["msg_id"], reply["content"]["status"]) == (msg_id, "ok")
 

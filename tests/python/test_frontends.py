@@ -20,7 +20,7 @@ from jupyter_client.manager import start_new_kernel
 
 from ..processes import ROOT
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +39,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             ],
             env={**os.environ, "PYTHONPATH": str(examples)},
             check=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     patch = pytest.MonkeyPatch()
     patch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
@@ -63,11 +63,11 @@ def test_the_kernelspec_says_how_to_start_and_stop(specs: Path) -> None:
 
 @pytest.mark.seed(29)
 def test_start_new_kernel_runs_a_cell_and_ends_the_kernel() -> None:
-    manager, client = start_new_kernel(kernel_name="trikernel", startup_timeout=PATIENCE)
+    manager, client = start_new_kernel(kernel_name="trikernel", startup_timeout=TIMEOUT)
     try:
         outputs: list[Any] = []
         reply = client.execute_interactive(
-            "print(6 * 7)", timeout=PATIENCE, output_hook=outputs.append
+            "print(6 * 7)", timeout=TIMEOUT, output_hook=outputs.append
         )
         assert reply["content"]["status"] == "ok"
         assert [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"] == [
@@ -75,8 +75,8 @@ def test_start_new_kernel_runs_a_cell_and_ends_the_kernel() -> None:
         ]
         manager.interrupt_kernel()
         manager.restart_kernel()
-        client.wait_for_ready(timeout=PATIENCE)
-        assert client.execute_interactive("1", timeout=PATIENCE)["content"]["status"] == "ok"
+        client.wait_for_ready(timeout=TIMEOUT)
+        assert client.execute_interactive("1", timeout=TIMEOUT)["content"]["status"] == "ok"
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
@@ -86,7 +86,7 @@ def test_start_new_kernel_runs_a_cell_and_ends_the_kernel() -> None:
 @pytest.mark.seed(29)
 def test_nbclient_executes_the_quickstart() -> None:
     notebook = nbformat.read(ROOT / "docs" / "examples" / "quickstart.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="trikernel").execute()
+    nbclient.NotebookClient(notebook, timeout=TIMEOUT, kernel_name="trikernel").execute()
     text = json.dumps([cell.get("outputs") for cell in notebook.cells])
     assert "hello from Trio" in text
     assert "the deadline was missed" in text
@@ -97,7 +97,7 @@ def test_nbclient_executes_the_tutorial() -> None:
     path = ROOT / "docs" / "examples" / "structured_concurrency.ipynb"
     notebook = nbformat.read(path, as_version=4)
     stored = [_texts(cell) for cell in notebook.cells]
-    nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="trikernel").execute()
+    nbclient.NotebookClient(notebook, timeout=TIMEOUT, kernel_name="trikernel").execute()
     ran = [_texts(cell) for cell in notebook.cells]
     assert ran == stored
 
@@ -121,7 +121,7 @@ def test_jupyter_run_executes_a_script(tmp_path: Path) -> None:
         [sys.executable, "-m", "jupyter_client.runapp", "--kernel", "trikernel", str(script)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert run.returncode == 0, run.stderr
     assert "ran" in run.stdout

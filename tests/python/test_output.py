@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process
+from ..processes import TIMEOUT, KernelProcess, kernel_process
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_what_is_written_long_after_a_cell_appears_under_it(
     kernel.execute("print('another cell')")
     kernel.send("go.set()")
     while True:
-        message = kernel.client.get_iopub_msg(timeout=PATIENCE)
+        message = kernel.client.get_iopub_msg(timeout=TIMEOUT)
         if "late" in str(message["content"]):
             break
     assert message["parent_header"]["msg_id"] == msg_id

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..processes import PATIENCE, KernelProcess, kernel_process, wait_until
+from ..processes import TIMEOUT, KernelProcess, kernel_process, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_input_and_getpass_ask_the_frontend(
     kernel: KernelProcess, code: str, password: bool
 ) -> None:
     msg_id = kernel.send(f"import getpass\nprint('hello', {code})", allow_stdin=True)
-    question = kernel.client.get_stdin_msg(timeout=PATIENCE)["content"]
+    question = kernel.client.get_stdin_msg(timeout=TIMEOUT)["content"]
     assert question == {"prompt": "who? ", "password": password}
     kernel.client.input("Ada")
     reply, outputs = kernel.finish(msg_id)
@@ -66,7 +66,7 @@ def test_a_worker_thread_may_ask_while_other_tasks_go_on(kernel: KernelProcess) 
         "print(answer, ticks > 5)",
         allow_stdin=True,
     )
-    kernel.client.get_stdin_msg(timeout=PATIENCE)
+    kernel.client.get_stdin_msg(timeout=TIMEOUT)
     time.sleep(0.1)  # the ticks are what is waited for
     kernel.client.input("Ada")
     _, outputs = kernel.finish(msg_id)
@@ -126,7 +126,7 @@ def test_the_history_is_on_the_disk_after_a_shutdown() -> None:
         kernel.execute("remembered = 'yes'")
         database = Path(where.strip("'"))
         kernel.client.shutdown()
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
         with contextlib.closing(sqlite3.connect(database)) as connection:
             rows = connection.execute("select source_raw from history").fetchall()
     assert ("remembered = 'yes'",) in rows
@@ -142,7 +142,7 @@ def test_exit_functions_of_the_user_find_their_names(tmp_path: Path) -> None:
             "    with open(PATH, 'w') as file: file.write(text)"
         )
         kernel.client.shutdown()
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0
     assert path.read_text("utf-8") == "at the exit"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import PATIENCE, kernel_process, wait_until
+from ..processes import TIMEOUT, kernel_process, wait_until
 
 STARTUP = {
     "startup/10-plain.py": "started = [1]\nprint('from a startup file')\n",
@@ -65,7 +65,7 @@ def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
         env={**os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert ended.returncode == 2
@@ -150,7 +150,7 @@ def test_everything_is_given_back_when_the_kernel_has_ended(tmp_path: Path) -> N
         env={**os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert ended.stdout == "changed []\n", ended.stderr

@@ -29,7 +29,7 @@ FAULTS: tuple[Fault, ...] = (
     "abort",
     "disconnect",
 )
-PATIENCE = 120  # seconds, of virtual time where there are no threads
+TIMEOUT = 120  # seconds, of virtual time where there are no threads
 
 
 async def play(
@@ -41,7 +41,7 @@ async def play(
     """Run it; ``scope`` says when the fault comes. With None nothing happens."""
     undisturbed = scope is None
     scope = scope or InjectedScope()
-    with trio.fail_after(PATIENCE), _nothing_left():
+    with trio.fail_after(TIMEOUT), _nothing_left():
         async with scenario.connected(undisturbed=undisturbed) as rig:
             try:
                 run = _cancelled_as_a_whole if fault == "cancel" else _run_with_fault

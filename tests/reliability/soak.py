@@ -31,7 +31,7 @@ from trikernel.wire import Codec
 
 from ..processes import kernel_process
 
-PATIENCE = 120  # seconds until what was asked must be answered
+TIMEOUT = 120  # seconds until what was asked must be answered
 GROWTH = 32 << 20  # bytes of resident memory: caches of bounded size, and the allocator
 
 CELLS = [
@@ -138,7 +138,7 @@ class Soak:
             async with trio.open_nursery() as nursery:
                 for name in ("shell", "control", "iopub"):
                     nursery.start_soon(client.read, getattr(client.transport, name))
-                with trio.fail_after(PATIENCE):
+                with trio.fail_after(TIMEOUT):
                     await client.welcome.wait()
                 for _ in range(self.random.randrange(5, 100)):
                     if not self.over.is_set():
@@ -171,7 +171,7 @@ class Soak:
 
     async def _settle(self, client: SoakClient) -> None:
         """Everything is answered, once."""
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TIMEOUT):
             for asked in client.asked.values():
                 await asked.done.wait()
         await trio.sleep(0.2)  # what would come twice, comes now
@@ -186,7 +186,7 @@ class Soak:
         async with trio.open_nursery() as nursery:
             for name in ("control", "iopub", "shell"):
                 nursery.start_soon(client.read, getattr(client.transport, name))
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 await client.welcome.wait()
             last = client.send("execute_request", {"code": "import trio, time"})
             while not (self.over.is_set() and last.done.is_set()):

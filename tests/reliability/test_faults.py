@@ -18,7 +18,7 @@ import zmq
 
 from trikernel.transport import read_connection_file
 
-from ..processes import PATIENCE, PYTHON, KernelProcess, kernel_process, wait_until
+from ..processes import PYTHON, TIMEOUT, KernelProcess, kernel_process, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +34,7 @@ def ends_well(kernel: KernelProcess) -> None:
     kernel.interrupt("message")
     assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
     kernel.client.shutdown()
-    assert kernel.process.wait(PATIENCE) == 0
+    assert kernel.process.wait(TIMEOUT) == 0
 
 
 GOES_ON = {
@@ -163,7 +163,7 @@ ENDS = {
 def test_it_is_seen_to_end(code: str, exit_code: int | None, speaks: bool) -> None:
     with kernel_process(PYTHON, "--exit-grace", "1") as kernel:
         kernel.send(code)
-        found = kernel.process.wait(PATIENCE)
+        found = kernel.process.wait(TIMEOUT)
         assert found == exit_code if exit_code is not None else found != 0
         assert kernel.process.stderr is not None
         word = kernel.process.stderr.read()
@@ -215,10 +215,10 @@ def test_memory_runs_out(piece: str) -> None:
         poll = kernel.client.shell_channel.msg_ready
         wait_until(lambda: poll() or kernel.process.poll() is not None, "an answer or a death")
         if kernel.process.poll() is None:
-            kernel.client.get_shell_msg(timeout=PATIENCE)
+            kernel.client.get_shell_msg(timeout=TIMEOUT)
             kernel.send("kept.clear()")
             kernel.client.shutdown()
-        assert kernel.process.wait(PATIENCE) is not None
+        assert kernel.process.wait(TIMEOUT) is not None
 
 
 LINGERING = {
@@ -236,7 +236,7 @@ def test_an_ended_kernel_exits_whatever_still_runs(code: str) -> None:
     with kernel_process(PYTHON, "--exit-grace", "1") as kernel:
         assert kernel.execute(code)[0]["status"] == "ok"
         kernel.client.shutdown()
-        assert kernel.process.wait(PATIENCE) == 1
+        assert kernel.process.wait(TIMEOUT) == 1
         assert kernel.process.stderr is not None
         assert "most recent call first" in kernel.process.stderr.read()
 
@@ -313,7 +313,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_PLATFORM_DIRS": "1"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("trikernel: error: connection file ")
@@ -366,7 +366,7 @@ def test_a_death_is_seen_soon_by_the_runner(tmp_path: Path) -> None:
         "trio.run(main)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT
     )
     assert float(done.stdout) < 5, done.stderr  # seconds; it takes a tenth of one
 
@@ -375,4 +375,4 @@ def test_exit_handlers_have_the_grace_that_is_set() -> None:
     with kernel_process(PYTHON, "--exit-grace", "0") as kernel:
         kernel.execute("import atexit, time; atexit.register(time.sleep, 2)")
         kernel.client.shutdown()
-        assert kernel.process.wait(PATIENCE) == 0
+        assert kernel.process.wait(TIMEOUT) == 0

@@ -60,7 +60,7 @@ async def test_what_is_not_met_is_listed_with_its_source(autojump_clock: Any) ->
 
 async def test_ipykernel_meets_what_it_is_known_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one peer that is at hand; to malformed requests it gives no answer."""
-    monkeypatch.setattr("trikernel.testing.conformance.PATIENCE", 5)
+    monkeypatch.setattr("trikernel.testing.conformance.TIMEOUT", 5)
     async with open_kernel("python3") as client:
         with pytest.raises(AssertionError) as caught:
             await assert_conforms(client, PYTHON)

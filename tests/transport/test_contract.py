@@ -34,7 +34,7 @@ from trikernel.transport import (
 )
 from trikernel.transport.zmq_anyio import ZmqAnyioTransport
 
-PATIENCE = 60
+TIMEOUT = 60
 Connect = Callable[[bytes], ClientTransport]
 Opened = tuple[Transport, Connect]
 
@@ -145,7 +145,7 @@ async def echo(transport: Transport, send: Callable[[list[bytes]], Any]) -> None
 
 
 async def in_time(awaitable: Awaitable[Any]) -> Any:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         return await awaitable
 
 
@@ -196,7 +196,7 @@ async def test_a_burst_is_answered_whole_when_replies_go_out_elsewhere(
 
             nursery.start_soon(ask)
             answers: list[bytes] = []
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 while len(answers) < count:
                     answers += await receive(client.shell)
             stop.set()
@@ -226,7 +226,7 @@ async def test_nothing_is_lost_when_waiting_receivers_are_cancelled_at_random_ti
                     await trio.sleep(chance.random() * 0.002)
 
             nursery.start_soon(ask)
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 while len(received) < count:
                     with trio.move_on_after(chance.random() * 0.002) as scope:
                         received.append((await receive(transport.shell[0]))[1])
@@ -346,14 +346,14 @@ async def test_a_send_between_looking_and_parking_loses_no_wakeup() -> None:
         ZmqClientTransport(transport.info, identity=b"me") as client,
     ):
         channel = transport.shell[0]
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             for text in (b"one", b"two"):
                 client.shell.send_nowait([text])
                 if text == b"one":
                     await receive(channel)
                     with pytest.raises(trio.WouldBlock):
                         channel.receive_nowait()
-            select.select([channel._fd], [], [], PATIENCE)
+            select.select([channel._fd], [], [], TIMEOUT)
             channel.send_nowait([b"me", b"reply"])  # eats the edge, as another thread may
             await channel.wait_readable()
             assert channel.receive_nowait() == [b"me", b"two"]
@@ -365,7 +365,7 @@ async def test_a_frame_that_is_none_leaves_nothing_half_sent() -> None:
         ZmqClientTransport(transport.info, identity=b"me") as client,
     ):
         channel = transport.shell[0]
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             client.shell.send_nowait([b"hello"])
             await receive(channel)
             with pytest.raises(TypeError):

@@ -16,7 +16,7 @@ from .schema import require
 
 __all__ = ["assert_conforms"]
 
-PATIENCE = 30  # seconds that one requirement may take
+TIMEOUT = 30  # seconds that one requirement may take
 
 
 async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = None) -> list[str]:
@@ -66,12 +66,12 @@ async def _check_samples(client: Client, samples: Samples) -> None:
 async def _fault_of(one: Requirement, probe: Probe) -> str:
     """How a requirement is not met; empty if it is."""
     try:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             await one.check(probe)
     except NotChecked:
         raise
     except trio.TooSlowError:
-        return f"there was no answer within {PATIENCE} seconds"
+        return f"there was no answer within {TIMEOUT} seconds"
     except (AssertionError, ClientError) as error:
         return str(error) or "it is not so"
     except (KeyError, TypeError, AttributeError) as error:  # a content of another shape
