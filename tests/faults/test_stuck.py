@@ -13,6 +13,7 @@ import trio
 from trikernel.client import Client, Execution
 from trikernel.errors import ExecutionTimeout
 
+from ..processes import PYTHON
 from .processes import By, interrupt, open_process, until_text
 
 SETUP = "import sqlite3, time, trio\nkept = 'for hours'"
@@ -50,10 +51,10 @@ async def assert_goes_on(client: Client) -> None:
 
 @pytest.mark.parametrize("stuck", STUCK)
 async def test_a_deadline_of_the_kernels_own_holds(stuck: str) -> None:
-    async with open_process() as client:
+    async with open_process(PYTHON, "--stop-grace", "0.3") as client:
         (await client.execute(SETUP)).raise_for_error()
         with trio.fail_after(BOUND):
-            execution = await client.execute(STUCK[stuck], metadata={"trikernel.timeout": 1})
+            execution = await client.execute(STUCK[stuck], metadata={"trikernel.timeout": 0.3})
         assert execution.error is not None
         assert execution.error.ename == "DeadlineExceeded"
         assert execution.replies == 1
@@ -65,7 +66,7 @@ async def test_the_clients_time_out_holds(stuck: str) -> None:
     async with open_process() as client:
         (await client.execute(SETUP)).raise_for_error()
         with trio.fail_after(BOUND), pytest.raises(ExecutionTimeout, match="interrupted") as caught:
-            await client.execute(STUCK[stuck], timeout=1)
+            await client.execute(STUCK[stuck], timeout=0.3)
         execution = caught.value.execution
         assert isinstance(execution, Execution)
         assert execution.replies == 1
@@ -100,7 +101,7 @@ async def test_what_cannot_be_reached_is_told_with_its_place() -> None:
     """C code that lets go of the lock and looks for no signals."""
     count = _long_query()
     query = f"sqlite3.connect(':memory:').execute({_QUERY.format(count)!r}).fetchall()"
-    async with open_process("trikernel.python:PythonKernel", "--stop-grace", "0.1") as client:
+    async with open_process(PYTHON, "--stop-grace", "0.1") as client:
         (await client.execute(SETUP)).raise_for_error()
         execution = client.start(f"1 + 1\n{query}", metadata={"trikernel.timeout": 0.1})
         await until_text(execution, "only a restart helps", "stderr")
