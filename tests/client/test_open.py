@@ -114,6 +114,25 @@ async def test_a_kernel_that_dies_at_its_start_shows_its_last_words(specs: Path)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
+async def test_a_kernel_whose_ports_are_taken_is_started_once_more(specs: Path) -> None:
+    """They are chosen before it binds them, and somebody else may come in between."""
+    add_spec(
+        specs,
+        "unlucky",
+        "import os, sys\n"
+        "path = os.environ['TRIED']\n"
+        "tries = os.path.getsize(path) if os.path.exists(path) else 0\n"
+        "open(path, 'a').write('x')\n"
+        "if not tries: sys.exit('cannot bind tcp://127.0.0.1:1: Address already in use')\n"
+        "from trikernel.cli import main\n"
+        "sys.exit(main(['start', *sys.argv[1:]]))",
+    )
+    tried = specs / "tried"
+    async with open_kernel("unlucky", env={"TRIED": str(tried)}) as client:
+        assert (await client.execute("1 + 1")).result == {"text/plain": "2"}
+    assert tried.read_text("utf-8") == "xx"
+
+
 async def test_a_kernel_whose_program_is_missing_says_so(specs: Path) -> None:
     add_spec(specs, "missing", "", argv=["/no/such/program", "{connection_file}"])
     with pytest.raises(KernelNotReady, match=r"'missing' cannot be started: .*/no/such/program"):

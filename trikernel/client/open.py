@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 STARTUP_TIMEOUT = 60  # seconds
+STARTS = 3  # of a kernel whose ports are taken as it begins
+PORT_IS_TAKEN = "Address already in use"
 SHUTDOWN_TIMEOUT = 5  # seconds for a kernel to end by itself
 HEARTBEAT_TIMEOUT = 10  # seconds without an echo after which a kernel counts as dead
 BEATS = 5  # heartbeats in that time
@@ -160,18 +162,26 @@ async def open_kernel(
     Raises `NoSuchKernel`; `KernelNotReady`, with the kernel's last log lines, when it ends or
     does not answer within ``timeout`` seconds. Leaving the block, whatever happened in it, asks
     the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
-    later; cancelling does not shorten that.
+    later; cancelling does not shorten that. Its ports are chosen before it binds them: where
+    another process was faster, it is started once more with others.
     """
-    process = KernelProcess(kernel_name)
-    try:
-        await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
-        async with attach(process, timeout=timeout) as client:
-            try:
-                yield client
-            finally:
-                await _shut_down(client, process, shutdown_timeout)
-    finally:
-        await process.kill()
+    is_open = False
+    for tries_left in reversed(range(STARTS)):
+        process = KernelProcess(kernel_name)
+        try:
+            await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
+            async with attach(process, timeout=timeout) as client:
+                is_open = True
+                try:
+                    yield client
+                finally:
+                    await _shut_down(client, process, shutdown_timeout)
+            return
+        except KernelNotReady as error:
+            if is_open or not tries_left or PORT_IS_TAKEN not in str(error):
+                raise
+        finally:
+            await process.kill()
 
 
 @asynccontextmanager
