@@ -148,7 +148,8 @@ def test_threads_that_write_at_once_lose_nothing(channel: FakeIOPub) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    iopub.drain()
+    while iopub.entries:
+        iopub.drain()
     for name in names:
         text = "".join(text for stream, text in channel.texts() if stream == name)
         assert text == "".join(f"{number}," for number in range(2000))
@@ -488,6 +489,7 @@ def test_what_threads_append_directly_is_whole_and_in_order_whoever_sends(
     """Three threads write as `print` does, while others send, and post messages in between."""
     iopub = iopub_on(channel)
     iopub._flusher = RepeatedEvent()
+    iopub.most_pieces = 5  # so that a text is full, and counted, again and again
     opened = iopub.write(TextKey(ONE, "stdout"), "")
     count, ended = 10_000, threading.Event()
 

@@ -57,6 +57,7 @@ __all__ = [
 SHORT = 1024  # characters; longer texts are counted one by one, shorter ones together
 PIECES = 2048  # short texts that are appended before they are counted
 COST = 64  # bytes that a queued message takes beside its frames
+TEXT_COST = 512  # text beside its pieces
 PIECE_COST = 24  # and a piece of text, on average, beside its characters
 BATCH = 64  # messages that one drain sends before it gives others their turn,
 BATCH_BYTES = 1 << 18  # unless they are as large as this
@@ -248,7 +249,8 @@ class IOPub:
         entry = self._last
         if entry is None or not _are_same(entry.key, key):
             self._close_last()
-            entry = self._last = StreamText(key)
+            entry = self._last = StreamText(key, counted=TEXT_COST)
+            self._size += TEXT_COST
             self.entries.append(entry)
         if len(text) < SHORT:
             entry.pieces.append(text)
@@ -280,7 +282,7 @@ class IOPub:
         entry, self._last, self.open_text = self._last, None, None
         if entry is not None:
             pieces = entry.pieces.copy()
-            size = sum(map(len, pieces)) + PIECE_COST * len(pieces)
+            size = TEXT_COST + sum(map(len, pieces)) + PIECE_COST * len(pieces)
             self._size += size - entry.counted
             entry.counted = size
 
@@ -450,14 +452,12 @@ class IOPub:
         parts: list[str] = []
         size, most = 0, self.limits.max_merge
         while True:
-            if self._last is entry:
-                self._last = None
-            if (
-                self.open_text is entry
-            ):  # in this order: `_append` sets it, and then looks at the other
-                self.open_text = None
-            taken, released = entry.take(most - size)
-            with self._size_lock:
+            with self._size_lock:  # nothing is counted meanwhile, for it would stay counted
+                if self._last is entry:
+                    self._last = None
+                if self.open_text is entry:
+                    self.open_text = None
+                taken, released = entry.take(most - size)
                 self._size -= released
             parts += taken
             size += sum(map(len, taken))
