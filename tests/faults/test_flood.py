@@ -150,4 +150,4 @@ async def test_a_client_in_the_blocked_loop_itself_is_waited_for_within_its_budg
         begun = time.monotonic()
         heard = await peer.execute("x")
         assert heard.reply["status"] == "ok"
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 120  # half a second for each MiB that it does not read
