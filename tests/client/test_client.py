@@ -359,7 +359,7 @@ async def test_what_cannot_be_read_is_counted_and_dropped(autojump_clock: MockCl
     async with open_memory_client(Recorder()) as client:
         channel: Any = client._connection.transport.shell
         for frames in ([], [b"x"], [b"<IDS|MSG>", b"bad", b"{}", b"{}", b"{}", b"{}"]):
-            channel._inbox.put(frames)
+            channel.inbox.put(frames)
         assert (await client.execute("still")).status == "ok"
         assert client.rejected == {"delimiter": 2, "signature": 1}
 

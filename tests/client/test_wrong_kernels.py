@@ -171,4 +171,4 @@ def test_whatever_comes_the_outputs_are_valid(contents: list[tuple[str, dict[str
         message: Message = codec.decode(codec.encode(kind, content))
         area.take(message)
     cell = nbformat.v4.new_code_cell("code", outputs=nbformat.from_dict(area.outputs))
-    nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))
+    nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))  # raises for what is not valid

@@ -113,7 +113,7 @@ async def _close_generator(generator: Any) -> BaseException | None:
             await generator.aclose()
         else:
             generator.close()
-    except BaseException as raised:
+    except BaseException as raised:  # its cancel is of a scope that is left here, or comes again
         return _without_closing(raised)
     return None
 
@@ -126,7 +126,7 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
     error: BaseException | None = None
     try:
         error = await nursery._nested_child_finished(None)
-    except BaseException as raised:
+    except BaseException as raised:  # `_close_scope` takes its cancel out; an outer one comes again
         error = raised
     if nursery in nurseries:
         nurseries.remove(nursery)

@@ -53,24 +53,27 @@ class _Inbox:
 
 
 class _MemoryChannel:
-    """One end of one channel; how it sends is its subclass's matter."""
+    """One end of one channel; how it sends is its subclass's matter.
+
+    ``inbox`` is where the other side puts what it sends.
+    """
 
     def __init__(self, inbox: _Inbox) -> None:
         self.name = inbox.name
-        self._inbox = inbox
+        self.inbox = inbox
 
     def receive_nowait(self) -> Frames:
         """Take the next message from the inbox."""
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
         try:
-            return self._inbox.frames.popleft()
+            return self.inbox.frames.popleft()
         except IndexError:
             raise trio.WouldBlock from None
 
     async def wait_readable(self) -> None:
         """Wait until the inbox has something."""
-        inbox = self._inbox
+        inbox = self.inbox
         if inbox.token is not None:
             raise trio.BusyResourceError("another task already receives from this channel")
         inbox.task = trio.lowlevel.current_task()
@@ -82,7 +85,7 @@ class _MemoryChannel:
                 await inbox.lot.park()
         finally:
             inbox.token = None
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
 
     async def service_connections(self) -> None:
@@ -102,9 +105,9 @@ class _MemoryChannel:
 
     def close(self) -> None:
         """Wake the receiver with `trio.ClosedResourceError`."""
-        self._inbox.is_closed = True
-        self._inbox.frames.clear()
-        self._inbox.wake()
+        self.inbox.is_closed = True
+        self.inbox.frames.clear()
+        self.inbox.wake()
 
     def _closed(self) -> trio.ClosedResourceError:
         return trio.ClosedResourceError(f"the {self.name} channel is closed")
@@ -120,7 +123,7 @@ class _Dealer(_MemoryChannel):
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Deliver to the kernel at once."""
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
         self._remote.put([self._identity, *map(bytes, frames)])
 
@@ -132,14 +135,9 @@ class _Router(_MemoryChannel):
         super().__init__(_Inbox(name))
         self.routes: dict[bytes, _Inbox] = {}
 
-    @property
-    def inbox(self) -> _Inbox:
-        """Where its clients put what they send."""
-        return self._inbox
-
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Deliver to that client at once. Raises `PeerGone`."""
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
         client = self.routes.get(frames[0])
         if client is None:
@@ -160,14 +158,9 @@ class _Publisher(_MemoryChannel):
         super().__init__(_Inbox("iopub"))
         self.subscribers: dict[bytes, _Subscriber] = {}
 
-    @property
-    def inbox(self) -> _Inbox:
-        """Where subscriptions arrive."""
-        return self._inbox
-
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Deliver to each client that has subscribed to such a topic."""
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
         topic = frames[0]
         for one in tuple(self.subscribers.values()):
@@ -196,7 +189,7 @@ class _SubscriberEnd(_MemoryChannel):
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """What a SUB sends: ``\\x01topic`` subscribes, ``\\x00topic`` unsubscribes."""
-        if self._inbox.is_closed:
+        if self.inbox.is_closed:
             raise self._closed()
         event = bytes(frames[0])
         (self._topics.add if event[:1] == b"\x01" else self._topics.discard)(event[1:])

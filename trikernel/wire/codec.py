@@ -136,7 +136,7 @@ class Codec:
         `trikernel.wire.json.dumps`), so this never raises for a value's sake; a buffer that is
         none raises `TypeError`.
         """
-        if header is None:
+        if header is None:  # as `header` does it, without the call: each message comes through here
             header = (self._headers.get(msg_type) or self._header_of(msg_type)) % (
                 b'%b%d"' % (self._prefix, next(self._counter)),
                 datetime.now(UTC).isoformat().encode(),
