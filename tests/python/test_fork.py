@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -90,3 +92,27 @@ def test_a_forked_child_is_ended_by_a_signal_as_anywhere(kernel: KernelProcess, 
     )
     assert text == "True\n"
     assert kernel.text("print('alive')") == "alive\n"
+
+
+def test_a_signal_that_comes_before_a_forked_child_is_itself_ends_it() -> None:
+    """The parent's handler still stands then; it would take the signal, and nobody would end."""
+    program = (
+        "import os, signal\n"
+        "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "from trikernel.system import fork\n"
+        "class Handler:\n"
+        "    def after_fork(self):\n"
+        "        signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "handler = Handler()\n"
+        "fork.on_fork(handler)\n"
+        "signal.signal(signal.SIGTERM, lambda *args: None)\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    os._exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM)\n"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.splitlines() == ["True", "set()"], ended.stderr

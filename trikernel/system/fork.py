@@ -1,17 +1,24 @@
-"""What a forked child must let go of: locks that another thread held, sockets, loops.
+"""What a forked child must let go of: locks that another thread held, sockets, loops, signals.
 
 A child shares the parent's sockets and its epoll. It must never touch them: whoever holds such
 things registers here, and lets go of them in the child.
+
+A child begins with the parent's signal handlers, too. A signal that comes before they are put back
+would be taken by a handler that is then gone, and lost: a pool that ends a worker which has just
+begun would wait for it for ever. So those signals wait until the child is itself.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
+import threading
 import traceback
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -89,5 +96,21 @@ def _leave_the_parents_loop() -> None:
     epoll.register(wakeup.wakeup_sock.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+if sys.platform != "win32":
+
+    class _HeldSignals(threading.local):
+        """What ends or interrupts a process waits in the thread that forks, until each is itself."""
+
+        NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
+        mask: Iterable[int] = ()
+
+        def hold(self) -> None:
+            numbers = [getattr(signal, name) for name in self.NAMES]
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+        def release(self) -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    _held = _HeldSignals()
+    os.register_at_fork(before=_held.hold, after_in_parent=_held.release, after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_held.release)
