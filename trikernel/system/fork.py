@@ -99,7 +99,7 @@ def _leave_the_parents_loop() -> None:
 if sys.platform != "win32":
 
     class _HeldSignals(threading.local):
-        """What ends or interrupts a process waits in the thread that forks, until each is itself."""
+        """What ends or interrupts waits in the thread that forks, until each process is itself."""
 
         NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
         mask: Iterable[int] = ()
