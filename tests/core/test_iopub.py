@@ -65,6 +65,10 @@ def header(name: str) -> Header:
     return Header(name, "execute_request", "", "", "", "", b'{"msg_id":"%s"}' % name.encode())
 
 
+def encoded(msg_type: str) -> list[bytes]:
+    return Codec().encode(msg_type, {}, identities=[b"t"])
+
+
 ONE, TWO = header("one"), header("two")
 
 
@@ -170,6 +174,47 @@ async def test_text_is_sent_soon_and_an_idle_queue_arms_no_timer(
         assert channel.texts() == [("stdout", "x")]
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf")
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_flusher_leaves_whoever_sends_alone(
+    channel: FakeIOPub, mock_clock: trio.testing.MockClock
+) -> None:
+    """To look again and again would take the interpreter from him: ten times as slow."""
+    iopub = iopub_on(channel)
+    sending, go_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        sending.set()
+        assert go_on.wait(30)
+
+    channel.during_send = block
+    thread = threading.Thread(target=iopub.post, args=[encoded("first")], daemon=True)
+    looks = 0
+    drain = iopub.drain
+
+    def counted(*, wait: bool = False) -> None:
+        nonlocal looks
+        looks += 1
+        drain(wait=wait)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(iopub.run_flusher)
+        await trio.testing.wait_all_tasks_blocked()
+        thread.start()
+        assert sending.wait(30)
+        iopub.post(encoded("second"))
+        iopub.drain = counted  # type: ignore[method-assign]
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(iopub.limits.interval * 1.5)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert looks == 1
+        go_on.set()
+        thread.join(30)
+        mock_clock.autojump_threshold = 0
+        await trio.sleep(1)
+        assert [one.msg_type for one in channel.messages()] == ["first", "second"]
         nursery.cancel_scope.cancel()
 
 

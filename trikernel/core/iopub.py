@@ -316,7 +316,8 @@ class IOPub:
                 self._armed = False
                 self.drain()
                 pause = FIRST_PAUSE
-                while self.entries or self._head is not None:
+                # Who else sends wakes this one for what is left; to look all the time hinders him.
+                while (self.entries or self._head is not None) and not self._draining_in:
                     await trio.sleep(pause if self._subscribers.is_stalled else 0)
                     pause = min(2 * pause, self.limits.interval / 2)
                     self.drain()
@@ -329,10 +330,9 @@ class IOPub:
 
         What others append meanwhile is not waited for. Cancelled, it leaves the queue as it is.
         """
-        target = self._popped + len(self.entries)
+        target, pause = self._popped + len(self.entries), FIRST_PAUSE
         if self._sent < target:
             self.drain(wait=True)
-        pause = FIRST_PAUSE
         while self._sent < target:
             await trio.sleep(pause if self._subscribers.is_stalled else 0)
             pause = min(2 * pause, self.limits.interval / 2)
