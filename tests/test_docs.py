@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,29 +94,3 @@ def test_the_tutorial_shows_the_package_that_is_tested() -> None:
     tests = (package / "tests" / "test_countdown.py").read_text("utf-8")
     for part in tests.partition('"""\n\n')[2].split("\n\n\n"):
         assert part.strip() in page
-
-
-@pytest.mark.slow
-def test_the_example_package_passes_its_own_tests_in_an_environment_of_its_own(
-    tmp_path: Path,
-) -> None:
-    """As a stranger has it: a fresh environment, two installations, pytest."""
-    package = tmp_path / "countdown"
-    shutil.copytree(EXAMPLES / "countdown", package)
-    python = tmp_path / "venv" / "bin" / "python"
-    for command in (
-        [sys.executable, "-m", "venv", str(tmp_path / "venv")],
-        [str(python), "-m", "pip", "install", "-q", f"{ROOT}[testing]", f"{package}[test]"],
-    ):
-        subprocess.run(command, check=True, timeout=600)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    run = subprocess.run(
-        [python, "-m", "pytest", "-q", "-W", "error"],
-        cwd=package,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "6 passed" in run.stdout
