@@ -98,7 +98,6 @@ def test_a_loop_in_a_loop_in_a_cell(
 
 
 def test_httpx_asks_over_the_loop_that_runs(kernel: KernelProcess) -> None:
-    pytest.importorskip("httpx")
     code = """
 import http.server, httpx
 

@@ -355,7 +355,6 @@ trio.run(main)
 def test_libraries_on_trio_work_in_a_nested_run(
     kernel: KernelProcess, package: str, code: str, output: str
 ) -> None:
-    pytest.importorskip(package)
     assert kernel.text(code) == output
 
 
