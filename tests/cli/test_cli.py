@@ -156,7 +156,7 @@ def test_the_flag_of_ipykernels_trio_loop_is_understood() -> None:
         (["run"], "NOTEBOOK"),
         (["run", QUICKSTART, "--frob"], "--frob"),
         (["run", QUICKSTART, "-o", "/no/such/folder/out.ipynb"], "cannot be written"),
-        (["start", "--frob"], "--frob"),
+        (["start", "--kernel", "docs.examples.echo_kernel:EchoKernel", "--frob"], "--frob"),
         (["start", "-f", "/no/such/file.json"], "connection file /no/such/file.json: there is no"),
         (["start", "--kernel", "nonsense"], "PACKAGE.MODULE:CLASS"),
         (["start", "--kernel", "no.such.module:X"], "cannot import no.such.module"),

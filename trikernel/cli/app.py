@@ -8,20 +8,17 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
 from ..kernel import (
     Kernel,
-    add_setting_flags,
-    given_settings,
-    log_to_stderr,
-    run,
+    add_start_flags,
     settings_of,
+    start_kernel,
 )
-from ..system import run_to_the_end, with_working_folder
+from ..system import with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
 from .runflags import add_run_flags
@@ -71,15 +68,12 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     run_command = commands.add_parser("run", help="run notebooks and show their outputs")
     add_run_flags(run_command)
 
-    start = commands.add_parser("start", help="start a kernel (what a kernelspec calls)")
-    existing = "an existing connection file (else one is made, and named)"
-    start.add_argument("-f", "--connection-file", metavar="FILE", help=existing)
+    words = "start a kernel (what a kernelspec calls); takes ipykernel's flags, too"
+    start = commands.add_parser("start", help=words, allow_abbrev=False)
     start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
     start.add_argument("--path", metavar="FOLDER", help="where the class is imported from, too")
-    start.add_argument("extra", nargs="*", help="what frontends pass on; not used")
     trio_loop = "ipykernel's flag for what this kernel does anyway: cells run in a Trio loop"
     start.add_argument("--trio-loop", action="store_true", help=trio_loop)
-    start.add_argument("--log-level", default="WARNING", metavar="LEVEL")
 
     install = commands.add_parser("install", help="install a kernelspec")
     kernelspecs.add_install_flags(install, PYTHON_KERNEL)
@@ -124,11 +118,9 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
             raise UsageError(f"--path: {spec.path} is gone; install the kernelspec again")
         sys.path.append(spec.path)
     kernel_class = load_kernel_class(spec.kernel)
-    add_setting_flags(parser, kernel_class)
-    options = parser.parse_args(arguments)
-    log_to_stderr(options.log_level)
-    kernel = kernel_class(**given_settings(options, kernel_class))
-    run_to_the_end(partial(run, kernel, options.connection_file), kernel.exit_grace)
+    add_start_flags(parser, kernel_class)
+    options, others = parser.parse_known_args(arguments)
+    start_kernel(kernel_class, options, others)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .application import BACKGROUND_FAILED, Application, serve
 from .handlers import built_in
 from .kernel import Kernel
-from .process import add_setting_flags, given_settings, log_to_stderr, main, run
+from .process import add_start_flags, main, run, start_kernel
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
 from .tracebacks import NO_TEXT, render_error
@@ -18,14 +18,13 @@ __all__ = [
     "Kernel",
     "Sender",
     "Setting",
-    "add_setting_flags",
+    "add_start_flags",
     "built_in",
-    "given_settings",
-    "log_to_stderr",
     "main",
     "render_error",
     "run",
     "serve",
     "setting",
     "settings_of",
+    "start_kernel",
 ]

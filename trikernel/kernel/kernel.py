@@ -50,6 +50,10 @@ class Kernel(IPykernelNames):
     Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel".
     """
 
+    flags: Sequence[str] | None = None
+    """What stood on the command line beside the settings; None for a kernel that takes nothing
+    else, and has such flags refused."""
+
     stop_on_error_timeout: float = setting(
         0.1, "seconds during which what arrives after an error is aborted", maximum=_MINUTES
     )

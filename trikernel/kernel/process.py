@@ -23,6 +23,7 @@ from ..core import Server, run_in_this_thread
 from ..errors import UsageError
 from ..system import on_fork, real_stderr, run_to_the_end
 from ..transport import (
+    ConnectionInfo,
     ZmqTransport,
     new_connection_file,
     read_connection_file,
@@ -31,21 +32,29 @@ from ..transport import (
 from .kernel import Kernel
 from .settings import settings_of
 
-__all__ = ["add_setting_flags", "given_settings", "log_to_stderr", "main", "run"]
+__all__ = ["add_start_flags", "log_to_stderr", "main", "run", "start_kernel"]
+
+_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
-def run(kernel: Kernel, connection_file: str | os.PathLike[str] | None = None) -> None:
+def run(
+    kernel: Kernel,
+    connection_file: str | os.PathLike[str] | None = None,
+    *,
+    info: ConnectionInfo | None = None,
+) -> None:
     """Serve ``kernel`` in this process until it is told to shut down.
 
     ``connection_file`` names an existing one; without it a new one is written to Jupyter's
-    runtime folder, named on stderr, and removed at the end. Ports of 0 are bound first and then
-    written back. Raises `ConnectionFileError` for a file that cannot be used.
+    runtime folder, with ``info`` if that is given, named on stderr, and removed at the end. Ports
+    of 0 are bound first and then written back. Raises `ConnectionFileError` for a file that cannot
+    be used.
     """
     application = kernel.application_class(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())
-        path = Path(connection_file) if connection_file else stack.enter_context(_new_file())
+        path = Path(connection_file) if connection_file else stack.enter_context(_new_file(info))
         info = read_connection_file(path)
         transport = stack.enter_context(
             ZmqTransport(
@@ -75,16 +84,10 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
     )
-    parser.add_argument(
-        "-f", "--connection-file", metavar="FILE", help="an existing one (else one is made)"
-    )
-    parser.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING ...")
-    add_setting_flags(parser, kernel_class)
-    options = parser.parse_args(argv)
+    add_start_flags(parser, kernel_class)
+    options, others = parser.parse_known_args(argv)
     try:
-        log_to_stderr(options.log_level)
-        kernel = kernel_class(**given_settings(options, kernel_class))
-        run_to_the_end(partial(run, kernel, options.connection_file), kernel.exit_grace)
+        start_kernel(kernel_class, options, others)
     except UsageError as error:
         sys.exit(_complain(error))
 
@@ -94,7 +97,7 @@ def log_to_stderr(level: str) -> None:
 
     The root logger stays as it is: in a notebook it is the user's. Raises `UsageError`.
     """
-    number = logging.getLevelNamesMapping().get(level.upper())
+    number = int(level) if level.isdigit() else logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise UsageError(f"--log-level: {level!r} is no level, use DEBUG, INFO, WARNING, ERROR")
     log = logging.getLogger("trikernel")
@@ -105,8 +108,17 @@ def log_to_stderr(level: str) -> None:
     log.propagate = False
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
-    """One flag for each setting of the class."""
+def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
+    """What `start_kernel` reads: the connection, the log, and one flag for each setting."""
+    existing = "an existing connection file (else one is made, and named)"
+    add = parser.add_argument
+    add("-f", "--f", "--connection-file", dest="connection_file", metavar="FILE", help=existing)
+    add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
+    made = parser.add_argument_group("a connection file that is made")
+    made.add_argument("--ip", help="the address to listen on")
+    made.add_argument("--transport", choices=["tcp", "ipc"])
+    for name in _CHANNELS:
+        made.add_argument(f"--{name}", metavar="PORT", type=int, help=f"the port for {name}")
     group = parser.add_argument_group("settings")
     for one in settings_of(kernel_class).values():
         group.add_argument(
@@ -114,13 +126,34 @@ def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel
         )
 
 
-def given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> dict[str, Any]:
+def _given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> dict[str, Any]:
     """The settings that the command line gave; `SettingError` for a wrong one."""
     return {
         name: one.from_text(getattr(options, name), one.flag)
         for name, one in settings_of(kernel_class).items()
         if getattr(options, name, None) is not None
     }
+
+
+def start_kernel(
+    kernel_class: type[Kernel], options: argparse.Namespace, others: Sequence[str]
+) -> None:
+    """Run a kernel as the flags of `add_start_flags` say; the last thing that a process does.
+
+    ``others`` is what stood beside them. Raises `UsageError` for what the caller can mend, a flag
+    that is no setting too, where the class does not take flags.
+    """
+    log_to_stderr(options.log_level)
+    kernel = kernel_class(**_given_settings(options, kernel_class))
+    unknown = [one for one in others if one.startswith("-")]
+    if kernel.flags is not None:
+        kernel.flags = others
+    elif unknown:
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)} (see --help)")
+    given = {name: getattr(options, name) for name in ("ip", "transport")}
+    given |= {f"{name}_port": getattr(options, name) for name in _CHANNELS}
+    info = ConnectionInfo(**{name: value for name, value in given.items() if value is not None})
+    run_to_the_end(partial(run, kernel, options.connection_file, info=info), kernel.exit_grace)
 
 
 def _complain(error: UsageError) -> int:
@@ -181,10 +214,10 @@ class _TerminationSignals:
 
 
 @contextmanager
-def _new_file() -> Iterator[Path]:
+def _new_file(info: ConnectionInfo | None) -> Iterator[Path]:
     from jupyter_core.paths import jupyter_runtime_dir
 
-    path = new_connection_file(jupyter_runtime_dir())
+    path = new_connection_file(jupyter_runtime_dir(), info)
     try:
         yield path
     finally:

@@ -53,6 +53,11 @@ class PythonApplication(Application):
                 f"the Python kernel needs more packages ({error.name} is missing): "
                 "pip install 'trikernel[python]'"
             ) from None
+        if any(one.startswith("--show-config") for one in kernel.flags or ()):
+            from .profile import Profile
+
+            Profile.read(kernel.profile, kernel.flags or ()).start()  # shows it, and that is all
+            sys.exit(0)
 
     def bind(self, server: Server) -> None:
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
@@ -61,7 +66,7 @@ class PythonApplication(Application):
 
         kernel, own = self.kernel, None
         if server.owns_process:
-            own = process.OwnProcess(profile.Profile.read(kernel.profile))
+            own = process.OwnProcess(profile.Profile.read(kernel.profile, kernel.flags or ()))
         try:
             super().bind(server)
         except BaseException:
@@ -137,6 +142,7 @@ class PythonKernel(Kernel):
 
     application_class = PythonApplication
     profile: str = setting("default", "the IPython profile whose configuration is read")
+    flags: Sequence[str] | None = ()
 
     display_name = "Python 3 (Trio)"
     implementation = "trikernel"

@@ -318,7 +318,8 @@ class OwnProcess:
         keep(sys.modules, "__main__", _SHELL_MODULE)
         keep(pdb.__dict__, "Pdb", "set_trace")
         keep(sys.__dict__, "path", "displayhook", "excepthook", *_PROMPTS)
-        sys.path = with_working_folder(sys.path)
+        if not profile.ignore_cwd:
+            sys.path = with_working_folder(sys.path)
         missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
         keep(os.environ, *missing)
         os.environ.update(missing)
@@ -327,7 +328,7 @@ class OwnProcess:
         """Begin. The person's startup files run here."""
         from . import debugger
 
-        if sys.platform != "win32":
+        if sys.platform != "win32" and self.profile.capture_fd_output:
             iopub = sender.connection.iopub
             nobody = contextvars.Context()
 

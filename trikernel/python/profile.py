@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from IPython.core.application import BaseIPythonApplication
 from IPython.core.profiledir import ProfileDir, ProfileDirError
 from IPython.core.shellapp import InteractiveShellApp
+from traitlets import Bool
 from traitlets.config import Config
 
 from ..core import call_unprotected
 from ..errors import UsageError
+from .flags import ALIASES, FLAGS, read_flags
 
 __all__ = ["Profile"]
 
@@ -27,12 +30,25 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
     """One profile. What is wrong with a person's files is logged or shown, and ends nothing."""
 
     name = "ipython-kernel"
+    aliases = ALIASES
+    flags = FLAGS
+    capture_fd_output = Bool(True, help="show what is written to descriptors 1 and 2").tag(
+        config=True
+    )
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
-    def read(cls, name: str) -> Profile:
-        """The profile of that name, with its configuration; `UsageError` if there is none."""
+    def read(cls, name: str, flags: Sequence[str] = ()) -> Profile:
+        """The profile of that name, with its configuration; `UsageError` if there is none.
+
+        ``flags`` are a command line's, which go before what files say.
+        """
         profile = cls(profile=name, log=_log)
+        if flags:
+            profile.cli_config = read_flags(flags, profile)  # files do not go before it
+            profile.update_config(profile.cli_config)
+            if "log_level" in profile.cli_config[cls.__name__]:
+                _log.setLevel(profile.log_level)
         if name != "default":  # which is made where it is missing
             try:
                 ProfileDir.find_profile_dir_by_name(profile.ipython_dir, name)

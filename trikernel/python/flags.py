@@ -1,0 +1,164 @@
+"""The flags of IPython and ipykernel that a kernelspec, a program or a person may pass.
+
+``--HistoryManager.hist_file=:memory:`` comes from nbclient, ``--matplotlib=inline`` from people's
+kernelspecs. traitlets' own loader reads them, as it does for any IPython kernel; what it would end
+the process for (a flag that nobody knows, a value that does not fit) is one warning here, and the
+kernel starts without it: whoever waits for a kernel learns nothing from one that has gone.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from IPython.core.application import base_aliases, base_flags
+from IPython.core.shellapp import shell_aliases, shell_flags
+from traitlets import Container, HasTraits, TraitError
+from traitlets.config import Application, Config
+from traitlets.config.loader import DeferredConfig, KVArgParseConfigLoader
+
+__all__ = ["ALIASES", "FLAGS", "read_flags"]
+
+_log = logging.getLogger("trikernel")
+
+ALIASES = {
+    **base_aliases,
+    **shell_aliases,
+    "ident": "Session.session",
+    "user": "Session.username",
+    "keyfile": "Session.keyfile",
+}
+FLAGS = {
+    **base_flags,
+    **shell_flags,
+    "no-stdout": ({"Profile": {"no_stdout": True}}, "no effect: nothing is written there"),
+    "no-stderr": ({"Profile": {"no_stderr": True}}, "no effect: only the log is"),
+    "secure": ({"Session": {}}, "no effect: messages are always signed"),
+    "no-secure": ({"Session": {}}, "no effect: messages are always signed"),
+}
+_INNOCENT = {
+    "Profile": (
+        "no_stdout",
+        "no_stderr",
+        "outstream_class",
+        "displayhook_class",
+        "trio_loop",
+        "quiet",
+    ),
+    "InteractiveShell": ("color_info",),
+    "Session": ("session", "username", "keyfile", "key", "signature_scheme", "debug"),
+}
+"""What is accepted by name and means nothing here."""
+
+_SHORT = {target.rpartition(".")[2]: alias for alias, target in ALIASES.items()}
+
+_CLASSES = {
+    "InteractiveShell": "IPython.core.interactiveshell",
+    "HistoryManager": "IPython.core.history",
+    "HistoryAccessor": "IPython.core.history",
+    "IPCompleter": "IPython.core.completer",
+    "Completer": "IPython.core.completer",
+    "DisplayFormatter": "IPython.core.formatters",
+    "PlainTextFormatter": "IPython.core.formatters",
+    "StoreMagics": "IPython.extensions.storemagic",
+    "InlineBackend": "matplotlib_inline.config",
+    "ProfileDir": "IPython.core.profiledir",
+}
+"""Where the classes are whose values are looked at before the kernel is made with them."""
+
+_APPLICATION = r"^(-+)(?:IPKernelApp|InteractiveShellApp|BaseIPythonApplication|Application)\."
+"""By which names people know the application."""
+
+
+def read_flags(flags: Sequence[str], application: Application) -> Config:
+    """What a command line says to an application and what it makes.
+
+    What cannot be used has a warning in the log, and is left out.
+    """
+    own = type(application)
+    known = [re.sub(_APPLICATION, rf"\1{own.__name__}.", one) for one in _understood(flags)]
+    by_name, aliases = application.flatten_flags()
+    classes = [own, *application.classes]
+    loader = KVArgParseConfigLoader(known, aliases, by_name, classes=classes, log=_log)
+    return _checked(loader.load_config(), own)
+
+
+def _understood(flags: Sequence[str]) -> list[str]:
+    """Those that traitlets' loader can read; of each other one the log has a warning.
+
+    A flag that nobody knows goes with its value, as it does there.
+    """
+    kept: list[str] = []
+    rest = list(flags)
+    while rest:
+        one = rest.pop(0)
+        if not one.startswith("-") or one == "-":
+            continue  # what frontends pass on beside flags
+        name, equals, _ = one.lstrip("-").partition("=")
+        value = [rest.pop(0)] if not equals and _takes_value(name, rest) else []
+        if not (name in ALIASES or name in FLAGS or "." in name):
+            _log.warning("flag %s has no effect: nobody knows it", one)
+        elif not equals and not value and name not in FLAGS:
+            _log.warning("flag %s has no effect: it needs a value", one)
+        else:
+            kept += [one, *value]
+    return kept
+
+
+def _takes_value(name: str, rest: Sequence[str]) -> bool:
+    is_only_flag = name in FLAGS and name not in ALIASES
+    return bool(rest) and not is_only_flag and (not rest[0].startswith("-") or name in ("c", "m"))
+
+
+def _checked(given: Config, application: type[Application]) -> Config:
+    """What of a command line's configuration has values that fit; of each other one a warning."""
+    config = Config()
+    for section, name, value in _values(given):
+        flag = _SHORT.get(name, f"{section}.{name}")
+        if name in _INNOCENT.get(section, ()):
+            _log.info("flag --%s means nothing to this kernel", flag)
+            continue
+        try:
+            config[section][name] = _fitting(section, name, value, application)
+        except ImportError as error:
+            _log.warning("flag --%s has no effect: %s", flag, error)
+        except TraitError as error:
+            words = str(error).replace(" of a HasTraits instance", "")
+            _log.warning("flag --%s has no effect: %s", flag, words)
+    return config
+
+
+def _values(config: Config) -> Iterator[tuple[str, str, Any]]:
+    for section, content in config.items():
+        if isinstance(content, Mapping):
+            yield from ((section, name, value) for name, value in content.items())
+
+
+def _fitting(section: str, name: str, value: Any, application: type[Application]) -> Any:
+    """The value as its setting takes it; as it is, if that is not known here."""
+    configurable: Any = application
+    if section != application.__name__:
+        if section not in _CLASSES:
+            return value
+        configurable = getattr(importlib.import_module(_CLASSES[section]), section)
+    trait = configurable.class_traits(config=True).get(name)
+    if trait is None:
+        raise TraitError(f"{section} has no such setting.")
+    found = value.get_value(trait) if isinstance(value, DeferredConfig) else value
+    if isinstance(trait, Container):
+        found = _literal(found)
+    return trait.validate(HasTraits(), found)
+
+
+def _literal(value: Any) -> Any:
+    """A container that is written as one, which traitlets' own loader does not always read."""
+    text = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(text, str) and text[:1] in ("[", "(", "{"):
+        with suppress(ValueError, SyntaxError):
+            return ast.literal_eval(text)
+    return value
