@@ -47,7 +47,7 @@ class Asker:
 
     async def ask_async(self, request: Request | None, prompt: str, password: bool) -> str:
         """Ask, and wait for the answer while other tasks go on."""
-        asking = _check_allowed(request)
+        asking = _check_allowed(request, password)
         channel = self._connection.transport.stdin
         async with self._turn:
             with self._one_question():
@@ -61,7 +61,7 @@ class Asker:
     @enable_ki_protection
     def ask(self, asking: Request | None, prompt: str, password: bool) -> str:
         """Ask, and block until the answer is there."""
-        request = _check_allowed(asking)
+        request = _check_allowed(asking, password)
         channel = self._connection.transport.stdin
         with self._one_question(), _waker(request) as wake_fd:
             msg_id = None
@@ -137,11 +137,14 @@ class Asker:
         return None
 
 
-def _check_allowed(request: Request | None) -> Request:
-    """The request that asks; `StdinNotImplementedError` if it may not."""
+def _check_allowed(request: Request | None, password: bool) -> Request:
+    """The request that asks; `StdinNotImplementedError` if it may not, in ipykernel's words, by
+    which programs know it.
+    """
     if request is None or getattr(request.content, "allow_stdin", False) is not True:
+        name = "getpass" if password else "raw_input"
         raise StdinNotImplementedError(
-            "this frontend does not allow input: the request that runs says allow_stdin=False"
+            f"{name} was called, but this frontend does not support input requests."
         )
     if request.finished:
         raise StdinNotImplementedError("the cell that asks for input has ended")
