@@ -96,16 +96,17 @@ OFFERED = {
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {
-        "LeftOpen", "Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "can_nest_runs",
-        "close_what_was_left_open", "exit_forked", "gc_paused", "harmless",
-        "interrupt_nested_run", "is_anything_left_open", "is_nested_in", "on_fork", "real_stderr",
-        "report_crash", "run_in", "run_nested", "run_to_the_end", "runs_here",
-        "stderr_descriptor", "wait_for_process_end", "with_working_folder",
+        "LeftOpen", "Mailbox", "RemoteNursery", "RepeatedEvent", "SignalArrivals", "SignalTimer",
+        "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
+        "gc_paused", "harmless", "interrupt_nested_run", "is_anything_left_open", "is_nested_in",
+        "on_fork", "real_stderr", "report_crash", "run_in", "run_nested", "run_to_the_end",
+        "runs_here", "signal_main_thread", "stderr_descriptor", "unused_signal",
+        "wait_for_process_end", "with_working_folder",
     },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",
         "Header", "LaneName", "Limits", "Message", "MessageType", "Priority", "as_content",
-        "parse", "reply_type",
+        "parse", "place_in", "reply_type", "tell_place",
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",

@@ -49,6 +49,9 @@ What is done
     awaits in a shield or     its scope is cancelled;  it is left behind:     (not there any more)
     for a thread              after 0.5 s a line on    reply and ``idle`` go
                               stderr says so           out at once
+    is in C code that keeps   as one that computes,    the same               the same
+    the lock, and looks for   by signal or deadline
+    signals
     is in C code that looks   (heard when it returns)  a line on stderr says  the same
     for no signals, and lets                           where it stands
     go of the lock
@@ -62,9 +65,13 @@ What is done
     Interrupts that follow each other within 50 ms are one step. `CellStopped` is for code that
     swallows `KeyboardInterrupt`; it is told as the reason of the stop.
 
+    A deadline has a timer of the system's beside the service loop, which signals the main thread
+    without the interpreter lock (`deadlines`). Its signal is not SIGINT, which is a person's.
+
 What remains
-    C code that holds the interpreter lock and does not look for signals cannot be reached. Under
-    inline services there is nobody beside the loop, so synchronous code cannot be stopped.
+    C code that holds the interpreter lock and does not look for signals cannot be reached; where
+    the system has no such timers, neither can a deadline reach what looks for them. Under inline
+    services there is nobody beside the loop, so synchronous code cannot be stopped.
 """
 
 from __future__ import annotations
@@ -72,12 +79,10 @@ from __future__ import annotations
 import enum
 import math
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from types import FrameType
@@ -86,9 +91,20 @@ import attrs
 import trio
 
 from ..errors import CellStopped
-from ..system import RemoteNursery, interrupt_nested_run, is_nested_in, on_fork, run_in
+from ..system import (
+    RemoteNursery,
+    SignalArrivals,
+    interrupt_nested_run,
+    is_nested_in,
+    on_fork,
+    run_in,
+    signal_main_thread,
+)
+from ..wire import tell_place
+from .deadlines import Deadline, DeadlineSignal
+from .places import where_it_runs, where_it_stands, where_it_waits
 from .request import Request, StopReason, background_scope, current_request, is_served
-from .user_code import in_finalizer, where_it_runs, where_it_stands, where_it_waits
+from .user_code import in_finalizer
 
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
 
@@ -97,8 +113,6 @@ SOON = 0.002  # and before the request's own code is told where it is, which hit
 INSISTS = 3  # the stop from which on the exception is one that nobody swallows by habit
 INSIST_INTERVAL = 0.02  # seconds between two of those
 TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
-
-_STUCK = "told to stop, but it still runs in {}; if that does not return, only a restart helps\n"
 
 
 class StopState(enum.Enum):
@@ -178,6 +192,7 @@ class Stopper:
         self._forced_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
+        self._deadline_signal = DeadlineSignal()
         on_fork(self)
 
     def after_fork(self) -> None:
@@ -188,6 +203,7 @@ class Stopper:
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
+            self._deadline_signal.close()
 
     # Stopping
 
@@ -195,6 +211,16 @@ class Stopper:
         """Stop the innermost running request; with none running, code that spins."""
         running = tuple(self.running)
         self.stop(running[-1] if running else None, StopReason.INTERRUPT)
+
+    def stands_in(self) -> str:
+        """Where the main thread stands if what runs there has not heard of a stop for a step; else
+        nothing.
+        """
+        overdue = time.monotonic() - self._grace
+        for stop_signal in tuple(self.pending):
+            if stop_signal.since < overdue and stop_signal.request in self.running:
+                return where_it_runs(threading.main_thread().ident)
+        return ""
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
         """Stop ``request`` for ``reason``; the next step if it is being stopped already."""
@@ -236,36 +262,41 @@ class Stopper:
         """
         request, told_at = stop_signal.request, time.monotonic() + 2 * self._grace
         await trio.sleep(SOON)
-        while stop_signal.state is StopState.PENDING and self._is_live(stop_signal):
+        while stop_signal.state is StopState.PENDING and _is_live(stop_signal, self.running):
             self._forced_at = time.monotonic()
             signal_main_thread()
             await trio.sleep(TURN_TIMEOUT)
             if request is not None and time.monotonic() > told_at:
                 told_at = math.inf
-                self._tell(request, _STUCK.format(where_it_runs(threading.main_thread().ident)))
+                if stop_signal is next((one for one in self.pending if one.request is request), 0):
+                    place = where_it_runs(threading.main_thread().ident)
+                    self._tell(request, tell_place(place))
         if request is None:
             return
         insists = request.stops >= INSISTS
         if stop_signal.reason is StopReason.INTERRUPT and not insists:
             return
         await trio.sleep(INSIST_INTERVAL if insists else self._grace)
-        if self._is_live(stop_signal):  # it has swallowed the exception, or cleans up for long
+        if _is_live(
+            stop_signal, self.running
+        ):  # it has swallowed the exception, or cleans up for long
             self.stop(request, stop_signal.reason)
 
     async def _tell_if_it_lingers(self, request: Request) -> None:
         """Some time after an interrupt that has had no effect, say what the code waits in."""
         await trio.sleep(TELL_AFTER)
-        run_in(self._token, lambda: self._tell_where(request))
 
-    def _tell_where(self, request: Request) -> None:
-        interrupted = request.stop_reason is StopReason.INTERRUPT
-        if interrupted and request in self.running and request.task is not None:
-            place = where_it_waits(request.task)
-            self._tell(
-                request,
-                f"interrupted, but it still waits in {place}; "
-                "a second interrupt leaves it behind\n",
-            )
+        def tell() -> None:
+            interrupted = request.stop_reason is StopReason.INTERRUPT
+            if interrupted and request in self.running and request.task is not None:
+                place = where_it_waits(request.task)
+                self._tell(
+                    request,
+                    f"interrupted, but it still waits in {place}; "
+                    "a second interrupt leaves it behind\n",
+                )
+
+        run_in(self._token, tell)
 
     def raise_pending(self) -> None:
         """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
@@ -299,10 +330,6 @@ class Stopper:
             if not self.pending:
                 self._look(False)
 
-    def _is_live(self, stop_signal: StopSignal) -> bool:
-        """Whether it still makes sense: a signal that comes late must hit nobody else."""
-        return stop_signal.request is None or stop_signal.request in self.running
-
     # Deadlines, and the service loop that watches them
 
     def serve_from(self, nursery: trio.Nursery, *, resends: bool) -> None:
@@ -324,16 +351,31 @@ class Stopper:
         if not seconds:
             request.replace_deadline(lambda: None)
             return
-        done = trio.Event()
-        self.services.start_soon(self._expire, request, seconds, done)
+        deadline = Deadline(request, seconds)
+        self.services.start_soon(self._expire, deadline)
+        if self.installed and self._resends:
+            self._deadline_signal.arm(deadline, self._on_deadline)
         if self.services.token is not None:
-            request.replace_deadline(partial(run_in, self.services.token, done.set))
+            withdraw = self._deadline_signal.withdraw
+            request.replace_deadline(partial(withdraw, deadline, self.services.token))
 
-    async def _expire(self, request: Request, seconds: float, done: trio.Event) -> None:
-        with trio.move_on_after(seconds):
-            await done.wait()
-            return
-        self.stop(request, StopReason.TIMEOUT)
+    async def _expire(self, deadline: Deadline) -> None:
+        if await deadline.passes() and not deadline.is_told:
+            deadline.is_told = True
+            self.stop(deadline.request, StopReason.TIMEOUT)
+
+    def _on_deadline(self, signum: int, frame: FrameType | None) -> None:
+        """A timer has signalled, after the deadline: take the step that the service loop has not
+        taken, if it does not get the interpreter lock, and raise what is due.
+        """
+        past = [one for one in self._deadline_signal.past() if one.request in self.running]
+        for deadline in past:
+            request, overdue = deadline.request, time.monotonic() - 1.5 * self._grace
+            if not deadline.is_told or request.last_stop < overdue:
+                deadline.is_told = True
+                self.stop(request, StopReason.TIMEOUT)
+        if past:
+            self._hear(frame, forced=True)
 
     # SIGINT
 
@@ -359,6 +401,7 @@ class Stopper:
         if not self.installed:
             return
         self.installed = False
+        self._deadline_signal.close()
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
         if self._arrivals is not None:
@@ -368,21 +411,32 @@ class Stopper:
         """Signal the main thread again if it has not run the handler of a signal that came.
 
         A signal may come to another thread, or in the moment before the main thread blocks in
-        a lock: then nothing wakes it, and an interrupt would be lost.
+        a lock: then nothing wakes it, and an interrupt would be lost. If it has not run it for
+        the grace, the main thread is in C code that looks for no signals: that is to stop.
         """
         while True:
-            await arrivals.unheard(TURN_TIMEOUT)
-            if signal.getsignal(signal.SIGINT) == self._on_sigint:
-                signal_main_thread()
+            seconds = await arrivals.unheard(TURN_TIMEOUT)
+            if signal.getsignal(signal.SIGINT) != self._on_sigint or self.pending:
+                continue
+            if seconds > self._grace and self.running:
+                self.interrupt()
+            signal_main_thread()
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._arrivals is not None:
             self._arrivals.heard()
         # a signal of our own is handled at once: if another handler took it, this one is not it
-        now = time.monotonic()
-        forced = now - self._forced_at < TURN_TIMEOUT
+        forced = time.monotonic() - self._forced_at < TURN_TIMEOUT
         self._forced_at = -math.inf
-        live = [one for one in self.pending if self._is_live(one)]
+        self._hear(frame, forced=forced)
+
+    def _hear(self, frame: FrameType | None, *, forced: bool) -> None:
+        """The main thread was signalled, in ``frame``: raise what is due, if that may be done here.
+
+        ``forced`` says that it was by us, for a wish that is pending.
+        """
+        now = time.monotonic()
+        live = [one for one in self.pending if _is_live(one, self.running)]
         if forced and not live:
             return
         context = _context_here(self._token)
@@ -409,6 +463,11 @@ class Stopper:
             self.interrupt()
 
 
+def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
+    """Whether it still makes sense: a signal that comes late must hit nobody else."""
+    return stop_signal.request is None or stop_signal.request in running
+
+
 def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
     """Whether the interrupted frame is a loop's own, which the user's code runs in that loop."""
     return not trio.lowlevel.in_trio_task() and is_nested_in(token)
@@ -433,68 +492,3 @@ def _request_of(context: Context | None) -> Request | None:
     if context is None or context.get(background_scope) is not None:
         return None
     return context.get(current_request)
-
-
-def signal_main_thread() -> None:
-    """Have the handler of SIGINT run in the main thread, and wake that from a blocking call."""
-    ident = threading.main_thread().ident
-    if sys.platform != "win32" and ident is not None:
-        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
-    else:
-        signal.raise_signal(signal.SIGINT)
-
-
-class SignalArrivals:
-    """That a SIGINT came, told apart from its handler having run.
-
-    Python runs a handler between two instructions of the main thread, which may be blocked; the C
-    code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
-    taken over, from the creation of this object, in the main thread, to `close`. Every signal with
-    a Python handler writes there: only SIGINT counts, the others are the user's own.
-    """
-
-    HEARD = 0xFF  # no signal has that number
-
-    def __init__(self) -> None:
-        self._reading, self._writing = socket.socketpair()
-        self._reading.setblocking(False)
-        self._writing.setblocking(False)
-        self._previous = -1
-        self._previous = self.listen()
-
-    def listen(self) -> int:
-        """Take it (again: an event loop of a cell may have had it); who had it before."""
-        return signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
-
-    def heard(self) -> None:
-        """A handler runs: what came before this is seen to."""
-        with suppress(BlockingIOError):
-            self._writing.send(bytes([self.HEARD]))
-
-    async def unheard(self, seconds: float) -> None:
-        """Wait until a SIGINT has come whose handler has not run for so many seconds."""
-        pending = False
-        while True:
-            with trio.move_on_after(seconds if pending else math.inf) as scope:
-                for number in await self._receive():
-                    if number in (signal.SIGINT, self.HEARD):
-                        pending = number != self.HEARD
-            if scope.cancelled_caught:
-                return
-
-    async def _receive(self) -> bytes:
-        while True:
-            with suppress(BlockingIOError):
-                arrived = self._reading.recv(1024)
-                if not arrived:
-                    raise OSError("the user's code has closed the pipe that signals arrive by")
-                return arrived
-            await trio.lowlevel.wait_readable(self._reading)
-
-    def close(self) -> None:
-        """Give it back."""
-        if signal.set_wakeup_fd(-1) == self._writing.fileno():
-            with suppress(ValueError, OSError):  # who had it may be closed by now
-                signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
-        self._reading.close()
-        self._writing.close()

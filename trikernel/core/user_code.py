@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import linecache
 import math
 import os
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -51,9 +49,6 @@ __all__ = [
     "raise_cancel",
     "run_unprotected",
     "unwrap_interrupt",
-    "where_it_runs",
-    "where_it_stands",
-    "where_it_waits",
 ]
 
 T = TypeVar("T")
@@ -61,9 +56,6 @@ Report = Callable[[BaseException], object]
 
 _OURS = str(Path(__file__).parent.parent) + os.sep
 _MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in (trio, outcome)))
-
-
-_PUBLIC = {"to_thread_run_sync": "trio.to_thread.run_sync"}
 
 
 # Whose code it is
@@ -86,44 +78,6 @@ def in_finalizer(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
-    """The stack of a task that waits, as the traceback of an exception raised there would be."""
-    found: TracebackType | None = None
-    for frame, line in reversed(list(task.iter_await_frames())):
-        found = TracebackType(found, frame, frame.f_lasti, line)
-    return found
-
-
-def where_it_waits(task: trio.lowlevel.Task) -> str:
-    """What a task waits in, for a person: the function that was awaited, and the line that did."""
-    waits = task.name
-    for frame, line in reversed(list(task.iter_await_frames())):
-        code = frame.f_code
-        if not is_machinery(code.co_filename):
-            return f"{waits} (line {line} of {code.co_qualname})"
-        waits = _public_name(frame)
-    return waits
-
-
-def where_it_runs(ident: int | None) -> str:
-    """Where the user's code stands that a thread executes, for a person: its line and its text."""
-    frame = sys._current_frames().get(ident or 0)
-    while frame is not None and is_machinery(frame.f_code.co_filename):
-        frame = frame.f_back
-    if frame is None:
-        return "code that is not the cell's"
-    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return f"line {frame.f_lineno} of {frame.f_code.co_qualname}" + (f": {text}" if text else "")
-
-
-def _public_name(frame: FrameType) -> str:
-    """The name by which people call a function: ``trio.sleep``, ``trio.to_thread.run_sync``."""
-    name, module = frame.f_code.co_qualname, str(frame.f_globals.get("__name__", "?"))
-    if module.startswith("trio.") and hasattr(trio, name):
-        return f"trio.{name}"
-    return _PUBLIC.get(name, f"{module}.{name}")
 
 
 # Calls across the line

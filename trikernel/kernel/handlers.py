@@ -227,10 +227,16 @@ async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
     return content
 
 
-async def interrupt_request(self: Any, request: Request) -> c.OkReply:
-    """Interrupt what runs; the reply does not wait for its end. Content: none. Reply: ``ok``."""
-    self.server.stopper.interrupt()
-    return c.OkReply()
+async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
+    """Interrupt what runs; the reply does not wait for its end.
+
+    Content: none. Reply: ``ok``, and as ``still_runs`` (str) where the user's code stands, if it
+    has been told to stop before and is in C code that has not heard of that for `stop_grace`.
+    """
+    stopper = self.server.stopper
+    place = stopper.stands_in()
+    stopper.interrupt()
+    return {"status": "ok", **({"still_runs": place} if place else {})}
 
 
 async def abort_request(self: Any, request: Request) -> c.OkReply:

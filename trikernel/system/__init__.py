@@ -9,6 +9,8 @@ from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .process_end import run_to_the_end, wait_for_process_end
+from .signal_timer import SignalTimer, can_signal, unused_signal
+from .signals import SignalArrivals, signal_main_thread
 from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
 
@@ -17,8 +19,11 @@ __all__ = [
     "Mailbox",
     "RemoteNursery",
     "RepeatedEvent",
+    "SignalArrivals",
+    "SignalTimer",
     "call_in",
     "can_nest_runs",
+    "can_signal",
     "close_what_was_left_open",
     "exit_forked",
     "gc_paused",
@@ -33,7 +38,9 @@ __all__ = [
     "run_nested",
     "run_to_the_end",
     "runs_here",
+    "signal_main_thread",
     "stderr_descriptor",
+    "unused_signal",
     "wait_for_process_end",
     "with_working_folder",
 ]

@@ -72,7 +72,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "sys._current_frames",
-        ("trikernel.core.user_code",),
+        ("trikernel.core.places",),
         "who waits for a stop is told in which line the main thread stands",
         "the line is not told",
     ),

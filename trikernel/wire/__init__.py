@@ -14,6 +14,7 @@ from .message_types import (
     reply_type,
 )
 from .parsing import as_content, parse
+from .stuck import place_in, tell_place
 
 __all__ = [
     "DELIMITER",
@@ -30,5 +31,7 @@ __all__ = [
     "Priority",
     "as_content",
     "parse",
+    "place_in",
     "reply_type",
+    "tell_place",
 ]

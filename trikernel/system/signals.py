@@ -1,0 +1,89 @@
+"""SIGINT and the main thread: a signal of our own that wakes it, and signals that it has not heard.
+
+Python runs a signal handler between two instructions of the main thread. Where that blocks in C
+code, or the signal came to another thread, the handler runs late or never: so signals are sent to
+that very thread, and what has come is told apart from what was heard.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import trio
+
+__all__ = ["SignalArrivals", "signal_main_thread"]
+
+
+def signal_main_thread() -> None:
+    """Have the handler of SIGINT run in the main thread, and wake that from a blocking call."""
+    ident = threading.main_thread().ident
+    if sys.platform != "win32" and ident is not None:
+        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
+    else:
+        signal.raise_signal(signal.SIGINT)
+
+
+class SignalArrivals:
+    """That a SIGINT came, told apart from its handler having run.
+
+    Python runs a handler between two instructions of the main thread, which may be blocked; the C
+    code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
+    taken over, from the creation of this object, in the main thread, to `close`. Every signal with
+    a Python handler writes there: only SIGINT counts, the others are the user's own.
+    """
+
+    HEARD = 0xFF  # no signal has that number
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # when what has not been heard has come
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._previous = -1
+        self._previous = self.listen()
+
+    def listen(self) -> int:
+        """Take it (again: an event loop of a cell may have had it); who had it before."""
+        return signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+
+    def heard(self) -> None:
+        """A handler runs: what came before this is seen to."""
+        with suppress(BlockingIOError):
+            self._writing.send(bytes([self.HEARD]))
+
+    async def unheard(self, seconds: float) -> float:
+        """Wait until a SIGINT has come whose handler has not run for so many seconds; how many
+        it has been since the first one of those.
+        """
+        while True:
+            with trio.move_on_after(math.inf if self._since is None else seconds) as scope:
+                for number in await self._receive():
+                    if number == self.HEARD:
+                        self._since = None
+                    elif number == signal.SIGINT and self._since is None:
+                        self._since = time.monotonic()
+            if scope.cancelled_caught and self._since is not None:
+                return time.monotonic() - self._since
+
+    async def _receive(self) -> bytes:
+        while True:
+            with suppress(BlockingIOError):
+                arrived = self._reading.recv(1024)
+                if not arrived:
+                    raise OSError("the user's code has closed the pipe that signals arrive by")
+                return arrived
+            await trio.lowlevel.wait_readable(self._reading)
+
+    def close(self) -> None:
+        """Give it back."""
+        if signal.set_wakeup_fd(-1) == self._writing.fileno():
+            with suppress(ValueError, OSError):  # who had it may be closed by now
+                signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
+        self._reading.close()
+        self._writing.close()
