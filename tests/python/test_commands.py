@@ -55,6 +55,25 @@ def test_a_program_runs_as_ipython_runs_it(kernel: KernelProcess, code: str, pri
     assert streamed(outputs) == printed
 
 
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        ("!read typed; echo got=$typed", "got=\r\n"),
+        ("!cat; read y 2>/dev/null < /dev/tty || echo none", "none\r\n"),
+        ("!test -t 1 && stty size <&1", "24 80\r\n"),  # its output is a terminal all the same
+        ("x = !read typed; echo got=$typed\nprint(x)", "['got=']\n"),
+        ("%%bash\nread x 2>/dev/null < /dev/tty || echo none", "none\n"),
+        ("%%script sh\nread x\nthe input of read\nread y || echo none", "none\n"),
+    ],
+)
+def test_a_program_that_reads_what_a_person_types_finds_the_end(
+    kernel: KernelProcess, code: str, printed: str
+) -> None:
+    reply, outputs = kernel.execute(code)
+    assert reply["status"] == "ok", reply
+    assert streamed(outputs) == printed
+
+
 def test_what_a_program_writes_to_stderr_goes_there(kernel: KernelProcess) -> None:
     _, outputs = kernel.execute("%%bash\necho good\necho bad >&2")
     assert (streamed(outputs), streamed(outputs, "stderr")) == ("good\n", "bad\n")

@@ -3,7 +3,8 @@
 IPython waits for these itself, and treats an interrupt as an end of the program like any other:
 ``!cmd`` goes on with the next line, ``%%bash`` raises `CalledProcessError`, and what the program
 has started lives on. Here each program leads a process group of its own. An interrupt ends the
-whole group, and is then raised in the cell as any other. On Windows, which has no such groups,
+whole group, and is then raised in the cell as any other. Nobody can type anything: a program that
+reads its input, or the terminal, is at the end of it at once. On Windows, which has no such groups,
 they are run as IPython runs them.
 """
 
@@ -47,8 +48,8 @@ def finish(shell: Any, command: str, status: int) -> None:
 def run_in_terminal(command: str) -> int:
     """Run a command of the person's shell in a terminal of its own, and print what it prints.
 
-    The exit status; negative, the signal that ended it. An interrupt passes through, after all
-    processes of the command have been ended.
+    Nobody types there: what it reads is at its end. The exit status; negative, the signal that
+    ended it. An interrupt passes through, after all processes of the command have been ended.
     """
     if sys.platform == "win32":
         return int(system(command) or 0)
@@ -57,7 +58,9 @@ def run_in_terminal(command: str) -> int:
     shell = pexpect.which(os.environ.get("SHELL", "sh"))
     if shell is None:
         raise OSError(f"there is no shell {os.environ.get('SHELL', 'sh')!r}")
-    child = pexpect.spawn(shell, ["-c", command], maxread=_CHUNK, timeout=None)
+    child = pexpect.spawn(
+        shell, ["-c", command], maxread=_CHUNK, timeout=None, preexec_fn=_read_nothing
+    )
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def show(until: float | None = None) -> None:
@@ -80,6 +83,24 @@ def run_in_terminal(command: str) -> int:
         return -int(child.signalstatus)
     status = int(child.exitstatus or 0)
     return 128 - status if status > 128 else status  # what a shell says of a signal
+
+
+def _read_nothing() -> None:
+    """In a child, before its program begins: its input is empty, and ``/dev/tty``, where passwords
+    are asked for, cannot be opened. Its output still is a terminal, with colours and columns.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+    import termios
+
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who gives up its terminal gets that
+    with suppress(OSError):
+        fcntl.ioctl(1, termios.TIOCNOTTY)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def get_output(command: str) -> tuple[str, int]:
