@@ -12,6 +12,7 @@ from collections.abc import Sequence
 __all__ = [
     "AbortedError",
     "CellFailed",
+    "CellStillRuns",
     "CellStopped",
     "ClientError",
     "ConnectionFileError",
@@ -132,11 +133,11 @@ class ConnectionFileError(UsageError):
     """A connection file cannot be used; names the file and the field."""
 
 
-class ClientError(TrikernelError):
-    """Something that a client asked for went wrong; see its subclasses."""
+ClientError = TrikernelError
+"""The name by which programs may know what a client raises; it has no class of its own."""
 
 
-class CellFailed(ClientError):
+class CellFailed(TrikernelError):
     """A cell ended with an error. ``execution`` is what it brought until then.
 
     ``message`` is the ``error`` message, where it is not the cell's own but one of a task that it
@@ -149,7 +150,7 @@ class CellFailed(ClientError):
         self.message = message
 
 
-class ExecutionTimeout(ClientError, TimeoutError):
+class ExecutionTimeout(TrikernelError, TimeoutError):
     """A cell took longer than its ``timeout``; the kernel was interrupted."""
 
     def __init__(self, text: str, execution: object = None) -> None:
@@ -157,9 +158,25 @@ class ExecutionTimeout(ClientError, TimeoutError):
         self.execution = execution
 
 
-class KernelDied(ClientError):
+class CellStillRuns(ExecutionTimeout):
+    """A cell took longer than its ``timeout``, was told to stop, and runs on: C code, mostly.
+
+    Only a restart of the kernel helps. ``place`` is where its code stands, as far as the kernel
+    could tell (``"sqlite3.Connection.execute, line 3"``), else empty. ``restarted`` says that the
+    kernel has been restarted since: the next cell finds a new one, without the names of before.
+    """
+
+    def __init__(
+        self, text: str, execution: object = None, place: str = "", *, restarted: bool = False
+    ) -> None:
+        super().__init__(text, execution)
+        self.place = place
+        self.restarted = restarted
+
+
+class KernelDied(TrikernelError):
     """The kernel ended, or does not answer any more, while somebody needs it."""
 
 
-class KernelNotReady(ClientError):
+class KernelNotReady(TrikernelError):
     """A kernel was started and ended, or gave no answer, before it was ready."""

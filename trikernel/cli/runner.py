@@ -29,7 +29,7 @@ from ..client.notebooks import (
     read_notebook,
     run_notebook,
 )
-from ..errors import ClientError, KernelDied, KernelNotReady, UsageError
+from ..errors import KernelDied, KernelNotReady, TrikernelError, UsageError
 from ..system import harmless
 from .screen import Board, Screen, ScreenError, View
 
@@ -129,7 +129,7 @@ class _Runs:
             raise
         except Exception as error:  # the boundary of one notebook: the others go on
             self._codes.append(_code(error))
-            if not isinstance(error, ClientError | UsageError):  # a fault of trikernel's own
+            if not isinstance(error, TrikernelError):  # a fault of trikernel's own
                 lines = "".join(traceback.format_exception(error))
                 print(harmless(lines, colours=False), file=sys.stderr, end="")
             progress.failed(error)

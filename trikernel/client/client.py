@@ -14,15 +14,18 @@ from typing import Any, TypedDict, Unpack
 
 import trio
 
-from ..errors import ExecutionTimeout
+from ..errors import KernelDied
 from ..transport import ClientTransport
 from ..wire import Message
 from .comms import Comm, Comms
 from .connection import Connection
 from .execution import Execution, InputHandler
-from .stopping import REPLY_GRACE, Stopper, how_stopped
+from .stopping import REPLY_GRACE, Stopper, timed_out
 
 __all__ = ["Client"]
+
+
+Restart = Callable[[Callable[[ClientTransport], Awaitable[None]]], Awaitable[bool]]
 
 
 class ExecuteOptions(TypedDict, total=False):
@@ -46,7 +49,9 @@ class Client:
     ``name`` is how errors call the kernel. ``on_input``, which may be set, answers the questions of
     cells that were executed without an ``on_input`` of their own. ``info`` is the content of the
     ``kernel_info_reply`` that the kernel gave when it was ready (empty in memory), ``log_tail()``
-    the end of its log, where this program started it. ``rejected`` counts messages that could not
+    the end of its log, where this program started it. ``restart``, where it is set, is called when
+    a cell does not stop, with a function that takes the transport to the new kernel; it returns
+    whether there is one, and raises nothing. ``rejected`` counts messages that could not
     be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
     message before anybody else; where one returns true, no execution gets it.
     """
@@ -62,6 +67,7 @@ class Client:
         self.on_input: InputHandler | None = None
         self.info: Mapping[str, Any] = {}
         self.log_tail: Callable[[], str] = str
+        self.restart: Restart | None = None
         self._connection = Connection(transport, name)
         self._stopper = Stopper(self._connection, interrupt)
         self._comms = Comms(self._connection)
@@ -160,7 +166,7 @@ class Client:
         or call ``execution.raise_for_error()``. ``options`` are those of `start`. Raises
         `ExecutionTimeout` when it takes longer than ``timeout`` seconds, `KernelDied` when
         the kernel ends. Timed out or cancelled, the kernel is interrupted, and the cell has
-        `INTERRUPT_GRACE` seconds to end.
+        `INTERRUPT_GRACE` seconds to end; one that runs on after that is a `CellStillRuns`.
         """
         async with self.executing(code, timeout=timeout, **options) as execution:
             await execution.wait()
@@ -189,8 +195,7 @@ class Client:
             if not execution.done:
                 await self.stop(execution)
         if scope.cancelled_caught:
-            text = f"the cell took longer than {timeout:g} seconds {how_stopped(execution)}"
-            raise ExecutionTimeout(text, execution)
+            raise timed_out(f"the cell took longer than {timeout:g} seconds", execution)
 
     def start(self, code: str, **options: Unpack[ExecuteOptions]) -> Execution:
         """Send an ``execute_request`` now, without waiting; ``await execution.wait()`` later.
@@ -221,9 +226,14 @@ class Client:
 
         One that runs is interrupted and has 5 seconds to end; one that still waits in the kernel's
         queue is aborted there. Raises nothing, not even if the kernel ends; cancelling does not
-        shorten it.
+        shorten it. If it still runs then, a kernel of `open_kernel` with ``restart_stuck`` is
+        restarted.
         """
         await self._stopper.stop(execution)
+        if execution.stuck and self.restart is not None:
+            why = "was restarted, because a cell did not stop"
+            execution.restarted = await self.restart(partial(self._connection.replace, why=why))
+            self._comms.fail(lambda: KernelDied(f"{self.name} {why}"))
 
     async def interrupt(self) -> None:
         """Interrupt whatever runs: by signal or by message, as the kernelspec says.

@@ -46,6 +46,8 @@ class Connection:
         self._subscribers: set[trio.MemorySendChannel[Message]] = set()
         self._death: Callable[[], KernelDied] | None = None
         self._nursery: trio.Nursery | None = None
+        self._receiving = trio.CancelScope()
+        self._left = trio.Event()
 
     # Out
 
@@ -125,13 +127,34 @@ class Connection:
             if execution is not None and message.msg_type == "input_request":
                 ask(message, execution)
 
-        transport = self.transport
         async with trio.open_nursery() as self._nursery:
-            self.spawn(self._receive, transport.shell, self._take_reply)
-            self.spawn(self._receive, transport.control, self._take_reply)
-            self.spawn(self._receive, transport.stdin, take_question)
-            self.spawn(self._receive, transport.iopub, take)
-            task_status.started()
+            transport: ClientTransport | None = None
+            while self.transport is not transport:  # it was replaced
+                self._left.set()
+                transport, self._left = self.transport, trio.Event()
+                async with trio.open_nursery() as nursery:
+                    self._receiving = nursery.cancel_scope
+                    nursery.start_soon(self._receive, transport.shell, self._take_reply)
+                    nursery.start_soon(self._receive, transport.control, self._take_reply)
+                    nursery.start_soon(self._receive, transport.stdin, take_question)
+                    nursery.start_soon(self._receive, transport.iopub, take)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+
+    async def replace(self, transport: ClientTransport, why: str) -> None:
+        """Go on over another transport, to a kernel that was started anew: what waits raises
+        `KernelDied`. When it returns, the transport of before may be closed.
+        """
+        self.transport = transport
+        self._codec = Codec(transport.key, transport.signature_scheme)
+        text = f"{self.name} {why}"
+        for execution in tuple(self._known.values()):
+            if not execution.done:
+                execution.waiters.fail(lambda: KernelDied(text))
+        self._unfinished.clear()
+        left = self._left
+        self._receiving.cancel()
+        await left.wait()
 
     def spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run something for as long as it receives."""
@@ -139,6 +162,7 @@ class Connection:
         self._nursery.start_soon(function, *args)
 
     async def _receive(self, channel: Channel, take: Callable[[Message], None]) -> None:
+        codec = self._codec  # another kernel has another key
         for number in itertools.count(1):
             try:
                 if number % BATCH == 0:  # a kernel that floods must not keep other tasks waiting
@@ -147,7 +171,7 @@ class Connection:
             except trio.ClosedResourceError:
                 return
             try:
-                message = self._codec.decode(frames)
+                message = codec.decode(frames)
             except WireError as error:
                 self.rejected[error.kind] += 1
                 continue

@@ -156,7 +156,9 @@ class Execution:
     ``on_change`` may be set to be called whenever something changes. ``interrupted`` is set when
     this client has interrupted it; some kernels then go idle without a reply, and it counts as
     aborted. ``faults`` are sentences about fields that the kernel sent with a value of a wrong
-    type (each also a warning in the log ``trikernel.client``); they count as missing.
+    type (each also a warning in the log ``trikernel.client``); they count as missing. ``stuck`` is
+    set when it was to stop and did not; ``stands_in`` is where its code stands then, if the kernel
+    has said so, and ``restarted`` that the kernel was restarted for that.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -173,6 +175,9 @@ class Execution:
         self.idle = False
         self.interrupted = False
         self.being_stopped = False
+        self.stuck = False
+        self.restarted = False
+        self.stands_in = ""
         self.interrupting: trio.Event | None = None
         self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None

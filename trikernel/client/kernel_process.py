@@ -54,6 +54,9 @@ class KernelProcess:
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of its own: others' threads must not delay a kill
         self._manager: Any = None
+        self._start_options: dict[str, Any] = {}
+        self._starts = 0
+        self._restarting: trio.Event | None = None
         self.info = ConnectionInfo()
         try:
             self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
@@ -73,12 +76,18 @@ class KernelProcess:
 
         Raises `NoSuchKernel`, or `KernelNotReady` when the provisioner cannot start it.
         """
+        self._start_options = {
+            "cwd": None if cwd is None else str(cwd),
+            "env": {**os.environ, **(env or {})},
+            "extra_arguments": list(extra_arguments),
+        }
+        await self._start()
+
+    async def _start(self) -> None:
         self._manager = await self._in_thread(partial(new_manager, self._spec_name))
         start = partial(
             self._manager.start_kernel,
-            cwd=None if cwd is None else str(cwd),
-            env={**os.environ, **(env or {})},
-            extra_arguments=list(extra_arguments),
+            **self._start_options,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -91,9 +100,31 @@ class KernelProcess:
                 f"kernel {self.kernel_name!r} cannot be started: {reason}"
             ) from error
         self.info = _connection_info(self._manager)
+        self._starts += 1
+
+    async def restart(self) -> None:
+        """End it now, with the processes of its group, and start it anew as `start` did; `info`
+        then says where it will listen, which is somewhere else. Raises `KernelNotReady`.
+        """
+        self._restarting = trio.Event()
+        try:
+            await self._call(partial(self._manager.shutdown_kernel, now=True))
+            await self._start()
+        finally:
+            self._restarting.set()
+            self._restarting = None
 
     async def wait_ended(self) -> str:
-        """Wait for its end; how it ended, in words. Nothing asks again and again while local."""
+        """Wait for its end, other than by a restart; how it ended, in words."""
+        while True:
+            starts, how = self._starts, await self._wait_ended()
+            if self._restarting is not None:
+                await self._restarting.wait()
+            if self._starts == starts:
+                return how
+
+    async def _wait_ended(self) -> str:
+        """Wait for the end of the process of now. Nothing asks again and again while local."""
         process = self._local_process()
         if process is None:
             while await self._call(self._manager.is_alive):  # noqa: ASYNC110  # no event there

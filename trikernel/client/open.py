@@ -118,12 +118,13 @@ async def connect(
     else:
         info = read_connection_file(_find(connection_file))
         name = f"the kernel of {os.path.basename(connection_file)}"
-    async with _sockets(info) as transport:
-        client = client_class(transport, name)
-        async with open_client(transport, client), open_service_nursery() as nursery:
+    async with _sockets(info) as sockets:
+        client = client_class(sockets.current, name)
+        async with open_client(sockets.current, client), open_service_nursery() as nursery:
             await _wait_until_ready(client, timeout)
             if heartbeat is not None:
-                nursery.start_soon(_watch_heartbeat, client, transport.heartbeat, heartbeat)
+                echo = sockets.current.heartbeat
+                nursery.start_soon(_watch_heartbeat, client, echo, heartbeat)
             yield client
 
 
@@ -147,6 +148,7 @@ async def open_kernel(
     extra_arguments: Sequence[str] = (),
     timeout: float = STARTUP_TIMEOUT,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    restart_stuck: bool = False,
 ) -> AsyncIterator[Client]:
     """Start a kernel and have a client of it; the kernel ends with the block.
 
@@ -164,18 +166,19 @@ async def open_kernel(
     the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
     later; cancelling does not shorten that. Its ports are chosen before it binds them: where
     another process was faster, it is started once more with others.
+
+    With ``restart_stuck`` it is restarted when a cell was to stop, by its ``timeout`` or a cancel,
+    and does not: see `CellStillRuns`. The same client goes on; what waited raises `KernelDied`.
     """
     is_open = False
     for tries_left in reversed(range(STARTS)):
         process = KernelProcess(kernel_name)
         try:
             await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
-            async with attach(process, timeout=timeout) as client:
+            opened = attach(process, timeout=timeout, restart_stuck=restart_stuck)
+            async with opened as client, _shut_down_after(client, process, shutdown_timeout):
                 is_open = True
-                try:
-                    yield client
-                finally:
-                    await _shut_down(client, process, shutdown_timeout)
+                yield client
             return
         except KernelNotReady as error:
             if is_open or not tries_left or PORT_IS_TAKEN not in str(error):
@@ -190,29 +193,77 @@ async def attach(
     *,
     timeout: float = STARTUP_TIMEOUT,
     client_class: type[Client] = Client,
+    restart_stuck: bool = False,
 ) -> AsyncIterator[Client]:
     """A client of a process that has been started; it is watched, but not ended."""
-    async with _sockets(process.info) as transport:
+    async with _sockets(process.info) as sockets:
+        transport = sockets.current
         interrupt = process.interrupt if process.interrupted_by_signal else None
         client = client_class(transport, f"kernel {process.kernel_name!r}", interrupt=interrupt)
         client.log_tail = process.log_tail
         async with open_client(transport, client), open_service_nursery() as nursery:
             nursery.start_soon(_watch_process, client, process)
             await _wait_until_ready(client, timeout)
+            if restart_stuck:
+                client.restart = partial(_restart, client, process, sockets, timeout)
             yield client
 
 
+async def _restart(
+    client: Client,
+    process: KernelProcess,
+    sockets: _Sockets,
+    timeout: float,
+    replace: Callable[[ClientTransport], Awaitable[None]],
+) -> bool:
+    """Restart a process, and have its client go on with the new one; False if that has failed, and
+    the client knows the kernel as dead. Cancelling does not shorten it.
+    """
+    with trio.CancelScope(shield=True):
+        try:
+            await process.restart()
+            async with sockets.renewed(process.info) as transport:
+                await replace(transport)
+                await _wait_until_ready(client, timeout)
+        except KernelNotReady as error:
+            client.die(f"could not be restarted: {error}")
+            return False
+    return True
+
+
+class _Sockets:
+    """The sockets to a kernel, and to the one that takes its place."""
+
+    def __init__(self, info: ConnectionInfo) -> None:
+        left = _descriptors_left()
+        if left is not None and left < FOR_SOCKETS:
+            text = "the limit of open files (ulimit -n) leaves no room for its sockets"
+            raise KernelNotReady(text)
+        self.current = ZmqClientTransport(info)
+
+    @asynccontextmanager
+    async def renewed(self, info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
+        """Others, for the body to use; those of before are closed at its end."""
+        before = self.current
+        self.current = _Sockets(info).current
+        try:
+            yield self.current
+        finally:
+            await _close(before)
+
+
 @asynccontextmanager
-async def _sockets(info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
-    left = _descriptors_left()
-    if left is not None and left < FOR_SOCKETS:
-        raise KernelNotReady("the limit of open files (ulimit -n) leaves no room for its sockets")
-    transport = ZmqClientTransport(info)
+async def _sockets(info: ConnectionInfo) -> AsyncIterator[_Sockets]:
+    sockets = _Sockets(info)
     try:
-        yield transport
+        yield sockets
     finally:
-        with trio.CancelScope(shield=True):  # lingers for at most a second, in a thread
-            await trio.to_thread.run_sync(transport.close)
+        await _close(sockets.current)
+
+
+async def _close(transport: ZmqClientTransport) -> None:
+    with trio.CancelScope(shield=True):  # lingers for at most a second, in a thread
+        await trio.to_thread.run_sync(transport.close)
 
 
 async def _wait_until_ready(client: Client, timeout: float) -> None:
@@ -299,11 +350,18 @@ async def _beat(channel: Channel, interval: float) -> None:
         await trio.sleep(interval)
 
 
-async def _shut_down(client: Client, process: KernelProcess, timeout: float) -> None:
-    with trio.move_on_after(timeout, shield=True):
-        with suppress(KernelDied):
-            client.send("shutdown_request", {"restart": False}, channel="control")
-        await process.wait_ended()
+@asynccontextmanager
+async def _shut_down_after(
+    client: Client, process: KernelProcess, timeout: float
+) -> AsyncIterator[None]:
+    """Ask a kernel to end when the body has ended, and wait for that so many seconds."""
+    try:
+        yield
+    finally:
+        with trio.move_on_after(timeout, shield=True):
+            with suppress(KernelDied):
+                client.send("shutdown_request", {"restart": False}, channel="control")
+            await process.wait_ended()
 
 
 def _quoted(log: str) -> str:

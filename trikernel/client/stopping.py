@@ -16,12 +16,12 @@ from contextlib import suppress
 
 import trio
 
-from ..errors import KernelDied
-from ..wire import Message
+from ..errors import CellStillRuns, ExecutionTimeout, KernelDied
+from ..wire import Message, place_in
 from .connection import Connection
 from .execution import Execution
 
-__all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "STOP_GRACE", "Stopper", "how_stopped"]
+__all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "STOP_GRACE", "Stopper", "timed_out"]
 
 ABORT_GRACE = 0.1  # seconds that a cell has to end that was aborted as it began
 STOP_GRACE = 1  # seconds between two interrupts of a cell that goes on
@@ -30,13 +30,25 @@ REPLY_GRACE = 0.5  # seconds that replies may take to arrive after what followed
 _EOF = "\x04"
 
 
-def how_stopped(execution: Execution) -> str:
-    """What became of a cell that was to be stopped, in words that follow a deadline."""
+def timed_out(text: str, execution: Execution | None) -> ExecutionTimeout:
+    """The error for a cell that has passed a deadline, which ``text`` tells of, and was stopped."""
+    if execution is None:
+        return ExecutionTimeout(text)
+    if execution.stuck:
+        place = execution.stands_in or place_in(execution.stderr)
+        text += f" and does not end: it still runs{', in ' * bool(place)}{place}"
+        if execution.restarted:
+            text += "; the kernel was restarted, and its names are lost"
+        else:
+            text += "; if that does not return, only a restart helps"
+        return CellStillRuns(text, execution, place, restarted=execution.restarted)
     if not execution.started:
-        return "and had not begun"
-    if not execution.done:
-        return "and does not end, though it was interrupted"
-    return "and was interrupted" if execution.error is not None else "and could not be interrupted"
+        how = "had not begun"
+    elif not execution.done:
+        how = "its kernel has ended"
+    else:
+        how = "was interrupted" if execution.error is not None else "could not be interrupted"
+    return ExecutionTimeout(f"{text} and {how}", execution)
 
 
 class Stopper:
@@ -57,16 +69,21 @@ class Stopper:
             await self._interrupt()
         else:
             asked = self._connection.send("interrupt_request", {}, channel="control")
-            await asked.wait()
+            place = (await (await asked.wait()).wait_reply()).content.get("still_runs")
+            for execution in self._connection.waiting():
+                if execution.interrupted and isinstance(place, str):
+                    execution.stands_in = place
 
     async def stop(self, execution: Execution) -> None:
         """Stop one cell and see it end, within `INTERRUPT_GRACE`; shielded from cancels.
 
         A cell that runs is interrupted. One that has not begun is aborted by its id; should the
         kernel not know how, it is interrupted as it begins, so that no other cell is hit. Behind
-        others its end is not waited for.
+        others its end is not waited for. One that has begun and does not end is ``stuck`` then.
         """
         waiting = self._connection.waiting()
+        if execution not in waiting:
+            return  # nobody will answer it any more
         ahead = (one for one in waiting if one.msg_type == "execute_request")
         is_first = next(ahead, execution) is execution
         with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
@@ -84,6 +101,8 @@ class Stopper:
                 await self._insist(execution)
                 if execution.interrupting is not None:  # or it would hit what is sent next
                     await execution.interrupting.wait()
+        runs = execution.started and not execution.done and not self._connection.is_dead
+        execution.stuck = runs and is_first
 
     async def _insist(self, execution: Execution) -> None:
         """See a running cell end. Each interrupt after the first is a stronger one, for kernels

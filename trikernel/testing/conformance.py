@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import trio
 
 from ..client import Client
-from ..errors import ClientError
+from ..errors import TrikernelError
 from ..kernel import Kernel
 from .client import CheckedClient
 from .memory import open_memory_client
@@ -72,7 +72,7 @@ async def _fault_of(one: Requirement, probe: Probe) -> str:
         raise
     except trio.TooSlowError:
         return f"there was no answer within {TIMEOUT} seconds"
-    except (AssertionError, ClientError) as error:
+    except (AssertionError, TrikernelError) as error:
         return str(error) or "it is not so"
     except (KeyError, TypeError, AttributeError) as error:  # a content of another shape
         return f"what came cannot be read: {type(error).__name__}: {error}"

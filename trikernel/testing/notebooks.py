@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from ..client import Client, Execution, run_notebook
-from ..errors import CellFailed, ClientError, ExecutionTimeout, UsageError
+from ..errors import CellFailed, ExecutionTimeout, TrikernelError
 from .client import CheckedClient, describe
 
 __all__ = ["NotebookCase", "NotebookFile", "NotebookItem", "find_notebooks"]
@@ -68,7 +68,7 @@ class NotebookItem(pytest.Item):
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """What failed, without the frames that led to it."""
-        if isinstance(excinfo.value, AssertionError | ClientError | UsageError):
+        if isinstance(excinfo.value, AssertionError | TrikernelError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

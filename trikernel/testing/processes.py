@@ -16,7 +16,9 @@ __all__ = ["SessionKernel", "session_kernel"]
 
 
 class SessionKernel:
-    """A kernel process, started when the first test wants it, and again if a test ended it."""
+    """A kernel process, started when the first test wants it, and again if a test ended it, or if
+    a cell of it does not stop.
+    """
 
     def __init__(self, kernel_name: str | None) -> None:
         self._kernel_name = kernel_name
@@ -38,7 +40,8 @@ class SessionKernel:
             self._process = process
         usable = False
         try:
-            async with attach(self._process, client_class=CheckedClient) as opened:
+            attached = attach(self._process, client_class=CheckedClient, restart_stuck=True)
+            async with attached as opened:
                 client = cast(CheckedClient, opened)
                 client.watches_late_errors = True
                 try:

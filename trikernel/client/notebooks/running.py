@@ -17,13 +17,20 @@ from typing import Any, Protocol
 import nbformat
 import trio
 
-from ...errors import CellFailed, ClientError, ExecutionTimeout, KernelDied, UsageError
+from ...errors import (
+    CellFailed,
+    CellStillRuns,
+    ExecutionTimeout,
+    KernelDied,
+    TrikernelError,
+    UsageError,
+)
 from ...wire import Message
 from ..client import Client
 from ..execution import Execution
 from ..open import open_kernel
 from ..outputs import Fields, as_output, mapping_of
-from ..stopping import how_stopped
+from ..stopping import timed_out
 from .files import NotebookWriter, OutputNotWritten, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
@@ -149,11 +156,8 @@ class _Run:
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
             await self.run(client)
         if scope.cancelled_caught:
-            how = how_stopped(self.execution) if self.execution is not None else ""
-            raise ExecutionTimeout(
-                f"cell {self.number}: the notebook took longer than {timeout:g} seconds {how}",
-                self.execution,
-            )
+            text = f"cell {self.number}: the notebook took longer than {timeout:g} seconds"
+            raise timed_out(text, self.execution)
 
     async def run(self, client: Client) -> None:
         """Run every cell; what is there is written whatever happens."""
@@ -309,8 +313,11 @@ def _foreign_kernel(notebook: Any) -> str | None:
     return spec.get("name") if is_foreign else None
 
 
-def _in_cell(error: ClientError, number: int) -> ClientError:
+def _in_cell(error: TrikernelError, number: int) -> TrikernelError:
     """The same error, naming the cell."""
+    if isinstance(error, CellStillRuns):
+        text, restarted = f"cell {number}: {error}", error.restarted
+        return CellStillRuns(text, error.execution, error.place, restarted=restarted)
     if isinstance(error, ExecutionTimeout):
         return ExecutionTimeout(f"cell {number}: {error}", error.execution)
     return KernelDied(f"cell {number}: {error}")
