@@ -13,7 +13,6 @@ import base64
 import itertools
 import json
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -22,7 +21,10 @@ import orjson
 
 __all__ = ["dumps", "loads"]
 
-_LONG_NUMBER = re.compile(rb"[0-9]{19}").search
+# A run of 19 digits: the bytes are translated and searched by C code that skips, which takes a
+# thirtieth of the time of a regular expression. That would be most of what a long text costs.
+_DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
 _MAX_ITEMS = 100_000  # of an iterator
 _MAX_DEPTH = 200
 
@@ -33,7 +35,7 @@ def loads(data: bytes | memoryview) -> Any:
     Raises `ValueError` for what is neither valid UTF-8 nor JSON, and for a document nested
     deeper than the interpreter can follow.
     """
-    if not _LONG_NUMBER(data):
+    if _LONG_NUMBER not in bytes(data).translate(_DIGITS):
         try:
             return orjson.loads(data)
         except ValueError:
