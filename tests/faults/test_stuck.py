@@ -19,49 +19,9 @@ from trikernel.testing.processes import SessionKernel, session_kernel
 
 from ..processes import ROOT
 from .processes import By, environment, interrupt, until_text
+from .stuck import HEARS_SIGNALS, SETUP, STUCK
 
-SETUP = "import re, sqlite3, time, trio\nkept = 'for hours'"
-# Ways to be stuck, and what may tell why the cell was stopped.
-STUCK = {
-    "an await whose errors are swallowed": (
-        "while True:\n    try: await trio.sleep(0.05)\n    except Exception: pass"
-    ),
-    "a loop of awaits that swallows everything": (
-        "turns = 0\n"
-        "while turns < 10**9:\n"
-        "    try: await trio.sleep(0.05)\n"
-        "    except BaseException: turns += 1"
-    ),
-    "a thread": "await trio.to_thread.run_sync(time.sleep, 30)",
-    "a shield": "with trio.CancelScope(shield=True):\n    await trio.sleep(1000)",
-    "a clean-up that sleeps": "try: time.sleep(1000)\nfinally: time.sleep(1000)",
-    "a clean-up in a clean-up": (
-        "try:\n    try: time.sleep(1000)\n    finally: time.sleep(1000)\nfinally: time.sleep(1000)"
-    ),
-    "a finalizer that loses the interrupt": (
-        "class Lost:\n"
-        "    def __del__(self):\n"
-        "        try: time.sleep(1000)\n"
-        "        except KeyboardInterrupt: pass\n"
-        "one = Lost()\n"
-        "del one\n"
-        "while True: time.sleep(0.001)"
-    ),
-    "a loop that swallows interrupts": (
-        "while True:\n    try: time.sleep(0.001)\n    except (Exception, KeyboardInterrupt): pass"
-    ),
-    "a loop that swallows everything": (
-        "while True:\n    try: sum(range(100))\n    except BaseException: pass"
-    ),
-    "a loop that prints": "while True: print('x' * 3000)",
-    "a regular expression": "re.match('(a+)+$', 'a' * 60 + 'b')",
-    "a power": "for base in range(3, 100): base ** 10 ** 8",
-    "a regular expression in a clean-up": (
-        "try: re.match('(a+)+$', 'a' * 60 + 'b')\nfinally: re.match('(a+)+$', 'a' * 60 + 'b')"
-    ),
-}
 BOUND = 20.0  # seconds; what is meant is the grace and 0.2 s, on a machine that has time
-HEARS_SIGNALS = ("a regular expression", "a power", "a regular expression in a clean-up")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import chain, repeat
 
 import trio
 
@@ -25,6 +26,7 @@ __all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "STOP_GRACE", "Stopper", "timed_out
 
 ABORT_GRACE = 0.1  # seconds that a cell has to end that was aborted as it began
 STOP_GRACE = 1  # seconds between two interrupts of a cell that goes on
+INSIST_AFTER = 0.1  # but from the second one to the third: whoever heard the second has cleaned up
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
 REPLY_GRACE = 0.5  # seconds that replies may take to arrive after what followed them on iopub
 _EOF = "\x04"
@@ -44,7 +46,7 @@ def timed_out(text: str, execution: Execution | None) -> ExecutionTimeout:
         return CellStillRuns(text, execution, place, restarted=execution.restarted)
     if not execution.started:
         how = "had not begun"
-    elif not execution.done:
+    elif execution.reply is None and not execution.done:
         how = "its kernel has ended"
     else:
         how = "was interrupted" if execution.error is not None else "could not be interrupted"
@@ -101,16 +103,17 @@ class Stopper:
                 await self._insist(execution)
                 if execution.interrupting is not None:  # or it would hit what is sent next
                     await execution.interrupting.wait()
-        runs = execution.started and not execution.done and not self._connection.is_dead
-        execution.stuck = runs and is_first
+        runs = execution.started and execution.reply is None and not execution.done
+        execution.stuck = runs and is_first and not self._connection.is_dead
 
     async def _insist(self, execution: Execution) -> None:
         """See a running cell end. Each interrupt after the first is a stronger one, for kernels
         that know more than one.
         """
-        while not execution.done:
-            with trio.move_on_after(STOP_GRACE):
+        for seconds in chain((STOP_GRACE, INSIST_AFTER), repeat(STOP_GRACE)):
+            with trio.move_on_after(seconds):
                 await execution.wait_ended()
+                return
             if execution.started and not execution.idle:
                 await self.interrupt()
 

@@ -25,7 +25,7 @@ from .request import Request
 __all__ = ["Deadline", "DeadlineSignal"]
 
 LATE = 0.05  # seconds that the service loop has, before the timer signals for the first time
-AGAIN = 0.1  # seconds between two signals of a timer
+AGAIN = 0.05  # seconds between two signals of a timer
 
 
 @attrs.define(eq=False)

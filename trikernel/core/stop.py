@@ -34,7 +34,8 @@ What is done
     interrupt was used up.
 
     Every stop escalates: an interrupt with each one that follows within ten seconds, a deadline, an
-    abort and a shutdown by themselves, a step each ``stop_grace`` seconds (1 unless set):
+    abort and a shutdown by themselves: the second step ``stop_grace`` seconds (1 unless set) after
+    the first one, the third a tenth of a second after that:
 
     ========================  =======================  =====================  =====================
     the request's code        first step               second step            third step, and on
@@ -62,8 +63,8 @@ What is done
     In a `trio.run` of the user's code (`system.nested_run`) it is raised in the main task of that
     run while all of its tasks wait: none is left behind, because this thread is inside.
 
-    Interrupts that follow each other within 50 ms are one step. `CellStopped` is for code that
-    swallows `KeyboardInterrupt`; it is told as the reason of the stop.
+    Interrupts within 50 ms are one step. `CellStopped` is for code that swallows
+    `KeyboardInterrupt`; it is told as the reason of the stop.
 
     A deadline has a timer of the system's beside the service loop, which signals the main thread
     without the interpreter lock (`deadlines`). Its signal is not SIGINT, which is a person's.
@@ -111,6 +112,7 @@ __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
 TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
 SOON = 0.002  # and before the request's own code is told where it is, which hits nobody else
 INSISTS = 3  # the stop from which on the exception is one that nobody swallows by habit
+INSIST_AFTER = 0.1  # seconds from the step before, where a step follows by itself
 INSIST_INTERVAL = 0.02  # seconds between two of those
 TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
 
@@ -273,14 +275,14 @@ class Stopper:
                     self._tell(request, tell_place(place))
         if request is None:
             return
-        insists = request.stops >= INSISTS
-        if stop_signal.reason is StopReason.INTERRUPT and not insists:
+        if stop_signal.reason is StopReason.INTERRUPT and request.stops < INSISTS:
             return
-        await trio.sleep(INSIST_INTERVAL if insists else self._grace)
-        if _is_live(
-            stop_signal, self.running
-        ):  # it has swallowed the exception, or cleans up for long
-            self.stop(request, stop_signal.reason)
+        while _is_live(stop_signal, self.running):  # it swallows what is raised, or cleans up
+            last, pauses = request.last_stop, {1: self._grace, 2: INSIST_AFTER}
+            await trio.sleep(pauses.get(request.stops, INSIST_INTERVAL))
+            if request.last_stop == last and _is_live(stop_signal, self.running):
+                self.stop(request, stop_signal.reason)
+                return
 
     async def _tell_if_it_lingers(self, request: Request) -> None:
         """Some time after an interrupt that has had no effect, say what the code waits in."""
@@ -370,7 +372,7 @@ class Stopper:
         """
         past = [one for one in self._deadline_signal.past() if one.request in self.running]
         for deadline in past:
-            request, overdue = deadline.request, time.monotonic() - 1.5 * self._grace
+            request, overdue = deadline.request, time.monotonic() - self._grace - SOON
             if not deadline.is_told or request.last_stop < overdue:
                 deadline.is_told = True
                 self.stop(request, StopReason.TIMEOUT)
