@@ -69,6 +69,18 @@ def test_the_top_level_holds_what_it_should() -> None:
     assert visible == {"pyproject.toml", "trikernel", "tests", "docs", "README.md", "LICENSE"}
 
 
+def test_the_code_interpreter_passes_its_own_tests() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=EXAMPLES / "code_interpreter",
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "3 passed" in run.stdout
+
+
 def test_the_client_example_runs() -> None:
     run = subprocess.run(
         [sys.executable, "ask_a_kernel.py"],

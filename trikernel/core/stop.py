@@ -112,7 +112,7 @@ __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
 TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
 SOON = 0.002  # and before the request's own code is told where it is, which hits nobody else
 INSISTS = 3  # the stop from which on the exception is one that nobody swallows by habit
-INSIST_AFTER = 0.1  # seconds from the step before, where a step follows by itself
+INSIST_AFTER = 0.06  # seconds from the step before, where a step follows by itself
 INSIST_INTERVAL = 0.02  # seconds between two of those
 TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
 
