@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .dispatch import Dispatcher, route
+from .left_behind import LeftBehind
 from .request import Event, Outcome, Request, current_request
 from .user_code import UserNursery
 
@@ -35,8 +36,11 @@ MOST_NAMES = 10  # of tasks that are gone
 
 async def follow_abandoned(dispatcher: Dispatcher, nursery: UserNursery) -> None:
     """Answer the requests whose code is to be left behind, and go on in a new lane; forever."""
+    left_behind = LeftBehind()
     async for request in dispatcher.stopper.abandoned:
         if request in dispatcher.stopper.running:
+            if request.task is not None:
+                left_behind.watch(request.task)
             _leave_behind(dispatcher, request, nursery)
 
 

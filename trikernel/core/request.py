@@ -284,6 +284,10 @@ class Request:
         if self._scopes:
             self._scopes[-1].cancel()
 
+    def is_scope(self, scope: object) -> bool:
+        """Whether that is one of the scopes that `cancel` may cancel."""
+        return scope in self._scopes
+
     def consume_interrupt(self) -> None:
         """The user's code has been told, by an exception in it, and may handle that.
 

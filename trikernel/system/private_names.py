@@ -96,7 +96,11 @@ PRIVATE_NAMES = (
             "a scope that a cell leaves open is not found, and Trio's own errors come",
         )
         for name, why, *elsewhere in (
-            ("Task._cancel_status", "the innermost scope that a task is in"),
+            (
+                "Task._cancel_status",
+                "the innermost scope that a task is in",
+                "trikernel.core.left_behind",
+            ),
             ("Task._child_nurseries", "a nursery that was left in a wrong order is put last"),
             (
                 "CancelScope._cancel_status",
@@ -104,7 +108,11 @@ PRIVATE_NAMES = (
                 "trikernel.core.user_code",
             ),
             ("CancelScope._close", "leaves a nursery's scope, and gives back the error"),
-            ("CancelStatus._scope", "the scope that belongs to a place in the tree"),
+            (
+                "CancelStatus._scope",
+                "the scope that belongs to a place in the tree",
+                "trikernel.core.left_behind",
+            ),
             ("CancelStatus.encloses", "whether a scope is inside of ours"),
             ("Nursery._nested_child_finished", "waits for the tasks, as its end does"),
         )
