@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from trikernel.client import Client, Execution, open_kernel, stopping
+from trikernel.client import Client, Execution, stopping
 from trikernel.errors import CellStillRuns, ExecutionTimeout, KernelDied
 from trikernel.testing.processes import SessionKernel, session_kernel
 
-from ..processes import ROOT
 from .processes import By, environment, interrupt, until_text
 from .stuck import HEARS_SIGNALS, SETUP, STUCK
 
@@ -135,11 +134,10 @@ async def test_what_cannot_be_reached_is_told_with_its_place(
 
 
 async def test_a_cell_that_cannot_be_reached_is_not_called_interrupted_and_its_kernel_is_restarted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: SessionKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stopping, "INTERRUPT_GRACE", 2.5)
-    env = environment(str(tmp_path), TRIKERNEL_STOP_GRACE="0.3")
-    async with open_kernel(env=env, cwd=ROOT, restart_stuck=True) as client:
+    async with shared.client() as client:
         (await client.execute(SETUP)).raise_for_error()
         number = int((await client.execute("import os; print(os.getpid())")).stdout)
         behind: list[KernelDied] = []
