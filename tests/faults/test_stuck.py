@@ -17,7 +17,7 @@ from trikernel.client import Client, Execution, stopping
 from trikernel.errors import CellStillRuns, ExecutionTimeout, KernelDied
 from trikernel.testing.processes import SessionKernel, session_kernel
 
-from .processes import By, environment, interrupt, until_text
+from .processes import By, environment, errors_of, interrupt, until_text
 from .stuck import HEARS_SIGNALS, SETUP, STUCK
 
 BOUND = 20.0  # seconds; what is meant is the grace and 0.2 s, on a machine that has time
@@ -31,7 +31,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionKernel]:
             patch.setenv(name, value)
         patch.setenv("TRIKERNEL_STOP_GRACE", "0.3")
         with session_kernel(None) as kernel:
+            trio.run(_start, kernel)  # now, while the variables are set
             yield kernel
+
+
+async def _start(kernel: SessionKernel) -> None:
+    async with kernel.client() as client:
+        execution = await client.execute("get_ipython().kernel.stop_grace")
+        assert execution.result == {"text/plain": "0.3"}
 
 
 async def assert_goes_on(client: Client) -> None:
@@ -91,6 +98,18 @@ async def test_the_third_interrupt_is_not_swallowed(shared: SessionKernel, by: B
         assert execution.error is not None
         assert execution.error.ename == "KeyboardInterrupt"
         await assert_goes_on(client)
+
+
+async def test_what_follows_a_stopped_cell_is_not_stopped_with_it(shared: SessionKernel) -> None:
+    async with shared.client() as client:
+        (await client.execute(f"{SETUP}\nslept = []")).raise_for_error()
+        hook = "def hook(): time.sleep(0.1); slept.append('to the end')\n"
+        events = "get_ipython().events"
+        await client.execute(f"{hook}{events}.register('post_execute', hook)")
+        execution = await client.execute(f"%%timeout 0.3\n{STUCK['a clean-up that sleeps']}")
+        await client.execute(f"{events}.unregister('post_execute', hook)")
+        assert [error["ename"] for error in errors_of(execution)] == ["DeadlineExceeded"]
+        assert (await client.execute("slept[1:]")).result == {"text/plain": "['to the end']"}
 
 
 # C code that lets go of the lock and looks for no signals

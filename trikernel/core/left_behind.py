@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from ..errors import CellStopped
-from .request import Request, background_scope, current_request
+from .request import Request, request_of
 from .user_code import is_machinery, is_ours
 
 __all__ = ["LeftBehind"]
@@ -68,10 +68,8 @@ class LeftBehind(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trio's, before a task goes on to where it waits next."""
-        request = task.context.get(current_request)
-        if request is None or not request.abandoned:
-            return
-        if task.context.get(background_scope) is not None or not _hears_cancel(task, request):
+        request = request_of(task.context)
+        if request is None or not request.abandoned or not _hears_cancel(task, request):
             return
         count = self._swallowed[task] = self._swallowed.get(task, 0) + 1
         if count > SWALLOWED:

@@ -30,8 +30,9 @@ from __future__ import annotations
 
 import enum
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import TracebackType
 from typing import Any
 from weakref import ref
@@ -55,6 +56,7 @@ __all__ = [
     "background_scope",
     "current_request",
     "is_served",
+    "request_of",
 ]
 
 
@@ -154,7 +156,8 @@ class Request:
     it takes in the queue.
     ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
     that handles it, once it has started. ``stops`` is how often it was to stop, and ``last_stop``
-    when the last time was, by `time.monotonic`. ``stood`` is the traceback of where its code stood
+    when the last time was, by `time.monotonic`; ``ended_at`` is when its code has ended by that.
+    ``stood`` is the traceback of where its code stood
     when it was cancelled, for whoever has to say so.
     """
 
@@ -175,6 +178,7 @@ class Request:
     stopped_at: float | None = None
     stops: int = 0
     last_stop: float = -math.inf
+    ended_at: float = -math.inf
     task: trio.lowlevel.Task | None = None
     stood: TracebackType | None = None
     _deadline: Callable[[], object] | None = None
@@ -297,7 +301,11 @@ class Request:
             self.stop_reason = None
 
     def stop_error(self) -> BaseException:
-        """The exception that says why it was stopped, with where its code stood, if known."""
+        """The exception that says why it was stopped, with where its code stood, if known.
+
+        Its code has ended: that is to be told now, and not to be stopped once more.
+        """
+        self.ended_at = time.monotonic()
         kind, text = _STOP_ERRORS[self.stop_reason or StopReason.INTERRUPT]
         error = kind(text) if text else kind()
         return error.with_traceback(self.stood)
@@ -347,3 +355,10 @@ background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_s
 
 is_served: ContextVar[bool] = ContextVar("is_served")
 """True in the tasks of a kernel. A host may have others in the same loop, and they are its own."""
+
+
+def request_of(context: Context | None) -> Request | None:
+    """The request that a context belongs to; a background task is of none."""
+    if context is None or context.get(background_scope) is not None:
+        return None
+    return context.get(current_request)

@@ -104,7 +104,7 @@ from ..system import (
 from ..wire import tell_place
 from .deadlines import Deadline, DeadlineSignal
 from .places import where_it_runs, where_it_stands, where_it_waits
-from .request import Request, StopReason, background_scope, current_request, is_served
+from .request import Request, StopReason, current_request, is_served, request_of
 from .user_code import in_finalizer
 
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
@@ -255,7 +255,9 @@ class Stopper:
             request.stopped_at = now
             if is_interrupt:
                 self.services.start_soon(self._tell_if_it_lingers, request)
-        elif now - request.stopped_at > (TURN_TIMEOUT if is_interrupt else 0.9 * self._grace):
+            return
+        long = now - request.stopped_at > (TURN_TIMEOUT if is_interrupt else 0.9 * self._grace)
+        if long and not _is_ending(request, self._grace):
             self._abandoned.send_nowait(request)
 
     async def _resend(self, stop_signal: StopSignal) -> None:
@@ -442,9 +444,10 @@ class Stopper:
         if forced and not live:
             return
         context = _context_here(self._token)
-        here = _request_of(context)
+        here = request_of(context)
         protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
         due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
+        due = [one for one in due if not _is_ending(one.request, self._grace)]
         nested = protected and _is_nested_loop_here(self._token)  # its main task is told
         served = self._owns_loop or (context is not None and context.get(is_served, False))
         if served and (nested or not protected) and (due if forced else here in self.running):
@@ -470,6 +473,11 @@ def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
     return stop_signal.request is None or stop_signal.request in running
 
 
+def _is_ending(request: Request | None, grace: float) -> bool:
+    """Whether its code has ended by a stop just now: who answers it is not hit."""
+    return request is not None and time.monotonic() - request.ended_at < grace
+
+
 def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
     """Whether the interrupted frame is a loop's own, which the user's code runs in that loop."""
     return not trio.lowlevel.in_trio_task() and is_nested_in(token)
@@ -487,10 +495,3 @@ def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:
     if trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task().context
     return copy_context() if _is_nested_loop_here(token) else None
-
-
-def _request_of(context: Context | None) -> Request | None:
-    """The request that a context belongs to; a background task is of none."""
-    if context is None or context.get(background_scope) is not None:
-        return None
-    return context.get(current_request)
