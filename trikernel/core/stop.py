@@ -35,7 +35,7 @@ What is done
 
     Every stop escalates: an interrupt with each one that follows within ten seconds, a deadline, an
     abort and a shutdown by themselves: the second step ``stop_grace`` seconds (1 unless set) after
-    the first one, the third a tenth of a second after that:
+    the first one, the third 60 ms after that (whose code has ended is answered first):
 
     ========================  =======================  =====================  =====================
     the request's code        first step               second step            third step, and on
