@@ -205,7 +205,7 @@ class Stopper:
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
-            self._deadline_signal.close()
+        self._deadline_signal.close()
 
     # Stopping
 
