@@ -54,6 +54,9 @@ class Kernel(IPykernelNames):
     """What stood on the command line beside the settings; None for a kernel that takes nothing
     else, and has such flags refused."""
 
+    connection_file: str | None = None
+    """The path of the connection file, in a process of the kernel's own."""
+
     stop_on_error_timeout: float = setting(
         0.1, "seconds during which what arrives after an error is aborted", maximum=_MINUTES
     )

@@ -71,6 +71,7 @@ def run(
             print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
             print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
+        kernel.connection_file = str(path)
         run_in_this_thread(application, transport, signals.listen)
 
 

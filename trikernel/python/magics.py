@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -10,14 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import attrs
 from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
+from .frontend_magics import FrontendMagics
 from .tasks import TaskTree
 
-__all__ = ["KernelMagics", "register_scripts", "take_timeout"]
+__all__ = ["MAGICS", "register_scripts", "take_timeout"]
 
 _SCRIPTS = "trikernel.python.commands:CellScripts"
 
@@ -113,14 +112,6 @@ class KernelMagics(Magics):
         page.page(text)
 
     @line_magic
-    def connect_info(self, line: str) -> None:
-        """Print how another client reaches this kernel: ports, address and key, as JSON."""
-        info = getattr(self.shell.kernel.server.transport, "info", None)
-        if info is None:
-            raise UsageError("%connect_info: this kernel has no sockets of its own")
-        print(json.dumps(attrs.asdict(info), indent=2))
-
-    @line_magic
     def autoawait(self, line: str) -> None:
         """Say how ``await`` at the top level of a cell works here, or turn it ``on`` or ``off``.
 
@@ -150,6 +141,9 @@ class KernelMagics(Magics):
         computes is interrupted. The cell ends with the error ``DeadlineExceeded``.
         """
         raise UsageError("%%timeout has to be the first line of its cell")
+
+
+MAGICS = (KernelMagics, FrontendMagics)
 
 
 def register_scripts(shell: Any) -> None:

@@ -68,7 +68,7 @@ from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
-from .magics import KernelMagics, register_scripts, take_timeout
+from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
 from .tracebacks import CellErrors, clean, format_group, left_open_error, remember
 
@@ -301,12 +301,11 @@ class ZMQInteractiveShell(InteractiveShell):
             remember(self.InteractiveTB, error)
             self._showtraceback(type(error), error, lines)
             return
-        raised = (type(error), error, error.__traceback__)
+        raised, exits = (type(error), error, error.__traceback__), isinstance(error, SystemExit)
         try:
-            if isinstance(error, SystemExit):
-                self.showtraceback(raised, exception_only=True)
-            else:
-                self.showtraceback(raised, running_compiled_code=True)
+            self.showtraceback(raised, exception_only=exits, running_compiled_code=not exits)
+            if exits:
+                print("To exit: use 'exit', 'quit', or Ctrl-D.", file=sys.stderr)
         except Exception:
             self._showtraceback(type(error), error, content["traceback"])
 
@@ -463,7 +462,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def init_magics(self) -> None:
         """IPython's magics and ours."""
         super().init_magics()
-        self.register_magics(KernelMagics)
+        self.register_magics(*MAGICS)
         register_scripts(self)
 
     def init_events(self) -> None:

@@ -154,6 +154,12 @@ PRIVATE_NAMES = (
         "the Python kernel does not start",
     ),
     PrivateName(
+        "IPython.core.magics.code.CodeMagics._find_edit_target",
+        ("trikernel.python.frontend_magics",),
+        "%edit finds what there is to edit as it does in IPython's terminal",
+        "%edit fails",
+    ),
+    PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._atexit_once",
         ("trikernel.python.kernel",),
         "the history is closed once the last task has cleaned up, not when the process exits",

@@ -170,11 +170,13 @@ class ApplyRequest(Content):
 
 @attrs.frozen(slots=False, eq=False, repr=False)
 class CommOpen(Content):
-    """Opens a comm of a target."""
+    """Opens a comm of a target. Its data is an object by the specification, and by some old
+    libraries any JSON value.
+    """
 
     comm_id: str
     target_name: str
-    data: dict[str, Any] = attrs.Factory(dict)
+    data: Any = attrs.Factory(dict)
     target_module: str | None = None
 
 
@@ -183,7 +185,7 @@ class CommMsg(Content):
     """A message on an open comm."""
 
     comm_id: str
-    data: dict[str, Any] = attrs.Factory(dict)
+    data: Any = attrs.Factory(dict)
 
 
 class CommClose(CommMsg):
