@@ -106,6 +106,7 @@ class Session:
     """A shell in which one line after the other is run."""
 
     def __init__(self, folder: Path, installed: Path) -> None:
+        assert sys.platform != "win32"
         env = {
             name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ
         }
@@ -128,6 +129,7 @@ class Session:
         return text
 
     def close(self) -> None:
+        assert sys.platform != "win32"
         os.killpg(self._shell.pid, signal.SIGKILL)  # with what a failed session has left behind
         self._shell.wait()
         self._shell.expect(pexpect.EOF)
