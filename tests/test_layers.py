@@ -92,7 +92,7 @@ def test_there_is_no_cycle_among_modules() -> None:
 OFFERED = {
     "trikernel": {
         "ConnectionInfo", "Kernel", "MemoryTransport", "Reply", "Request", "StopReason",
-        "ZmqTransport", "__version__", "current_request", "errors", "main",
+        "ZmqTransport", "__version__", "current_request", "errors", "main", "message_type",
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {

@@ -19,7 +19,7 @@ with gc_paused():
         current_request,
         open_priority_channel,
     )
-    from .kernel import Kernel, main, run, serve, setting
+    from .kernel import Kernel, main, message_type, run, serve, setting
     from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "current_request",
     "errors",
     "main",
+    "message_type",
     "open_priority_channel",
     "run",
     "serve",

@@ -19,6 +19,7 @@ __all__ = [
     "ContentError",
     "DeadlineExceeded",
     "ExecutionTimeout",
+    "KernelClassError",
     "KernelDied",
     "KernelNotReady",
     "LeftOpenError",
@@ -123,6 +124,10 @@ class UsageError(TrikernelError):
 
 class NoSuchKernel(UsageError):
     """There is no kernelspec of that name; names those that are installed."""
+
+
+class KernelClassError(UsageError, TypeError):
+    """A kernel's class cannot work as it is written; names class and member, and what is right."""
 
 
 class SettingError(UsageError, ValueError):

@@ -370,7 +370,9 @@ def test_what_a_kernel_did_wrong_is_a_line(tmp_path: Path) -> None:
     folder = tmp_path / "kernels" / "wrong"
     folder.mkdir(parents=True)
     (tmp_path / "wrong.py").write_text(
-        "import trikernel\nclass Wrong(trikernel.Kernel):\n    language_info = {'name': 5}\n"
+        "import trikernel\nclass Wrong(trikernel.Kernel):\n"
+        "    def kernel_info_request(self, request):\n"
+        "        return {**self.kernel_info, 'language_info': {'name': 5}}\n"
         "    def do_execute(self, code, silent, **options): return {'status': 'ok'}\n"
     )
     argv = [sys.executable, "-m", "trikernel", "start", "--kernel", "wrong:Wrong"]

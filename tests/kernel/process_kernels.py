@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import comm
+import trio
 
 from trikernel import Kernel
 
@@ -25,6 +35,58 @@ class Asking(Kernel):
             }[code]()
         text = "".join([repr(answer), *(str(one.message) for one in caught)])
         self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": text})
+
+
+class Printing(Kernel):
+    """Speaks by what everybody speaks by."""
+
+    implementation = "printing"
+
+    async def started(self) -> None:
+        self.nursery.start_soon(self.tick)
+        self.go = trio.Event()
+
+    async def tick(self) -> None:
+        await self.go.wait()
+        print("from the background")
+
+    def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "await":
+            return self.await_something()
+        words: dict[str, Callable[[], Any]] = {
+            "print": lambda: print("from print"),
+            "stderr": lambda: print("from print", file=sys.stderr),
+            "child": lambda: subprocess.run(["echo", "from a child"], check=True),
+            "child's stderr": lambda: os.system("echo from a child >&2"),
+            "fails": lambda: subprocess.run(["sh", "-c", "echo said; exit 3"], check=True),
+            "thread": lambda: self.in_thread(lambda: print("from a thread")),
+            "pool": self.in_pool,
+            "input": lambda: print("got", input("name? ")),
+            "getpass": lambda: print("got", getpass.getpass("word? ")),
+            "background": lambda: self.go.set(),
+            "comm": lambda: comm.create_comm(target_name="widget"),
+            "owns": lambda: print(self.owns_process),
+        }
+        words[code]()
+
+    async def await_something(self) -> None:
+        print("before")
+        await trio.run_process(["echo", "from a child of Trio"])
+        await trio.sleep(0.01)
+        print("after")
+
+    def in_thread(self, function: Callable[[], object]) -> None:
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join()
+
+    def in_pool(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(print, "from a pool").result()
+
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
+        print("completing")
+        return {"matches": [code]}
 
 
 class Blocking(Kernel):

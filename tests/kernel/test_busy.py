@@ -60,9 +60,9 @@ class Metadata(Looks):
 
 
 class Begin(Looks):
-    def begin_execution(self, content: Any) -> int:
+    def _begin_execution(self, content: Any) -> int:
         self.look()
-        return super().begin_execution(content)
+        return super()._begin_execution(content)
 
 
 class Filter(Verb):

@@ -24,9 +24,9 @@ import trio
 import trio.testing
 from IPython.core.interactiveshell import InteractiveShell
 
+from trikernel.kernel.replacements import Replacements
+from trikernel.kernel.streams import OutStream
 from trikernel.python import PythonKernel
-from trikernel.python.process import Replacements
-from trikernel.python.streams import OutStream
 
 from ..harness import Peer, open_peer
 

@@ -44,9 +44,12 @@ async def test_a_kernel_with_samples_meets_more(autojump_clock: Any) -> None:
 
 async def test_what_is_not_met_is_listed_with_its_source(autojump_clock: Any) -> None:
     class Bad(Recorder):
-        language_info = {"name": 5}
+        async def kernel_info_request(self, request: Any) -> Any:
+            info = self.kernel_info
+            return {**info, "language_info": {**info["language_info"], "name": 5}}
 
-        def do_is_complete(self, code: str) -> Any:
+        async def is_complete_request(self, request: Any) -> Any:
+            await super().is_complete_request(request)
             return {"status": "perhaps"}
 
     with pytest.raises(AssertionError) as caught:

@@ -55,5 +55,8 @@ class Handlers(Protocol):
     def publish_error(self, request: Request, error: BaseException) -> None:
         """Show the error under the request's cell, if that is where it belongs."""
 
+    def report_failure(self, request: Request, error: BaseException) -> None:
+        """Log what a handler raised, where it is to be logged."""
+
     def remember_aborted(self, msg_ids: set[str]) -> None:
         """These ids were not seen yet; abort them when they come."""

@@ -221,9 +221,16 @@ class Dispatcher:
 
     @enable_ki_protection
     async def run_control_lane(self) -> None:
-        """Handle what only looks or steers, in order of arrival; in the service loop."""
-        async for request in self.control:
-            await self.perform(request)
+        """Handle what only looks or steers, in order of arrival; in the service loop.
+
+        What may wait, an author's own handler, does so in a task of its own.
+        """
+        async with trio.open_nursery() as nursery:
+            async for request in self.control:
+                if request.type is not None and request.type.may_wait:
+                    nursery.start_soon(self.perform, request, name=request.msg_type)
+                else:
+                    await self.perform(request)
 
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request of the shell lane; its priority, or None if none waits.
@@ -340,7 +347,7 @@ class Dispatcher:
         except BaseException as raised:
             if os.getpid() != process:
                 exit_forked(raised)
-            raise_cancel(raised, partial(_log_failure, application.kernel.log, request))
+            raise_cancel(raised, partial(application.report_failure, request))
             return Outcome(error=unwrap_interrupt(raised))
         if scope.cancelled_caught:
             return Outcome(error=request.stop_error())
@@ -363,7 +370,7 @@ class Dispatcher:
         if isinstance(error, ContentError):
             application.kernel.log.warning("%s", error)
         elif not isinstance(error, (AbortedError, DeadlineExceeded)):
-            _log_failure(application.kernel.log, request, error)
+            application.report_failure(request, error)
         application.publish_error(request, error)
         return reply
 
@@ -442,11 +449,6 @@ def route(row: MessageType | None, on_control: bool) -> tuple[LaneName, int]:
     if row.lane is LaneName.COMM:
         return LaneName.COMM, row.priority
     return LaneName.SHELL, Priority.CONTROL if on_control else row.priority
-
-
-def _log_failure(log: Logger, request: Request, error: BaseException) -> None:
-    if not isinstance(error, KeyboardInterrupt):
-        log.error("%s failed", request.msg_type, exc_info=error)
 
 
 def _is_ok(reply: Reply | None) -> bool:

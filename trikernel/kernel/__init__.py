@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .application import BACKGROUND_FAILED, Application, serve
+from .application import BACKGROUND_FAILED, Application, serve, use_application
 from .handlers import built_in
 from .kernel import Kernel
+from .own_types import message_type
 from .process import add_start_flags, main, run, start_kernel
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
@@ -21,10 +22,12 @@ __all__ = [
     "add_start_flags",
     "built_in",
     "main",
+    "message_type",
     "render_error",
     "run",
     "serve",
     "setting",
     "settings_of",
     "start_kernel",
+    "use_application",
 ]

@@ -21,31 +21,39 @@ from ..core import (
     Request,
     Server,
     Services,
-    await_unprotected,
-    call_unprotected,
     is_cancel,
     run_unprotected,
 )
-from ..errors import ContentError, TrikernelError, UnknownMessageType
+from ..errors import ContentError, LeftOpenError, TrikernelError, UnknownMessageType
 from ..transport import Transport
 from ..wire import REQUESTS, Limits, MessageType, as_content
+from ..wire import contents as c
+from .checks import check_kernel
 from .handlers import complete_execute_reply, is_built_in, positional_count
-from .ipykernel_names import IPykernelNames
+from .hooks import name_of, run_hook, run_protected_hook
+from .ipykernel_names import note_served
 from .kernel import Kernel
+from .own_types import declared_row
+from .replies import whole_reply
 from .sender import ChannelHandle
 from .stdin import Asker
+from .takeover import Takeover
 from .tracebacks import render_error
 
-__all__ = ["BACKGROUND_FAILED", "Application", "serve"]
+__all__ = ["BACKGROUND_FAILED", "Application", "application_of", "serve", "use_application"]
 
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
 _ABORTED_LIMIT = 10_000
+_VERBS = {
+    f"{name}_request": f"do_{name}"
+    for name in ("execute", "complete", "inspect", "history", "is_complete", "apply", "clear")
+}
 _HOOKS = frozenset(
     {
         "should_handle",
         "pre_handler_hook",
         "post_handler_hook",
-        "begin_execution",
+        "_begin_execution",
         "init_metadata",
         "send_response",
     }
@@ -85,7 +93,7 @@ async def serve(
     a last message. Raises `TrikernelError` for a kernel that is served already, and what has
     crashed a service.
     """
-    application = kernel.application_class(kernel)
+    application = application_of(kernel)
     await core.serve(
         application,
         transport,
@@ -98,8 +106,13 @@ async def serve(
 class Application:
     """One kernel as the core sees it."""
 
+    captures_anywhere = False  # else its code prints in the cell in a process of its own only
+
     def __init__(self, kernel: Any) -> None:
+        """Raises `KernelClassError` for a class that cannot work as it is written."""
+        check_kernel(kernel)
         self.kernel = kernel
+        self.takeover = Takeover(kernel, anywhere=self.captures_anywhere)
         self._rows: dict[str, MessageType] = dict(REQUESTS)
         cls, static = type(kernel), inspect.getattr_static
         self._overrides_hooks = not all(is_built_in(static(cls, name)) for name in _HOOKS)
@@ -116,7 +129,7 @@ class Application:
         if kernel.sender.is_connected:
             raise TrikernelError("this kernel is being served already; make another one")
         kernel.server_ref = weakref.ref(server)
-        IPykernelNames.latest = weakref.ref(kernel)
+        note_served(kernel)
         if not kernel.ports:
             kernel.record_ports(server.transport.ports)
         self._connect(server)
@@ -129,6 +142,7 @@ class Application:
     def unbind(self) -> None:
         """It is no longer served."""
         kernel = self.kernel
+        self.takeover.give_back()
         kernel.sender.disconnect()
         kernel.server_ref = _no_server
         kernel.asker = kernel.kept_session = None
@@ -136,12 +150,17 @@ class Application:
     async def enter_loop(self) -> None:
         """Called in each user loop: before `start`, and again when a loop was lost."""
         self._connect(self.kernel.server)
+        self.takeover.enter_loop()
 
     async def start(self) -> None:
         """Called once, before anything is received. Interrupts do not reach it."""
-        starting = self.kernel.started()
-        if inspect.isawaitable(starting):
-            await starting
+        self.takeover.begin()
+        self.prepare()
+        await run_protected_hook(self.kernel, "start")
+        await run_protected_hook(self.kernel, "started")
+
+    def prepare(self) -> None:
+        """Called before the author's hooks; for subclasses."""
 
     def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
         """The bounds of a message, of output, and of the bytes of replies that are kept."""
@@ -171,7 +190,8 @@ class Application:
             return None
         row = self._rows.get(msg_type)
         if row is None:
-            row = self._rows[msg_type] = MessageType(name=msg_type, reply=dict)
+            handler = kernel.control_handlers.get(msg_type)
+            row = self._rows[msg_type] = declared_row(type(kernel), msg_type, handler)
         return row
 
     def busy_may_wait(self, request: Request) -> bool:
@@ -207,11 +227,11 @@ class Application:
         kernel.sender.last_request = request
         if not hooks:
             return self._as_reply(request, await self._call(handler, request))
-        call_unprotected(kernel.pre_handler_hook)
+        await run_hook(kernel, "pre_handler_hook")
         try:
             return self._as_reply(request, await self._call(handler, request))
         finally:
-            call_unprotected(kernel.post_handler_hook)
+            await run_hook(kernel, "post_handler_hook")
 
     async def _is_allowed(self, request: Request) -> bool:
         """Ask `should_handle`; an id that an abort named before is used up."""
@@ -220,11 +240,8 @@ class Application:
             return kernel.aborted.pop(request.msg_id, self) is self
         message = request.message
         stream = ChannelHandle(kernel.sender, request.channel.name)
-        verdict = call_unprotected(
-            kernel.should_handle, stream, message.as_dict(), list(message.identities)
-        )
-        if inspect.isawaitable(verdict):
-            verdict = await await_unprotected(verdict)
+        idents = list(message.identities)
+        verdict = await run_hook(kernel, "should_handle", stream, message.as_dict(), idents)
         kernel.aborted.pop(request.msg_id, None)
         return bool(verdict)
 
@@ -241,7 +258,10 @@ class Application:
         if isinstance(value, Reply):
             return value
         if value is not None:
-            return Reply(as_content(value))
+            try:
+                return Reply(as_content(value))
+            except TypeError as error:
+                raise TypeError(f"{name_of(self.kernel, request.msg_type)}: {error}") from None
         return Reply({"status": "ok"}) if request.wants_reply else None
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
@@ -267,6 +287,19 @@ class Application:
             return complete_execute_reply(self.kernel, request, content)
         return content
 
+    def report_failure(self, request: Request, error: BaseException) -> None:
+        """Log what a handler raised: an error of a cell is the user's, and stands under the cell.
+
+        Any other one is the kernel's, as is what a verb of ours raises.
+        """
+        kernel, verb = self.kernel, _VERBS.get(request.msg_type)
+        if isinstance(error, KeyboardInterrupt):
+            return
+        users = request.runs_user_code and not is_built_in(kernel.do_execute)
+        level = logging.DEBUG if users or isinstance(error, LeftOpenError) else logging.ERROR
+        where = name_of(kernel, verb or request.msg_type)
+        kernel.log.log(level, "%s failed", where, exc_info=error)
+
     def publish_error(self, request: Request, error: BaseException) -> None:
         """Show what stopped or failed a cell under it; a refused request has no cell yet."""
         if request.msg_type == "execute_request" and not isinstance(error, ContentError):
@@ -285,11 +318,11 @@ class Application:
         default = {"status": "ok", "restart": restart}
         try:
             content = await run_unprotected(self.kernel.do_shutdown, restart)
-            return {**default, **as_content(content)} if content is not None else default
+            return whole_reply(self.kernel, "do_shutdown", c.ShutdownReply, content, default)
         except BaseException as raised:
             if is_cancel(raised):
                 raise
-            self.kernel.log.exception("do_shutdown failed")
+            self.kernel.log.exception("%s failed", name_of(self.kernel, "do_shutdown"))
             return default
 
 
@@ -297,4 +330,14 @@ def _no_server() -> None:
     return None
 
 
-Kernel.application_class = Application
+_classes: dict[type, type[Application]] = {Kernel: Application}
+
+
+def use_application(cls: type[Application], kernel_class: type[Kernel]) -> None:
+    """Have ``cls`` stand between kernels of that class and the core."""
+    _classes[kernel_class] = cls
+
+
+def application_of(kernel: Kernel) -> Application:
+    """What stands between that kernel and the core. Raises `KernelClassError`."""
+    return next(_classes[cls] for cls in type(kernel).__mro__ if cls in _classes)(kernel)

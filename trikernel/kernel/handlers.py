@@ -24,9 +24,22 @@ from ..core import Reply, Request, run_unprotected
 from ..errors import ContentError
 from ..wire import REQUESTS, Message, as_content, parse
 from ..wire import contents as c
+from .hooks import run_hook
+from .replies import (
+    apply_reply,
+    complete_error,
+    completion,
+    converted,
+    inspection,
+    refuse,
+    refuse_status,
+    whole_reply,
+)
 
 __all__ = [
     "HANDLERS",
+    "accepted",
+    "begin_execution",
     "built_in",
     "complete_execute_reply",
     "is_built_in",
@@ -35,8 +48,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-_LONGEST = 1e9  # seconds that a deadline may be away
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_LONGEST = 1e9  # seconds that a deadline may be away
 
 
 # Running code
@@ -52,10 +65,13 @@ async def execute_request(self: Any, request: Request) -> Reply:
     content = _parse(c.ExecuteRequest, request)
     silent, message = content.silent, request.message
     request.stop_on_error = content.stop_on_error and not silent
-    request.number = self.begin_execution(content)
-    metadata = _init_metadata(self, message)
+    request.number = self._begin_execution(content)
+    metadata = _init_metadata(message)
+    if not is_built_in(self.init_metadata):
+        metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
     _set_deadline(self, request)
     if not silent:
+        self.sender.last_cell = request
         self.send_response(
             self.iopub_socket,
             "execute_input",
@@ -72,8 +88,15 @@ async def execute_request(self: Any, request: Request) -> Reply:
         "cell_id": message.metadata.get("cellId"),
     }
     verb = self.do_execute
-    reply = await run_unprotected(verb, content.code, silent, **_accepted(verb, options))
-    return _finish(self, message, metadata, complete_execute_reply(self, request, reply))
+    try:
+        reply = await run_unprotected(verb, content.code, silent, **accepted(verb, options))
+    finally:
+        if self.descriptors is not None:  # what programs have written belongs before the reply
+            self.descriptors.collect()
+    reply = complete_execute_reply(self, request, reply)
+    if not is_built_in(self.finish_metadata):
+        metadata = await _finish_metadata(self, message, metadata, reply)
+    return Reply(reply, metadata)
 
 
 def complete_execute_reply(self: Any, request: Request, reply: Any) -> dict[str, Any]:
@@ -81,19 +104,25 @@ def complete_execute_reply(self: Any, request: Request, reply: Any) -> dict[str,
 
     One that is aborted has no ``execution_count``: frontends would show it as a cell that ran.
     """
-    content = dict(as_content(reply)) if reply is not None else {}
+    try:
+        content = dict(as_content(reply)) if reply is not None else {}
+    except TypeError as error:
+        refuse(self, "do_execute", str(error), ": ")
     status = content.setdefault("status", "ok")
     if status in ("abort", "aborted"):
         content["status"] = "aborted"
         content.pop("execution_count", None)
         return content
     if status == "error":
-        content["ename"] = str(content.get("ename", "Error"))
-        content["evalue"] = str(content.get("evalue", ""))
-        content["traceback"] = [str(line) for line in content.get("traceback") or ()]
+        complete_error(self, "do_execute", content)
+    elif status == "ok":
+        for name, kind in (("payload", list), ("user_expressions", dict)):
+            value = content.get(name) or kind()
+            if type(value) is not kind:
+                value = converted(self, name, kind, value)
+            content[name] = value
     else:
-        content["payload"] = list(content.get("payload") or ())
-        content["user_expressions"] = dict(content.get("user_expressions") or {})
+        refuse_status(self, "do_execute", status, "ok, error or aborted")
     if not _is_count(content.get("execution_count")):
         number = request.number if request.number is not None else self.execution_count
         content["execution_count"] = number if _is_count(number) else 0
@@ -124,18 +153,22 @@ async def apply_request(self: Any, request: Request) -> Reply:
     """
     message = request.message
     _parse(c.ApplyRequest, request)
-    metadata = _init_metadata(self, message)
-    content, buffers = await run_unprotected(
+    metadata = _init_metadata(message)
+    if not is_built_in(self.init_metadata):
+        metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
+    returned = await run_unprotected(
         self.do_apply, dict(message.content), list(message.buffers), request.msg_id, metadata
     )
-    reply = _finish(self, message, metadata, dict(content))
-    return Reply(reply.content, reply.metadata, [bytes(buffer) for buffer in buffers or ()])
+    content, buffers = apply_reply(self, returned)
+    if not is_built_in(self.finish_metadata):
+        metadata = await _finish_metadata(self, message, metadata, content)
+    return Reply(content, metadata, buffers)
 
 
 @enable_ki_protection
 async def clear_request(self: Any, request: Request) -> Any:
     """Clear an engine's namespace. Content: none. Reply: what `do_clear` returned, or ``ok``."""
-    return await run_unprotected(self.do_clear) or c.OkReply()
+    return whole_reply(self, "do_clear", c.OkReply, await run_unprotected(self.do_clear))
 
 
 # Asking about code
@@ -151,9 +184,7 @@ async def complete_request(self: Any, request: Request) -> Any:
     content = _parse(c.CompleteRequest, request)
     cursor_pos = _clip(content.cursor_pos, content.code)
     reply = await run_unprotected(self.do_complete, content.code, cursor_pos)
-    if reply is None:
-        return c.CompleteReply(cursor_start=cursor_pos, cursor_end=cursor_pos)
-    return reply
+    return completion(self, content.code, cursor_pos, reply)
 
 
 @enable_ki_protection
@@ -170,8 +201,8 @@ async def inspect_request(self: Any, request: Request) -> Any:
         "omit_sections": tuple(content.omit_sections),
     }
     verb = self.do_inspect
-    reply = await run_unprotected(verb, content.code, cursor_pos, **_accepted(verb, options))
-    return c.InspectReply() if reply is None else reply
+    reply = await run_unprotected(verb, content.code, cursor_pos, **accepted(verb, options))
+    return inspection(self, reply)
 
 
 @enable_ki_protection
@@ -183,8 +214,8 @@ async def history_request(self: Any, request: Request) -> Any:
     """
     content = _parse(c.HistoryRequest, request)
     verb = self.do_history
-    reply = await run_unprotected(verb, **_accepted(verb, as_content(content)))
-    return c.HistoryReply() if reply is None else reply
+    reply = await run_unprotected(verb, **accepted(verb, as_content(content)))
+    return whole_reply(self, "do_history", c.HistoryReply, reply)
 
 
 @enable_ki_protection
@@ -196,7 +227,7 @@ async def is_complete_request(self: Any, request: Request) -> Any:
     """
     content = _parse(c.IsCompleteRequest, request)
     reply = await run_unprotected(self.do_is_complete, content.code)
-    return c.IsCompleteReply() if reply is None else reply
+    return whole_reply(self, "do_is_complete", c.IsCompleteReply, reply)
 
 
 def _clip(cursor_pos: int, code: str) -> int:
@@ -261,7 +292,7 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
     Content: ``target_name``, or none. Reply: ``comms``, ``{comm_id: {"target_name": str}}``.
     """
     target_name = _parse(c.CommInfoRequest, request).target_name
-    comms = self.comm_manager.comms if self.comm_manager is not None else {}
+    comms = self.comm_manager.comms
     return c.CommInfoReply(
         comms={
             comm_id: {"target_name": comm.target_name}
@@ -274,11 +305,7 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
 @enable_ki_protection
 async def comm_open(self: Any, request: Request) -> None:
     """Open a comm; one of an unknown target is closed at once. Content: `CommOpen`. No reply."""
-    content = _parse(c.CommOpen, request)
-    if self.comm_manager is None:
-        closed = {"comm_id": content.comm_id, "data": {}}
-        self.send_response(self.iopub_socket, "comm_close", closed)
-        return
+    _parse(c.CommOpen, request)
     await _call_manager(self, self.comm_manager.comm_open, request)
 
 
@@ -286,16 +313,14 @@ async def comm_open(self: Any, request: Request) -> None:
 async def comm_msg(self: Any, request: Request) -> None:
     """A message for an open comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommMsg, request)
-    if self.comm_manager is not None:
-        await _call_manager(self, self.comm_manager.comm_msg, request)
+    await _call_manager(self, self.comm_manager.comm_msg, request)
 
 
 @enable_ki_protection
 async def comm_close(self: Any, request: Request) -> None:
     """The frontend closes a comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommClose, request)
-    if self.comm_manager is not None:
-        await _call_manager(self, self.comm_manager.comm_close, request)
+    await _call_manager(self, self.comm_manager.comm_close, request)
 
 
 async def _call_manager(self: Any, function: Callable[..., Any], request: Request) -> None:
@@ -312,19 +337,15 @@ def _parse(cls: type[Any], request: Request) -> Any:
     return request.content
 
 
-def _init_metadata(self: Any, message: Message) -> dict[str, Any]:
-    started = {"started": datetime.now(UTC).isoformat()}
-    if not is_built_in(self.init_metadata):
-        started |= self.init_metadata(message.as_dict()) or {}
-    return started
+def _init_metadata(message: Message) -> dict[str, Any]:
+    return {"started": datetime.now(UTC).isoformat()}
 
 
-def _finish(
+async def _finish_metadata(
     self: Any, message: Message, metadata: dict[str, Any], content: dict[str, Any]
-) -> Reply:
-    if not is_built_in(self.finish_metadata):
-        metadata = self.finish_metadata(message.as_dict(), metadata, content) or metadata
-    return Reply(content, metadata)
+) -> dict[str, Any]:
+    name, parent = "finish_metadata", message.as_dict()
+    return await run_hook(self, name, parent, metadata, content) or metadata
 
 
 HANDLERS = {name: globals()[name] for name in REQUESTS}
@@ -341,6 +362,15 @@ def built_in(value: T) -> T:
     return value
 
 
+@built_in
+def begin_execution(self: Any, content: c.ExecuteRequest) -> int:
+    """The number of the cell that starts; silent ones do not count."""
+    if not content.silent:
+        self.execution_count += 1
+    count: int = self.execution_count
+    return count
+
+
 def is_built_in(value: object) -> bool:
     """Whether a handler or hook is ours, and not an author's that replaces or wraps it."""
     return getattr(value, "__func__", value) in _BUILT_IN
@@ -349,7 +379,7 @@ def is_built_in(value: object) -> bool:
 # What an author's function takes: verbs and handlers of several ages differ
 
 
-def _accepted(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+def accepted(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
     """Those of ``options`` that ``function`` takes by keyword."""
     names = _keywords(getattr(function, "__func__", function))
     if names is None:
@@ -365,7 +395,10 @@ def positional_count(function: Callable[..., Any]) -> float:
 
 @lru_cache(maxsize=256)
 def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
-    parameters = inspect.signature(function).parameters
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # it does not say what it takes: what all take
+        return frozenset()
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
         return None
     return frozenset(parameters)
@@ -373,7 +406,10 @@ def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
 
 @lru_cache(maxsize=256)
 def _positional(function: Callable[..., Any]) -> float:
-    kinds = [one.kind for one in inspect.signature(function).parameters.values()]
+    try:
+        kinds = [one.kind for one in inspect.signature(function).parameters.values()]
+    except ValueError:
+        return 1.0
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return math.inf
     return float(sum(kind in _POSITIONAL for kind in kinds))

@@ -6,44 +6,56 @@ server. Source: ipykernel's ``kernelbase.Kernel``, whose subclasses run unchange
 
 from __future__ import annotations
 
+import logging
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core import Job
 from ..wire import PROTOCOL_VERSION, Priority
+from .checks import check_facts, language_info
 from .handlers import built_in
 from .sender import ChannelHandle, Sender
 from .settings import settings_of
 
-__all__ = ["IPykernelNames"]
+__all__ = ["IPykernelNames", "note_served"]
 
 K = TypeVar("K", bound="IPykernelNames")
 _kept: list[Any] = []
+_served: list[Callable[[], Any]] = []  # the one that was served last, weakly
+
+
+def note_served(kernel: Any) -> None:
+    """That kernel is served now: `Kernel.instance` finds it."""
+    _served[:] = [weakref.ref(kernel)]
 
 
 class IPykernelNames:
     """See `Kernel`, which is what authors subclass."""
 
-    implementation: str
-    implementation_version: str
-    language: str
-    language_version: str
-    language_info: Mapping[str, Any]
-    banner: str
-    help_links: Sequence[Mapping[str, str]]
-    supported_features: Sequence[str]
-    sender: Sender
-    server: Any
-    ports: dict[str, int]
-    asker: Any
-    _eventloop: Callable[[Any], object] | None
-    kept_session: Any
-    latest: Callable[[], Any] = staticmethod(lambda: None)
+    if TYPE_CHECKING:  # what `Kernel` has
+        implementation: str
+        implementation_version: str
+        language: str
+        language_version: str
+        language_info: Mapping[str, Any]
+        banner: str
+        help_links: Sequence[Mapping[str, str]]
+        supported_features: Sequence[str]
+        sender: Sender
+        server: Any
+        ports: dict[str, int]
+        asker: Any
+        log: logging.Logger
+        _eventloop: Callable[[Any], object] | None
+        kept_session: Any
+        kept_comms: Any
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
         """With the settings' defaults: as traits, they may be read before ``__init__``."""
         kernel = super().__new__(cls)
+        kernel.log = logging.getLogger("trikernel")
         for name, one in settings_of(cls).items():
             kernel.__dict__[name] = one.default
         return kernel
@@ -51,7 +63,7 @@ class IPykernelNames:
     @classmethod
     def instance(cls: type[K], **settings: Any) -> K:
         """The kernel of this class that was served last, or a new one that is kept."""
-        for kernel in (IPykernelNames.latest(), *_kept):
+        for kernel in (*(find() for find in _served), *_kept):
             if isinstance(kernel, cls):
                 return kernel
         kernel = cls(**settings)
@@ -68,6 +80,23 @@ class IPykernelNames:
         return self.kept_session
 
     @property
+    def comm_manager(self) -> Any:
+        """The comms, by which a kernel and objects of the frontend talk: ``register_target(name,
+        function)`` serves a target, ``create(target_name=..., data=...)`` opens a comm. Handlers
+        may be async. May be set to another object, with ``comms``, ``comm_open``, ``comm_msg`` and
+        ``comm_close`` as the ``comm`` package's manager has them.
+        """
+        if self.kept_comms is None:
+            from .comms import CellCommManager  # not every kernel has comms
+
+            self.kept_comms = CellCommManager(weakref.ref(self))
+        return self.kept_comms
+
+    @comm_manager.setter
+    def comm_manager(self, manager: Any) -> None:
+        self.kept_comms = manager
+
+    @property
     def shell_streams(self) -> list[ChannelHandle]:
         """A handle for each shell channel."""
         channels = self.sender.connection.transport.shell
@@ -78,6 +107,9 @@ class IPykernelNames:
         """The first shell channel."""
         return ChannelHandle(self.sender, "shell")
 
+    def start(self) -> None:
+        """ipykernel's name for what is to be done before `started`. Plain or async."""
+
     def record_ports(self, ports: Mapping[str, int]) -> None:
         """Remember the ports that a ``connect_reply`` lists."""
         self.ports = dict(ports)
@@ -86,18 +118,26 @@ class IPykernelNames:
     @built_in
     def kernel_info(self) -> dict[str, Any]:
         """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
-        info = dict(self.language_info or {})
-        info.setdefault("name", self.language)
-        info.setdefault("version", str(self.language_version))
+        info = self.language_info
+        info = dict(info) if type(info) is dict else language_info(self, info)
+        language, banner, own = self.language, self.banner, self.implementation
+        version, own_version = self.language_version, self.implementation_version
+        info.setdefault("name", str(language or ""))
+        info.setdefault("version", str(version or ""))
         info.setdefault("mimetype", "text/plain")
         info.setdefault("file_extension", ".txt")
+        facts = language, version, banner, own, own_version
+        texts = info["name"], info["version"], info["mimetype"], info["file_extension"]
+        for value in (*facts, *texts):
+            if type(value) is not str:
+                check_facts(self, info)
         return {
             "status": "ok",
             "protocol_version": PROTOCOL_VERSION,
-            "implementation": str(self.implementation),
-            "implementation_version": str(self.implementation_version),
+            "implementation": str(own or ""),
+            "implementation_version": str(own_version or ""),
             "language_info": info,
-            "banner": str(self.banner or self.implementation),
+            "banner": str(banner or own or ""),
             "help_links": list(self.help_links or ()),
             "supported_features": list(self.supported_features or ()),
             "debugger": "debugger" in (self.supported_features or ()),

@@ -7,21 +7,23 @@ served. What the core asks of a kernel is in `application`, the handlers of mess
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core import BackgroundNursery, Server
-from ..errors import TrikernelError, UnknownMessageType
+from ..errors import KernelClassError, TrikernelError, UnknownMessageType
 from ..wire import REQUESTS, as_content
-from ..wire import contents as c
 from . import handlers
 from .handlers import built_in
 from .ipykernel_names import IPykernelNames
+from .own_types import keep_message_types
 from .sender import ChannelHandle, Sender
 from .settings import given_and_default, keep_settings, setting
 from .tracebacks import render_error
+
+if TYPE_CHECKING:
+    from .fd_capture import FdCapture
 
 __all__ = ["Kernel"]
 
@@ -45,6 +47,9 @@ class Kernel(IPykernelNames):
     raises `KeyboardInterrupt` in it; an async one is cancelled. Either may return a content
     dictionary or None for the default answer; what it raises becomes the error reply.
 
+    An instance has ``log`` (a `logging.Logger`), ``execution_count``, and ``iopub_socket`` and
+    ``stdin_socket`` for `send_response`. In a process of its own what it prints, and what its
+    child processes print, goes to the cell, and `input` asks there: see ``capture_output``.
     Settings are keywords, flags or environment variables; see ``trikernel info``.
     One kernel object is served once at a time, by `trikernel.serve` or `trikernel.run`.
     Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel".
@@ -107,6 +112,9 @@ class Kernel(IPykernelNames):
     replay_window: int = setting(
         8_192, "verified signatures that are remembered", minimum=1, maximum=1 << 24
     )
+    capture_output: bool = setting(
+        True, "what is printed, and input(), go to the cell, in a process of the kernel's own"
+    )
     shell_channels: int = setting(1, "shell channels to listen on", minimum=1, maximum=64)
     darwin_app_nap: bool = setting(True, "on macOS, keep the system from napping the kernel")
 
@@ -147,35 +155,34 @@ class Kernel(IPykernelNames):
     comm_open = handlers.comm_open
     comm_msg = handlers.comm_msg
     comm_close = handlers.comm_close
-
-    application_class: ClassVar[Any]
-    """What stands between a kernel of this class and the core: `Application`, or its subclass."""
+    _begin_execution = handlers.begin_execution
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keep_settings(cls)
+        keep_message_types(cls)
 
     def __init__(self, **settings: Any) -> None:
         """Settings by keyword; `SettingError` names one that is unknown or out of its range."""
         for name, value in given_and_default(type(self), settings):
             setattr(self, name, value)
-        self.log = logging.getLogger("trikernel")
         self.ident = str(uuid.uuid4())
         self.int_id = -1
         self.execution_count = 0
         self.aborted: dict[str, None] = {}
-        self.comm_manager: Any = None
         self.ports: dict[str, int] = {}
-        self.sender = Sender()
+        self.sender = Sender(type(self).__name__)
         self.iopub_socket = ChannelHandle(self.sender, "iopub")
         self.stdin_socket = ChannelHandle(self.sender, "stdin")
         self.control_stream = ChannelHandle(self.sender, "control")
         self.asker: Any = None
         self.kept_session: Any = None
+        self.kept_comms: Any = None
+        self.descriptors: FdCapture | None = None
         self._eventloop: Callable[[Any], object] | None = None
         self.server_ref: Callable[[], Server | None] = lambda: None
-        self.shell_handlers = {name: getattr(self, name) for name in self.msg_types}
-        self.control_handlers = {name: getattr(self, name) for name in self.control_msg_types}
+        self.shell_handlers = _methods(self, "msg_types")
+        self.control_handlers = _methods(self, "control_msg_types")
 
     @property
     def server(self) -> Server:
@@ -184,6 +191,12 @@ class Kernel(IPykernelNames):
         if server is None:
             raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
         return server
+
+    @property
+    def owns_process(self) -> bool:
+        """Whether it has the process to itself, as it is served now."""
+        server = self.server_ref()
+        return server is not None and server.owns_process
 
     @property
     def nursery(self) -> BackgroundNursery:
@@ -309,13 +322,6 @@ class Kernel(IPykernelNames):
     # Hooks
 
     @built_in
-    def begin_execution(self, content: c.ExecuteRequest) -> int:
-        """The number of the cell that starts; silent ones do not count."""
-        if not content.silent:
-            self.execution_count += 1
-        return self.execution_count
-
-    @built_in
     def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
         """What a reply's metadata begins with, as the request starts; ``started`` is there."""
         return {}
@@ -340,9 +346,30 @@ class Kernel(IPykernelNames):
     def post_handler_hook(self) -> None:
         """Called in the main thread after each handler of the shell lane."""
 
-    async def started(self) -> None:
+    def started(self) -> Awaitable[None]:
         """Called in the user loop once ``starting`` is published, before the first request.
 
-        Interrupts do not reach it. It is cancelled if the kernel is told to end meanwhile; what it
-        raises ends the kernel, and is raised by `serve`.
+        The place to start what the kernel needs, in its `nursery`. Plain or async. Interrupts do
+        not reach it. It is cancelled if the kernel is told to end meanwhile; what it raises ends
+        the kernel, and is raised by `serve`.
         """
+        return _NOTHING_TO_DO
+
+
+def _methods(kernel: Kernel, table: str) -> dict[str, Any]:
+    """The methods that a class names as its handlers."""
+    for name in getattr(kernel, table):
+        if not hasattr(kernel, name):
+            cls = type(kernel).__name__
+            raise KernelClassError(f"{cls}.{table} names {name!r}, and there is no such method")
+    return {name: getattr(kernel, name) for name in getattr(kernel, table)}
+
+
+class _NothingToDo:
+    """What a plain subclass may ignore and an async one await."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
+
+_NOTHING_TO_DO = _NothingToDo()

@@ -29,6 +29,7 @@ from ..transport import (
     read_connection_file,
     write_connection_file,
 )
+from .application import application_of
 from .kernel import Kernel
 from .settings import settings_of
 
@@ -50,7 +51,7 @@ def run(
     of 0 are bound first and then written back. Raises `ConnectionFileError` for a file that cannot
     be used.
     """
-    application = kernel.application_class(kernel)
+    application = application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())

@@ -21,6 +21,9 @@ from ..wire import DELIMITER, Header, json, reply_type
 
 __all__ = ["ChannelHandle", "Sender"]
 
+_STREAMS = ("stdout", "stderr")
+_PLAIN = frozenset((name, str) for name in _STREAMS)
+
 
 @attrs.frozen(eq=False)
 class ChannelHandle:
@@ -60,12 +63,15 @@ def _explicit_parent() -> _Parent | None:
 class Sender:
     """The sending side of a kernel. It has a connection while the kernel is served.
 
+    ``owner`` is the name of the kernel's class.
+
     ``last_request`` is the request of the shell lane that ran last, ``last_cell`` the last one that
     was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
     ``has_set_parent`` says whether any code has ever set a parent of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str = "Kernel") -> None:
+        self.owner = owner
         self.last_request: Request | None = None
         self.last_cell: Request | None = None
         self.prefers_cells = False
@@ -179,24 +185,23 @@ class Sender:
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """See `Kernel.send_response`; ``stream`` is the channel's name."""
-        if isinstance(msg_or_type, str):
-            msg_type = msg_or_type
-        else:
-            msg_type = msg_or_type["header"]["msg_type"]
-            content = dict(msg_or_type.get("content", {}))
-            header, metadata = msg_or_type["header"], metadata or msg_or_type.get("metadata")
+        msg_type = msg_or_type
+        if not isinstance(msg_type, str):
+            msg_type, content, header, metadata = _unpack(msg_type, metadata)
         idents = [ident] if isinstance(ident, bytes) else list(ident or ())
         connection = self._connection or self.connection
         iopub, request = connection.iopub, self.current()
-        parent = request.message.header if request is not None else None
-        if self.has_set_parent and (explicit := _explicit_parent()) is not None:
-            parent = explicit.header
+        said = _explicit_parent() if self.has_set_parent else None
+        parent = said.header if said else request.message.header if request else None
         if stream == "iopub":
             if request is not None and getattr(request.content, "silent", False) is True:
                 return
-            if msg_type == "stream" and content.keys() == {"name", "text"} and not metadata:
-                iopub.write(TextKey(parent, str(content["name"])), str(content["text"]))
-                return
+            if msg_type == "stream":
+                plain = content.keys() == {"name", "text"} and not metadata
+                if plain and (content["name"], type(content["text"])) in _PLAIN:
+                    iopub.write(TextKey(parent, content["name"]), content["text"])
+                    return
+                _check_stream(self.owner, content)
             idents = idents or [iopub.topic(msg_type)]
         frames = connection.codec.encode(
             msg_type,
@@ -237,6 +242,24 @@ class Sender:
             iopub = connection.iopub
             if iopub.entries and iopub.is_full:
                 iopub.wait_for_room(stopper.raise_pending)
+
+
+def _unpack(message: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> Any:
+    """Type, content, header and metadata of a message of `session.msg`."""
+    header, content = message["header"], dict(message.get("content", {}))
+    return header["msg_type"], content, header, metadata or message.get("metadata")
+
+
+def _check_stream(owner: str, content: Mapping[str, Any]) -> None:
+    name, text = content.get("name"), content.get("text")
+    call = f"{owner}.send_response"
+    if name not in _STREAMS:
+        raise ValueError(f"{call}: a stream's name is 'stdout' or 'stderr', not {name!r:.80}")
+    if not isinstance(text, str):
+        is_bytes = isinstance(text, (bytes, bytearray, memoryview))
+        words = "decode it, as in text.decode(errors='replace')" if is_bytes else "use str()"
+        kind = type(text).__name__
+        raise TypeError(f"{call}: a stream's text is a str, not {kind} {text!r:.80}: {words}")
 
 
 def _is_reply(frames: list[bytes], request: Request) -> bool:

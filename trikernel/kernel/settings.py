@@ -32,6 +32,7 @@ class Setting:
         self.kind: type = type(default)
         self.default = default
         self.help = help
+        self.__doc__ = f"A setting: {help}. Its default is {default!r}."  # for help()
         self.minimum = minimum
         self.maximum = maximum
 

@@ -24,13 +24,14 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, magics_class
+from IPython.utils.capture import CapturedIO
 from IPython.utils.text import DollarFormatter
 from IPython.utils.timing import clock, clock2
 from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, current_request
+from ..kernel.streams import Capture, capturing
 from .async_run import find_awaiting_file
-from .streams import capturing
 
 __all__ = [
     "AsyncMagics",
@@ -230,7 +231,7 @@ class AsyncMagics(Magics):
                 self.shell.events.trigger("post_execute")
             finally:
                 if wanted.output and not silenced:
-                    self.shell.user_ns[wanted.output] = capture.as_captured()
+                    self.shell.user_ns[wanted.output] = _as_captured(capture)
 
     @enable_ki_protection
     async def run(self, line: str) -> None:
@@ -341,3 +342,9 @@ def _expand(line: str, namespace: dict[str, Any]) -> str:
         return str(DollarFormatter().vformat(line, (), dict(namespace)))
     except Exception:
         return line
+
+
+def _as_captured(capture: Capture) -> CapturedIO:
+    """What ``%%capture NAME`` leaves in the namespace."""
+    streams = capture.streams
+    return CapturedIO(streams.get("stdout"), streams.get("stderr"), capture.outputs)

@@ -12,8 +12,8 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 
+from ..kernel.streams import current_capture
 from .process import served
-from .streams import current_capture
 
 __all__ = ["CellDisplayHook", "CellDisplayPublisher", "shared_display_trap"]
 

@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Server, call_unprotected, current_request
 from ..errors import AbortedError, UsageError
-from ..kernel import Application, Kernel, built_in, setting
+from ..kernel import Application, Kernel, built_in, setting, use_application
 from ..system import gc_paused
 from ..wire import contents as c
 from . import introspect
@@ -42,6 +43,7 @@ class PythonApplication(Application):
     """What is set up and taken down around a `PythonKernel` that is served."""
 
     kernel: PythonKernel
+    captures_anywhere = True
 
     def __init__(self, kernel: PythonKernel) -> None:
         """Raises `UsageError` where the packages of the extra are not installed."""
@@ -62,7 +64,8 @@ class PythonApplication(Application):
     def bind(self, server: Server) -> None:
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
         with gc_paused():
-            from . import comms, process, profile
+            from ..kernel import comms
+            from . import process, profile
 
         kernel, own = self.kernel, None
         if server.owns_process:
@@ -74,7 +77,10 @@ class PythonApplication(Application):
                 own.stop()
             raise
         kernel._own_process, kernel._shell = own, None
-        kernel.comm_manager = comms.CellCommManager(weakref.ref(kernel))
+        if own is not None and not own.profile.capture_fd_output:
+            kernel.capture_output = False
+        if isinstance(kernel.comm_manager, comms.CellCommManager):
+            kernel.comm_manager.note = partial(_trigger, weakref.ref(kernel))
 
     async def enter_loop(self) -> None:
         """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
@@ -88,20 +94,12 @@ class PythonApplication(Application):
         trio.lowlevel.add_instrument(kernel.shell.tasks)
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
-        self._run_services()
 
-    async def start(self) -> None:
+    def prepare(self) -> None:
         """Take over what a kernel has to itself, and run the person's startup files."""
         kernel = self.kernel
         if kernel._own_process is not None:
-            kernel._own_process.start(kernel.shell, kernel.sender)
-            self._run_services()
-        await super().start()
-
-    def _run_services(self) -> None:
-        own = self.kernel._own_process
-        for function in own.tasks() if own is not None else ():
-            self.kernel.server.stopper.services.start_soon(function)
+            kernel._own_process.start(kernel.shell)
 
     def unbind(self) -> None:
         """Give everything back, whatever the user's code has done to it."""
@@ -115,8 +113,14 @@ class PythonApplication(Application):
             if kernel._own_process is not None:
                 stack.callback(kernel._own_process.stop)
             stack.callback(served.remove, kernel)
-            if kernel.comm_manager is not None:  # else it could not be bound
-                stack.callback(kernel.comm_manager.close_all)
+            stack.callback(self.takeover.give_back)
+
+
+def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
+    """IPython's events surround what a comm's message calls, as they do cells."""
+    kernel = find()
+    if kernel is not None:
+        kernel.shell.events.trigger(event)
 
 
 def _close_shell(shell: ZMQInteractiveShell, log: Any) -> None:
@@ -140,7 +144,6 @@ class PythonKernel(Kernel):
     the discussion page "two loops" say which, and how they come back.
     """
 
-    application_class = PythonApplication
     profile: str = setting("default", "the IPython profile whose configuration is read")
     flags: Sequence[str] | None = ()
 
@@ -183,11 +186,6 @@ class PythonKernel(Kernel):
         return self._shell
 
     @property
-    def owns_process(self) -> bool:
-        """Whether it has the process to itself, as it is served now."""
-        return self._own_process is not None
-
-    @property
     def execution_count(self) -> int:
         """The number of the next cell; it grows with each cell that is kept in the history.
 
@@ -218,7 +216,7 @@ class PythonKernel(Kernel):
     # Verbs
 
     @built_in
-    def begin_execution(self, content: c.ExecuteRequest) -> int:
+    def _begin_execution(self, content: c.ExecuteRequest) -> int:
         """IPython counts, after the cell and only if it is kept in the history."""
         return self.execution_count
 
@@ -236,15 +234,13 @@ class PythonKernel(Kernel):
         cell_id: str | None = None,
     ) -> dict[str, Any]:
         """Run a cell in the calling task."""
-        from .process import served
+        from ..kernel.comms import retake_comms
 
         shell, request = self.shell, current_request.get()
         shell.errors.forget()
         shell.take_payload()  # what a background task has left there
-        served.retake_comms()
+        retake_comms()
         failed, transformed = None, code
-        if not silent:
-            self.sender.last_cell = request
         try:
             stripped, seconds = shell.take_timeout(code)
             if seconds is not None and request is not None:
@@ -272,8 +268,6 @@ class PythonKernel(Kernel):
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
-        if self._own_process is not None:
-            self._own_process.collect()
         for error in (result.error_before_exec, result.error_in_exec, shell.errors.of_display()):
             if isinstance(error, AbortedError):
                 return {"status": "aborted"}
@@ -346,3 +340,6 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
     if "JPY_SESSION_NAME" in os.environ:
         shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
     return shell
+
+
+use_application(PythonApplication, PythonKernel)

@@ -125,19 +125,19 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "comm.base_comm.BaseComm._msg_callback",
-        ("trikernel.python.comms",),
+        ("trikernel.kernel.comms",),
         "handlers may be async: what the callback returns has to be awaited",
         "messages reach no handler: an AttributeError is shown in its place",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._close_callback",
-        ("trikernel.python.comms",),
+        ("trikernel.kernel.comms",),
         "the same for the handler of a close",
         "a close reaches no handler, in the same way",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._closed",
-        ("trikernel.python.comms",),
+        ("trikernel.kernel.comms",),
         "a comm that the frontend closed, or whose kernel ends, says nothing when it is collected",
         "frontends get a comm_close for a comm that they do not know",
     ),
@@ -212,7 +212,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "threading.Thread._context",
-        ("trikernel.python.streams",),
+        ("trikernel.kernel.streams",),
         "a thread may have been given a context of its own: that one is to know its cell",
         "each thread gets a context of ours, as before 3.14",
         only="3.14",

@@ -53,8 +53,9 @@ class MessageType:
     steers: arriving on control it runs beside the running cell, in the control lane; everything
     else that arrives on control joins its own lane at `Priority.CONTROL`. ``quiet`` marks those
     that put nothing out, and run nothing of the user's and nothing of the author's: their reply
-    waits for nobody's output. ``runs_user_code`` marks those that run a cell: earlier comm messages
-    start before it. ``reply`` is None for types that get no reply.
+    waits for nobody's output. ``may_wait`` gives it a task of its own in the control lane, where
+    what comes later would wait for it. ``runs_user_code`` marks those that run a cell: earlier
+    comm messages start before it. ``reply`` is None for types that get no reply.
     """
 
     name: str
@@ -64,6 +65,7 @@ class MessageType:
     abortable: bool = False
     concurrent: bool = False
     quiet: bool = False
+    may_wait: bool = False
     runs_user_code: bool = False
     content: type = c.Empty
     reply: type | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trikernel.python.fd_capture import CAPACITY, FdCapture
+from trikernel.kernel.fd_capture import CAPACITY, FdCapture
 
 from ..processes import TIMEOUT, KernelProcess, kernel_process
 
@@ -139,7 +139,7 @@ def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_pat
     code = (
         "import os\n"
         "import trio\n"
-        "from trikernel.python.fd_capture import FdCapture\n"
+        "from trikernel.kernel.fd_capture import FdCapture\n"
         "captured = []\n"
         "take = lambda name, text: captured.append((name, text))\n"
         "capture = FdCapture(take, trio.lowlevel.checkpoint)\n"

@@ -37,7 +37,8 @@ from weakref import WeakSet
 import attrs
 
 from ..core import SHORT, IOPub, Request, StreamText, current_request
-from ..kernel import Sender
+from ..system import on_fork
+from .sender import Sender
 
 __all__ = [
     "Capture",
@@ -73,6 +74,7 @@ class OutStream(io.TextIOBase):
         self._opened: tuple[object, StreamText, IOPub] = _NOTHING
         self.buffer = _Bytes(self)
         _streams.add(self)
+        on_fork(self)
 
     def write(self, text: str) -> int:
         """Append to the current cell's stream; it is sent within `flush_interval` seconds.
@@ -115,8 +117,12 @@ class OutStream(io.TextIOBase):
         return len(text)
 
     def forget(self) -> None:
-        """Have the next text looked at: a capture begins, or this is a forked child."""
+        """Have the next text looked at: a capture begins."""
         self._opened = _NOTHING
+
+    def after_fork(self) -> None:
+        """In a forked child: what its parent's kernel sends is not its business."""
+        self.forget()
 
     def writelines(self, lines: Any) -> None:
         """Write each of ``lines``."""
@@ -214,12 +220,6 @@ class Capture:
             return False
         self.outputs.append(content)
         return True
-
-    def as_captured(self) -> Any:
-        """What ``%%capture NAME`` leaves in the namespace: a ``CapturedIO`` of IPython's."""
-        from IPython.utils.capture import CapturedIO
-
-        return CapturedIO(self.streams.get("stdout"), self.streams.get("stderr"), self.outputs)
 
 
 _captures: set[Capture] = set()  # those that are open: while there are any, each text is looked at

@@ -1,20 +1,25 @@
 """The ``comm`` package on our channels: what ipywidgets and other frontends' objects speak.
 
-Source: messaging.rst, "Custom Messages".
+While at least one kernel is served, in memory too, ``comm.create_comm`` and
+``comm.get_comm_manager`` ask the calling context whose code it is: the comm is that kernel's. Code
+that runs for none gets what it got before. Source: messaging.rst, "Custom Messages".
 """
 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import comm
 from comm.base_comm import BaseComm, CommManager
 from trio.lowlevel import enable_ki_protection
 
 from ..core import is_cancel, run_unprotected, unwrap_interrupt
+from .replacements import Replacements, Served
 
-__all__ = ["CellCommManager", "Comm"]
+__all__ = ["CellCommManager", "Comm", "retake_comms", "with_comms"]
 
 _log = logging.getLogger("trikernel")
 
@@ -22,11 +27,14 @@ _log = logging.getLogger("trikernel")
 class Comm(BaseComm):
     """One comm; what it says goes out under the cell that says it.
 
-    ``find`` gives its kernel, or None when that is gone.
+    ``find`` gives its kernel, or None when that is gone. ``note`` is called with ``pre_execute``
+    and ``post_execute`` around each message's handler.
     """
 
-    def __init__(self, *args: Any, find: Callable[[], Any], **kwargs: Any) -> None:
-        self._find = find
+    def __init__(
+        self, *args: Any, find: Callable[[], Any], note: Callable[[str], object], **kwargs: Any
+    ) -> None:
+        self._find, self._note = find, note
         super().__init__(*args, **kwargs)
 
     @property
@@ -59,11 +67,9 @@ class Comm(BaseComm):
         """Call the handler; what it returns, which may be awaitable."""
         if self._msg_callback is None:
             return None
-        kernel = self._find()
-        trigger = kernel.shell.events.trigger if kernel is not None else _ignore
-        trigger("pre_execute")
+        self._note("pre_execute")
         result = self._msg_callback(msg)
-        trigger("post_execute")
+        self._note("post_execute")
         return result
 
     def handle_close(self, msg: Any) -> Any:
@@ -75,16 +81,19 @@ class CellCommManager(CommManager):
     """The comms of one kernel. Handlers may be async; what they raise is shown.
 
     Their errors go out under the comm message's own parent, where frontends have a log for them.
-    ``find`` gives the kernel, or None when that is gone.
+    ``find`` gives the kernel, or None when that is gone; ``note`` is as for `Comm`.
     """
 
-    def __init__(self, find: Callable[[], Any]) -> None:
+    def __init__(
+        self, find: Callable[[], Any], note: Callable[[str], object] = lambda event: None
+    ) -> None:
         super().__init__()
         self._find = find
+        self.note = note
 
     def create(self, *args: Any, **kwargs: Any) -> Comm:
         """What ``comm.create_comm`` makes in a cell."""
-        return Comm(*args, find=self._find, **kwargs)
+        return Comm(*args, find=self._find, note=self.note, **kwargs)
 
     @enable_ki_protection
     async def comm_open(self, stream: Any, ident: Any, msg: Any) -> None:
@@ -135,5 +144,49 @@ class CellCommManager(CommManager):
         return True
 
 
-def _ignore(event: str) -> None:
-    """A kernel that is gone has no hooks."""
+class _Functions:
+    """What stands in the ``comm`` package. There is one."""
+
+    def __init__(self) -> None:
+        self._create_comm: Callable[..., Any] | None = None
+
+    def replace(self, replaced: Replacements) -> None:
+        """Put it there."""
+        self._replaced = replaced
+        self._create_comm = _creating(comm.create_comm)
+        replaced.replace(comm, "create_comm", self._create_comm)
+        replaced.replace(comm, "get_comm_manager", _finding_manager(comm.get_comm_manager))
+
+    def retake(self) -> None:
+        """Put it there again, if something else stands there now."""
+        if comm.create_comm is not self._create_comm:
+            self.replace(self._replaced)
+
+
+_functions = _Functions()
+retake_comms = _functions.retake
+with_comms = Served(_functions.replace)
+"""The kernels whose comms ``comm.create_comm`` makes."""
+
+
+def _creating(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create_comm(*args: Any, **kwargs: Any) -> Any:
+        """Create a comm of the kernel whose code asks."""
+        kernel = with_comms.kernel_of_task()
+        if kernel is None:
+            return original(*args, **kwargs)
+        create = getattr(kernel.comm_manager, "create", None)
+        if create is None:  # an author's own manager
+            create = CellCommManager(weakref.ref(kernel)).create
+        return create(*args, **kwargs)
+
+    return create_comm
+
+
+def _finding_manager(original: Callable[[], Any]) -> Callable[[], Any]:
+    def get_comm_manager() -> Any:
+        """The comms of the kernel whose code asks."""
+        kernel = with_comms.kernel_of_task()
+        return original() if kernel is None else kernel.comm_manager
+
+    return get_comm_manager

@@ -1,0 +1,184 @@
+"""What is wrong with an author's class: found once, at the start, and said by class and member.
+
+A fact that is computed (a property) is looked at when it is asked for: it may need what the kernel
+has started by then.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import KernelClassError
+from .handlers import accepted, is_built_in
+from .hooks import name_of
+
+__all__ = ["check_facts", "check_kernel", "language_info"]
+
+_Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (str, int, float))
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return is_list and all(isinstance(one, kind) for one in value)
+
+
+_TEXT: _Rule = ("a string", _is_text)
+_FACTS: Mapping[str, _Rule] = {
+    "implementation": _TEXT,
+    "implementation_version": _TEXT,
+    "language": _TEXT,
+    "language_version": _TEXT,
+    "banner": _TEXT,
+    "display_name": _TEXT,
+    "language_info": (
+        'a dictionary, such as {"name": "node", "file_extension": ".js"}',
+        lambda value: isinstance(value, Mapping),
+    ),
+    "help_links": (
+        'a list of dictionaries, such as {"text": "Manual", "url": "https://..."}',
+        lambda value: _is_list_of(Mapping, value),
+    ),
+    "supported_features": ("a list of strings", lambda value: _is_list_of(str, value)),
+    "interrupt_mode": ("'signal' or 'message'", lambda value: value in ("signal", "message")),
+}
+
+# What each is called with: positional arguments, and keywords of which it takes those that it names
+_CALLS: Mapping[str, tuple[str, str]] = {
+    "do_execute": ("code silent", "store_history user_expressions allow_stdin cell_meta cell_id"),
+    "do_complete": ("code cursor_pos", ""),
+    "do_inspect": ("code cursor_pos", "detail_level omit_sections"),
+    "do_history": (
+        "",
+        "hist_access_type output raw session start stop n pattern unique",
+    ),
+    "do_is_complete": ("code", ""),
+    "do_shutdown": ("restart", ""),
+    "do_apply": ("content bufs msg_id reply_metadata", ""),
+    "do_clear": ("", ""),
+    "start": ("", ""),
+    "started": ("", ""),
+    "init_metadata": ("parent", ""),
+    "finish_metadata": ("parent metadata reply_content", ""),
+    "should_handle": ("stream msg idents", ""),
+    "pre_handler_hook": ("", ""),
+    "post_handler_hook": ("", ""),
+}
+_PLAIN = ("send_response", "show_error", "raw_input", "getpass")  # which nobody awaits
+
+
+def check_kernel(kernel: Any) -> None:
+    """Raise `KernelClassError` for what cannot work."""
+    cls = type(kernel)
+    if "sender" not in vars(kernel):
+        raise KernelClassError(
+            f"{cls.__name__}.__init__ must call super().__init__(**settings) before anything else"
+        )
+    for name in _FACTS:
+        _check_fact(kernel, name)
+    for name, (positional, options) in _CALLS.items():
+        _check_call(kernel, name, positional.split(), options.split())
+    for name in _PLAIN:
+        if inspect.iscoroutinefunction(getattr(kernel, name)):
+            raise KernelClassError(
+                f"{cls.__name__}.{name} must be a plain function, not async: it is not awaited"
+            )
+    for name, handler in {**kernel.control_handlers, **kernel.shell_handlers}.items():
+        if not is_built_in(handler):
+            _check_handler(kernel, name, handler)
+
+
+def _check_fact(kernel: Any, name: str) -> None:
+    static = vars(kernel).get(name, _in_class(type(kernel), name))
+    if inspect.isfunction(static) or isinstance(static, (staticmethod, classmethod)):
+        raise KernelClassError(f"{name_of(kernel, name)} is a method: make it a @property")
+    if not hasattr(static, "__get__"):
+        _require(kernel, name, static)
+        if name == "language_info":
+            language_info(kernel, static)
+
+
+def _in_class(cls: type, name: str) -> Any:
+    """What stands in the class, without asking it for its value."""
+    return next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
+
+
+def _require(kernel: Any, name: str, value: Any) -> None:
+    words, holds = _FACTS[name]
+    if value is not None and not holds(value):
+        raise KernelClassError(
+            f"{name_of(kernel, name)} must be {words}, not {type(value).__name__} {value!r:.80}"
+        )
+
+
+def check_facts(kernel: Any, info: Mapping[str, Any]) -> None:
+    """Raise `KernelClassError` for facts that were computed, ``info`` being its language's."""
+    for name in _FACTS:
+        if name != "language_info":
+            _require(kernel, name, getattr(kernel, name))
+    language_info(kernel, info)
+
+
+def language_info(kernel: Any, value: Any) -> dict[str, Any]:
+    """The fact ``language_info`` as a dictionary. Raises `KernelClassError`."""
+    _require(kernel, "language_info", value)
+    info = dict(value or {})
+    for key in ("name", "version", "mimetype", "file_extension"):
+        if not isinstance(info.get(key, ""), str):
+            raise KernelClassError(
+                f"{name_of(kernel, 'language_info')}[{key!r}] must be a string, "
+                f"not {type(info[key]).__name__} {info[key]!r:.80}"
+            )
+    return info
+
+
+def _check_call(kernel: Any, name: str, positional: list[str], options: list[str]) -> None:
+    function = getattr(kernel, name)
+    if not callable(function):
+        raise KernelClassError(
+            f"{name_of(kernel, name)} must be a function, plain or async, "
+            f"not {type(function).__name__} {function!r:.80}"
+        )
+    signature = _signature(kernel, name, function)
+    if signature is None:
+        return
+    keywords = accepted(function, dict.fromkeys(options))
+    try:
+        signature.bind(*positional, **keywords)
+    except TypeError as error:
+        called = ", ".join([*positional, *(f"{one}=..." for one in keywords)])
+        raise KernelClassError(
+            f"{name_of(kernel, name)}{signature} cannot be called as {name}({called}): {error}"
+        ) from None
+
+
+def _signature(kernel: Any, name: str, function: Any) -> inspect.Signature | None:
+    """What a function takes; None for one in C that does not say so."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        if inspect.ismethod(function):
+            raise KernelClassError(f"{name_of(kernel, name)} must take self") from None
+        return None
+
+
+def _check_handler(kernel: Any, name: str, handler: Any) -> None:
+    if not callable(handler):
+        raise KernelClassError(f"the handler of {name!r} must be a function, not {handler!r:.80}")
+    signature = _signature(kernel, name, handler)
+    if signature is None:
+        return
+    for arguments in (("request",), ("stream", "ident", "message")):
+        try:
+            signature.bind(*arguments)
+            return
+        except TypeError:
+            continue
+    raise KernelClassError(
+        f"{name_of(kernel, name)}{signature} must take the request, or (stream, ident, message)"
+    )

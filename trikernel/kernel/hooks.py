@@ -1,0 +1,43 @@
+"""How an author's hooks are called, plain or async, and what names them in an error."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ..core import is_cancel, run_unprotected
+
+__all__ = ["name_of", "run_hook", "run_protected_hook"]
+
+
+def name_of(kernel: Any, member: str) -> str:
+    """``NodeKernel.do_complete``: by what an author finds it."""
+    return f"{type(kernel).__name__}.{member}"
+
+
+async def run_hook(kernel: Any, name: str, *args: Any) -> Any:
+    """Call a hook, which may be async, across the line to the author's code; what it returns.
+
+    What it raises passes through, with a note that names it.
+    """
+    try:
+        return await run_unprotected(getattr(kernel, name), *args)
+    except BaseException as raised:
+        _note(kernel, name, raised)
+        raise
+
+
+async def run_protected_hook(kernel: Any, name: str) -> None:
+    """As `run_hook`, for what interrupts do not reach."""
+    try:
+        result = getattr(kernel, name)()
+        if inspect.isawaitable(result):
+            await result
+    except BaseException as raised:
+        _note(kernel, name, raised)
+        raise
+
+
+def _note(kernel: Any, name: str, raised: BaseException) -> None:
+    if not is_cancel(raised):
+        raised.add_note(f"in {name_of(kernel, name)}")

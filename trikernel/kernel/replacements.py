@@ -1,0 +1,170 @@
+"""What served kernels replace in their process, and how that comes back.
+
+`Replacements` puts something in the place of an attribute, a key or a function's code, and puts
+back what was there. `Served` does that for as long as at least one kernel of a kind is served, and
+tells what stands there whose code is calling. What was there before comes back when the last of
+them ends, in whatever order they end, unless somebody else has put something in its place since:
+that stays. Knows nothing of what is replaced.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, MutableMapping
+from contextlib import ExitStack
+from contextvars import ContextVar
+from types import FunctionType
+from typing import Any
+
+from ..core import current_request
+from ..system import on_fork
+
+__all__ = ["Replacements", "Served", "current_kernel"]
+
+_MISSING: Any = object()
+
+current_kernel: ContextVar[Callable[[], Any]] = ContextVar("current_kernel", default=lambda: None)
+"""A weak reference to the kernel whose task this is, in a request or not."""
+
+
+class Replacements:
+    """Attributes and keys that are replaced, until `undo` puts them back, the last one first."""
+
+    def __init__(self) -> None:
+        self._undo = ExitStack()
+
+    def replace(self, owner: Any, name: str, value: Any) -> Any:
+        """Put ``value`` there; what was there before. `undo` leaves what is another's by then."""
+        before = _get(owner, name)
+
+        def put_back() -> None:
+            if _get(owner, name) is value:
+                _put(owner, name, before)
+
+        self._undo.callback(put_back)
+        _put(owner, name, value)
+        return before
+
+    def replace_code(self, function: FunctionType, replacement: FunctionType) -> FunctionType:
+        """Have ``function``, under whatever names it is kept, do what ``replacement`` does.
+
+        The replacement runs in the namespace of ``function``. Returns what ``function`` was.
+        """
+        before, code = function.__code__, replacement.__code__
+        original = FunctionType(
+            before, function.__globals__, function.__name__, function.__defaults__
+        )
+        original.__kwdefaults__ = function.__kwdefaults__
+        signature = inspect.signature(function)
+
+        def put_back() -> None:
+            if function.__code__ is code:
+                function.__code__ = before
+                del vars(function)["__signature__"]
+
+        self._undo.callback(put_back)
+        function.__code__ = code
+        vars(function)["__signature__"] = signature
+        return original
+
+    def keep(self, owner: Any, *names: str) -> None:
+        """Have `undo` put these back as they are now, whatever becomes of them."""
+        for name in names:
+            self._undo.callback(_put, owner, name, _get(owner, name))
+
+    def callback(self, function: Callable[[], object]) -> None:
+        """Have `undo` call this in its turn."""
+        self._undo.callback(function)
+
+    def undo(self) -> None:
+        """Put everything back. What one of the calls raises is raised once all are done."""
+        self._undo.close()
+
+
+def _get(owner: Any, name: str) -> Any:
+    """An attribute of its own, or a key; `_MISSING` if there is none."""
+    return (owner if isinstance(owner, MutableMapping) else vars(owner)).get(name, _MISSING)
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, MutableMapping):
+        if value is _MISSING:
+            owner.pop(name, None)
+        else:
+            owner[name] = value
+    elif value is not _MISSING:
+        setattr(owner, name, value)
+    elif name in vars(owner):
+        delattr(owner, name)
+
+
+class Served:
+    """The kernels of one kind that are served in this process, and what they replace meanwhile.
+
+    ``replace`` is called when the first one comes. ``in_child`` is called in a forked child, where
+    all is put back, with whether the child is a cell's.
+    """
+
+    def __init__(
+        self,
+        replace: Callable[[Replacements], object],
+        in_child: Callable[[bool], object] = lambda is_cell: None,
+    ) -> None:
+        self._replace, self._in_child = replace, in_child
+        self._kernels: list[Any] = []
+        self._replaced = Replacements()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: no kernel is served there."""
+        if self._kernels:
+            is_cell = self.kernel() is not None
+            self._kernels.clear()
+            self._replaced.undo()
+            self._in_child(is_cell)
+
+    @property
+    def latest(self) -> Any:
+        """The one that came last, or None."""
+        return self._kernels[-1] if self._kernels else None
+
+    def kernel(self) -> Any:
+        """The one that the calling code runs for, or None.
+
+        Code that belongs to no request is that of the last one, if the process is its own.
+        """
+        request = current_request.get()
+        if request is not None:
+            called = request.application
+            for kernel in self._kernels:
+                if kernel is called:
+                    return kernel
+        last = self._kernels[-1] if self._kernels else None
+        return last if last is not None and last.owns_process else None
+
+    def kernel_of_task(self) -> Any:
+        """As `kernel`; a task that a kernel of somebody's program has started is that kernel's,
+        too.
+        """
+        return self.kernel() or self._find(current_kernel.get()())
+
+    def _find(self, wanted: Any) -> Any:
+        return next((one for one in self._kernels if one is wanted), None)
+
+    def add(self, kernel: Any) -> bool:
+        """This one is served, too; False if it was already."""
+        if self._find(kernel) is not None:
+            return False
+        if not self._kernels:
+            self._replace(self._replaced)
+        self._kernels.append(kernel)
+        return True
+
+    def remove(self, kernel: Any) -> bool:
+        """No longer this one; the last one puts everything back. False if it was not served."""
+        if self._find(kernel) is None:
+            return False
+        self._kernels.remove(kernel)
+        if not self._kernels:
+            self._replaced.undo()
+        return True

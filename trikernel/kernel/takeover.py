@@ -1,0 +1,73 @@
+"""What a served kernel takes of the process that it lives in, and gives back.
+
+Every kernel takes the functions of the ``comm`` package, for its own code. One that has the process
+to itself takes the streams, `input` and descriptors 1 and 2, unless its ``capture_output`` is off.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from contextlib import ExitStack
+from typing import Any
+
+from .replacements import current_kernel
+
+__all__ = ["Takeover"]
+
+
+class Takeover:
+    """What one kernel has taken. With ``anywhere`` its code prints in the cell in any process.
+
+    The modules are loaded when they are needed: the sockets come first.
+    """
+
+    def __init__(self, kernel: Any, *, anywhere: bool) -> None:
+        self._kernel = kernel
+        self._anywhere = anywhere
+
+    @property
+    def _captures(self) -> bool:
+        return bool(self._kernel.owns_process and self._kernel.capture_output)
+
+    def enter_loop(self) -> None:
+        """A user loop has begun, the first one or the next."""
+        from .comms import with_comms
+
+        kernel = self._kernel
+        current_kernel.set(weakref.ref(kernel))
+        with_comms.add(kernel)
+        if self._anywhere or self._captures:
+            from .cell_io import captured
+
+            captured.add(kernel)
+        self._follow_descriptors()
+
+    def begin(self) -> None:
+        """The kernel starts, in its first loop."""
+        kernel = self._kernel
+        if self._captures:
+            from .cell_io import capture_descriptors
+
+            kernel.sender.prefers_cells = True
+            kernel.descriptors = capture_descriptors(kernel.sender)
+            self._follow_descriptors()
+
+    def _follow_descriptors(self) -> None:
+        kernel = self._kernel
+        if kernel.descriptors is not None:
+            kernel.server.stopper.services.start_soon(kernel.descriptors.run)
+
+    def give_back(self) -> None:
+        """Put back what was taken, whatever the author's code has done to it."""
+        kernel = self._kernel
+        with ExitStack() as stack:  # the last one first, and each of them
+            if kernel.descriptors is not None:
+                stack.callback(kernel.descriptors.restore)
+                kernel.descriptors = None
+            for name, served in (("cell_io", "captured"), ("comms", "with_comms")):
+                module = sys.modules.get(f"{__package__}.{name}")
+                if module is not None:
+                    stack.callback(getattr(module, served).remove, kernel)
+            if hasattr(kernel.kept_comms, "close_all"):
+                stack.callback(kernel.kept_comms.close_all)
