@@ -106,3 +106,30 @@ def test_the_tutorial_shows_the_package_that_is_tested() -> None:
     tests = (package / "tests" / "test_countdown.py").read_text("utf-8")
     for part in tests.partition('"""\n\n')[2].split("\n\n\n"):
         assert part.strip() in page
+
+
+def test_the_page_on_wrapping_a_program_shows_the_package_that_is_tested() -> None:
+    page = (ROOT / "docs" / "how-to" / "wrap-a-program.md").read_text("utf-8")
+    package = EXAMPLES / "shell_kernel"
+    files = [package / "shell_kernel.py", package / "tests" / "test_shell.py"]
+    code = [line.strip() for file in files for line in file.read_text("utf-8").splitlines()]
+    text = "\n".join(line for line in code if line)
+    shown = re.findall(r"```python\n(.*?)\n```", page, re.S)
+    assert len(shown) == 8
+    for block in shown:
+        for part in block.split("\n\n\n"):
+            lines = [line.strip() for line in part.splitlines()]
+            assert "\n".join(line for line in lines if line) in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it wraps a shell")
+def test_the_package_that_wraps_a_program_passes_its_own_tests() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=EXAMPLES / "shell_kernel",
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "13 passed" in run.stdout
