@@ -107,7 +107,6 @@ class Session:
     """A shell in which one line after the other is run."""
 
     def __init__(self, folder: Path, installed: Path) -> None:
-        assert sys.platform != "win32"
         env = {
             name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ
         }
@@ -115,7 +114,9 @@ class Session:
         home = folder.parent / "home"
         home.mkdir()
         env |= {"HOME": str(home), "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
-        options: dict[str, Any] = {"encoding": "utf-8", "timeout": TIMEOUT, "preexec_fn": os.setsid}
+        options: dict[str, Any] = {"encoding": "utf-8", "timeout": TIMEOUT}
+        if sys.platform != "win32":
+            options["preexec_fn"] = os.setsid
         self._shell = PopenSpawn(["bash"], cwd=folder, env=env, **options)
 
     def run(self, command: Command) -> str:
@@ -130,8 +131,8 @@ class Session:
         return text
 
     def close(self) -> None:
-        assert sys.platform != "win32"
-        os.killpg(self._shell.pid, signal.SIGKILL)  # with what a failed session has left behind
+        if sys.platform != "win32":  # with what a failed session has left behind
+            os.killpg(self._shell.pid, signal.SIGKILL)
         self._shell.wait()
         self._shell.expect(pexpect.EOF)
         self._shell.proc.stdin.close()
