@@ -120,7 +120,7 @@ OFFERED = {
     },
     "trikernel.testing": {
         "REQUIREMENTS", "CheckedClient", "InjectedScope", "Requirement", "Samples",
-        "assert_conforms", "assert_order", "at_every_checkpoint", "message_types",
+        "assert_conforms", "assert_order", "at_every_checkpoint", "message_types", "open_clients",
         "open_memory_client",
     },
     "trikernel.python": {"PythonKernel"},

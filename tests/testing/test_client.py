@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
 import trio
 
 from trikernel import Kernel
+from trikernel.errors import ExecutionTimeout
 from trikernel.testing import (
     CheckedClient,
     InjectedScope,
     assert_order,
     at_every_checkpoint,
     message_types,
+    open_clients,
     open_memory_client,
 )
+from trikernel.testing.serving import Medium
 
 
 async def test_what_is_as_expected_passes(kernel_client: CheckedClient) -> None:
@@ -291,3 +295,77 @@ async def test_something_else_than_a_cancel_is_injected(autojump_clock: Any) -> 
 
     assert await at_every_checkpoint(scenario) == 3
     assert injected == [0, 4, 8]  # before the first, the second and the third second, in turn
+
+
+async def test_an_error_aborts_what_is_queued_as_in_a_frontend(autojump_clock: Any) -> None:
+    async with open_memory_client(Wrong()) as client:
+        cells = [client.start("no error output"), client.start("queued")]
+        assert [(await one.wait()).status for one in cells] == ["error", "aborted"]
+        assert (await client.execute("sent when the error is known")).status == "ok"
+        cells = [client.start("no error output", stop_on_error=False), client.start("queued")]
+        assert [(await one.wait()).status for one in cells] == ["error", "ok"]
+
+
+async def test_a_cell_that_a_deadline_ends_is_noted(autojump_clock: Any) -> None:
+    async with open_memory_client(Breakable()) as client:
+        with pytest.raises(ExecutionTimeout, match=r"longer than 0\.5 seconds") as caught:
+            await client.expect("work", timeout=0.5)
+        with pytest.raises(trio.TooSlowError) as late, trio.fail_after(0.5):
+            await client.expect("work")
+    assert caught.value.__notes__[0] == "cell:\n    work"
+    assert late.value.__context__ is not None
+    assert late.value.__context__.__notes__[0] == "cell:\n    work"
+
+
+async def test_what_is_not_awaited_is_told_at_the_end(autojump_clock: Any) -> None:
+    with pytest.raises(AssertionError, match=r"^test_client\.py:\d+: expect\('1'\) was not awa"):
+        async with open_memory_client(Breakable()) as client:
+            client.expect("1")  # type: ignore[unused-coroutine]
+
+
+async def test_what_is_started_elsewhere_is_awaited(autojump_clock: Any) -> None:
+    async with open_memory_client(Breakable()) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.expect, "1")
+        nursery.start_soon(client.execute, "2")
+        nursery.cancel_scope.cancel()
+
+
+class Crashing(Kernel):
+    """A task that it starts crashes."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+        self.nursery.start_soon(self._crash)
+        await trio.sleep(0.01)  # for the task to have its turn
+
+    async def _crash(self) -> None:
+        raise LookupError("in the background")
+
+
+@pytest.mark.parametrize("over", ["memory", "tcp", "ipc"])
+async def test_several_clients_of_one_kernel_wherever_it_is_served(over: Medium) -> None:
+    """Each hears of everything; what crashes in the background is popped by any of them."""
+    if over == "ipc" and sys.platform == "win32":
+        pytest.skip("there are no such sockets")
+    async with open_clients(Crashing(), 2, over=over) as (one, other):
+        with other.subscribe() as messages:
+            execution = await one.expect("x")
+            heard = [(await messages.receive()).parent_id for _ in execution.messages]
+        assert execution.msg_id in heard
+        assert [type(error) for error in other.pop_background_errors()] == [LookupError]
+        await other.expect("x")
+        assert [type(error) for error in other.pop_background_errors()] == [LookupError]
+    with pytest.raises(LookupError, match="in the background"):
+        async with open_clients(Crashing(), over=over) as (client,):
+            await client.expect("x")
+
+
+async def test_sockets_and_a_virtual_clock_do_not_go_together(autojump_clock: Any) -> None:
+    with pytest.raises(RuntimeError, match="over='tcp' is real sockets: they cannot run on a vir"):
+        async with open_clients(Crashing(), over="tcp"):
+            pass
+
+
+async def test_a_medium_that_there_is_not_is_told() -> None:
+    with pytest.raises(ValueError, match="over must be 'memory', 'tcp' or 'ipc', not 'udp'"):
+        async with open_clients(Crashing(), over="udp"):  # type: ignore[arg-type]
+            pass

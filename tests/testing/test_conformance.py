@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
+import trio
 
-from trikernel import Kernel
-from trikernel.client import open_kernel
+from trikernel import Kernel, MemoryTransport, serve
+from trikernel.client import open_client, open_kernel
+from trikernel.errors import CellFailed
 from trikernel.python import PythonKernel
 from trikernel.testing import REQUIREMENTS, Samples, assert_conforms
 from trikernel.wire import Codec, Message
@@ -59,6 +62,51 @@ async def test_what_is_not_met_is_listed_with_its_source(autojump_clock: Any) ->
     assert "is-complete.status: Code is complete, incomplete, invalid or unknown" in text
     assert "(messaging.rst, Code completeness)" in text
     assert "the field 'name' must be str, not 5" in text
+
+
+class Crashing(Recorder):
+    """A task that its first cell starts crashes."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if not self.ran:
+            self.nursery.start_soon(self._crash)
+        await trio.sleep(1)
+        return await super().do_execute(code, silent, **options)
+
+    async def _crash(self) -> None:
+        raise LookupError("in the background")
+
+
+class Worse(Crashing):
+    def do_is_complete(self, code: str) -> Any:
+        return {"status": "perhaps"}
+
+
+async def test_what_crashes_in_the_background_fails_it(autojump_clock: Any) -> None:
+    with pytest.raises(LookupError, match="in the background"):
+        await assert_conforms(Crashing(), Samples(code="say x"))
+    with pytest.raises(AssertionError, match=r"2 of .* requirements are not met:") as caught:
+        await assert_conforms(Worse(), Samples(code="say x"))
+    assert str(caught.value).endswith("besides, in the background: LookupError: in the background")
+
+
+async def test_a_client_that_is_given_tells_what_crashes_too(
+    python_kernel: PythonKernel, autojump_clock: Any
+) -> None:
+    transport = MemoryTransport()
+    crashing = """
+import trio
+from trikernel.notebook import nursery
+async def crash(): raise LookupError("in the background")
+"begun" in dir() or nursery.start_soon(crash)
+begun = True
+await trio.sleep(1)
+"""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve, python_kernel, transport, services="inline"))
+        async with open_client(transport.connect()) as client:
+            with pytest.raises(CellFailed, match="LookupError: in the background"):
+                await assert_conforms(client, Samples(code=crashing))
 
 
 async def test_ipykernel_meets_what_it_is_known_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,3 +287,62 @@ async def test_it(autojump_clock):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(['> *await client.expect("a", stdout="b")'])
     result.stdout.no_fnmatch_line("*ExceptionGroup*")
+
+
+def test_a_test_that_would_pass_or_fail_without_a_word_says_what_is_wrong(
+    suite: pytest.Pytester,
+) -> None:
+    suite.makepyfile(
+        KERNEL
+        + """
+from hypothesis import given, strategies as st
+from trikernel.testing import open_memory_client
+
+@given(st.integers())
+async def test_many(kernel_client, n):
+    await kernel_client.complete("x")
+
+@given(st.integers())
+async def test_many_with_their_own(n):
+    async with open_memory_client(Slow()) as client:
+        await client.complete("x")
+
+async def test_in_time(kernel_client, autojump_clock):
+    with trio.fail_after(60):
+        await kernel_client.expect("blue", stdout="blue")
+
+async def test_in_time_somewhere(kernel_client, autojump_clock):
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kernel_client.expect, "green")
+            await trio.sleep_forever()
+
+async def test_forgotten(kernel_client):
+    kernel_client.expect("red", stdout="blue")
+
+async def test_forgotten_too():
+    async with open_memory_client(Slow()) as client:
+        client.execute("yellow")
+"""
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1, failed=4, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*'kernel_client' is there once: write 'async with open_memory_client(MyKernel()) as *",
+            "> * with trio.fail_after(60):",
+            "E * trio.TooSlowError",
+            "E * cell:",
+            "E *     blue",
+            "E * trio.TooSlowError",
+            "E * cell:",
+            "E *     green",
+            "E * AssertionError: test_*.py:*: expect('red') was not awaited, so it has done *",
+            "E * AssertionError: test_*.py:*: execute('yellow') was not awaited, so it has done *",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Cancelled*")
+    result.stdout.no_fnmatch_line("*never awaited*")
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+    in_time = result.stdout.str().partition("_ test_in_time _")[2].partition("_ test_in_time_")[0]
+    assert 5 < len(in_time.splitlines()) < 20

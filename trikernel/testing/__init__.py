@@ -9,9 +9,9 @@ from __future__ import annotations
 from .checkpoints import InjectedScope, at_every_checkpoint
 from .client import CheckedClient
 from .conformance import assert_conforms
-from .memory import open_memory_client
 from .requirements import REQUIREMENTS, Requirement, Samples
 from .schema import assert_order, message_types
+from .serving import open_clients, open_memory_client
 
 __all__ = [
     "REQUIREMENTS",
@@ -23,5 +23,6 @@ __all__ = [
     "assert_order",
     "at_every_checkpoint",
     "message_types",
+    "open_clients",
     "open_memory_client",
 ]

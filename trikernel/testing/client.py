@@ -4,36 +4,61 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Coroutine, Sequence
+from typing import Any, NoReturn, Unpack
+
+import attrs
+import trio
 
 from ..client import Client, Execution
+from ..client.client import ExecuteOptions
 from ..client.outputs import Output, as_output
-from ..errors import CellFailed
-from ..wire import Message
+from ..errors import CellFailed, ExecutionTimeout
+from .forgotten import ForgottenAwaits
 from .schema import assert_order, message_types
 
-__all__ = ["CheckedClient", "Expected", "describe"]
+__all__ = ["CellNote", "CheckedClient", "Expected", "describe", "late_errors", "raise_errors"]
 
 Expected = str | re.Pattern[str]
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _LONG = 2000  # characters of one output in a failure's text
 
 
+class CellNote(str):
+    """A note on an exception that shows the cell that it ended."""
+
+
+@attrs.frozen
+class _Expectation:
+    """What `CheckedClient.expect` was told to look at; None is not looked at."""
+
+    stdout: Expected | None
+    stderr: Expected | None
+    result: Any
+    error: Expected | type[BaseException] | None
+    status: str | None
+    messages: Sequence[str] | None
+
+
 class CheckedClient(Client):
     """A `Client` for tests: `expect` runs a cell and asserts what comes of it.
 
+    What it executes asks for ``stop_on_error`` unless told otherwise, as frontends do: an error
+    aborts the cells that are queued behind it. A call of `expect` or `execute` that is not awaited
+    fails the test.
+
     ``watches_late_errors`` has it tell what failed outside of any reply by the messages alone, as
-    errors that no reply tells of. A kernel served by `open_memory_client` gives its client the
-    exceptions themselves.
+    errors that no reply tells of. Of a kernel that is served in the test's own loop the exceptions
+    themselves are in ``noted_errors``, a list that its clients share.
     """
 
     watches_late_errors = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._background_errors: list[BaseException] = []
+        self.noted_errors: list[BaseException] = []
         self._watched: dict[Execution, int] = {}  # and how many of its errors are noted
+        self._forgotten = ForgottenAwaits()
 
     def send(self, *args: Any, **options: Any) -> Execution:
         """As `Client.send`; what is sent is watched for late errors, where that is wanted."""
@@ -42,7 +67,19 @@ class CheckedClient(Client):
             self._watched[execution] = 0
         return execution
 
-    async def expect(
+    def start(self, code: str, **options: Unpack[ExecuteOptions]) -> Execution:
+        """As `Client.start`, with ``stop_on_error`` on unless given."""
+        options.setdefault("stop_on_error", True)
+        return super().start(code, **options)
+
+    def execute(
+        self, code: str, *, timeout: float | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Coroutine[Any, Any, Execution]:
+        """As `Client.execute`, with ``stop_on_error`` on unless given."""
+        coroutine = super().execute(code, timeout=timeout, **options)
+        return self._forgotten.watch(f"execute({code!r:.80})", coroutine)
+
+    def expect(
         self,
         code: str,
         *,
@@ -53,8 +90,8 @@ class CheckedClient(Client):
         status: str | None = None,
         messages: Sequence[str] | None = None,
         **options: Any,
-    ) -> Execution:
-        """Run a cell and assert what comes of it; the `Execution`, for further assertions.
+    ) -> Coroutine[Any, Any, Execution]:
+        """Run a cell and assert what comes of it; awaited, the `Execution`, for further assertions.
 
         What is not given is not looked at, except that a cell must end well unless ``error`` or
         ``status`` says otherwise, and that the order of messages is always checked.
@@ -66,43 +103,43 @@ class CheckedClient(Client):
         ``aborted``. ``messages``: exactly these on iopub, as of `message_types`. ``options`` are
         those of `Client.execute`, whose errors and cancellation are this one's too.
 
-        Raises `AssertionError` that shows the cell, its outputs and the end of the kernel's log.
+        Raises `AssertionError` that shows the cell, its outputs and the end of the kernel's log. A
+        deadline that ends it, its own ``timeout`` or a scope around it, has them in a note.
         """
-        __tracebackhide__ = True
-        execution = await self.execute(code, **options)
-        cell = _Checked(execution, self.log_tail())
-        cell.check_end(error, status)
-        cell.check_outputs(stdout, stderr, result)
-        cell.check_messages(messages)
-        return execution
+        expected = _Expectation(stdout, stderr, result, error, status, messages)
+        coroutine = self._expect(code, expected, **options)
+        return self._forgotten.watch(f"expect({code!r:.80})", coroutine)
 
-    @property
-    def background_errors(self) -> list[BaseException]:
-        """What failed outside of any reply until now."""
-        for execution, noted in self._watched.items():
-            errors = _background_errors(execution)
-            for message in errors[noted:]:
-                lines = "\n".join(as_output(message)["traceback"])
-                self._background_errors.append(CellFailed(_ANSI.sub("", lines)))
-            self._watched[execution] = len(errors)
-        return self._background_errors
+    async def _expect(self, code: str, expected: _Expectation, **options: Any) -> Execution:
+        __tracebackhide__ = True
+        shown = CellNote()
+        try:
+            async with self.executing(code, **options) as execution:
+                try:
+                    await execution.wait()
+                except trio.Cancelled as cancel:  # as it is before it is interrupted
+                    shown = CellNote(describe(execution, self.log_tail()))
+                    cancel.add_note(shown)
+                    raise
+        except ExecutionTimeout as error:
+            error.add_note(shown)
+            raise
+        _Checked(execution, self.log_tail()).check(expected)
+        return execution
 
     def pop_background_errors(self) -> list[BaseException]:
         """What failed in the background until now; popped, it does not fail the test."""
-        errors = self.background_errors
-        self._background_errors = []
-        return errors
+        for execution, noted in self._watched.items():
+            errors = late_errors(execution)
+            self.noted_errors += errors[noted:]
+            self._watched[execution] = len(errors)
+        popped = list(self.noted_errors)
+        self.noted_errors.clear()
+        return popped
 
-    def raise_background_errors(self) -> None:
-        """Raise what failed in the background and was not popped; nothing if nothing did.
-
-        Several errors are raised as a `BaseExceptionGroup`.
-        """
-        errors = self.pop_background_errors()
-        if len(errors) > 1:
-            raise BaseExceptionGroup("background tasks failed", errors)
-        if errors:
-            raise errors[0]
+    def pop_what_was_missed(self) -> list[BaseException]:
+        """What must fail a test at its end: what was not awaited, what failed in the background."""
+        return [*self._forgotten.pop(), *self.pop_background_errors()]
 
     async def stop_all(self) -> None:
         """Stop the cells that still run, or wait to; at most 5 seconds for each."""
@@ -111,14 +148,23 @@ class CheckedClient(Client):
                 await self.stop(execution)
 
 
-def _background_errors(execution: Execution) -> list[Message]:
-    """The ``error`` messages that no reply tells of: those after idle, and one too many before."""
+def raise_errors(errors: Sequence[BaseException]) -> None:
+    """Raise the one, or several as a `BaseExceptionGroup`; nothing if there are none."""
+    __tracebackhide__ = True
+    if len(errors) > 1:
+        raise BaseExceptionGroup("several things went wrong beside the test", errors)
+    if errors:
+        raise errors[0]
+
+
+def late_errors(execution: Execution) -> list[CellFailed]:
+    """The errors about a request that no reply tells of: they came after idle, or are too many."""
     errors = [one for one in execution.late if one.msg_type == "error"]
-    if not execution.done:
-        return errors
-    before = [one for one in execution.messages if one.msg_type == "error"]
-    own = 1 if execution.status == "error" else 0
-    return [*before[: len(before) - own], *errors]
+    if execution.done:
+        before = [one for one in execution.messages if one.msg_type == "error"]
+        own = 1 if execution.status == "error" else 0
+        errors = [*before[: len(before) - own], *errors]
+    return [CellFailed(_ANSI.sub("", "\n".join(as_output(one)["traceback"]))) for one in errors]
 
 
 class _Checked:
@@ -131,6 +177,13 @@ class _Checked:
     def fail(self, text: str) -> NoReturn:
         __tracebackhide__ = True
         raise AssertionError(f"{text}\n{describe(self._execution, self._log)}")
+
+    def check(self, expected: _Expectation) -> None:
+        """Everything that was expected."""
+        __tracebackhide__ = True
+        self.check_end(expected.error, expected.status)
+        self.check_outputs(expected.stdout, expected.stderr, expected.result)
+        self.check_messages(expected.messages)
 
     def check_end(self, error: Expected | type[BaseException] | None, status: str | None) -> None:
         """That it ended well, or as it should."""

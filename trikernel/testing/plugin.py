@@ -18,12 +18,12 @@ import pytest
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
-    from .client import CheckedClient
+    from .client import CellNote, CheckedClient
     from .notebooks import NotebookCase
     from .processes import SessionKernel
 
 ASYNC_FIXTURES = frozenset({"kernel_client", "kernel_process"})
-KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "memory"))
+KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "serving"))
 FIXTURES = ASYNC_FIXTURES | {"notebook"}
 
 try:
@@ -69,7 +69,7 @@ def python_kernel() -> Kernel:
 @trio_fixture
 async def kernel_client(kernel: Kernel) -> AsyncIterator[CheckedClient]:
     """A client of ``kernel``, which is served in memory in the test's own loop."""
-    from .memory import open_memory_client
+    from .serving import open_memory_client
 
     async with open_memory_client(kernel) as client:
         yield client
@@ -169,6 +169,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if taken and not inspect.iscoroutinefunction(inner):
         name = min(taken)
         pytest.fail(f"a test that takes {name!r} must be an 'async def'", pytrace=False)
+    if taken and inner is not function:
+        instead = {
+            "kernel_client": "open_memory_client(MyKernel())",
+            "kernel_process": "trikernel.client.open_kernel()",
+        }
+        pytest.fail(
+            f"hypothesis calls a test for each example, but {min(taken)!r} is there once: write "
+            f"'async with {instead[min(taken)]} as client' in the test",
+            pytrace=False,
+        )
     if taken and item.get_closest_marker("trio") is None:
         pytest.fail(
             f"a test that takes {min(taken)!r} is run by pytest-trio: put 'trio_mode = true' into "
@@ -193,6 +203,9 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
         for other in others:
             lines = traceback.format_exception_only(other)
             error.add_note(f"besides, there was: {''.join(lines).rstrip()}")
+    except Exception as single:
+        error = single
+    _show_cells_in_time(error)
     raise error  # outside of the except clause, so that the group is not its context
 
 
@@ -209,6 +222,44 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return sorted(found, key=lambda error: not isinstance(error, AssertionError))
+
+
+def _show_cells_in_time(error: BaseException) -> None:
+    """A deadline names the cells that it ended, in the place of the way that the cancel took.
+
+    `trio.fail_after` knows of no cell, and its error's context is the `trio.Cancelled` that went
+    through the client: a page of frames, none of which is of interest.
+    """
+    import trio
+
+    notes = _cell_notes(error.__context__, set()) if isinstance(error, trio.TooSlowError) else []
+    if not notes:
+        return
+    for note in notes:
+        error.add_note(note)
+    error.__context__ = None
+    entry = last = error.__traceback__
+    while entry is not None:
+        package = entry.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("trio", "contextlib"):
+            last = entry
+        entry = entry.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
+def _cell_notes(error: BaseException | None, seen: set[int]) -> list[CellNote]:
+    """The cells that are noted on the cancels which led to this error, each once."""
+    from .client import CellNote
+
+    if error is None or id(error) in seen:
+        return []
+    seen.add(id(error))
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, CellNote)]
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for one in (*inner, error.__context__):
+        notes += _cell_notes(one, seen)
+    return list(dict.fromkeys(notes))
 
 
 def _folders(config: pytest.Config) -> list[Path]:

@@ -10,7 +10,7 @@ import trio
 
 from ..client.kernel_process import KernelProcess
 from ..client.open import attach
-from .client import CheckedClient
+from .client import CheckedClient, raise_errors
 
 __all__ = ["SessionKernel", "session_kernel"]
 
@@ -52,7 +52,7 @@ class SessionKernel:
         finally:
             if not usable:
                 await self.stop()
-        client.raise_background_errors()
+        raise_errors(client.pop_what_was_missed())
 
     async def stop(self) -> None:
         """End it."""

@@ -191,7 +191,10 @@ class _Run:
     async def _run_cell(self, client: Client, index: int, cell: Any) -> None:
         try:
             running = client.executing(
-                cell.source, timeout=self.cell_timeout, metadata={"cellId": cell.get("id")}
+                cell.source,
+                timeout=self.cell_timeout,
+                stop_on_error=False,  # whether to go on is decided here
+                metadata={"cellId": cell.get("id")},
             )
             async with running as execution:
                 self._executions[index] = self.execution = execution

@@ -5,7 +5,13 @@ import trio
 from countdown_kernel import CountdownKernel
 
 from trikernel.errors import ExecutionTimeout
-from trikernel.testing import Samples, assert_conforms, at_every_checkpoint, open_memory_client
+from trikernel.testing import (
+    Samples,
+    assert_conforms,
+    at_every_checkpoint,
+    open_clients,
+    open_memory_client,
+)
 
 
 @pytest.fixture
@@ -45,3 +51,13 @@ async def test_it_ends_well_wherever_it_is_cancelled(autojump_clock):
             await client.expect("1", stdout="1\nlift-off")
 
     assert await at_every_checkpoint(scenario) > 0
+
+
+async def test_one_client_stops_what_another_one_started_over_sockets():
+    async with open_clients(CountdownKernel(), 2, over="tcp") as (one, other):
+        counting = one.start("1000")
+        async for _ in counting:
+            break  # the first number is out
+        await other.interrupt()
+        await counting.wait()
+        assert counting.stdout == "1000\naborted\n"
