@@ -17,9 +17,10 @@ import trio
 import trio.testing
 
 from trikernel.kernel.ipykernel_names import _kept
+from trikernel.testing import CheckedClient
 
 from . import evidence
-from .harness import Medium, Peer, open_peer
+from .cells import Medium, served
 from .reliability import tally
 
 pytest_plugins = ["pytester"]
@@ -33,7 +34,7 @@ _WITHOUT = str(Path(__file__).parent / "without")
 sys.path.insert(0, _WITHOUT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_WITHOUT, os.environ.get("PYTHONPATH")]))
 
-Serving = Callable[..., AbstractAsyncContextManager[Peer]]
+Serving = Callable[..., AbstractAsyncContextManager[CheckedClient]]
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,8 +48,8 @@ def medium(request: pytest.FixtureRequest) -> Medium:
 
 @pytest.fixture
 def serving(medium: Medium) -> Serving:
-    """``async with serving(kernel) as peer``: over both media in turn."""
-    return partial(open_peer, medium=medium)
+    """``async with serving(kernel) as client``: over both media in turn."""
+    return partial(served, over=medium)
 
 
 @pytest.fixture

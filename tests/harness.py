@@ -1,4 +1,10 @@
-"""A kernel served for one test, and a plain client of it that keeps everything it hears."""
+"""Raw frames to a kernel that is served, for what no proper client sends or sees.
+
+Tests speak to kernels through `trikernel.testing`. This is for those of raw frames, which its
+client neither can nor should handle: headers, dates and signatures made by hand, messages that are
+answered by nothing, a peer that does not read or is suddenly gone; and for those of the order in
+which messages come one by one, which a client that sorts them by their requests does not keep.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Literal
 
+import attrs
 import trio
 
 import trikernel
-from trikernel.core import Server
 from trikernel.transport import (
     ClientTransport,
     ConnectionInfo,
@@ -22,45 +28,17 @@ from trikernel.transport import (
 )
 from trikernel.wire import Codec, Message
 
+from .cells import Medium
+
 KEY = b"test-key"
 TIMEOUT = 30  # seconds; far more than any test needs
 
-Medium = Literal["memory", "tcp"]
-
-
-class Heard:
-    """What one request brought: its reply, and what iopub said about it, in order."""
-
-    def __init__(self, reply: Message | None, iopub: list[Message]) -> None:
-        self.message = reply
-        self.iopub = iopub
-
-    @property
-    def reply(self) -> dict[str, Any]:
-        assert self.message is not None
-        return dict(self.message.content)
-
-    @property
-    def types(self) -> list[str]:
-        """``status:busy``, ``stream``, ..."""
-        return [
-            f"status:{one.content['execution_state']}" if one.msg_type == "status" else one.msg_type
-            for one in self.iopub
-        ]
-
-    def contents(self, msg_type: str) -> list[dict[str, Any]]:
-        return [dict(one.content) for one in self.iopub if one.msg_type == msg_type]
-
-    def text(self, name: str = "stdout") -> str:
-        return "".join(one["text"] for one in self.contents("stream") if one["name"] == name)
-
 
 class Peer:
-    """A client that sends and receives; it takes no part in anything else."""
+    """Sends and receives frames; it takes no part in anything else. ``iopub`` is what was heard."""
 
-    def __init__(self, transport: ClientTransport, server: Server) -> None:
+    def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport
-        self.server = server
         self.codec = Codec(transport.key)
         self.iopub: list[Message] = []
 
@@ -70,14 +48,10 @@ class Peer:
         content: dict[str, Any] | None = None,
         *,
         channel: str = "shell",
-        metadata: dict[str, Any] | None = None,
-        buffers: Sequence[bytes] = (),
-        parent: Any = None,
+        **options: Any,
     ) -> str:
-        """Send one message; its id."""
-        frames = self.codec.encode(
-            msg_type, content or {}, metadata=metadata, buffers=buffers, parent=parent
-        )
+        """Send one message; its id. ``options`` are those of `Codec.encode`."""
+        frames = self.codec.encode(msg_type, content or {}, **options)
         self.send_frames(frames, channel=channel)
         return self.codec.decode_header(frames[2]).msg_id
 
@@ -85,104 +59,71 @@ class Peer:
         getattr(self.transport, channel).send_nowait(frames)
 
     async def receive(self, channel: str = "shell") -> Message:
+        """The next message on a channel."""
         with trio.fail_after(TIMEOUT):
-            return self.codec.decode(await receive(getattr(self.transport, channel)))
-
-    async def hear(self) -> Message:
-        """The next message on iopub."""
-        message = await self.receive("iopub")
-        self.iopub.append(message)
+            message = self.codec.decode(await receive(getattr(self.transport, channel)))
+        if channel == "iopub":
+            self.iopub.append(message)
         return message
 
-    async def ask(
-        self,
-        msg_type: str,
-        content: dict[str, Any] | None = None,
-        *,
-        channel: str = "shell",
-        **options: Any,
-    ) -> Heard:
-        """Send a request, wait for its reply and its idle."""
-        msg_id = self.send(msg_type, content, channel=channel, **options)
-        reply = await self.receive(channel)
-        assert reply.parent_id == msg_id, (reply.msg_type, reply.content)
-        return Heard(reply, await self.until_idle(msg_id))
+    async def until_subscribed(self) -> None:
+        """Wait until the kernel has seen this peer's subscription."""
+        while (await self.receive("iopub")).msg_type != "iopub_welcome":
+            continue
 
     async def until_idle(self, msg_id: str) -> list[Message]:
         """What iopub says about a request, up to its idle; what it said about others is kept."""
         about = [one for one in self.iopub if one.parent_id == msg_id]
         while not about or about[-1].content.get("execution_state") != "idle":
-            message = await self.hear()
+            message = await self.receive("iopub")
             if message.parent_id == msg_id:
                 about.append(message)
         return about
 
-    async def execute(self, code: str, **options: Any) -> Heard:
-        return await self.ask("execute_request", {"code": code, **options})
-
-    async def until_subscribed(self) -> None:
-        """Wait until the kernel has seen this client's subscription."""
-        while (await self.hear()).msg_type != "iopub_welcome":
-            continue
-
 
 def open_transport(medium: Medium, **options: Any) -> MemoryTransport | ZmqTransport:
+    """A kernel's side."""
     if medium == "memory":
         return MemoryTransport(key=KEY, **options)
     return ZmqTransport(ConnectionInfo(key=KEY.decode()), **options)
 
 
 def connect(transport: Transport, identity: bytes, shell: int = 0) -> ClientTransport:
+    """A client's side of the same, on one of the shell channels."""
     if isinstance(transport, MemoryTransport):
         return transport.connect(identity=identity, shell=shell)
     assert isinstance(transport, ZmqTransport)
     info = transport.info
     if shell:
-        import attrs
-
         info = attrs.evolve(info, shell_port=transport.ports[f"shell_{shell}_port"])
     return ZmqClientTransport(info, identity=identity)
 
 
 @asynccontextmanager
-async def open_peers(
-    kernel: trikernel.Kernel,
-    medium: Medium,
-    *,
-    count: int = 1,
-    shells: Sequence[int] | None = None,
-    shell_channels: int = 1,
-    services: Literal["thread", "inline"] | None = None,
-) -> AsyncIterator[list[Peer]]:
-    """Serve ``kernel`` and connect clients, each on the shell channel that ``shells`` names."""
-    transport = open_transport(medium, shell_channels=shell_channels)
-    clients = []
-    try:
+async def served_on(
+    transport: MemoryTransport | ZmqTransport, kernel: trikernel.Kernel, *, to_the_end: bool = False
+) -> AsyncIterator[None]:
+    """Serve over a transport until the block is left; or until the kernel ends by itself."""
+    services: Literal["inline", "thread"]
+    services = "inline" if isinstance(transport, MemoryTransport) else "thread"
+    with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
-            serving = partial(
-                trikernel.serve,
-                kernel,
-                transport,
-                services=services or ("inline" if medium == "memory" else "thread"),
-            )
-            server: Server = await nursery.start(serving)
-            for number, shell in enumerate(shells or [0] * count):
-                clients.append(connect(transport, b"peer-%d" % number, shell))
-            peers = [Peer(client, server) for client in clients]
-            for peer in peers:
-                await peer.until_subscribed()
-            yield peers
-            server.stop()
-    finally:
-        for client in clients:
-            client.close()
-        transport.close()
+            serving = partial(trikernel.serve, kernel, transport, services=services)
+            server = await nursery.start(serving)
+            yield
+            if not to_the_end:
+                server.stop()
 
 
 @asynccontextmanager
 async def open_peer(
-    kernel: trikernel.Kernel, medium: Medium = "memory", **options: Any
+    kernel: trikernel.Kernel, identity: bytes = b"peer", shell: int = 0
 ) -> AsyncIterator[Peer]:
-    """Serve ``kernel`` and connect one client."""
-    async with open_peers(kernel, medium, **options) as peers:
-        yield peers[0]
+    """A peer of a kernel that is being served, by the kit or otherwise."""
+    transport = connect(kernel.server.transport, identity, shell)
+    try:
+        peer = Peer(transport)
+        await peer.until_subscribed()
+        yield peer
+    finally:
+        transport.close()

@@ -6,8 +6,11 @@ from typing import Any
 
 import trio
 
+from trikernel.client import Execution
+from trikernel.testing import CheckedClient, message_types
+
+from ..cells import ask, reply_of
 from ..conftest import Serving
-from ..harness import Heard, Peer
 from ..kernel.kernels import Recorder
 
 
@@ -38,41 +41,41 @@ def kernel_with_comms() -> tuple[Recorder, Manager]:
     return kernel, manager
 
 
-def send(peer: Peer, comm_id: str, n: int, **data: Any) -> str:
-    return peer.send("comm_msg", {"comm_id": comm_id, "data": {"n": n, **data}})
+def send(client: CheckedClient, comm_id: str, n: int, **data: Any) -> Execution:
+    return client.send("comm_msg", {"comm_id": comm_id, "data": {"n": n, **data}})
 
 
 async def test_a_cell_starts_after_every_earlier_comm_message_has_started(
     serving: Serving,
 ) -> None:
     kernel, _ = kernel_with_comms()
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         for number in range(5):
-            send(peer, f"c{number}", number)
-        await peer.execute("say x")
+            send(client, f"c{number}", number)
+        await client.execute("say x")
     assert kernel.ran[-1] == "say x"
     assert sorted(kernel.ran[:-1]) == [f"c{number} {number}" for number in range(5)]
 
 
 async def test_messages_of_one_comm_keep_their_order_others_go_beside(serving: Serving) -> None:
     kernel, manager = kernel_with_comms()
-    async with serving(kernel) as peer:
-        send(peer, "a", 1, hold=True)
-        send(peer, "b", 1)
-        last = send(peer, "a", 2)
+    async with serving(kernel) as client:
+        send(client, "a", 1, hold=True)
+        send(client, "b", 1)
+        last = send(client, "a", 2)
         await trio.sleep(0.05)
         assert sorted(kernel.ran) == ["a 1", "b 1"]
         manager.go.set()
-        await peer.until_idle(last)
+        await last.wait()
         assert kernel.ran.index("a 1") < kernel.ran.index("a 2")
 
 
 async def test_a_handler_that_fails_is_logged_and_goes_idle(serving: Serving, caplog: Any) -> None:
     kernel, _ = kernel_with_comms()
-    async with serving(kernel) as peer:
-        about = await peer.until_idle(send(peer, "a", 1, fail=True))
-        assert [one.msg_type for one in about] == ["status", "status"]
-        assert (await peer.execute("say on")).text() == "on"
+    async with serving(kernel) as client:
+        handled = await send(client, "a", 1, fail=True).wait()
+        assert message_types(handled) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).stdout == "on"
     assert "handler failed" in caplog.text
 
 
@@ -80,14 +83,14 @@ async def test_an_interrupt_frees_a_cell_that_a_hanging_handler_holds_up(
     serving: Serving,
 ) -> None:
     kernel, _ = kernel_with_comms()
-    async with serving(kernel) as peer:
-        send(peer, "a", 1, hold=True)
-        send(peer, "a", 2)
-        msg_id = peer.send("execute_request", {"code": "say x", "stop_on_error": False})
+    async with serving(kernel) as client:
+        send(client, "a", 1, hold=True)
+        send(client, "a", 2)
+        heard = client.start("say x", stop_on_error=False)
         await trio.sleep(0.05)
         assert kernel.ran == ["a 1"]
-        await peer.ask("interrupt_request", channel="control")
-        heard = Heard(await peer.receive(), await peer.until_idle(msg_id))
-        assert heard.reply["ename"] == "KeyboardInterrupt"
-        assert (await peer.execute("say on")).text() == "on"
+        await ask(client, "interrupt_request", channel="control")
+        await heard.wait()
+        assert reply_of(heard)["ename"] == "KeyboardInterrupt"
+        assert (await client.execute("say on")).stdout == "on"
     assert kernel.ran == ["a 1", "a 2", "say on"]

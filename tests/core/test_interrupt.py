@@ -15,7 +15,7 @@ import trio.testing
 
 from trikernel.core import current_request
 
-from ..harness import open_peer
+from ..cells import Cells, served
 from ..kernel.kernels import Recorder
 from ..processes import KernelProcess, kernel_process
 
@@ -314,8 +314,6 @@ async def test_an_interrupt_between_two_queued_cells_hits_neither(
             request.after_idle(self.server.stopper.interrupt)
             return await super().do_execute(code, silent, **options)
 
-    async with open_peer(Between()) as peer:
-        ids = [peer.send("execute_request", {"code": f"sleep {n}"}) for n in (1, 2, 3)]
-        replies = [await peer.receive() for _ in ids]
-    assert [reply.parent_id for reply in replies] == ids
-    assert [reply.content["status"] for reply in replies] == ["ok", "ok", "ok"]
+    async with served(Between()) as client:
+        cells = Cells(client, *(f"sleep {n}" for n in (1, 2, 3)))
+        assert await cells.statuses() == ["ok", "ok", "ok"]

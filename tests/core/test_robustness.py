@@ -12,9 +12,11 @@ import trio
 import trikernel
 from trikernel import Kernel, Reply
 from trikernel.core import Job
+from trikernel.testing import CheckedClient, message_types
 
+from ..cells import Cells, ask, contents, reply_of, served, until_input
 from ..conftest import Serving
-from ..harness import Heard, Peer, connect, open_peer, open_transport
+from ..harness import open_peer, open_transport
 from ..kernel.kernels import Recorder
 from ..processes import kernel_process
 
@@ -40,14 +42,14 @@ ODD = [SystemExit(3), asyncio.CancelledError(), BaseException("bare"), KeyboardI
 async def test_a_verb_may_raise_anything(serving: Serving, error: BaseException) -> None:
     kernel = Raising()
     kernel.error = error
-    async with serving(kernel) as peer:
-        heard = await peer.execute("raise", stop_on_error=False)
-        assert heard.reply["ename"] == type(error).__name__
-        assert (await peer.execute("say on")).text() == "on"
-        heard = await peer.ask("shutdown_request", {"restart": False}, channel="control")
-        assert heard.reply == {"status": "ok", "restart": False}
+    async with serving(kernel) as client:
+        heard = await client.execute("raise", stop_on_error=False)
+        assert reply_of(heard)["ename"] == type(error).__name__
+        assert (await client.execute("say on")).stdout == "on"
+        heard = await ask(client, "shutdown_request", {"restart": False}, channel="control")
+        assert reply_of(heard) == {"status": "ok", "restart": False}
         with trio.fail_after(30):
-            await peer.server.stopping.wait()
+            await kernel.server.stopping.wait()
 
 
 @pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
@@ -56,9 +58,9 @@ async def test_a_scheduled_call_may_raise_anything(serving: Serving, error: Base
         raise error
 
     kernel = Recorder()
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         kernel.schedule_dispatch(1, fail)
-        assert (await peer.execute("say on")).text() == "on"
+        assert (await client.execute("say on")).stdout == "on"
 
 
 async def test_a_shutdown_verb_may_return_anything(serving: Serving) -> None:
@@ -66,9 +68,9 @@ async def test_a_shutdown_verb_may_return_anything(serving: Serving) -> None:
         def do_shutdown(self, restart: bool) -> Any:
             return True
 
-    async with serving(Odd()) as peer:
-        heard = await peer.ask("shutdown_request", {"restart": True}, channel="control")
-        assert heard.reply == {"status": "ok", "restart": True}
+    async with serving(Odd()) as client:
+        heard = await ask(client, "shutdown_request", {"restart": True}, channel="control")
+        assert reply_of(heard) == {"status": "ok", "restart": True}
 
 
 @pytest.mark.parametrize("what", ["metadata", "buffers"])
@@ -80,14 +82,14 @@ async def test_a_reply_that_cannot_be_sent_is_an_error_reply(serving: Serving, w
         async def is_complete_request(self, request: Any) -> Any:
             return Reply({"status": "ok"}, buffers=["text"])  # type: ignore[list-item]
 
-    async with serving(Odd()) as peer:
+    async with serving(Odd()) as client:
         if what == "metadata":
-            heard = await peer.execute("say x", stop_on_error=False)
+            heard = await client.execute("say x", stop_on_error=False)
         else:
-            heard = await peer.ask("is_complete_request", {"code": ""})
-        assert heard.reply["ename"] == "TypeError"
-        assert heard.types[-1] == "status:idle"
-        assert (await peer.ask("kernel_info_request")).reply["status"] == "ok"
+            heard = await ask(client, "is_complete_request", {"code": ""})
+        assert reply_of(heard)["ename"] == "TypeError"
+        assert message_types(heard)[-1] == "status:idle"
+        assert (await ask(client, "kernel_info_request")).status == "ok"
 
 
 class Pumping(Recorder):
@@ -104,69 +106,67 @@ class Pumping(Recorder):
         return await super().do_execute(code, silent, **options)
 
 
-async def queued(peer: Peer, *codes: str) -> list[str]:
-    ids = [peer.send("execute_request", {"code": code}) for code in codes]
-    while (await peer.hear()).msg_type != "execute_input":
-        continue
-    return ids
+async def queued(client: CheckedClient, *codes: str) -> Cells:
+    """Send cells at once; the first of them runs."""
+    cells = Cells(client, *codes)
+    await until_input(cells.sent[0])
+    return cells
 
 
 async def test_a_nested_cell_may_pump_too(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        await queued(peer, "pump 1", "pump 2", "say innermost")
+    async with serving(kernel) as client:
+        cells = await queued(client, "pump 1", "pump 2", "say innermost")
         kernel.released.set()
-        assert [(await peer.receive()).content["status"] for _ in range(3)] == ["ok"] * 3
+        await cells.wait()
+        assert [one.status for one in cells.answered] == ["ok"] * 3
     assert kernel.ran == ["say innermost", "pump 2", "pump 1"]
 
 
 async def test_a_cancelled_nested_cell_is_answered_and_stops(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        _, inner, after = await queued(peer, "brief", "sleep 0.2", "say after")
+    async with serving(kernel) as client:
+        cells = await queued(client, "brief", "sleep 0.2", "say after")
+        _, inner, after = cells.sent
         kernel.released.set()
-        replies = {}
-        for _ in range(3):
-            reply = await peer.receive()
-            replies[reply.parent_id] = reply.content["status"]
-        assert (replies[inner], replies[after]) == ("aborted", "ok")
-        await peer.until_idle(inner)
+        await cells.wait()
+        assert (inner.status, after.status) == ("aborted", "ok")
         await trio.sleep(0.5)
-        await peer.execute("say on")
-        heard = [one for one in peer.iopub if one.parent_id == inner]
-        assert heard[-1].content["execution_state"] == "idle"
+        await client.execute("say on")
+        assert message_types(inner)[-1] == "status:idle"
+        assert inner.late == []
 
 
 async def test_a_pump_that_gives_up_waiting_loses_no_request(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        await queued(peer, "wait", "say queued")
+    async with serving(kernel) as client:
+        cells = await queued(client, "wait", "say queued")
         with trio.move_on_after(0.05):
             await kernel.process_one()
         kernel.released.set()
-        assert [(await peer.receive()).content["status"] for _ in range(2)] == ["ok", "ok"]
+        assert await cells.statuses() == ["ok", "ok"]
 
 
 async def test_what_arrives_as_the_kernel_stops_is_answered(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         arrived: list[Any] = []
-        admit = peer.server.dispatcher.admit
-        peer.server.dispatcher.admit = lambda *one: (arrived.append(one), admit(*one))  # type: ignore
-        ids = [peer.send("execute_request", {"code": "wait"}) for _ in range(5)]
+        server = kernel.server
+        admit = server.dispatcher.admit
+        server.dispatcher.admit = lambda *one: (arrived.append(one), admit(*one))  # type: ignore
+        cells = Cells(client, *["wait"] * 5)
         while len(arrived) < 5:  # over sockets it takes its time
-            peer.server.dispatcher.sweep()
+            server.dispatcher.sweep()
             await trio.lowlevel.checkpoint()
-        peer.server.stop()
-        replies = [await peer.receive() for _ in ids]
-        assert {one.parent_id for one in replies} == set(ids)
-        assert {one.content["status"] for one in replies} == {"aborted"}
+        server.stop()
+        await cells.wait()
+        assert [one.status for one in cells.sent] == ["aborted"] * 5
 
 
 async def test_what_arrives_after_the_lane_ended_is_refused_not_fatal() -> None:
     kernel = Recorder()
-    async with open_peer(kernel) as peer:
-        server = peer.server
+    async with served(kernel):
+        server = kernel.server
         server.stop()
         await trio.sleep(1)
         server.dispatcher.posted.post(partial(server.dispatcher.abort_queued, 1.0))
@@ -178,15 +178,15 @@ async def test_what_arrives_after_the_lane_ended_is_refused_not_fatal() -> None:
 async def test_a_stopped_cell_shows_no_cancel(serving: Serving) -> None:
     from trikernel.python import PythonKernel
 
-    async with serving(PythonKernel()) as peer:
-        msg_id = peer.send("execute_request", {"code": "import trio; await trio.sleep_forever()"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
+    kernel = PythonKernel()
+    async with serving(kernel) as client:
+        heard = client.start("import trio; await trio.sleep_forever()")
+        await until_input(heard)
         await trio.sleep(0.05)
-        peer.server.stop()
-        heard = Heard(await peer.receive(), await peer.until_idle(msg_id))
-    assert heard.reply["status"] == "aborted"
-    assert {one["ename"] for one in heard.contents("error")} <= {"AbortedError"}
+        kernel.server.stop()
+        await heard.wait()
+    assert heard.status == "aborted"
+    assert {one["ename"] for one in contents(heard, "error")} <= {"AbortedError"}
 
 
 async def test_serve_that_is_cancelled_as_it_starts_ends() -> None:
@@ -210,9 +210,9 @@ async def test_set_parent_holds_for_its_own_cell_only(serving: Serving) -> None:
                 self.user_context = contextvars.copy_context()
             return await super().do_execute(code, silent, **options)
 
-    async with serving(Setting()) as peer:
-        await peer.execute("set")
-        assert (await peer.execute("say mine")).text() == "mine"
+    async with serving(Setting()) as client:
+        await client.execute("set")
+        assert (await client.execute("say mine")).stdout == "mine"
 
 
 @pytest.mark.promise(14)
@@ -220,8 +220,8 @@ async def test_every_task_of_the_kernel_is_protected_from_interrupts(serving: Se
     """A signal must never raise in a frame of ours, whatever task it belongs to."""
     from trio.lowlevel import current_root_task
 
-    async with serving(Kernel()) as peer:
-        await peer.ask("kernel_info_request")
+    async with serving(Kernel()) as client:
+        await ask(client, "kernel_info_request")
         names: dict[str, Any] = {}
         todo = [current_root_task()]
         while todo:
@@ -314,8 +314,8 @@ async def test_input_of_a_task_whose_cell_has_ended_is_refused(serving: Serving)
                 self.refused = error
 
     kernel = Later()
-    async with serving(kernel) as peer:
-        await peer.execute("x", allow_stdin=True)
+    async with serving(kernel) as client:
+        await ask(client, "execute_request", {"code": "x", "allow_stdin": True})
         await trio.sleep(0.2)
     assert "has ended" in str(kernel.refused)
 
@@ -330,26 +330,24 @@ async def test_an_abandoned_cell_says_nothing_after_its_idle(serving: Serving) -
             return await super().do_execute(code, silent, **options)
 
     kernel = Lingering()
-    async with serving(kernel) as peer:
-        (msg_id,) = await queued(peer, "linger")
-        await peer.ask("interrupt_request", channel="control")
+    async with serving(kernel) as client:
+        (heard,) = (await queued(client, "linger")).sent
+        await ask(client, "interrupt_request", channel="control")
         await trio.sleep(0.1)
-        await peer.ask("interrupt_request", channel="control")
-        reply = await peer.receive()
-        await peer.until_idle(msg_id)
+        await ask(client, "interrupt_request", channel="control")
+        await heard.wait()
         kernel.released.set()
         await trio.sleep(0.05)
-        await peer.execute("say on", stop_on_error=False)
-        about = [one for one in peer.iopub if one.parent_id == msg_id]
-    assert reply.content["ename"] == "KeyboardInterrupt"
-    assert about[-1].content["execution_state"] == "idle"
+        await client.execute("say on", stop_on_error=False)
+    assert reply_of(heard)["ename"] == "KeyboardInterrupt"
+    assert message_types(heard)[-1] == "status:idle"
+    assert heard.late == []
 
 
 async def test_a_client_of_the_transport_may_vanish_without_harm(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
-        transport: Any = peer.server.transport
-        other = connect(transport, b"other")
-        other.shell.send_nowait(peer.codec.encode("execute_request", {"code": "sleep 0.05"}))
-        await trio.sleep(0.02)
-        other.close()
-        assert (await peer.execute("say on")).text() == "on"
+    kernel = Recorder()
+    async with serving(kernel) as client:
+        async with open_peer(kernel) as other:
+            other.send("execute_request", {"code": "sleep 0.05"})
+            await trio.sleep(0.02)
+        assert (await client.execute("say on")).stdout == "on"

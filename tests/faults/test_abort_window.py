@@ -11,7 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from ..harness import Heard, Peer, open_peer
+from trikernel.testing import CheckedClient
+
+from ..cells import served
+from ..harness import Peer, open_peer
 from ..kernel.kernels import Recorder
 from ..processes import kernel_process
 from .processes import open_process
@@ -75,24 +78,19 @@ def send(peer: Peer, code: str, date: Any) -> str:
 
 
 async def status_of(peer: Peer, msg_id: str) -> str:
+    """How a message of the peer's was answered."""
     reply = await peer.receive()
     assert reply.parent_id == msg_id
     await peer.until_idle(msg_id)
     return str(reply.content["status"])
 
 
-def date_of(heard: Heard) -> datetime:
-    assert heard.message is not None
-    date = datetime.fromisoformat(str(heard.message.header.date))
-    assert date.tzinfo is not None
-    return date
-
-
-async def fail(peer: Peer) -> datetime:
+async def fail(client: CheckedClient) -> datetime:
     """Run a cell that fails; the date of its reply, which lies behind us."""
-    heard = await peer.execute("fail")
-    assert heard.reply["status"] == "error"
-    date = date_of(heard)
+    failed = await client.expect("fail", error=ValueError)
+    assert failed.reply is not None
+    date = datetime.fromisoformat(str(failed.reply.header.date))
+    assert date.tzinfo is not None
     while datetime.now(UTC) <= date + 2 * MOMENT:  # virtual time stands still, this clock does not
         await trio.lowlevel.checkpoint()
     return date
@@ -104,8 +102,8 @@ async def test_a_request_within_the_window_is_judged_by_its_date(
 ) -> None:
     dated, status = CASES[case]
     kernel = Recorder(stop_on_error_timeout=WINDOW)
-    async with open_peer(kernel) as peer:
-        date = await fail(peer)
+    async with served(kernel) as client, open_peer(kernel) as peer:
+        date = await fail(client)
         assert await status_of(peer, send(peer, "say x", dated(date))) == status
         assert kernel.ran == (["fail", "say x"] if status == "ok" else ["fail"])
 
@@ -115,8 +113,9 @@ async def test_a_request_after_the_window_runs_whatever_its_date(
     autojump_clock: trio.testing.MockClock, case: str
 ) -> None:
     dated, _ = CASES[case]
-    async with open_peer(Recorder(stop_on_error_timeout=WINDOW)) as peer:
-        date = await fail(peer)
+    kernel = Recorder(stop_on_error_timeout=WINDOW)
+    async with served(kernel) as client, open_peer(kernel) as peer:
+        date = await fail(client)
         await trio.sleep(WINDOW + 0.001)
         assert await status_of(peer, send(peer, "say x", dated(date))) == "ok"
 
@@ -127,7 +126,7 @@ async def test_what_is_queued_when_the_failure_happens_is_aborted_whatever_its_d
 ) -> None:
     dated, _ = CASES[case]
     kernel = Recorder(stop_on_error_timeout=WINDOW)
-    async with open_peer(kernel) as peer:
+    async with served(kernel), open_peer(kernel) as peer:
         failing = peer.send("execute_request", {"code": "fail"})
         queued = send(peer, "say x", dated(datetime.now(UTC)))
         assert await status_of(peer, failing) == "error"
@@ -139,8 +138,9 @@ async def test_a_run_that_was_let_through_leaves_the_window_as_it_is(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What was sent before the failure is aborted, though a later one overtook it."""
-    async with open_peer(Recorder(stop_on_error_timeout=WINDOW)) as peer:
-        date = await fail(peer)
+    kernel = Recorder(stop_on_error_timeout=WINDOW)
+    async with served(kernel) as client, open_peer(kernel) as peer:
+        date = await fail(client)
         later, earlier = (date + MOMENT).isoformat(), (date - MOMENT).isoformat()
         assert await status_of(peer, send(peer, "say x", later)) == "ok"
         assert await status_of(peer, send(peer, "say x", earlier)) == "aborted"
@@ -149,8 +149,9 @@ async def test_a_run_that_was_let_through_leaves_the_window_as_it_is(
 async def test_a_second_failure_is_the_one_that_counts(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with open_peer(Recorder(stop_on_error_timeout=WINDOW)) as peer:
-        first = await fail(peer)
+    kernel = Recorder(stop_on_error_timeout=WINDOW)
+    async with served(kernel) as client, open_peer(kernel) as peer:
+        first = await fail(client)
         msg_id = send(peer, "fail", (first + MOMENT).isoformat())
         assert await status_of(peer, msg_id) == "error"
         msg_id = send(peer, "say x", (first + MOMENT).isoformat())  # it cannot know of the second

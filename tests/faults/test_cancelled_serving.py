@@ -14,7 +14,8 @@ from trikernel.python import PythonKernel
 from trikernel.transport import ClientTransport, receive
 from trikernel.wire import Codec
 
-from ..harness import Medium, connect, open_transport
+from ..cells import Medium
+from ..harness import connect, open_transport
 from ..kernel.kernels import Recorder
 
 GRACE = 12.0  # seconds; whoever takes it, although nothing blocks, is found out

@@ -8,6 +8,7 @@ import pytest
 
 from trikernel import errors
 
+from ..cells import contents, reply_of
 from ..conftest import Serving
 from ..kernel.kernels import Recorder
 from .processes import open_process
@@ -30,10 +31,10 @@ def test_the_error_has_ipythons_name_and_is_one_of_ours() -> None:
 
 
 async def test_it_is_the_name_on_the_wire(serving: Serving) -> None:
-    async with serving(Asking()) as peer:
-        heard = await peer.execute("ask", allow_stdin=False)
-        assert heard.reply["ename"] == NAME
-        assert [one["ename"] for one in heard.contents("error")] == [NAME]
+    async with serving(Asking()) as client:
+        heard = await client.execute("ask")  # without anybody to answer
+        assert reply_of(heard)["ename"] == NAME
+        assert [one["ename"] for one in contents(heard, "error")] == [NAME]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import trio.testing
 import trikernel
 from trikernel import Kernel
 from trikernel.errors import KernelClassError
-from trikernel.testing import open_memory_client
+from trikernel.testing import message_types, open_memory_client
 
+from ..cells import Cells, ask, contents, reply_of, served, until_input
 from ..conftest import ROOT, Serving
-from ..harness import open_peer
 from .kernels import Recorder
 
 virtual = pytest.mark.usefixtures("autojump_clock")
@@ -101,17 +101,17 @@ def kernel_of_hooks(way: Callable[..., Any]) -> Kernel:
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_hook_is_plain_or_async(way: Callable[..., Any]) -> None:
     kernel: Any = kernel_of_hooks(way)
-    async with open_peer(kernel) as peer:
-        heard = await peer.execute("x")
-        assert heard.reply["status"] == "ok", heard.reply
-        assert heard.message is not None
-        assert heard.message.metadata == {"ended": True}
+    async with served(kernel) as client:
+        heard = await client.execute("x")
+        assert heard.status == "ok", reply_of(heard)
+        assert heard.reply is not None
+        assert heard.reply.metadata == {"ended": True}
         for name in ("complete", "inspect", "is_complete"):
-            reply = (await peer.ask(f"{name}_request", {"code": "x"})).reply
+            reply = reply_of(await ask(client, f"{name}_request", {"code": "x"}))
             assert reply["status"] != "error", reply
-        assert (await peer.ask("own_request")).reply == {"own": True}
-        shut = await peer.ask("shutdown_request", channel="control")
-        assert shut.reply == {"status": "ok", "restart": False, "by": "hook"}
+        assert reply_of(await ask(client, "own_request")) == {"own": True}
+        shut = await ask(client, "shutdown_request", channel="control")
+        assert reply_of(shut) == {"status": "ok", "restart": False, "by": "hook"}
     execute = ["should_handle", "pre_handler_hook", "init_metadata", "do_execute"]
     assert kernel.ran[:2] == ["start", "started"]
     assert kernel.ran[2:8] == [*execute, "finish_metadata", "post_handler_hook"]
@@ -134,8 +134,8 @@ async def test_what_the_base_does_may_be_called_in_either_way(way: Callable[...,
             await super().started()
 
     kernel = Plain() if way is plainly else Async()
-    async with open_peer(kernel) as peer:
-        await peer.execute("x")
+    async with served(kernel) as client:
+        await client.execute("x")
     assert kernel.ran == ["started", "x"]
 
 
@@ -148,8 +148,8 @@ async def test_an_error_in_a_hook_names_it(way: Callable[..., Any], name: str) -
         raise RuntimeError("broken hook")
 
     kernel: Kernel = type("NodeKernel", (Recorder,), {name: way(broken)})()
-    async with open_peer(kernel) as peer:
-        reply = (await peer.execute("say x")).reply
+    async with served(kernel) as client:
+        reply = reply_of(await client.execute("say x"))
     assert (reply["ename"], reply["evalue"]) == ("RuntimeError", "broken hook")
     assert f"in NodeKernel.{name}" in reply["traceback"]
 
@@ -162,7 +162,7 @@ async def test_an_error_at_the_start_names_the_hook_and_ends_the_kernel(name: st
 
     kernel: Kernel = type("NodeKernel", (Recorder,), {name: broken})()
     with pytest.raises(ExceptionGroup) as caught:
-        async with open_peer(kernel):
+        async with served(kernel):
             pass
     errors = caught.value
     while isinstance(errors, ExceptionGroup):
@@ -178,8 +178,8 @@ async def test_an_error_in_do_shutdown_is_logged_by_name_and_the_kernel_ends(
         async def do_shutdown(self, restart: bool) -> Any:
             return {"status": "okay"}
 
-    async with open_peer(NodeKernel()) as peer:
-        reply = (await peer.ask("shutdown_request", channel="control")).reply
+    async with served(NodeKernel()) as client:
+        reply = reply_of(await ask(client, "shutdown_request", channel="control"))
     assert reply == {"status": "ok", "restart": False}
     assert "NodeKernel.do_shutdown failed" in caplog.text
     assert "NodeKernel.do_shutdown returned the status 'okay'" in caplog.text
@@ -247,8 +247,8 @@ async def test_a_fact_that_is_computed_may_need_what_started_has_made() -> None:
         async def started(self) -> None:
             self.version = "2"
 
-    async with open_peer(Late()) as peer:
-        assert (await peer.ask("kernel_info_request")).reply["language_info"]["version"] == "2"
+    async with served(Late()) as client:
+        assert reply_of(await ask(client, "kernel_info_request"))["language_info"]["version"] == "2"
 
 
 @virtual
@@ -257,8 +257,8 @@ async def test_a_computed_fact_of_a_wrong_shape_is_never_sent(value: Any) -> Non
     class Late(Recorder):
         language_info = property(lambda self: value)
 
-    async with open_peer(Late()) as peer:
-        reply = (await peer.ask("kernel_info_request")).reply
+    async with served(Late()) as client:
+        reply = reply_of(await ask(client, "kernel_info_request"))
     assert reply["ename"] == "KernelClassError"
     assert "Late.language_info" in reply["evalue"]
 
@@ -290,10 +290,10 @@ def kernel_that_returns(verb: str, value: Any) -> Kernel:
     return kernel
 
 
-async def ask(verb: str, value: Any) -> dict[str, Any]:
-    async with open_peer(kernel_that_returns(verb, value)) as peer:
+async def reply_to(verb: str, value: Any) -> dict[str, Any]:
+    async with served(kernel_that_returns(verb, value)) as client:
         content = {"code": "a pr", "cursor_pos": 4, "hist_access_type": "tail"}
-        return (await peer.ask(f"{verb}_request", content, channel="control")).reply
+        return reply_of(await ask(client, f"{verb}_request", content, channel="control"))
 
 
 @virtual
@@ -301,7 +301,7 @@ async def ask(verb: str, value: Any) -> dict[str, Any]:
 async def test_a_reply_that_lacks_fields_is_filled_up(
     verb: str, returned: Any, filled: dict[str, Any]
 ) -> None:
-    reply = await ask(verb, returned)
+    reply = await reply_to(verb, returned)
     assert reply.items() >= filled.items()
 
 
@@ -333,7 +333,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 async def test_a_reply_that_no_client_could_read_is_an_error_by_class_and_verb(
     verb: str, returned: Any, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reply = await ask(verb, returned)
+    reply = await reply_to(verb, returned)
     assert reply["status"] == "error"
     assert reply["evalue"].startswith(f"NodeKernel.do_{verb}")
     assert words in reply["evalue"]
@@ -358,13 +358,13 @@ async def test_a_stream_that_is_no_text_is_refused_where_it_is_sent(
         def do_execute(self, code: str, silent: bool) -> Any:
             self.send_response(self.iopub_socket, "stream", content)
 
-    async with open_peer(Speaks()) as peer:
-        heard = await peer.execute("x")
-    assert heard.reply["ename"] == error
-    assert heard.reply["evalue"].startswith("Speaks.send_response: ")
-    assert words in heard.reply["evalue"]
-    assert "stream" not in heard.types
-    assert any("in do_execute" in line for line in heard.reply["traceback"])
+    async with served(Speaks()) as client:
+        heard = await client.execute("x")
+    assert reply_of(heard)["ename"] == error
+    assert reply_of(heard)["evalue"].startswith("Speaks.send_response: ")
+    assert words in reply_of(heard)["evalue"]
+    assert "stream" not in message_types(heard)
+    assert any("in do_execute" in line for line in reply_of(heard)["traceback"])
 
 
 # What is logged
@@ -379,11 +379,11 @@ async def test_a_failing_cell_is_the_users_and_any_other_failure_the_kernels(
             raise RuntimeError("broken verb")
 
     caplog.set_level(logging.DEBUG)
-    async with open_peer(NodeKernel()) as peer:
-        assert (await peer.execute("fail")).reply["ename"] == "ValueError"
+    async with served(NodeKernel()) as client:
+        assert reply_of(await client.execute("fail"))["ename"] == "ValueError"
         (cell,) = [one for one in caplog.records if one.exc_info]
         assert (cell.levelname, cell.getMessage()) == ("DEBUG", "NodeKernel.do_execute failed")
-        await peer.ask("complete_request", {"code": ""})
+        await ask(client, "complete_request", {"code": ""})
     verb = [one for one in caplog.records if one.exc_info][-1]
     assert (verb.levelname, verb.getMessage()) == ("ERROR", "NodeKernel.do_complete failed")
 
@@ -427,44 +427,39 @@ async def test_a_type_of_ones_own_is_answered_beside_a_cell(
     kernel_class: type[Measured], serving: Serving
 ) -> None:
     kernel = kernel_class()
-    async with serving(kernel) as peer:
-        cell = peer.send("execute_request", {"code": "wait"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        assert (await peer.ask("memory_request", channel="control")).reply["ran"] == ["wait"]
+    async with serving(kernel) as client:
+        cell = await until_input(client.start("wait"))
+        assert reply_of(await ask(client, "memory_request", channel="control"))["ran"] == ["wait"]
         kernel.released.set()
-        assert (await peer.receive()).parent_id == cell
-        assert (await peer.ask("memory_request")).reply["ran"] == ["wait"]
+        assert (await cell.wait()).status == "ok"
+        assert reply_of(await ask(client, "memory_request"))["ran"] == ["wait"]
 
 
 @virtual
 async def test_one_without_that_waits_for_the_cell() -> None:
     kernel = Measured()
-    async with open_peer(kernel) as peer:
-        cells = [peer.send("execute_request", {"code": code}) for code in ("wait", "say x")]
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        peer.send("queued_request", channel="control")
+    async with served(kernel) as client:
+        cells = Cells(client, "wait", "say x")
+        await until_input(cells.sent[0])
+        queued = client.send("queued_request", {}, channel="control")
         await trio.testing.wait_all_tasks_blocked()
         kernel.released.set()
-        assert (await peer.receive("control")).content["ran"] == ["wait"]
-        assert [(await peer.receive()).parent_id for _ in cells] == cells
+        assert reply_of(await queued.wait())["ran"] == ["wait"]
+        assert await cells.statuses() == ["ok", "ok"]
 
 
 @virtual
 async def test_one_that_waits_holds_up_nobody_on_control() -> None:
     kernel = Measured()
-    async with open_peer(kernel) as peer:
-        peer.send("memory_request", {"wait": True}, channel="control")
-        peer.send("note", channel="control")
-        cell = peer.send("execute_request", {"code": "wait"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        peer.send("interrupt_request", channel="control")
-        assert (await peer.receive("control")).msg_type == "interrupt_reply"
-        assert (await peer.receive()).parent_id == cell
-        failed = await peer.ask("memory_request", {"fail": True}, channel="control")
-        assert failed.reply["evalue"] == "no memory"
+    async with served(kernel) as client:
+        waiting = client.send("memory_request", {"wait": True}, channel="control")
+        client.send("note", {}, channel="control")
+        cell = await until_input(client.start("wait"))
+        await ask(client, "interrupt_request", channel="control")
+        assert waiting.reply is None
+        assert (await cell.wait()).status == "error"
+        failed = await ask(client, "memory_request", {"fail": True}, channel="control")
+        assert reply_of(failed)["evalue"] == "no memory"
         assert kernel.entered == 3
 
 
@@ -507,23 +502,21 @@ async def test_what_the_reference_page_shows_runs() -> None:
     exec(typed, names)
     measured = names["MyKernel"]()
     measured.bytes = 7
-    async with open_peer(measured) as peer:
-        reply = (await peer.ask("memory_request", channel="control")).reply
+    async with served(measured) as client:
+        reply = reply_of(await ask(client, "memory_request", channel="control"))
         assert reply == {"status": "ok", "bytes": 7}
     exec(comms, names)
-    async with open_peer(names["MyKernel"]()) as peer:
+    async with served(names["MyKernel"]()) as client:
         opened = {"comm_id": "c", "target_name": "plot", "data": {}}
-        about = await peer.until_idle(peer.send("comm_open", opened))
-        assert [one.content["data"] for one in about if one.msg_type == "comm_msg"] == [
-            {"ready": True}
-        ]
+        answered = await ask(client, "comm_open", opened)
+        assert [one["data"] for one in contents(answered, "comm_msg")] == [{"ready": True}]
 
     class Speaks(Kernel):
         def do_execute(self, code: str, silent: bool) -> None:
             exec(sending, {**names, "self": self})
 
-    async with open_peer(Speaks()) as peer:
-        heard = await peer.execute("x")
+    async with served(Speaks()) as client:
+        heard = await client.execute("x")
     shown = ["stream", "display_data", "execute_result", "clear_output"]
-    assert heard.types[2:-1] == shown
-    assert heard.contents("display_data")[0]["data"] == {"image/png": "YSBwaWN0dXJl"}
+    assert message_types(heard)[2:-1] == shown
+    assert contents(heard, "display_data")[0]["data"] == {"image/png": "YSBwaWN0dXJl"}

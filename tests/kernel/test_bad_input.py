@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from trikernel.testing import message_types
+
+from ..cells import ask, contents, reply_of
 from ..conftest import Serving
-from ..harness import Peer
+from ..harness import Peer, open_peer
 from .kernels import Recorder
 
 pytestmark = pytest.mark.seed(8)
@@ -47,50 +50,51 @@ async def test_a_bad_message_is_dropped_and_the_next_good_one_answered(
 ) -> None:
     kind, make = BAD[case]
     kernel = Recorder(max_message_bytes=1 << 20)
-    async with serving(kernel) as peer:
-        remembered = len(peer.server.connection.codec._seen._known)
+    async with serving(kernel) as client, open_peer(kernel) as peer:
+        server = kernel.server
+        remembered = len(server.connection.codec._seen._known)
         peer.send_frames(make(peer), channel=channel)
-        heard = await peer.ask("kernel_info_request", channel=channel)
-        assert heard.reply["status"] == "ok"
-        assert dict(peer.server.rejected) == {kind: 1}
-        assert len(peer.server.connection.codec._seen._known) == remembered + 1
-        assert (await peer.execute("say on")).text() == "on"
+        msg_id = peer.send("kernel_info_request", channel=channel)
+        reply = await peer.receive(channel)
+        assert (reply.parent_id, reply.content["status"]) == (msg_id, "ok")
+        assert dict(server.rejected) == {kind: 1}
+        assert len(server.connection.codec._seen._known) == remembered + 1
+        assert (await client.execute("say on")).stdout == "on"
     assert len([one for one in caplog.messages if "dropped a message" in one]) == 1
     assert kernel.ran == ["say on"]
 
 
 async def test_a_replayed_message_runs_once(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
+    async with serving(kernel), open_peer(kernel) as peer:
         frames = good(peer)
         for _ in range(3):
             peer.send_frames(frames)
         await peer.receive()
-        await peer.execute("say on")
-        assert dict(peer.server.rejected) == {"replay": 2}
+        peer.send("execute_request", {"code": "say on"})
+        await peer.receive()
+        assert dict(kernel.server.rejected) == {"replay": 2}
     assert kernel.ran == ["say x", "say on"]
 
 
 @pytest.mark.parametrize("channel", ["shell", "control"])
 async def test_an_unknown_request_is_an_error_reply(serving: Serving, channel: str) -> None:
-    async with serving(Recorder()) as peer:
-        heard = await peer.ask("frobnicate_request", {"a": 1}, channel=channel)
-        assert heard.message is not None
-        assert heard.message.msg_type == "frobnicate_reply"
-        assert heard.reply["status"] == "error"
-        assert heard.reply["ename"] == "UnknownMessageType"
-        assert "frobnicate_request" in heard.reply["evalue"]
-        assert heard.types == ["status:busy", "status:idle"]
+    async with serving(Recorder()) as client:
+        heard = await ask(client, "frobnicate_request", {"a": 1}, channel=channel)
+        assert heard.reply is not None
+        assert heard.reply.msg_type == "frobnicate_reply"
+        assert heard.status == "error"
+        assert reply_of(heard)["ename"] == "UnknownMessageType"
+        assert "frobnicate_request" in reply_of(heard)["evalue"]
+        assert message_types(heard) == ["status:busy", "status:idle"]
 
 
 async def test_an_unknown_message_that_is_no_request_is_logged_only(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(Recorder()) as peer:
-        msg_id = peer.send("rumour", {})
-        about = await peer.until_idle(msg_id)
-        assert [one.msg_type for one in about] == ["status", "status"]
-        assert (await peer.execute("say on")).text() == "on"
+    async with serving(Recorder()) as client:
+        assert message_types(await ask(client, "rumour")) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).stdout == "on"
     assert "no handler for 'rumour'" in caplog.text
 
 
@@ -110,35 +114,35 @@ async def test_an_unknown_message_that_is_no_request_is_logged_only(
 async def test_bad_content_gets_a_whole_error_reply(
     serving: Serving, msg_type: str, content: dict[str, Any]
 ) -> None:
-    async with serving(Recorder()) as peer:
+    async with serving(Recorder()) as client:
         channel = "control" if msg_type == "abort_request" else "shell"
-        heard = await peer.ask(msg_type, content, channel=channel)
-        assert set(heard.reply) == {"status", "ename", "evalue", "traceback"}
-        assert (heard.reply["status"], heard.reply["ename"]) == ("error", "ContentError")
-        assert heard.reply["evalue"].startswith(msg_type)
-        assert all(isinstance(line, str) for line in heard.reply["traceback"])
-        assert heard.types == ["status:busy", "status:idle"]
-        assert (await peer.execute("say on")).text() == "on"
+        heard = await ask(client, msg_type, content, channel=channel)
+        assert set(reply_of(heard)) == {"status", "ename", "evalue", "traceback"}
+        assert (heard.status, reply_of(heard)["ename"]) == ("error", "ContentError")
+        assert reply_of(heard)["evalue"].startswith(msg_type)
+        assert all(isinstance(line, str) for line in reply_of(heard)["traceback"])
+        assert message_types(heard) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).stdout == "on"
 
 
 async def test_a_comm_message_with_bad_content_is_logged_and_goes_idle(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
-        msg_id = peer.send("comm_open", {"comm_id": 3})
-        assert [one.msg_type for one in await peer.until_idle(msg_id)] == ["status", "status"]
-        assert (await peer.execute("say on")).text() == "on"
+    async with serving(Recorder()) as client:
+        opened = await ask(client, "comm_open", {"comm_id": 3})
+        assert message_types(opened) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).stdout == "on"
 
 
 async def test_a_comm_of_an_unknown_target_is_closed_at_once(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
-        msg_id = peer.send("comm_open", {"comm_id": "c1", "target_name": "none", "data": {}})
-        about = await peer.until_idle(msg_id)
-    assert [one.msg_type for one in about] == ["status", "comm_close", "status"]
-    assert about[1].content == {"comm_id": "c1", "data": {}}
+    async with serving(Recorder()) as client:
+        content = {"comm_id": "c1", "target_name": "none", "data": {}}
+        opened = await ask(client, "comm_open", content)
+    assert message_types(opened) == ["status:busy", "comm_close", "status:idle"]
+    assert contents(opened, "comm_close") == [{"comm_id": "c1", "data": {}}]
 
 
 async def test_odd_json_in_a_good_message_is_read_as_python_reads_it(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
+    async with serving(kernel), open_peer(kernel) as peer:
         content = json.dumps({"code": "say \ud800", "big": 2**70, "nan": float("nan")}).encode()
         peer.send_frames(signed(peer, peer.codec.header("execute_request"), b"{}", b"{}", content))
         assert (await peer.receive()).content["status"] == "ok"

@@ -10,13 +10,16 @@ import pytest
 import trio
 
 import trikernel
-from tests.harness import Peer, open_peer
+from trikernel.testing import message_types
+
+from ..cells import ask, served
+from ..harness import Peer, open_peer
 
 
 class Looks(trikernel.Kernel):
     """Notes what the client has heard at the moment in which it is called."""
 
-    peer: Peer
+    peer: Peer  # not the client, whose own task reads what it hears
     seen: list[str]
 
     def look(self) -> None:
@@ -26,7 +29,6 @@ class Looks(trikernel.Kernel):
                 message = self.peer.codec.decode(iopub.receive_nowait())
             except trio.WouldBlock:
                 break
-            self.peer.iopub.append(message)
             if message.msg_type == "status":
                 self.seen.append(message.content["execution_state"])
 
@@ -151,12 +153,11 @@ async def test_busy_is_out_before_the_authors_code_is_called(
 ) -> None:
     kernel = kernel_class()
     kernel.seen = []
-    async with open_peer(kernel) as peer:
+    async with served(kernel) as client, open_peer(kernel) as peer:
         kernel.peer = peer
-        heard = await peer.ask(msg_type, content, channel=channel)
+        types = message_types(await ask(client, msg_type, content, channel=channel))
     assert kernel.seen[-1:] == ["busy"]
-    assert heard.types[0] == "status:busy"
-    assert heard.types[-1] == "status:idle"
+    assert (types[0], types[-1]) == ("status:busy", "status:idle")
 
 
 async def test_requests_in_a_row_let_other_tasks_run() -> None:
@@ -168,9 +169,9 @@ async def test_requests_in_a_row_let_other_tasks_run() -> None:
             await trio.lowlevel.checkpoint()
             turns += 1
 
-    async with open_peer(trikernel.Kernel()) as peer, trio.open_nursery() as nursery:
-        sent = [peer.send("kernel_info_request") for _ in range(160)]
+    async with served(trikernel.Kernel()) as client, trio.open_nursery() as nursery:
+        sent = [client.send("kernel_info_request", {}) for _ in range(160)]
         nursery.start_soon(turn)
-        await peer.until_idle(sent[-1])
+        await sent[-1].wait()
         nursery.cancel_scope.cancel()
     assert turns > 10

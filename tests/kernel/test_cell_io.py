@@ -12,8 +12,9 @@ import comm
 import pytest
 
 from trikernel import Kernel
+from trikernel.testing import message_types
 
-from ..harness import open_peer
+from ..cells import served
 from ..processes import TIMEOUT, KernelProcess, kernel_process
 from .process_kernels import Printing
 
@@ -112,10 +113,10 @@ async def test_a_kernel_in_another_program_leaves_its_streams_alone(
     before = sys.stdout, sys.stderr, builtins.input, os.environ.copy()
     create_comm = comm.create_comm
     kernel: Kernel = Printing()
-    async with open_peer(kernel) as peer:
+    async with served(kernel) as client:
         assert not kernel.owns_process
         assert (sys.stdout, sys.stderr, builtins.input, os.environ.copy()) == before
-        heard = await peer.execute("print")
-    assert "stream" not in heard.types
+        heard = await client.execute("print")
+    assert "stream" not in message_types(heard)
     assert capsys.readouterr().out == "from print\n"
     assert comm.create_comm is create_comm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import comm
@@ -10,7 +11,11 @@ import trio
 import trio.testing
 from comm.base_comm import CommManager
 
-from ..harness import Peer, open_peer
+from trikernel.client import Execution
+from trikernel.testing import CheckedClient
+from trikernel.wire import Message
+
+from ..cells import ask, contents, reply_of, served, so_far
 from .kernels import Recorder
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -44,52 +49,53 @@ class Talking(Recorder):
         self.opened = comm.create_comm(target_name=name, data={"a": 1})
 
 
-def send(peer: Peer, msg_type: str, comm_id: str = "c1", **content: Any) -> str:
-    return peer.send(msg_type, {"comm_id": comm_id, "data": {}, **content})
+def send(client: CheckedClient, msg_type: str, comm_id: str = "c1", **content: Any) -> Execution:
+    return client.send(msg_type, {"comm_id": comm_id, "data": {}, **content})
 
 
-async def until(peer: Peer, msg_type: str) -> Any:
-    while (message := await peer.hear()).msg_type != msg_type:
+async def until(messages: trio.MemoryReceiveChannel[Message], msg_type: str) -> Any:
+    """The content of the next message of a type."""
+    while (message := await messages.receive()).msg_type != msg_type:
         continue
     return message.content
 
 
 async def test_a_target_of_the_kernels_own_answers() -> None:
-    async with open_peer(Talking()) as peer:
-        send(peer, "comm_open", target_name="echo", data={"x": 1})
-        assert (await until(peer, "comm_msg"))["data"] == {"hello": {"x": 1}}
-        send(peer, "comm_msg", data={"y": 2})
-        assert (await until(peer, "comm_msg"))["data"] == {"echo": {"y": 2}}
-        info = (await peer.ask("comm_info_request")).reply
+    async with served(Talking()) as client:
+        with client.subscribe() as messages:
+            send(client, "comm_open", target_name="echo", data={"x": 1})
+            assert (await until(messages, "comm_msg"))["data"] == {"hello": {"x": 1}}
+            send(client, "comm_msg", data={"y": 2})
+            assert (await until(messages, "comm_msg"))["data"] == {"echo": {"y": 2}}
+        info = reply_of(await ask(client, "comm_info_request"))
         assert info["comms"] == {"c1": {"target_name": "echo"}}
-        await peer.until_idle(send(peer, "comm_close"))
-        assert (await peer.ask("comm_info_request")).reply["comms"] == {}
+        await send(client, "comm_close").wait()
+        assert reply_of(await ask(client, "comm_info_request"))["comms"] == {}
 
 
 async def test_a_target_that_is_unknown_is_closed_at_once() -> None:
-    async with open_peer(Recorder()) as peer:
-        about = await peer.until_idle(send(peer, "comm_open", target_name="nobody"))
-    assert [one.content["comm_id"] for one in about if one.msg_type == "comm_close"] == ["c1"]
+    async with served(Recorder()) as client:
+        opened = await send(client, "comm_open", target_name="nobody").wait()
+    assert [one["comm_id"] for one in contents(opened, "comm_close")] == ["c1"]
 
 
 @pytest.mark.parametrize("code", ["widget", "later"])
 async def test_create_comm_makes_one_of_the_kernel_whose_code_asks(code: str) -> None:
     before = comm.create_comm
     kernel, other = Talking(), Recorder()
-    async with open_peer(kernel) as peer, open_peer(other):
-        await peer.execute(code)
-        while not (found := [one for one in peer.iopub if one.msg_type == "comm_open"]):
-            await peer.hear()
-        (opened,) = found
-        assert opened.content["target_name"] == "widget"
-        assert opened.content["data"] == {"a": 1}
-        assert list(kernel.comm_manager.comms) == [opened.content["comm_id"]]
+    async with served(kernel) as client, served(other), AsyncExitStack() as stack:
+        messages = stack.enter_context(client.subscribe())
+        await client.execute(code)
+        opened = await until(messages, "comm_open")
+        assert opened["target_name"] == "widget"
+        assert opened["data"] == {"a": 1}
+        assert list(kernel.comm_manager.comms) == [opened["comm_id"]]
         assert other.comm_manager.comms == {}
         comm.create_comm(target_name="of the program").close()
-        heard = await peer.execute("close")
-        assert heard.contents("comm_close")[0]["comm_id"] == opened.content["comm_id"]
+        heard = await client.execute("close")
+        assert contents(heard, "comm_close")[0]["comm_id"] == opened["comm_id"]
+        assert [one for one in so_far(messages) if one.msg_type == "comm_open"] == []
     assert comm.create_comm is before
-    assert [one for one in peer.iopub if one.msg_type == "comm_open"] == [opened]
 
 
 async def test_a_task_of_the_kernel_outside_of_any_request_is_its_own() -> None:
@@ -98,7 +104,7 @@ async def test_a_task_of_the_kernel_outside_of_any_request_is_its_own() -> None:
             self.nursery.start_soon(self.open_one, "early")
 
     kernel = Early()
-    async with open_peer(kernel):
+    async with served(kernel):
         await trio.testing.wait_all_tasks_blocked()
         assert [one.target_name for one in kernel.comm_manager.comms.values()] == ["early"]
 
@@ -108,14 +114,14 @@ async def test_a_manager_of_an_authors_own_gets_the_messages_and_the_comms() -> 
     kernel.comm_manager = manager = CommManager()
     got: list[Any] = []
     manager.register_target("own", lambda opened, message: got.append((opened, message)))
-    async with open_peer(kernel) as peer:
-        await peer.until_idle(send(peer, "comm_open", target_name="own", data={"z": 3}))
+    async with served(kernel) as client:
+        await send(client, "comm_open", target_name="own", data={"z": 3}).wait()
         ((opened, message),) = got
         assert message["content"]["data"] == {"z": 3}
         opened.on_msg(lambda message: opened.send({"back": message["content"]["data"]}))
-        send(peer, "comm_msg", data={"n": 1})
-        assert (await until(peer, "comm_msg"))["data"] == {"back": {"n": 1}}
-        heard = await peer.execute("widget")
-        assert heard.contents("comm_open")[0]["target_name"] == "widget"
+        answered = await send(client, "comm_msg", data={"n": 1}).wait()
+        assert contents(answered, "comm_msg")[0]["data"] == {"back": {"n": 1}}
+        heard = await client.execute("widget")
+        assert contents(heard, "comm_open")[0]["target_name"] == "widget"
         assert len(manager.comms) == 2
         assert kernel.comm_manager is manager

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from ..cells import served, until_input
 from ..conftest import Serving
 from .kernels import Recorder
 
@@ -38,13 +39,11 @@ async def until(condition: Any) -> None:
 async def test_it_is_advanced_every_poll_interval_once_a_handler_sets_it(
     autojump_clock: Any,
 ) -> None:
-    from ..harness import open_peer
-
     kernel = Looping(poll_interval=0.5)
-    async with open_peer(kernel) as peer:
+    async with served(kernel) as client:
         await trio.sleep(10)
         assert kernel.turns == 0
-        await peer.execute("set")
+        await client.execute("set")
         await trio.sleep(10)
         assert 19 <= kernel.turns <= 21
 
@@ -53,26 +52,25 @@ async def test_it_stands_still_while_a_cell_runs_and_messages_come_through(
     serving: Serving,
 ) -> None:
     kernel = Looping(poll_interval=0.001)
-    async with serving(kernel) as peer:
-        await peer.execute("set")
+    async with serving(kernel) as client:
+        await client.execute("set")
         await until(lambda: kernel.turns > 2)
-        peer.send("execute_request", {"code": "wait"})
-        while (await peer.hear()).content.get("code") != "wait":
-            continue
+        waiting = client.start("wait")
+        await until_input(waiting)
         turns = kernel.turns
         await trio.sleep(0.02)
         assert kernel.turns == turns
         kernel.released.set()
-        await peer.receive()
+        await waiting.wait()
         await until(lambda: kernel.turns > turns)
         for number in range(5):
-            assert (await peer.execute(f"say {number}")).text() == str(number)
+            assert (await client.execute(f"say {number}")).stdout == str(number)
 
 
 async def test_it_can_be_swapped_and_cleared_while_it_runs(serving: Serving) -> None:
     kernel = Looping(poll_interval=0.001)
     other: list[Any] = []
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         kernel.eventloop = kernel.advance
         await until(lambda: kernel.turns > 2)
         kernel.eventloop = other.append
@@ -83,7 +81,7 @@ async def test_it_can_be_swapped_and_cleared_while_it_runs(serving: Serving) -> 
         await trio.sleep(0.02)
         assert len(other) <= count + 1
         assert kernel.turns == turns
-        assert (await peer.execute("say x")).text() == "x"
+        assert (await client.execute("say x")).stdout == "x"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -98,9 +96,9 @@ async def test_what_it_raises_does_not_stop_the_kernel(
         calls.append(kernel)
         raise error("in the loop")
 
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         kernel.eventloop = fail
         await until(lambda: len(calls) > 0)
-        assert (await peer.execute("say x")).text() == "x"
+        assert (await client.execute("say x")).stdout == "x"
     assert (kernel.eventloop is None) == (error is ValueError)
     assert "event loop" in caplog.text

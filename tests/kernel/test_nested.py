@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from trikernel.testing import CheckedClient, message_types
+
+from ..cells import Cells, ask, reply_of, until_input
 from ..conftest import Serving
-from ..harness import Heard
 from .kernels import Recorder
 
 pytestmark = pytest.mark.seed(6)
@@ -39,29 +41,28 @@ class Pumping(Recorder):
         return await super().do_execute(code, silent, **options)
 
 
-async def started(peer: Any, *codes: str) -> list[str]:
-    ids = [peer.send("execute_request", {"code": code}) for code in codes]
-    while (await peer.hear()).msg_type != "execute_input":
-        continue
-    return ids
+async def started(client: CheckedClient, *codes: str) -> Cells:
+    """Send cells at once; the first of them runs."""
+    cells = Cells(client, *codes)
+    await until_input(cells.sent[0])
+    return cells
 
 
 async def test_process_one_returns_the_priority_or_none(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         kernel.released.set()
-        await started(peer, "one")
-        await peer.receive()
+        assert await (await started(client, "one")).statuses() == ["ok"]
         kernel.released = trio.Event()
-        await started(peer, "one", "say inner")
-        peer.send("is_complete_request", {"code": ""})
-        peer.send("kernel_info_request", channel="control")
-        await peer.receive("control")
+        cells = await started(client, "one", "say inner")
+        cells.add(client.send("is_complete_request", {"code": ""}))
+        await ask(client, "kernel_info_request", channel="control")
         kernel.released.set()
-        assert [(await peer.receive()).msg_type for _ in range(3)] == [
-            "execute_reply",
-            "execute_reply",
-            "is_complete_reply",
+        await cells.wait()
+        assert [one.msg_type for one in cells.answered] == [
+            "execute_request",
+            "execute_request",
+            "is_complete_request",
         ]
     assert kernel.handled == [None, 10]
     assert kernel.ran == ["one", "one done", "one", "say inner", "one done"]
@@ -70,27 +71,24 @@ async def test_process_one_returns_the_priority_or_none(serving: Serving) -> Non
 async def test_process_one_waits_when_told_to(serving: Serving) -> None:
     kernel = Pumping()
     kernel.released.set()
-    async with serving(kernel) as peer:
-        await started(peer, "await")
+    async with serving(kernel) as client:
+        outer = await started(client, "await")
         await trio.sleep(0.01)
         assert kernel.handled == []
-        peer.send("execute_request", {"code": "say inner"})
-        for _ in range(2):
-            await peer.receive()
+        await client.execute("say inner")
+        await outer.wait()
     assert kernel.handled == [10]
 
 
 async def test_an_iteration_drains_what_is_urgent_and_one_shell_request(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        await started(peer, "pump", "say 1", "say 2")
-        for _ in range(2):
-            peer.send("clear_request", channel="control")
-        peer.send("kernel_info_request", channel="control")
-        assert (await peer.receive("control")).msg_type == "kernel_info_reply"
+    async with serving(kernel) as client:
+        cells = await started(client, "pump", "say 1", "say 2")
+        clearing = [client.send("clear_request", {}, channel="control") for _ in range(2)]
+        await ask(client, "kernel_info_request", channel="control")
+        assert [one.reply for one in clearing] == [None, None]
         kernel.released.set()
-        for _ in range(3):
-            await peer.receive()
+        await cells.wait()
     assert kernel.ran == ["pump", "clear", "clear", "say 1", "pump done", "say 2"]
 
 
@@ -98,39 +96,41 @@ async def test_a_nested_request_has_its_own_parent_and_the_outer_ones_comes_back
     serving: Serving,
 ) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        outer, inner = await started(peer, "pump", "say inner")
+    async with serving(kernel) as client:
+        cells = await started(client, "pump", "say inner")
+        outer, inner = cells.sent
         kernel.released.set()
-        replies = [await peer.receive(), await peer.receive()]
-        assert [one.parent_id for one in replies] == [inner, outer]
-        heard_inner = Heard(replies[0], await peer.until_idle(inner))
-        heard_outer = Heard(replies[1], await peer.until_idle(outer))
-    assert heard_inner.text() == "inner"
-    assert heard_outer.text() == "outer"
-    assert heard_inner.types == ["status:busy", "execute_input", "stream", "status:idle"]
+        await cells.wait()
+        assert cells.answered == [inner, outer]
+    assert inner.stdout == "inner"
+    assert outer.stdout == "outer"
+    assert message_types(inner) == ["status:busy", "execute_input", "stream", "status:idle"]
 
 
 async def test_an_error_inside_aborts_the_queue_never_the_outer_cell(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        await started(peer, "pump", "fail", "say queued")
+    async with serving(kernel) as client:
+        cells = await started(client, "pump", "fail", "say queued")
+        outer, failing, queued = cells.sent
         kernel.released.set()
-        replies = [await peer.receive() for _ in range(3)]
-    assert [one.content["status"] for one in replies] == ["error", "ok", "aborted"]
+        await cells.wait()
+    assert cells.answered == [failing, outer, queued]
+    assert [one.status for one in cells.answered] == ["error", "ok", "aborted"]
     assert kernel.ran == ["pump", "fail", "pump done"]
 
 
 async def test_an_interrupt_goes_to_the_innermost(serving: Serving) -> None:
     kernel = Pumping()
-    async with serving(kernel) as peer:
-        await started(peer, "pump", "sleep 1000")
+    async with serving(kernel) as client:
+        cells = await started(client, "pump", "sleep 1000")
+        outer, inner = cells.sent
         kernel.released.set()
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        await peer.ask("interrupt_request", channel="control")
-        replies = [await peer.receive() for _ in range(2)]
-    assert [one.content["status"] for one in replies] == ["error", "ok"]
-    assert replies[0].content["ename"] == "KeyboardInterrupt"
+        await until_input(inner)
+        await ask(client, "interrupt_request", channel="control")
+        await cells.wait()
+    assert cells.answered == [inner, outer]
+    assert [one.status for one in cells.answered] == ["error", "ok"]
+    assert reply_of(inner)["ename"] == "KeyboardInterrupt"
 
 
 async def test_two_pumps_of_one_cell_take_turns(serving: Serving) -> None:
@@ -151,19 +151,19 @@ async def test_two_pumps_of_one_cell_take_turns(serving: Serving) -> None:
             return await super().do_execute(code, silent, **options)
 
     kernel = Twice()
-    async with serving(kernel) as peer:
-        await started(peer, "twice", "say a", "say b")
+    async with serving(kernel) as client:
+        cells = await started(client, "twice", "say a", "say b")
         kernel.released.set()
-        statuses = [(await peer.receive()).content["status"] for _ in range(3)]
-    assert statuses == ["ok"] * 3
+        await cells.wait()
+    assert [one.status for one in cells.sent] == ["ok"] * 3
     assert kernel.ran == ["say a", "say b"]
 
 
 async def test_outside_a_cell_the_turn_is_shared_with_the_lane(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer, trio.open_nursery() as nursery:
+    async with serving(kernel) as client, trio.open_nursery() as nursery:
         nursery.start_soon(kernel.process_one)
         await trio.sleep(0.01)
         for number in range(10):
-            assert (await peer.execute(f"say {number}")).text() == str(number)
+            assert (await client.execute(f"say {number}")).stdout == str(number)
         nursery.cancel_scope.cancel()

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
+import trikernel
 from trikernel import Kernel, Request
+from trikernel.client import open_client
+from trikernel.testing import message_types
+from trikernel.wire import Codec
 
+from ..cells import Cells, Medium, ask, contents, reply_of, until_input
 from ..conftest import Serving
-from ..harness import Heard, Medium, Peer, open_peers
+from ..harness import Peer, connect, open_peer, open_transport, served_on
 from .kernels import Recorder
 
 
 @pytest.mark.seed(7, 11, 25)
 async def test_everything_a_cell_puts_out_comes_between_busy_and_idle(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
+    async with serving(Recorder()) as client:
         for number in range(20):
-            heard = await peer.execute(f"say {number}")
-            assert heard.types == ["status:busy", "execute_input", "stream", "status:idle"]
-            assert heard.text() == str(number)
+            heard = await client.execute(f"say {number}")
+            assert message_types(heard) == ["status:busy", "execute_input", "stream", "status:idle"]
+            assert heard.stdout == str(number)
 
 
 @pytest.mark.promise(3)
@@ -34,12 +41,12 @@ async def test_output_is_out_before_the_reply_without_sleeping(serving: Serving)
                 content = {"name": "stdout", "text": f"{number}\n"}
                 self.send_response(self.iopub_socket, "stream", content)
 
-    async with serving(Chatty(flush_interval=10.0)) as peer:
+    async with serving(Chatty(flush_interval=10.0)) as client:
         before = trio.current_time()
-        heard = await peer.execute("x")
+        heard = await client.execute("x")
         assert trio.current_time() - before < 5
-        assert heard.text() == "".join(f"{number}\n" for number in range(1000))
-        assert len(heard.contents("stream")) < 5
+        assert heard.stdout == "".join(f"{number}\n" for number in range(1000))
+        assert len(contents(heard, "stream")) < 5
 
 
 @pytest.mark.seed(7, 9)
@@ -49,26 +56,30 @@ async def test_the_order_is_kept_when_the_verb_raises(serving: Serving) -> None:
             self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "x"})
             raise KeyError("k")
 
-    async with serving(Failing()) as peer:
-        heard = await peer.execute("x")
-    assert heard.types == ["status:busy", "execute_input", "stream", "error", "status:idle"]
-    assert heard.reply["ename"] == heard.contents("error")[0]["ename"] == "KeyError"
-    assert heard.reply["execution_count"] == 1
+    async with serving(Failing()) as client:
+        heard = await client.execute("x")
+    assert message_types(heard) == [
+        "status:busy",
+        "execute_input",
+        "stream",
+        "error",
+        "status:idle",
+    ]
+    assert reply_of(heard)["ename"] == contents(heard, "error")[0]["ename"] == "KeyError"
+    assert reply_of(heard)["execution_count"] == 1
 
 
 @pytest.mark.promise(3)
 @pytest.mark.seed(7)
 async def test_the_order_is_kept_when_the_cell_is_cancelled(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        msg_id = peer.send("execute_request", {"code": "wait"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        await peer.ask("interrupt_request", channel="control")
-        reply = await peer.receive()
-        heard = Heard(reply, await peer.until_idle(msg_id))
-    assert heard.types == ["status:busy", "execute_input", "error", "status:idle"]
-    assert heard.reply["ename"] == heard.contents("error")[0]["ename"] == "KeyboardInterrupt"
+    async with serving(kernel) as client:
+        heard = client.start("wait")
+        await until_input(heard)
+        await ask(client, "interrupt_request", channel="control")
+        await heard.wait()
+    assert message_types(heard) == ["status:busy", "execute_input", "error", "status:idle"]
+    assert reply_of(heard)["ename"] == contents(heard, "error")[0]["ename"] == "KeyboardInterrupt"
 
 
 @pytest.mark.seed(10)
@@ -77,8 +88,11 @@ async def test_starting_is_published_once_without_a_parent(medium: Medium) -> No
         async def started(self) -> None:
             await trio.sleep(0.5)  # time for the client to subscribe and see what comes after
 
-    async with open_peers(Quick(), medium) as (peer,):
-        await peer.execute("say x")
+    transport = open_transport(medium)
+    with closing(transport), closing(connect(transport, b"first")) as client:
+        peer = Peer(client)
+        async with served_on(transport, Quick()):
+            await peer.until_idle(peer.send("execute_request", {"code": "say x"}))
         starting = [one for one in peer.iopub if one.content.get("execution_state") == "starting"]
     parentless = [
         one for one in peer.iopub if not one.parent_header and one.msg_type != "iopub_welcome"
@@ -89,11 +103,6 @@ async def test_starting_is_published_once_without_a_parent(medium: Medium) -> No
 
 @pytest.mark.seed(10)
 async def test_the_first_word_in_memory_is_starting() -> None:
-    from functools import partial
-
-    import trikernel
-    from trikernel.wire import Codec
-
     transport = trikernel.MemoryTransport()
     client = transport.connect()
     async with trio.open_nursery() as nursery:
@@ -114,26 +123,26 @@ async def test_the_first_word_in_memory_is_starting() -> None:
 
 @pytest.mark.seed(11)
 async def test_a_silent_request_counts_and_shows_nothing(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
-        heard = await peer.execute("say secret", silent=True)
-        assert heard.types == ["status:busy", "status:idle"]
-        assert heard.reply["execution_count"] == 0
-        failed = await peer.execute("fail", silent=True)
-        assert failed.types == ["status:busy", "status:idle"]
-        assert failed.reply["status"] == "error"
-        assert (await peer.execute("say x")).reply["execution_count"] == 1
+    async with serving(Recorder()) as client:
+        heard = await client.execute("say secret", silent=True)
+        assert message_types(heard) == ["status:busy", "status:idle"]
+        assert reply_of(heard)["execution_count"] == 0
+        failed = await client.execute("fail", silent=True)
+        assert message_types(failed) == ["status:busy", "status:idle"]
+        assert failed.status == "error"
+        assert reply_of(await client.execute("say x"))["execution_count"] == 1
 
 
 @pytest.mark.seed(11)
 async def test_execute_input_repeats_the_code_with_its_number(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
+    async with serving(Recorder()) as client:
         for number in (1, 2, 3):
-            heard = await peer.execute(f"say {number}")
-            assert heard.contents("execute_input") == [
+            heard = await client.execute(f"say {number}")
+            assert contents(heard, "execute_input") == [
                 {"code": f"say {number}", "execution_count": number}
             ]
-            assert heard.message is not None
-            assert heard.message.metadata["started"].endswith("+00:00")
+            assert heard.reply is not None
+            assert heard.reply.metadata["started"].endswith("+00:00")
 
 
 @pytest.mark.seed(11)
@@ -142,12 +151,12 @@ async def test_bad_content_is_an_error_reply_and_idle(
     serving: Serving, content: dict[str, Any]
 ) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        heard = await peer.ask("execute_request", content)
-        assert set(heard.reply) == {"status", "ename", "evalue", "traceback", "execution_count"}
-        assert heard.reply["ename"] == "ContentError"
-        assert heard.types == ["status:busy", "status:idle"]
-        assert (await peer.execute("say on")).reply["status"] == "ok"
+    async with serving(kernel) as client:
+        heard = await ask(client, "execute_request", content)
+        assert set(reply_of(heard)) == {"status", "ename", "evalue", "traceback", "execution_count"}
+        assert reply_of(heard)["ename"] == "ContentError"
+        assert message_types(heard) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).status == "ok"
     assert kernel.ran == ["say on"]
 
 
@@ -166,11 +175,9 @@ async def test_requests_are_handled_one_at_a_time_in_order(serving: Serving) -> 
 
     kernel = Overlapping()
     kernel.order = []
-    async with serving(kernel) as peer:
-        for number in range(30):
-            peer.send("execute_request", {"code": str(number)})
-        replies = [await peer.receive() for _ in range(30)]
-    assert [one.content["status"] for one in replies] == ["ok"] * 30
+    async with serving(kernel) as client:
+        cells = Cells(client, *map(str, range(30)))
+        assert await cells.statuses() == ["ok"] * 30
     assert kernel.order == [str(number) for number in range(30)]
 
 
@@ -178,15 +185,13 @@ async def test_requests_are_handled_one_at_a_time_in_order(serving: Serving) -> 
 @pytest.mark.seed(5)
 async def test_control_is_served_while_a_cell_runs(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        peer.send("execute_request", {"code": "wait"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        info = await peer.ask("kernel_info_request", channel="control")
-        assert info.reply["implementation"] == "recorder"
-        assert info.types == ["status:busy", "status:idle"]
+    async with serving(kernel) as client:
+        waiting = await until_input(client.start("wait"))
+        info = await ask(client, "kernel_info_request", channel="control")
+        assert reply_of(info)["implementation"] == "recorder"
+        assert message_types(info) == ["status:busy", "status:idle"]
         kernel.released.set()
-        assert (await peer.receive()).content["status"] == "ok"
+        assert (await waiting.wait()).status == "ok"
 
 
 @pytest.mark.seed(5)
@@ -198,67 +203,56 @@ async def test_what_touches_the_namespace_overtakes_queued_cells_from_control(
             self.ran.append("clear")
 
     kernel = Clearing()
-    async with serving(kernel) as peer:
-        for code in ("wait", "say 1", "say 2"):
-            peer.send("execute_request", {"code": code})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
-        peer.send("clear_request", channel="control")
-        peer.send("kernel_info_request", channel="control")
-        assert (await peer.receive("control")).msg_type == "kernel_info_reply"
+    async with serving(kernel) as client:
+        cells = Cells(client, "wait", "say 1", "say 2")
+        await until_input(cells.sent[0])
+        clearing = client.send("clear_request", {}, channel="control")
+        await ask(client, "kernel_info_request", channel="control")
+        assert clearing.reply is None
         kernel.released.set()
-        for _ in range(3):
-            await peer.receive()
+        await cells.wait()
     assert kernel.ran == ["wait", "clear", "say 1", "say 2"]
 
 
 @pytest.mark.seed(3)
 async def test_several_shell_channels_share_one_kernel(medium: Medium) -> None:
     kernel = Recorder()
-    async with open_peers(kernel, medium, shells=[0, 1, 2], shell_channels=3) as peers:
-        assert [one.name for one in peers[0].server.transport.shell] == [
-            "shell",
-            "shell_1",
-            "shell_2",
-        ]
-        assert [one.name for one in kernel.shell_streams] == ["shell", "shell_1", "shell_2"]
-        for peer in peers:
-            for word in ("a", "b"):
-                assert (await peer.execute(f"say {word}")).text() == word
+    transport = open_transport(medium, shell_channels=3)
+    with closing(transport):
+        async with served_on(transport, kernel):
+            assert [one.name for one in transport.shell] == ["shell", "shell_1", "shell_2"]
+            assert [one.name for one in kernel.shell_streams] == ["shell", "shell_1", "shell_2"]
+            for shell in range(3):
+                async with open_peer(kernel, b"%d" % shell, shell) as peer:
+                    for word in ("a", "b"):
+                        msg_id = peer.send("execute_request", {"code": f"say {word}"})
+                        about = await peer.until_idle(msg_id)
+                        texts = [one.content.get("text") for one in about if "text" in one.content]
+                        assert texts == [word]
+                        assert (await peer.receive()).parent_id == msg_id
     assert len(kernel.ran) == 6
 
 
 @pytest.mark.seed(3)
 async def test_a_control_channel_that_is_also_a_shell_channel_has_one_receiver() -> None:
-    from functools import partial
-
-    import trikernel
-
-    from ..harness import KEY
-
     class Shared(trikernel.MemoryTransport):
         def __init__(self) -> None:
-            super().__init__(key=KEY)
+            super().__init__(key=b"key")
             self.shell = (*self.shell, self.control)
 
     transport = Shared()
-    client = transport.connect()
-    async with trio.open_nursery() as nursery:
-        server = await nursery.start(
-            partial(trikernel.serve, Recorder(), transport, services="inline")
-        )
-        peer = Peer(client, server)
-        assert (await peer.ask("kernel_info_request", channel="control")).reply["status"] == "ok"
-        assert (await peer.execute("say x")).text() == "x"
-        server.stop()
+    connection = transport.connect()
+    async with served_on(transport, Recorder()), open_client(connection) as client:
+        assert (await ask(client, "kernel_info_request", channel="control")).status == "ok"
+        assert (await client.execute("say x")).stdout == "x"
 
 
 @pytest.mark.seed(21)
 async def test_iopub_topics_name_the_kernel_and_the_type(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        await peer.execute("say x")
-        topics = {(one.msg_type, bytes(one.identities[0])) for one in peer.iopub}
+    async with serving(kernel) as client:
+        heard = await client.execute("say x")
+        topics = {(one.msg_type, bytes(one.identities[0])) for one in heard.messages}
     assert topics >= {
         ("status", f"kernel.{kernel.ident}.status".encode()),
         ("execute_input", f"kernel.{kernel.ident}.execute_input".encode()),
@@ -268,12 +262,13 @@ async def test_iopub_topics_name_the_kernel_and_the_type(serving: Serving) -> No
 
 @pytest.mark.promise(3)
 async def test_every_subscription_is_welcomed_under_its_topic(serving: Serving) -> None:
-    async with serving(Recorder()) as peer:
+    kernel = Recorder()
+    async with serving(kernel), open_peer(kernel) as peer:
         if hasattr(peer.transport.iopub, "_socket"):
             peer.transport.iopub._socket.subscribe(b"topic")
         else:
             peer.transport.iopub.send_nowait([b"\x01topic"])
-        while (message := await peer.hear()).msg_type != "iopub_welcome":
+        while (message := await peer.receive("iopub")).msg_type != "iopub_welcome":
             continue
     assert message.content == {"subscription": "topic"}
     assert message.identities == [b"topic"]
@@ -302,16 +297,16 @@ async def test_a_subclass_adds_and_replaces_message_types(serving: Serving) -> N
         kernel.send_response(stream, "old_reply", content)
 
     kernel.shell_handlers["old_request"] = old_style
-    async with serving(kernel) as peer:
-        greeting = await peer.ask("greet_request", {"name": "you"})
-        assert greeting.reply == {"status": "ok", "hello": "you"}
-        assert (await peer.ask("poke_request", channel="control")).reply["poked"]
-        assert (await peer.ask("is_complete_request", {"code": ""})).reply["replaced"]
-        old = await peer.ask("old_request", {"x": 1})
-        assert old.message is not None
-        assert old.message.msg_type == "old_reply"
-        assert old.reply == {"status": "ok", "asked": {"x": 1}, "ident": 1}
-        assert (await peer.ask("greet_request", {}, channel="control")).reply["status"] == "error"
+    async with serving(kernel) as client:
+        greeting = await ask(client, "greet_request", {"name": "you"})
+        assert reply_of(greeting) == {"status": "ok", "hello": "you"}
+        assert reply_of(await ask(client, "poke_request", channel="control"))["poked"]
+        assert reply_of(await ask(client, "is_complete_request", {"code": ""}))["replaced"]
+        old = await ask(client, "old_request", {"x": 1})
+        assert old.reply is not None
+        assert old.reply.msg_type == "old_reply"
+        assert reply_of(old) == {"status": "ok", "asked": {"x": 1}, "ident": 1}
+        assert (await ask(client, "greet_request", {}, channel="control")).status == "error"
 
 
 @pytest.mark.seed(12)
@@ -323,10 +318,10 @@ async def test_the_metadata_hooks_shape_the_replys_metadata(serving: Serving) ->
         def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
             return {**metadata, "ended": reply_content["status"]}
 
-    async with serving(Hooked()) as peer:
-        heard = await peer.execute("say x")
-        assert heard.message is not None
-        metadata = heard.message.metadata
+    async with serving(Hooked()) as client:
+        heard = await client.execute("say x")
+        assert heard.reply is not None
+        metadata = heard.reply.metadata
     assert (metadata["first"], metadata["ended"]) == ("say x", "ok")
     assert "started" in metadata
 
@@ -344,11 +339,11 @@ async def test_should_handle_decides_for_each_request(serving: Serving, kind: st
             return bool(super().should_handle(stream, msg, idents))
 
     kernel = Choosy() if kind == "plain" else Asking()
-    async with serving(kernel) as peer:
-        refused = await peer.execute("say no")
-        assert refused.reply["status"] == "aborted"
-        assert refused.types == ["status:busy", "status:idle"]
-        assert (await peer.execute("say yes")).text() == "yes"
+    async with serving(kernel) as client:
+        refused = await client.execute("say no")
+        assert refused.status == "aborted"
+        assert message_types(refused) == ["status:busy", "status:idle"]
+        assert (await client.execute("say yes")).stdout == "yes"
     assert kernel.ran == ["say yes"]
 
 
@@ -361,12 +356,12 @@ async def test_a_hook_that_raises_is_an_error_reply_and_stops_nothing(
         raise RuntimeError("broken hook")
 
     kernel = type("Broken", (Recorder,), {hook: broken})()
-    async with serving(kernel) as peer:
+    async with serving(kernel) as client:
         for _ in range(2):
-            heard = await peer.execute("say x", stop_on_error=False)
-            assert heard.reply["status"] == "error"
-            assert heard.reply["evalue"] == "broken hook"
-            assert heard.types[-1] == "status:idle"
+            heard = await client.execute("say x", stop_on_error=False)
+            assert heard.status == "error"
+            assert reply_of(heard)["evalue"] == "broken hook"
+            assert message_types(heard)[-1] == "status:idle"
 
 
 @pytest.mark.seed(23)
@@ -384,6 +379,6 @@ async def test_the_handler_hooks_surround_each_handler(serving: Serving) -> None
             calls.append(code)
             raise ValueError
 
-    async with serving(Hooked()) as peer:
-        await peer.execute("x")
+    async with serving(Hooked()) as client:
+        await client.execute("x")
     assert calls == ["pre", "x", "post"]

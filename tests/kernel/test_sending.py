@@ -12,7 +12,9 @@ import trio
 
 import trikernel
 from trikernel import Kernel
+from trikernel.testing import message_types
 
+from ..cells import Cells, ask, contents, reply_of, served, so_far, until_input
 from ..conftest import Serving
 from ..harness import open_peer
 from .kernels import Recorder
@@ -37,13 +39,14 @@ async def test_a_response_on_iopub_has_the_requests_header_as_parent(serving: Se
     def speak(kernel: Kernel) -> None:
         kernel.send_response(kernel.iopub_socket, "display_data", {"data": {"text/plain": "x"}})
 
-    async with serving(Speaker(speak)) as peer:
-        heard = await peer.execute("x")
-        assert heard.contents("display_data") == [{"data": {"text/plain": "x"}}]
-        assert heard.message is not None
-        shown = next(one for one in heard.iopub if one.msg_type == "display_data")
-        assert shown.parent_header == heard.message.parent_header
-        assert shown.header.session == peer.server.connection.codec.session
+    kernel = Speaker(speak)
+    async with serving(kernel) as client:
+        heard = await client.execute("x")
+        assert contents(heard, "display_data") == [{"data": {"text/plain": "x"}}]
+        assert heard.reply is not None
+        shown = next(one for one in heard.messages if one.msg_type == "display_data")
+        assert shown.parent_header == heard.reply.parent_header
+        assert shown.header.session == kernel.server.connection.codec.session
 
 
 @pytest.mark.seed(20)
@@ -60,9 +63,9 @@ async def test_metadata_buffers_topic_and_header_are_the_callers(serving: Servin
             track=True,
         )
 
-    async with serving(Speaker(speak)) as peer:
-        heard = await peer.execute("x")
-        (message,) = [one for one in heard.iopub if one.msg_type == "custom"]
+    async with serving(Speaker(speak)) as client:
+        heard = await client.execute("x")
+        (message,) = [one for one in heard.messages if one.msg_type == "custom"]
     assert message.identities == [b"my-topic"]
     assert [bytes(one) for one in message.buffers] == [b"xyz", b"abc"]
     assert message.metadata == {"m": 1}
@@ -81,11 +84,13 @@ async def test_a_message_of_the_session_can_be_sent(serving: Serving) -> None:
             parent=kernel.get_parent(),
         )
 
-    async with serving(Speaker(speak)) as peer:
-        heard = await peer.execute("x")
-        assert heard.text() == "wholeby session"
-        assert {one.header.session for one in heard.iopub} == {peer.server.connection.codec.session}
-        assert {one.header.version for one in heard.iopub} == {"5.5"}
+    kernel = Speaker(speak)
+    async with serving(kernel) as client:
+        heard = await client.execute("x")
+        assert heard.stdout == "wholeby session"
+        session = kernel.server.connection.codec.session
+        assert {one.header.session for one in heard.messages} == {session}
+        assert {one.header.version for one in heard.messages} == {"5.5"}
 
 
 @pytest.mark.seed(20)
@@ -107,9 +112,9 @@ async def test_threads_and_tasks_speak_under_their_own_cell(serving: Serving, ki
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(say_async, "a")
 
-    async with serving(Speaker(speak)) as peer:
+    async with serving(Speaker(speak)) as client:
         for _ in range(5):
-            assert (await peer.execute("x")).text() == "a"
+            assert (await client.execute("x")).stdout == "a"
 
 
 @pytest.mark.seed(20)
@@ -119,9 +124,9 @@ async def test_a_trio_worker_thread_speaks_under_its_cell() -> None:
         say = partial(kernel.send_response, kernel.iopub_socket, "stream", content)
         await trio.to_thread.run_sync(say)
 
-    async with open_peer(Speaker(speak), "tcp") as peer:
+    async with served(Speaker(speak), "tcp") as client:
         for _ in range(5):
-            assert (await peer.execute("x")).text() == "a"
+            assert (await client.execute("x")).stdout == "a"
 
 
 @pytest.mark.seed(20)
@@ -138,8 +143,8 @@ async def test_many_threads_lose_and_tear_nothing(serving: Serving) -> None:
         for thread in threads:
             thread.join()
 
-    async with serving(Speaker(speak)) as peer:
-        said = [one["n"] for one in (await peer.execute("x")).contents("custom")]
+    async with serving(Speaker(speak)) as client:
+        said = [one["n"] for one in contents(await client.execute("x"), "custom")]
     assert len(said) == 8 * 200
     for name in range(8):
         assert [number for who, number in said if who == name] == list(range(200))
@@ -150,7 +155,8 @@ async def test_a_response_on_another_channel_goes_to_the_asking_client(serving: 
     def speak(kernel: Kernel) -> None:
         kernel.send_response(kernel.shell_stream, "extra_reply", {"x": 1})
 
-    async with serving(Speaker(speak)) as peer:
+    kernel = Speaker(speak)
+    async with serving(kernel), open_peer(kernel) as peer:
         msg_id = peer.send("execute_request", {"code": "x"})
         extra, reply = await peer.receive(), await peer.receive()
     assert (extra.msg_type, extra.content, extra.parent_id) == ("extra_reply", {"x": 1}, msg_id)
@@ -176,8 +182,8 @@ async def test_what_json_cannot_say_never_stops_a_send(serving: Serving) -> None
         kernel.send_response(kernel.iopub_socket, "display_data", {"data": data})
         return {"status": "ok", "payload": [data]}
 
-    async with serving(Speaker(speak)) as peer:
-        heard = await peer.execute("x")
+    async with serving(Speaker(speak)) as client:
+        heard = await client.execute("x")
     expected = {
         "nan": None,
         "bytes": "YWJj",
@@ -187,8 +193,8 @@ async def test_what_json_cannot_say_never_stops_a_send(serving: Serving) -> None
         "surrogate": "\ud800",
         "3": 2**70,
     }
-    assert heard.contents("display_data") == [{"data": expected}]
-    assert heard.reply["payload"] == [expected]
+    assert contents(heard, "display_data") == [{"data": expected}]
+    assert reply_of(heard)["payload"] == [expected]
 
 
 @pytest.mark.seed(32)
@@ -206,19 +212,19 @@ async def test_the_names_that_subclasses_use_are_there(serving: Serving) -> None
         kernel._publish_status("idle")
 
     kernel = Speaker(speak)
-    async with serving(kernel) as peer:
+    async with serving(kernel), open_peer(kernel, b"me") as peer:
         msg_id = peer.send("execute_request", {"code": "x"})
         await peer.receive()
         about: list[Any] = []
         while sum(one.content.get("execution_state") == "idle" for one in about) < 2:
-            message = await peer.hear()
+            message = await peer.receive("iopub")
             if message.parent_id == msg_id:
                 about.append(message)
     states = [one.content["execution_state"] for one in about if one.msg_type == "status"]
     assert states == ["busy", "busy", "idle", "idle"]
     assert seen == {
         "parent": "execute_request",
-        "ident": [b"peer-0"],
+        "ident": [b"me"],
         "topic": f"kernel.{kernel.ident}.x".encode(),
         "info": "trikernel",
         "instance": True,
@@ -233,11 +239,12 @@ async def test_set_parent_changes_what_a_task_speaks_about(serving: Serving) -> 
         kernel.set_parent([b"who"], parent)
         kernel.send_response(kernel.iopub_socket, "custom", {"a": 1})
 
-    async with serving(Speaker(speak)) as peer:
-        await peer.execute("x")
-        (custom,) = [one for one in peer.iopub if one.msg_type == "custom"]
+    async with serving(Speaker(speak)) as client:
+        with client.subscribe() as messages:
+            await client.execute("x")
+            (custom,) = [one for one in so_far(messages) if one.msg_type == "custom"]
         assert custom.parent_header == {"msg_id": "other", "msg_type": "x", "session": "s"}
-        assert (await peer.execute("y")).types[-1] == "status:idle"
+        assert message_types(await client.execute("y"))[-1] == "status:idle"
 
 
 @pytest.mark.seed(32)
@@ -250,20 +257,17 @@ async def test_scheduled_calls_run_in_their_turn(serving: Serving) -> None:
             raise RuntimeError("scheduled and broken")
 
     kernel = Scheduling()
-    async with serving(kernel) as peer:
-        peer.send("execute_request", {"code": "wait"})
-        peer.send("execute_request", {"code": "say cell"})
-        while (await peer.hear()).msg_type != "execute_input":
-            continue
+    async with serving(kernel) as client:
+        cells = Cells(client, "wait", "say cell")
+        await until_input(cells.sent[0])
         kernel.schedule_dispatch(20, kernel.later, "last")
         kernel.schedule_dispatch(1, kernel.later, "first")
         thread = threading.Thread(target=kernel.schedule_dispatch, args=(1, kernel.broken))
         thread.start()
         thread.join()
         kernel.released.set()
-        for _ in range(2):
-            await peer.receive()
-        assert (await peer.ask("is_complete_request", {"code": ""})).reply["status"] == "unknown"
+        assert await cells.statuses() == ["ok", "ok"]
+        assert (await ask(client, "is_complete_request", {"code": ""})).status == "unknown"
         with trio.fail_after(10):
             while "last" not in kernel.ran:
                 await trio.lowlevel.checkpoint()
@@ -283,8 +287,8 @@ async def test_a_kernel_is_served_once_at_a_time(serving: Serving) -> None:
     async with serving(kernel):
         with pytest.raises(trikernel.errors.TrikernelError, match="served already"):
             await trikernel.serve(kernel, trikernel.MemoryTransport(), services="inline")
-    async with serving(kernel) as peer:
-        assert (await peer.execute("say again")).text() == "again"
+    async with serving(kernel) as client:
+        assert (await client.execute("say again")).stdout == "again"
 
 
 async def test_a_kernel_that_owns_its_process_needs_a_service_thread() -> None:

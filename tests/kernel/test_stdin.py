@@ -9,8 +9,9 @@ import trio
 
 from trikernel import Kernel
 
+from ..cells import reply_of, served
 from ..conftest import Serving
-from ..harness import Peer
+from ..harness import Peer, open_peer
 
 pytestmark = pytest.mark.seed(19)
 
@@ -38,7 +39,8 @@ def answer(peer: Peer, content: dict[str, Any], parent: Any = None) -> None:
     peer.send("input_reply", content, channel="stdin", parent=parent)
 
 
-async def ask(peer: Peer, code: str = "x") -> Any:
+async def question_of(peer: Peer, code: str = "x") -> Any:
+    """Run a cell that asks; its question."""
     peer.send("execute_request", {"code": code, "allow_stdin": True})
     return await peer.receive("stdin")
 
@@ -48,8 +50,8 @@ async def test_other_tasks_go_on_while_an_answer_is_awaited(
     serving: Serving, password: bool
 ) -> None:
     kernel = Asking()
-    async with serving(kernel) as peer:
-        question = await ask(peer, "password" if password else "x")
+    async with serving(kernel), open_peer(kernel) as peer:
+        question = await question_of(peer, "password" if password else "x")
         assert question.content == {"prompt": "name? ", "password": password}
         ticks = kernel.ticks
         await trio.sleep(0.02)
@@ -61,12 +63,13 @@ async def test_other_tasks_go_on_while_an_answer_is_awaited(
 async def test_a_reply_without_a_parent_is_accepted_and_one_to_another_question_dropped(
     serving: Serving,
 ) -> None:
-    async with serving(Asking()) as peer:
-        first = await ask(peer)
-        await peer.ask("interrupt_request", channel="control")
+    kernel = Asking()
+    async with serving(kernel), open_peer(kernel) as peer:
+        first = await question_of(peer)
+        peer.send("interrupt_request", channel="control")
         assert (await peer.receive()).content["ename"] == "KeyboardInterrupt"
         await trio.sleep(0.2)
-        await ask(peer)
+        await question_of(peer)
         answer(peer, {"value": "late"}, first.header)
         answer(peer, {"value": "fresh"})
         assert (await peer.receive()).content["payload"] == [{"answer": "fresh"}]
@@ -77,8 +80,9 @@ async def test_a_reply_without_a_parent_is_accepted_and_one_to_another_question_
     [({"value": "\x04"}, "EOFError"), ({}, ""), ({"value": 3}, ""), ({"value": ""}, "")],
 )
 async def test_odd_answers(serving: Serving, content: dict[str, Any], outcome: str) -> None:
-    async with serving(Asking()) as peer:
-        await ask(peer)
+    kernel = Asking()
+    async with serving(kernel), open_peer(kernel) as peer:
+        await question_of(peer)
         answer(peer, content)
         reply = (await peer.receive()).content
     if outcome:
@@ -88,17 +92,18 @@ async def test_odd_answers(serving: Serving, content: dict[str, Any], outcome: s
 
 
 async def test_garbage_on_stdin_is_dropped(serving: Serving) -> None:
-    async with serving(Asking()) as peer:
-        await ask(peer)
+    kernel = Asking()
+    async with serving(kernel), open_peer(kernel) as peer:
+        await question_of(peer)
         peer.send_frames([b"garbage"], channel="stdin")
         answer(peer, {"value": "ok"})
         assert (await peer.receive()).content["payload"] == [{"answer": "ok"}]
-        assert peer.server.rejected["delimiter"] == 1
+        assert kernel.server.rejected["delimiter"] == 1
 
 
 async def test_input_is_refused_at_once_when_not_allowed(serving: Serving) -> None:
-    async with serving(Asking()) as peer:
-        reply = (await peer.execute("x", allow_stdin=False)).reply
+    async with serving(Asking()) as client:
+        reply = reply_of(await client.execute("x"))
     assert reply["ename"] == "StdinNotImplementedError"
 
 
@@ -115,8 +120,9 @@ async def test_questions_are_asked_one_after_another(serving: Serving) -> None:
                 nursery.start_soon(one)
             return {"status": "ok", "payload": [{"answers": sorted(answers)}]}
 
-    async with serving(Twice()) as peer:
-        await ask(peer)
+    kernel = Twice()
+    async with serving(kernel), open_peer(kernel) as peer:
+        await question_of(peer)
         answer(peer, {"value": "a"})
         assert (await peer.receive("stdin")).msg_type == "input_request"
         answer(peer, {"value": "b"})
@@ -125,17 +131,17 @@ async def test_questions_are_asked_one_after_another(serving: Serving) -> None:
 
 
 async def test_synchronous_input_in_memory_says_what_to_do() -> None:
-    from ..harness import open_peer
 
-    async with open_peer(Asking()) as peer:
-        reply = (await peer.execute("sync", allow_stdin=True)).reply
+    async with served(Asking()) as client:
+        reply = reply_of(await client.execute("sync", on_input=lambda *asked: "never"))
     assert reply["ename"] == "StdinUnavailable"
     assert "await the asynchronous input" in reply["evalue"]
 
 
 async def test_a_client_without_stdin_is_told_apart(serving: Serving) -> None:
-    async with serving(Asking()) as peer:
-        transport = peer.server.transport
+    kernel = Asking()
+    async with serving(kernel) as client:
+        transport = kernel.server.transport
 
         def gone(frames: Any) -> None:
             from trikernel.errors import PeerGone
@@ -143,6 +149,6 @@ async def test_a_client_without_stdin_is_told_apart(serving: Serving) -> None:
             raise PeerGone("no such client")
 
         transport.stdin.send_nowait = gone  # type: ignore[method-assign]
-        reply = (await peer.execute("x", allow_stdin=True)).reply
+        reply = reply_of(await client.execute("x", on_input=lambda *asked: "never"))
     assert reply["ename"] == "PeerGone"
     assert "no stdin channel open" in reply["evalue"]

@@ -8,7 +8,9 @@ import pytest
 
 import trikernel
 from trikernel import Kernel
+from trikernel.testing import message_types
 
+from ..cells import ask, reply_of
 from ..conftest import Serving
 from .kernels import Asynchronous, Recorder, Synchronous
 
@@ -43,10 +45,10 @@ async def test_a_verb_is_plain_or_async(
 ) -> None:
     content, expected = VERBS[verb]
     channel = "control" if verb == "clear_request" else "shell"
-    async with serving(kernel_class()) as peer:
-        heard = await peer.ask(verb, content, channel=channel)
-        assert heard.reply == expected
-        assert (heard.types[0], heard.types[-1]) == ("status:busy", "status:idle")
+    async with serving(kernel_class()) as client:
+        heard = await ask(client, verb, content, channel=channel)
+        assert reply_of(heard) == expected
+        assert (message_types(heard)[0], message_types(heard)[-1]) == ("status:busy", "status:idle")
 
 
 @pytest.mark.seed(1, 16)
@@ -54,9 +56,9 @@ async def test_a_verb_is_plain_or_async(
 async def test_history_gets_the_specifications_fields_only(
     serving: Serving, kernel_class: type[Kernel]
 ) -> None:
-    async with serving(kernel_class()) as peer:
+    async with serving(kernel_class()) as client:
         asked = {"hist_access_type": "tail", "n": 3, "output": True, "raw": False, "extra": 1}
-        names = (await peer.ask("history_request", asked)).reply["history"][0][2]
+        names = reply_of(await ask(client, "history_request", asked))["history"][0][2]
     assert "extra" not in names
     assert {"hist_access_type", "output", "raw", "n", "pattern", "unique", "session"} < set(names)
 
@@ -66,13 +68,13 @@ async def test_history_gets_the_specifications_fields_only(
 async def test_apply_carries_buffers_both_ways(
     serving: Serving, kernel_class: type[Kernel]
 ) -> None:
-    async with serving(kernel_class()) as peer:
-        heard = await peer.ask("apply_request", {}, buffers=[b"abc", b"\x00\x01"])
-        assert heard.message is not None
-        assert heard.message.msg_type == "apply_reply"
-        assert heard.reply == {"status": "ok", "n": 2}
-        assert [bytes(one) for one in heard.message.buffers] == [b"cba", b"\x01\x00"]
-        assert "started" in heard.message.metadata
+    async with serving(kernel_class()) as client:
+        heard = await ask(client, "apply_request", {}, buffers=[b"abc", b"\x00\x01"])
+        assert heard.reply is not None
+        assert heard.reply.msg_type == "apply_reply"
+        assert reply_of(heard) == {"status": "ok", "n": 2}
+        assert [bytes(one) for one in heard.reply.buffers] == [b"cba", b"\x01\x00"]
+        assert "started" in heard.reply.metadata
 
 
 @pytest.mark.seed(17)
@@ -88,19 +90,19 @@ async def test_an_engine_has_its_numbers(serving: Serving) -> None:
 async def test_a_verb_that_is_not_written_is_an_error_reply(
     serving: Serving, msg_type: str
 ) -> None:
-    async with serving(Kernel()) as peer:
-        heard = await peer.ask(msg_type, {"code": ""}, channel="control")
-    assert heard.reply["status"] == "error"
-    assert heard.reply["ename"] == "UnknownMessageType"
-    assert "does not implement do_" in heard.reply["evalue"]
+    async with serving(Kernel()) as client:
+        heard = await ask(client, msg_type, {"code": ""}, channel="control")
+    assert heard.status == "error"
+    assert reply_of(heard)["ename"] == "UnknownMessageType"
+    assert "does not implement do_" in reply_of(heard)["evalue"]
 
 
 @pytest.mark.seed(16)
 async def test_the_default_replies(serving: Serving) -> None:
     code: dict[str, Any] = {"code": "a\U0001f600b", "cursor_pos": 2}
-    async with serving(Kernel()) as peer:
+    async with serving(Kernel()) as client:
         replies = [
-            (await peer.ask(f"{name}_request", content)).reply
+            reply_of(await ask(client, f"{name}_request", content))
             for name, content in [
                 ("complete", code),
                 ("inspect", code),
@@ -129,9 +131,9 @@ async def test_comm_info_filters_by_target(serving: Serving) -> None:
 
     kernel = Kernel()
     kernel.comm_manager = Manager()
-    async with serving(kernel) as peer:
-        everything = (await peer.ask("comm_info_request", {})).reply["comms"]
-        some = (await peer.ask("comm_info_request", {"target_name": "b"})).reply["comms"]
+    async with serving(kernel) as client:
+        everything = reply_of(await ask(client, "comm_info_request", {}))["comms"]
+        some = reply_of(await ask(client, "comm_info_request", {"target_name": "b"}))["comms"]
     assert everything == {"1": {"target_name": "a"}, "2": {"target_name": "b"}}
     assert some == {"2": {"target_name": "b"}}
 
@@ -140,9 +142,9 @@ async def test_comm_info_filters_by_target(serving: Serving) -> None:
 async def test_a_cursor_outside_the_code_is_taken_to_its_edge(
     serving: Serving, cursor_pos: int
 ) -> None:
-    async with serving(Kernel()) as peer:
+    async with serving(Kernel()) as client:
         code = {"code": "abc", "cursor_pos": cursor_pos}
-        reply = (await peer.ask("complete_request", code)).reply
+        reply = reply_of(await ask(client, "complete_request", code))
     assert reply["cursor_start"] == min(max(cursor_pos, 0), 3)
 
 
@@ -156,8 +158,8 @@ async def test_kernel_info_says_what_the_class_says(serving: Serving) -> None:
         help_links = [{"text": "Help", "url": "https://example.org"}]
 
     for channel in ("shell", "control"):
-        async with serving(Fancy()) as peer:
-            reply = (await peer.ask("kernel_info_request", channel=channel)).reply
+        async with serving(Fancy()) as client:
+            reply = reply_of(await ask(client, "kernel_info_request", channel=channel))
         assert reply["implementation"] == "fancy"
         assert reply["implementation_version"] == "3.1"
         assert reply["language_info"]["file_extension"] == ".f"
@@ -174,8 +176,8 @@ async def test_missing_facts_have_defaults(serving: Serving) -> None:
         banner = None  # type: ignore[assignment]
         help_links = None  # type: ignore[assignment]
 
-    async with serving(Bare()) as peer:
-        reply = (await peer.ask("kernel_info_request")).reply
+    async with serving(Bare()) as client:
+        reply = reply_of(await ask(client, "kernel_info_request"))
     assert reply["status"] == "ok"
     assert set(reply["language_info"]) == {"name", "version", "mimetype", "file_extension"}
     assert reply["help_links"] == []
@@ -192,8 +194,8 @@ async def test_a_fact_may_be_a_property_of_the_older_kind(serving: Serving) -> N
         def banner(self) -> str:  # type: ignore[override]
             return "computed"
 
-    async with serving(Old()) as peer:
-        reply = (await peer.ask("kernel_info_request")).reply
+    async with serving(Old()) as client:
+        reply = reply_of(await ask(client, "kernel_info_request"))
     assert (reply["language_info"]["name"], reply["language_info"]["version"]) == ("old", "0.1")
     assert reply["banner"] == "computed"
 
@@ -219,8 +221,8 @@ async def test_a_sketchy_reply_is_completed(
         def do_execute(self, code: str, silent: bool, *args: Any) -> Any:
             return returned
 
-    async with serving(Sketchy()) as peer:
-        reply = (await peer.execute("x")).reply
+    async with serving(Sketchy()) as client:
+        reply = reply_of(await client.execute("x"))
     if expected["status"] == "aborted":  # a cell that did not run has no number
         assert reply == expected
     else:
@@ -239,9 +241,9 @@ async def test_a_wrong_return_value_is_an_error_that_says_what_to_return(
         def do_is_complete(self, code: str) -> Any:
             return returned
 
-    async with serving(Wrong()) as peer:
+    async with serving(Wrong()) as client:
         for msg_type in ("execute_request", "is_complete_request"):
-            reply = (await peer.ask(msg_type, {"code": "", "stop_on_error": False})).reply
+            reply = reply_of(await ask(client, msg_type, {"code": "", "stop_on_error": False}))
             assert reply["ename"] == "TypeError"
             assert "a verb returns a content dictionary" in reply["evalue"]
 
@@ -270,8 +272,8 @@ async def test_a_verb_may_leave_out_what_it_does_not_need(serving: Serving) -> N
 
     content = {"code": "x", "allow_stdin": True, "user_expressions": {"a": "b"}}
     for kernel in (Short(), Long()):
-        async with serving(kernel) as peer:
-            await peer.ask("execute_request", content, metadata={"cellId": "c1"})
+        async with serving(kernel) as client:
+            await ask(client, "execute_request", content, metadata={"cellId": "c1"})
     assert got == [("x", False), (True, {"a": "b"}, True, {"cellId": "c1"}, "c1")]
 
 
@@ -286,27 +288,27 @@ async def test_a_verb_that_raises_is_logged_and_answered(
 
         do_complete = do_inspect = do_history = do_is_complete = broken
 
-    async with serving(Broken()) as peer:
+    async with serving(Broken()) as client:
         content = {"code": "", "hist_access_type": "tail"}
-        heard = await peer.ask(f"{verb}_request", content)
-        assert heard.reply["status"] == "error"
-        assert heard.reply["ename"] == "RuntimeError"
-        assert heard.reply["evalue"] == "broken verb"
-        assert any("broken verb" in line for line in heard.reply["traceback"])
-        assert not any("trikernel/core" in line for line in heard.reply["traceback"])
-        assert heard.types == ["status:busy", "status:idle"]
-        assert (await peer.execute("say on")).text() == "on"
+        heard = await ask(client, f"{verb}_request", content)
+        assert heard.status == "error"
+        assert reply_of(heard)["ename"] == "RuntimeError"
+        assert reply_of(heard)["evalue"] == "broken verb"
+        assert any("broken verb" in line for line in reply_of(heard)["traceback"])
+        assert not any("trikernel/core" in line for line in reply_of(heard)["traceback"])
+        assert message_types(heard) == ["status:busy", "status:idle"]
+        assert (await client.execute("say on")).stdout == "on"
     assert "broken verb" in caplog.text
 
 
 @pytest.mark.seed(22)
 async def test_connect_lists_the_recorded_ports(serving: Serving) -> None:
     kernel = Recorder()
-    async with serving(kernel) as peer:
-        reply = (await peer.ask("connect_request")).reply
-        assert reply == {"status": "ok", **peer.server.transport.ports}
+    async with serving(kernel) as client:
+        reply = reply_of(await ask(client, "connect_request"))
+        assert reply == {"status": "ok", **kernel.server.transport.ports}
         kernel.record_ports({"shell_port": 7})
-        assert (await peer.ask("connect_request")).reply == {"status": "ok", "shell_port": 7}
+        assert reply_of(await ask(client, "connect_request")) == {"status": "ok", "shell_port": 7}
 
 
 def test_a_kernel_that_is_not_served_says_so() -> None:

@@ -14,9 +14,11 @@ import sniffio
 import trio
 import trio.testing
 
+from trikernel.client import Execution
 from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient
 
-from ..harness import Heard, Peer, open_peer
+from ..cells import contents, reply_of, served
 
 SET_UP = """
 import gc, threading, trio, trio.testing
@@ -30,11 +32,11 @@ async def say(what):
 
 
 @pytest.fixture
-async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
-    async with open_peer(PythonKernel()) as peer:
-        heard = await peer.execute(SET_UP)
-        assert heard.reply["status"] == "ok"
-        yield peer
+async def client(autojump_clock: trio.testing.MockClock) -> AsyncIterator[CheckedClient]:
+    async with served(PythonKernel()) as client:
+        heard = await client.execute(SET_UP)
+        assert heard.status == "ok"
+        yield client
 
 
 def state() -> dict[str, Any]:
@@ -51,12 +53,12 @@ def state() -> dict[str, Any]:
     }
 
 
-def value(heard: Heard) -> str:
-    (result,) = heard.contents("execute_result")
+def value(heard: Execution) -> str:
+    (result,) = contents(heard, "execute_result")
     return str(result["data"]["text/plain"])
 
 
-async def test_output_of_all_inner_tasks_is_the_cells(peer: Peer) -> None:
+async def test_output_of_all_inner_tasks_is_the_cells(client: CheckedClient) -> None:
     code = """
 async def main():
     async with trio.open_nursery() as own:
@@ -64,24 +66,24 @@ async def main():
     await trio.to_thread.run_sync(print, 2)
 trio.run(main)
 """
-    heard = await peer.execute(code)
-    assert heard.text() == "1\n2\n"
-    assert heard.reply["status"] == "ok"
+    heard = await client.execute(code)
+    assert heard.stdout == "1\n2\n"
+    assert heard.status == "ok"
 
 
-async def test_the_person_is_told_once_that_a_cell_can_await(peer: Peer) -> None:
-    first = await peer.execute("trio.run(say, 'x')")
-    (line,) = first.text("stderr").splitlines()
+async def test_the_person_is_told_once_that_a_cell_can_await(client: CheckedClient) -> None:
+    first = await client.execute("trio.run(say, 'x')")
+    (line,) = first.stderr.splitlines()
     assert "a cell can simply `await say(...)`" in line
     assert line.startswith("\x1b[2m")
-    second = await peer.execute("trio.run(say, 'x')")
-    assert second.text("stderr") == ""
+    second = await client.execute("trio.run(say, 'x')")
+    assert second.stderr == ""
     assert value(first) == value(second) == "'x'"
 
 
-async def test_a_library_that_runs_trio_says_nothing_of_it(peer: Peer) -> None:
+async def test_a_library_that_runs_trio_says_nothing_of_it(client: CheckedClient) -> None:
     code = "import anyio\nanyio.run(say, 'x', backend='trio')"
-    assert (await peer.execute(code)).text("stderr") == ""
+    assert (await client.execute(code)).stderr == ""
 
 
 ENDS = {
@@ -121,34 +123,38 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_everything_is_put_back_however_a_run_ends(peer: Peer, name: str) -> None:
+async def test_everything_is_put_back_however_a_run_ends(client: CheckedClient, name: str) -> None:
     before = state()
-    heard = await peer.execute(ENDS[name], stop_on_error=False)
+    heard = await client.execute(ENDS[name], stop_on_error=False)
     failed = name not in ("returns", "is nested again", "has an instrument that fails")
-    assert heard.reply["status"] == ("error" if failed else "ok"), heard.reply
+    assert heard.status == ("error" if failed else "ok"), reply_of(heard)
     assert state() == before
-    after = await peer.execute(
+    after = await client.execute(
         "gc.collect()\nawait trio.sleep(1)\ntrio.run(say, 'on')\n"
         "with trio.CancelScope(): await say(0)"
     )
-    assert after.reply["status"] == "ok", after.reply
-    assert after.text() == "on\n0\n"
+    assert after.status == "ok", reply_of(after)
+    assert after.stdout == "on\n0\n"
 
 
-async def test_a_crash_is_told_as_trios_own_error(peer: Peer) -> None:
-    heard = await peer.execute(ENDS["crashes"])
-    assert heard.reply["ename"] == "TrioInternalError"
-    assert "ValueError: crash" in "".join(heard.reply["traceback"])
+async def test_a_crash_is_told_as_trios_own_error(client: CheckedClient) -> None:
+    heard = await client.execute(ENDS["crashes"])
+    assert reply_of(heard)["ename"] == "TrioInternalError"
+    assert "ValueError: crash" in "".join(reply_of(heard)["traceback"])
 
 
-async def test_what_a_crash_leaves_has_ended_when_the_kernels_loop_goes_on(peer: Peer) -> None:
+async def test_what_a_crash_leaves_has_ended_when_the_kernels_loop_goes_on(
+    client: CheckedClient,
+) -> None:
     """Collected later, its scopes would be left in the name of a task of the kernel's loop."""
-    await peer.execute(ENDS["crashes with tasks that it leaves"], stop_on_error=False)
-    heard = await peer.execute("import inspect\ninspect.getcoroutinestate(tasks[0].coro)")
+    await client.execute(ENDS["crashes with tasks that it leaves"], stop_on_error=False)
+    heard = await client.execute("import inspect\ninspect.getcoroutinestate(tasks[0].coro)")
     assert value(heard) == "'CORO_CLOSED'"
 
 
-async def test_async_generators_are_closed_by_the_loop_they_were_begun_in(peer: Peer) -> None:
+async def test_async_generators_are_closed_by_the_loop_they_were_begun_in(
+    client: CheckedClient,
+) -> None:
     code = """
 async def numbers():
     try:
@@ -167,11 +173,13 @@ trio.run(main)
 inside = False
 await begun.aclose()
 """
-    assert (await peer.execute(code)).text() == "closed in the run\nclosed in the kernel\n"
+    assert (await client.execute(code)).stdout == "closed in the run\nclosed in the kernel\n"
 
 
-async def test_tasks_of_the_kernels_loop_are_woken_and_started_from_inside(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_tasks_of_the_kernels_loop_are_woken_and_started_from_inside(
+    client: CheckedClient,
+) -> None:
+    heard = await client.execute(
         """
 got, event, (send, receive) = [], trio.Event(), trio.open_memory_channel(0)
 outer = trio.lowlevel.current_trio_token()
@@ -200,7 +208,7 @@ got[0], sorted(got[1:])
     )
 
 
-async def test_a_lock_that_the_background_holds_stays_held(peer: Peer) -> None:
+async def test_a_lock_that_the_background_holds_stays_held(client: CheckedClient) -> None:
     code = """
 lock = trio.Lock()
 async def hold():
@@ -214,16 +222,16 @@ async def main():
 trio.run(main)
 async with lock: print("free")
 """
-    assert (await peer.execute(code)).text() == "held\nfree\n"
+    assert (await client.execute(code)).stdout == "held\nfree\n"
 
 
-async def test_to_wait_for_a_background_task_to_start_is_refused(peer: Peer) -> None:
-    heard = await peer.execute("trio.run(nursery.start, say)", stop_on_error=False)
-    assert "use start_soon()" in heard.reply["evalue"]
-    assert (await peer.execute("trio.run(say, 1)")).reply["status"] == "ok"
+async def test_to_wait_for_a_background_task_to_start_is_refused(client: CheckedClient) -> None:
+    heard = await client.execute("trio.run(nursery.start, say)", stop_on_error=False)
+    assert "use start_soon()" in reply_of(heard)["evalue"]
+    assert (await client.execute("trio.run(say, 1)")).status == "ok"
 
 
-async def test_a_background_task_may_run_one(peer: Peer) -> None:
+async def test_a_background_task_may_run_one(client: CheckedClient) -> None:
     code = """
 async def work():
     await trio.sleep(1)
@@ -233,27 +241,27 @@ nursery.start_soon(work)
 await trio.sleep(2)
 done
 """
-    heard = await peer.execute(code)
+    heard = await client.execute(code)
     assert value(heard) == "['nested']"
-    assert heard.text() == "nested\n"
+    assert heard.stdout == "nested\n"
 
 
-async def test_a_hosts_own_task_is_refused_as_ever(peer: Peer) -> None:
+async def test_a_hosts_own_task_is_refused_as_ever(client: CheckedClient) -> None:
     with pytest.raises(RuntimeError, match="from inside a run"):
         trio.run(trio.sleep, 0)
     import anyio
 
     with pytest.raises(RuntimeError, match="Already running trio"):
         anyio.run(anyio.sleep, 0, backend="trio")
-    assert (await peer.execute("trio.run(say, 1)")).reply["status"] == "ok"
+    assert (await client.execute("trio.run(say, 1)")).status == "ok"
 
 
-async def test_a_hosts_ctrl_c_ends_the_run_in_a_cell_that_waits(peer: Peer) -> None:
+async def test_a_hosts_ctrl_c_ends_the_run_in_a_cell_that_waits(client: CheckedClient) -> None:
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals are for the main thread")
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    heard = await peer.execute("trio.run(trio.sleep, 100)", stop_on_error=False)
+    heard = await client.execute("trio.run(trio.sleep, 100)", stop_on_error=False)
     timer.join()
-    assert heard.reply["ename"] == "KeyboardInterrupt"
-    assert value(await peer.execute("await say(3)")) == "3"
+    assert reply_of(heard)["ename"] == "KeyboardInterrupt"
+    assert value(await client.execute("await say(3)")) == "3"

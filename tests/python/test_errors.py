@@ -9,14 +9,15 @@ import pytest
 import trio.testing
 
 from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient
 
-from ..harness import Peer, open_peer
+from ..cells import Cells, contents, reply_of, served
 
 
 @pytest.fixture
-async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
-    async with open_peer(PythonKernel()) as peer:
-        yield peer
+async def client(autojump_clock: trio.testing.MockClock) -> AsyncIterator[CheckedClient]:
+    async with served(PythonKernel()) as client:
+        yield client
 
 
 def plain(lines: list[str]) -> list[str]:
@@ -64,103 +65,105 @@ LINE = "-" * 75
     ],
 )
 async def test_a_traceback_is_the_list_that_ipython_gives(
-    peer: Peer, code: str, traceback: list[str]
+    client: CheckedClient, code: str, traceback: list[str]
 ) -> None:
-    heard = await peer.execute(code)
-    (error,) = heard.contents("error")
+    heard = await client.execute(code)
+    (error,) = contents(heard, "error")
     assert plain(error["traceback"]) == traceback
-    assert heard.reply["traceback"] == error["traceback"]
+    assert reply_of(heard)["traceback"] == error["traceback"]
 
 
-async def test_a_renderer_of_the_users_own_gives_what_it_likes(peer: Peer) -> None:
+async def test_a_renderer_of_the_users_own_gives_what_it_likes(client: CheckedClient) -> None:
     code = "class E(Exception):\n    def _render_traceback_(self): return {0}\nraise E"
     for given, shown in (("['one', 2]", ["one", "2"]), ("'one\\ntwo'", ["one", "two"])):
-        heard = await peer.execute(code.format(given), stop_on_error=False)
-        assert heard.contents("error")[0]["traceback"] == shown
+        heard = await client.execute(code.format(given), stop_on_error=False)
+        assert contents(heard, "error")[0]["traceback"] == shown
 
 
 REPRESENTATIONS = ["__repr__", "_repr_html_", "_ipython_display_", "_repr_mimebundle_"]
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
-async def test_a_representation_that_raises_fails_the_cell(peer: Peer, name: str) -> None:
-    heard = await peer.execute(
+async def test_a_representation_that_raises_fails_the_cell(
+    client: CheckedClient, name: str
+) -> None:
+    heard = await client.execute(
         f"class A:\n    def {name}(self, **options): raise ValueError('no look')\nA()",
         stop_on_error=False,
     )
-    (error,) = heard.contents("error")
-    assert (heard.reply["status"], heard.reply["ename"]) == ("error", "ValueError")
-    assert heard.reply["evalue"] == "no look"
-    assert heard.reply["traceback"] == error["traceback"]
+    (error,) = contents(heard, "error")
+    assert (heard.status, reply_of(heard)["ename"]) == ("error", "ValueError")
+    assert reply_of(heard)["evalue"] == "no look"
+    assert reply_of(heard)["traceback"] == error["traceback"]
     assert not any("trikernel" in line or "IPython" in line for line in error["traceback"])
-    assert (await peer.execute("1")).reply["status"] == "ok"
+    assert (await client.execute("1")).status == "ok"
 
 
-async def test_a_representation_that_raises_aborts_what_waits(peer: Peer) -> None:
+async def test_a_representation_that_raises_aborts_what_waits(client: CheckedClient) -> None:
     code = "class A:\n    def __repr__(self): raise ValueError('no look')\nA()"
-    failing, waiting = (peer.send("execute_request", {"code": one}) for one in (code, "1"))
-    replies = [await peer.receive(), await peer.receive()]
-    assert [one.content["status"] for one in replies] == ["error", "aborted"]
-    for msg_id in (failing, waiting):
-        await peer.until_idle(msg_id)
+    assert await Cells(client, code, "1").statuses() == ["error", "aborted"]
 
 
-async def test_a_representation_that_display_asks_for_shows_its_error_only(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_a_representation_that_display_asks_for_shows_its_error_only(
+    client: CheckedClient,
+) -> None:
+    heard = await client.execute(
         "from IPython.display import display\n"
         "class A:\n    def __repr__(self): raise ValueError('no look')\n"
         "display(A())\nprint('on')"
     )
-    assert heard.reply["status"] == "ok"
-    assert heard.contents("error")[0]["evalue"] == "no look"
-    assert heard.text() == "on\n"
+    assert heard.status == "ok"
+    assert contents(heard, "error")[0]["evalue"] == "no look"
+    assert heard.stdout == "on\n"
 
 
-async def test_an_error_without_truth_is_an_error(peer: Peer) -> None:
-    heard = await peer.execute("class E(Exception):\n    def __len__(self): return 0\nraise E('x')")
-    assert (heard.reply["status"], heard.reply["ename"]) == ("error", "E")
+async def test_an_error_without_truth_is_an_error(client: CheckedClient) -> None:
+    heard = await client.execute(
+        "class E(Exception):\n    def __len__(self): return 0\nraise E('x')"
+    )
+    assert (heard.status, reply_of(heard)["ename"]) == ("error", "E")
 
 
 @pytest.mark.parametrize(
     ("argument", "kind"), [("5", "int"), ("b'x'", "bytes"), ("None", "NoneType"), ("[]", "list")]
 )
 async def test_what_cannot_be_written_is_refused_by_name(
-    peer: Peer, argument: str, kind: str
+    client: CheckedClient, argument: str, kind: str
 ) -> None:
     for before in ("", "print('x'); "):
-        heard = await peer.execute(
+        heard = await client.execute(
             f"import sys; {before}sys.stdout.write({argument})", stop_on_error=False
         )
-        assert heard.reply["ename"] == "TypeError"
-        assert heard.reply["evalue"] == f"write() argument must be str, not {kind}"
+        assert reply_of(heard)["ename"] == "TypeError"
+        assert reply_of(heard)["evalue"] == f"write() argument must be str, not {kind}"
 
 
 @pytest.mark.parametrize("value", ["-7", "'x'", "1.5", "None", "True", "2 ** 60"])
-async def test_a_count_that_is_none_is_refused(peer: Peer, value: str) -> None:
-    heard = await peer.execute(f"get_ipython().execution_count = {value}", stop_on_error=False)
-    assert heard.reply["status"] == "error"
-    assert "execution_count" in heard.reply["evalue"]
-    heard = await peer.execute(f"get_ipython().kernel.execution_count = {value}")
-    assert "execution_count" in heard.reply["evalue"]
-    assert heard.reply["execution_count"] == 2
+async def test_a_count_that_is_none_is_refused(client: CheckedClient, value: str) -> None:
+    heard = await client.execute(f"get_ipython().execution_count = {value}", stop_on_error=False)
+    assert heard.status == "error"
+    assert "execution_count" in reply_of(heard)["evalue"]
+    heard = await client.execute(f"get_ipython().kernel.execution_count = {value}")
+    assert "execution_count" in reply_of(heard)["evalue"]
+    assert reply_of(heard)["execution_count"] == 2
 
 
-async def test_a_count_that_is_one_is_taken(peer: Peer) -> None:
-    await peer.execute("get_ipython().execution_count = 41")
-    heard = await peer.execute("'x'")
-    assert heard.contents("execute_result")[0]["execution_count"] == 41
+async def test_a_count_that_is_one_is_taken(client: CheckedClient) -> None:
+    await client.execute("get_ipython().execution_count = 41")
+    heard = await client.execute("'x'")
+    assert contents(heard, "execute_result")[0]["execution_count"] == 41
 
 
-async def test_a_tasks_name_steers_no_terminal(peer: Peer) -> None:
-    await peer.execute(
+async def test_a_tasks_name_steers_no_terminal(client: CheckedClient) -> None:
+    await client.execute(
         "import trio\nfrom trikernel.notebook import nursery\n"
         "nursery.start_soon(trio.sleep_forever, name='\\x1b]52;c;eA==\\x07\\x9b2J')"
     )
-    heard = await peer.execute("%tasks")
-    (bundle,) = (one["data"] for one in heard.contents("execute_result"))
+    heard = await client.execute("%tasks")
+    (bundle,) = (one["data"] for one in contents(heard, "execute_result"))
     for text in (bundle["text/plain"], bundle["text/html"]):
         assert r"\x1b]52;c;eA==\x07\x9b2J" in text
         assert not any(one in text for one in "\x1b\x07\x9b")
-    heard = await peer.execute("%cancel \x1b]52;c;eA==\x07\x9b2J")
-    assert heard.reply["status"] == "ok"
-    assert "\x1b" not in heard.text()
+    heard = await client.execute("%cancel \x1b]52;c;eA==\x07\x9b2J")
+    assert heard.status == "ok"
+    assert "\x1b" not in heard.stdout

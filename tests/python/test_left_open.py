@@ -10,15 +10,16 @@ import trio
 import trio.testing
 
 from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient, message_types
 
-from ..harness import Peer, open_peer
+from ..cells import contents, reply_of, served
 
 
 @pytest.fixture
-async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
-    async with open_peer(PythonKernel()) as peer:
-        await peer.execute("import trio\nfrom trikernel.notebook import enter, nursery")
-        yield peer
+async def client(autojump_clock: trio.testing.MockClock) -> AsyncIterator[CheckedClient]:
+    async with served(PythonKernel()) as client:
+        await client.execute("import trio\nfrom trikernel.notebook import enter, nursery")
+        yield client
 
 
 GENERATOR = """\
@@ -58,52 +59,54 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_it_is_one_error_of_three_lines_and_the_next_cell_runs(peer: Peer, case: str) -> None:
+async def test_it_is_one_error_of_three_lines_and_the_next_cell_runs(
+    client: CheckedClient, case: str
+) -> None:
     code, what, where = CASES[case]
-    heard = await peer.execute(code, stop_on_error=False)
-    (error,) = heard.contents("error")
-    assert error["ename"] == heard.reply["ename"] == "LeftOpenError"
+    heard = await client.execute(code, stop_on_error=False)
+    (error,) = contents(heard, "error")
+    assert error["ename"] == reply_of(heard)["ename"] == "LeftOpenError"
     first, second, third = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in error["traceback"]]
     assert what in first
     assert where in second
     assert "enter(" in third or "nursery" in third
-    assert heard.types[-1] == "status:idle"
-    heard = await peer.execute(
+    assert message_types(heard)[-1] == "status:idle"
+    heard = await client.execute(
         "with trio.move_on_after(1):\n    await trio.sleep(5)\n"
         "async with trio.open_nursery() as n:\n    n.start_soon(trio.sleep, 3)\nprint('on')"
     )
-    assert heard.types == ["status:busy", "execute_input", "stream", "status:idle"]
-    assert heard.text() == "on\n"
+    assert message_types(heard) == ["status:busy", "execute_input", "stream", "status:idle"]
+    assert heard.stdout == "on\n"
 
 
-async def test_the_finally_of_a_generator_runs_in_the_cell(peer: Peer) -> None:
-    heard = await peer.execute(GENERATOR)
-    assert heard.text() == "closed\n"
+async def test_the_finally_of_a_generator_runs_in_the_cell(client: CheckedClient) -> None:
+    heard = await client.execute(GENERATOR)
+    assert heard.stdout == "closed\n"
 
 
-async def test_what_a_child_of_the_nursery_raises_is_not_lost(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_what_a_child_of_the_nursery_raises_is_not_lost(client: CheckedClient) -> None:
+    heard = await client.execute(
         "async def fail():\n    raise ValueError('child')\n"
         "async def f():\n    n = await trio.open_nursery().__aenter__()\n"
         "    n.start_soon(fail)\n    await trio.sleep_forever()\nawait f()"
     )
-    assert heard.reply["ename"] == "LeftOpenError"
-    assert "child" in "\n".join(heard.contents("error")[0]["traceback"])
+    assert reply_of(heard)["ename"] == "LeftOpenError"
+    assert "child" in "\n".join(contents(heard, "error")[0]["traceback"])
 
 
-async def test_an_error_of_the_cell_is_the_error(peer: Peer) -> None:
-    heard = await peer.execute(
+async def test_an_error_of_the_cell_is_the_error(client: CheckedClient) -> None:
+    heard = await client.execute(
         "async def f():\n    trio.CancelScope().__enter__()\n    1/0\nawait f()"
     )
-    assert heard.reply["ename"] == "ZeroDivisionError"
-    heard = await peer.execute("async with trio.open_nursery(): print('on')", stop_on_error=False)
-    assert heard.reply["status"] == "aborted" or heard.text() == "on\n"
+    assert reply_of(heard)["ename"] == "ZeroDivisionError"
+    heard = await client.execute("async with trio.open_nursery(): print('on')", stop_on_error=False)
+    assert heard.status == "aborted" or heard.stdout == "on\n"
 
 
-async def test_enter_and_the_background_nursery_stay_open(peer: Peer) -> None:
-    heard = await peer.execute("n = await enter(trio.open_nursery())")
-    assert heard.reply["status"] == "ok"
-    heard = await peer.execute(
+async def test_enter_and_the_background_nursery_stay_open(client: CheckedClient) -> None:
+    heard = await client.execute("n = await enter(trio.open_nursery())")
+    assert heard.status == "ok"
+    heard = await client.execute(
         "n.start_soon(trio.sleep, 1)\nawait trio.sleep(2)\nlen(n.child_tasks)"
     )
-    assert heard.contents("execute_result")[0]["data"]["text/plain"] == "0"
+    assert contents(heard, "execute_result")[0]["data"]["text/plain"] == "0"

@@ -24,11 +24,13 @@ import trio
 import trio.testing
 from IPython.core.interactiveshell import InteractiveShell
 
+from trikernel.client import Execution
 from trikernel.kernel.replacements import Replacements
 from trikernel.kernel.streams import OutStream
 from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient
 
-from ..harness import Peer, open_peer
+from ..cells import contents, served
 
 REPLACED = {
     "sys.stdout", "sys.stderr", "input", "getpass.getpass", "Thread.start",
@@ -87,10 +89,10 @@ async def test_a_kernel_in_memory_replaces_what_the_table_says_and_nothing_else(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     before = state()
-    async with open_peer(PythonKernel()) as peer:
-        await peer.execute("print('x')\n1 + 1")
+    async with served(PythonKernel()) as client:
+        await client.execute("print('x')\n1 + 1")
         assert difference(before, state()) == REPLACED
-        await peer.execute("import ipywidgets\nipywidgets.IntSlider()")
+        await client.execute("import ipywidgets\nipywidgets.IntSlider()")
     assert difference(before, state()) == set()
 
 
@@ -99,39 +101,39 @@ async def test_kernels_end_in_any_order(
     autojump_clock: trio.testing.MockClock, order: tuple[int, ...]
 ) -> None:
     before = state()
-    peers: dict[int, Peer] = {}
+    clients: dict[int, CheckedClient] = {}
     ends = [trio.Event() for _ in order]
 
     async def serve(number: int, task_status: trio.TaskStatus[None]) -> None:
-        async with open_peer(PythonKernel()) as peers[number]:
+        async with served(PythonKernel()) as clients[number]:
             task_status.started()
             await ends[number].wait()
-        del peers[number]
+        del clients[number]
 
     async with trio.open_nursery() as nursery:
         for number in range(3):
             await nursery.start(serve, number)
         for number in order:
-            for one, peer in peers.items():
-                heard = await peer.execute(f"print({one})\n{one} + 0")
-                assert heard.text() == f"{one}\n"
-                assert heard.contents("execute_result")[0]["data"]["text/plain"] == str(one)
-                heard = await peer.execute("get_ipython() is get_ipython().kernel.shell")
-                assert heard.contents("execute_result")[0]["data"]["text/plain"] == "True"
+            for one, client in clients.items():
+                heard = await client.execute(f"print({one})\n{one} + 0")
+                assert heard.stdout == f"{one}\n"
+                assert contents(heard, "execute_result")[0]["data"]["text/plain"] == str(one)
+                heard = await client.execute("get_ipython() is get_ipython().kernel.shell")
+                assert contents(heard, "execute_result")[0]["data"]["text/plain"] == "True"
             ends[number].set()
             await trio.testing.wait_all_tasks_blocked()
-            assert number not in peers
-            assert isinstance(sys.stdout, OutStream) == bool(peers)
+            assert number not in clients
+            assert isinstance(sys.stdout, OutStream) == bool(clients)
     assert difference(before, state()) == set()
 
 
 async def test_cells_of_two_kernels_run_in_turns(autojump_clock: trio.testing.MockClock) -> None:
     before = sys.displayhook
-    async with open_peer(PythonKernel()) as one, open_peer(PythonKernel()) as two:
-        heard: dict[str, Any] = {}
+    async with served(PythonKernel()) as one, served(PythonKernel()) as two:
+        heard: dict[str, Execution] = {}
 
-        async def run(name: str, peer: Any, code: str) -> None:
-            heard[name] = await peer.execute(code)
+        async def run(name: str, client: CheckedClient, code: str) -> None:
+            heard[name] = await client.execute(code)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, "one", one, "import trio\nawait trio.sleep(1)\n'one'")
@@ -139,7 +141,7 @@ async def test_cells_of_two_kernels_run_in_turns(autojump_clock: trio.testing.Mo
                 run, "two", two, "import trio\nawait trio.sleep(0.5)\nawait trio.sleep(1)\n'two'"
             )
         for name in ("one", "two"):
-            (result,) = heard[name].contents("execute_result")
+            (result,) = contents(heard[name], "execute_result")
             assert result["data"]["text/plain"] == repr(name)
     assert sys.displayhook is before
 
@@ -150,7 +152,7 @@ async def test_what_somebody_has_put_there_since_stays(
     theirs = io.StringIO()
     stdout = sys.stdout
     try:
-        async with open_peer(PythonKernel()):
+        async with served(PythonKernel()):
             sys.stdout = theirs
         assert sys.stdout is theirs
     finally:
@@ -160,11 +162,11 @@ async def test_what_somebody_has_put_there_since_stays(
 async def test_who_has_kept_our_stream_goes_on_with_what_was_there_before(
     autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_peer(PythonKernel()) as peer:
+    async with served(PythonKernel()) as client:
         kept = sys.stdout
         assert isinstance(kept, OutStream)
         handler = logging.StreamHandler(sys.stderr)
-        await peer.execute("print('inside')")
+        await client.execute("print('inside')")
     print("after", file=kept)
     handler.emit(logging.LogRecord("x", logging.INFO, "", 1, "logged", None, None))
     assert capsys.readouterr() == ("after\n", "logged\n")
@@ -173,13 +175,13 @@ async def test_who_has_kept_our_stream_goes_on_with_what_was_there_before(
 async def test_code_outside_of_a_cell_is_not_disturbed(
     autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_peer(PythonKernel()) as peer:
+    async with served(PythonKernel()) as client:
         print("mine")
         thread = threading.Thread(target=print, args=("the thread's",))
         thread.start()
         thread.join()
-        heard = await peer.execute("print('the cell')")
-    assert heard.text() == "the cell\n"
+        heard = await client.execute("print('the cell')")
+    assert heard.stdout == "the cell\n"
     assert capsys.readouterr().out == "mine\nthe thread's\n"
 
 

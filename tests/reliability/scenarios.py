@@ -17,9 +17,9 @@ import trio
 from trikernel.core import Server
 from trikernel.kernel import Application
 from trikernel.transport import MemoryTransport
-from trikernel.wire import Codec
+from trikernel.wire import Message
 
-from ..harness import Heard, Peer
+from ..harness import Peer
 from ..kernel.kernels import Recorder
 from .recording import RecordingTransport
 
@@ -187,8 +187,7 @@ class Rig:
 
     def connect(self, identity: bytes, shell: int = 0) -> Peer:
         client = self.recording.transport.connect(identity=identity, shell=shell)
-        peer = Peer(client, self.server)
-        peer.codec = Codec(client.key)
+        peer = Peer(client)
         self.peers.append(peer)
         return peer
 
@@ -197,22 +196,20 @@ class Rig:
         client = peer or self.peer
         return [client.send("execute_request", {"code": code, **options}) for code in codes]
 
-    async def idle(self, *msg_ids: str, peer: Peer | None = None) -> list[Heard]:
-        """Wait for the idle of each."""
+    async def idle(self, *msg_ids: str, peer: Peer | None = None) -> list[list[Message]]:
+        """Wait for the idle of each; what iopub said about them."""
         client = peer or self.peer
-        return [Heard(None, await client.until_idle(msg_id)) for msg_id in msg_ids]
+        return [await client.until_idle(msg_id) for msg_id in msg_ids]
 
     async def busy(self, msg_id: str, peer: Peer | None = None) -> None:
         """Wait until the kernel has begun with it, if only to say that it does not run."""
         client = peer or self.peer
         while not any(one.parent_id == msg_id for one in client.iopub):
-            await client.hear()
+            await client.receive("iopub")
 
-    async def ask(self, msg_type: str, content: Any = None, channel: str = "control") -> Heard:
+    async def ask(self, msg_type: str, content: Any = None, channel: str = "control") -> None:
         """A request on control (or another channel), until it is idle."""
-        msg_id = self.peer.send(msg_type, content or {}, channel=channel)
-        (heard,) = await self.idle(msg_id)
-        return heard
+        await self.idle(self.peer.send(msg_type, content or {}, channel=channel))
 
     def replies(self, peer: Peer | None = None) -> list[str]:
         """The status of each reply that has come on shell, in order."""
@@ -283,7 +280,8 @@ def scenario(**options: Any) -> Callable[[Script], Script]:
 @scenario()
 async def one_cell(rig: Rig) -> None:
     (heard,) = await rig.idle(*rig.run("say hello"))
-    assert not rig.undisturbed or heard.text() == "hello"
+    texts = [one.content["text"] for one in heard if one.msg_type == "stream"]
+    assert not rig.undisturbed or texts == ["hello"]
     rig.expect("ok")
 
 

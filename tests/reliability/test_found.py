@@ -13,10 +13,11 @@ import trio
 import trio.testing
 
 from trikernel import Kernel, serve
+from trikernel.client import Execution
 from trikernel.testing import CheckedClient, open_memory_client
 from trikernel.transport import MemoryTransport
 
-from ..harness import open_peer
+from ..cells import Cells, ask, reply_of, served, until_input
 from ..kernel.kernels import Recorder
 from ..processes import kernel_process
 from .scenarios import TICK, Workhorse
@@ -51,37 +52,39 @@ class Stray(Recorder):
 
 
 async def test_a_cancelled_of_elsewhere_is_an_error_like_any(autojump_clock: Any) -> None:
-    async with open_peer(Stray()) as peer:
-        heard = await peer.ask("complete_request", {"code": "a"})
-        assert heard.reply["ename"] == "Cancelled"
-        heard = await peer.execute("stray", stop_on_error=False)
-        assert heard.reply["ename"] == "Cancelled"
-        assert (await peer.execute("say on")).text() == "on"
+    async with served(Stray()) as client:
+        assert (await client.complete("a")).content["ename"] == "Cancelled"
+        await client.expect("stray", error="Cancelled", stop_on_error=False)
+        await client.expect("say on", stdout="on")
 
 
 async def test_a_pump_that_is_cancelled_as_a_request_comes_leaves_it_to_the_lane(
     autojump_clock: Any,
 ) -> None:
     kernel = Workhorse()
-    async with open_peer(kernel) as peer:
-        with trio.CancelScope() as scope:
+    async with served(kernel) as client:
+        scope = trio.CancelScope()
 
-            async def pump() -> None:
-                with scope:
+        async def pump() -> None:
+            with scope:
+                while True:
                     await kernel.process_one()
 
-            kernel.nursery.start_soon(pump)
-            await trio.sleep(TICK)
-            assert (await peer.execute("say 1")).text() == "1"  # the lane parks behind the pump
-            msg_id = peer.send("execute_request", {"code": "say 2"})
-            peer.server.dispatcher.sweep()
-            scope.cancel()
-            await peer.until_idle(msg_id)
+        kernel.nursery.start_soon(pump)
+        await trio.sleep(TICK)
+        await client.expect("say 1", stdout="1")  # the lane parks behind the pump
+        execution = client.start("say 2")
+        kernel.server.dispatcher.sweep()
+        assert not scope.cancelled_caught
+        scope.cancel()
+        await execution.wait()
+        assert execution.stdout == "2"
+    assert scope.cancelled_caught
 
 
 async def test_a_background_nursery_opens_again_after_slow_clean_up(autojump_clock: Any) -> None:
     kernel = Workhorse()
-    async with open_peer(kernel):
+    async with served(kernel):
         started = trio.Event()
 
         async def linger() -> None:
@@ -102,16 +105,17 @@ async def test_a_background_nursery_opens_again_after_slow_clean_up(autojump_clo
 
 
 async def test_an_aborted_cell_stops_no_comm_handler(autojump_clock: Any) -> None:
-    async with open_peer(Workhorse()) as peer:
+    async with served(Workhorse()) as client:
 
-        def send(sleep: float) -> str:
-            return peer.send("comm_msg", {"comm_id": "c", "data": {"sleep": sleep}})
+        def send(sleep: float) -> Execution:
+            return client.send("comm_msg", {"comm_id": "c", "data": {"sleep": sleep}})
 
-        failing = peer.send("execute_request", {"code": "fail"})
+        failing = client.start("fail")
         handled = [send(10 * TICK), send(0)]
-        aborted = peer.send("execute_request", {"code": "say aborted"})
-        for msg_id in (failing, aborted, *handled):
-            await peer.until_idle(msg_id)
+        aborted = client.start("say aborted")
+        for one in (failing, aborted, *handled):
+            await one.wait()
+        assert aborted.status == "aborted"
         assert trio.current_time() >= 10 * TICK  # the handler slept to its end
 
 
@@ -125,13 +129,12 @@ async def test_a_shutdown_within_a_cell_is_not_stopped_by_itself(autojump_clock:
             return {"status": "ok", "restart": restart}
 
     kernel = Slow()
-    async with open_peer(kernel) as peer:
-        outer = peer.send("execute_request", {"code": "iterate"})
-        stop = peer.send("shutdown_request", {"restart": False})
-        await peer.until_idle(stop)
+    async with served(kernel) as client:
+        outer = client.start("iterate")
+        stop = await client.send("shutdown_request", {"restart": False}).wait()
         assert kernel.ended
-        assert (await peer.receive()).content["status"] == "ok"
-        await peer.until_idle(outer)
+        assert stop.status == "ok"
+        await outer.wait()
 
 
 async def test_an_abandoned_cell_handles_nothing_beside_the_lane(autojump_clock: Any) -> None:
@@ -149,18 +152,16 @@ async def test_an_abandoned_cell_handles_nothing_beside_the_lane(autojump_clock:
             self.active -= 1
 
     kernel = Pumping()
-    async with open_peer(kernel) as peer:
-        outer = peer.send("execute_request", {"code": "shielded", "stop_on_error": False})
+    async with served(kernel) as client:
+        outer = client.start("shielded", stop_on_error=False)
         await trio.sleep(TICK)
         for _ in range(2):
             kernel.server.stopper.interrupt()
             await trio.sleep(TICK)
             await trio.sleep(0.06)  # a second interrupt counts as such only after a while
         kernel.server.stopper.interrupt()
-        await peer.until_idle(outer)
-        ids = [peer.send("execute_request", {"code": "work"}) for _ in range(3)]
-        for msg_id in ids:
-            await peer.until_idle(msg_id)
+        await outer.wait()
+        assert await Cells(client, *["work"] * 3).statuses() == ["ok"] * 3
         assert kernel.most == 1
 
 
@@ -191,19 +192,19 @@ async def test_a_handler_that_sends_its_reply_itself_sends_the_only_one(
             content = {"status": "ok", "by": "itself"}
             self.session.send(stream, "connect_reply", content, parent=parent, ident=ident)
 
-    async with open_peer(Classic()) as peer:
-        heard = await peer.ask("connect_request")
-        assert heard.reply["by"] == "itself"
-        heard = await peer.ask("kernel_info_request")  # else there would be a second reply first
-        assert heard.reply["implementation"] == "recorder"
+    async with served(Classic()) as client:
+        connected = await ask(client, "connect_request")
+        assert reply_of(connected)["by"] == "itself"
+        await client.kernel_info()  # a second reply would have come by then
+        assert connected.replies == 1
 
 
 async def test_what_is_sent_after_the_reply_of_an_abort_is_not_aborted() -> None:
-    async with open_peer(Workhorse(), "tcp") as peer:
+    async with served(Workhorse(), "tcp") as client:
         for _ in range(20):
-            heard = await peer.ask("abort_request", {}, channel="control")
-            assert heard.reply["status"] == "ok"
-            assert (await peer.execute("say on")).reply["status"] == "ok"
+            reply = await client.request("abort_request", channel="control")
+            assert reply.content["status"] == "ok"
+            await client.expect("say on", stdout="on")
 
 
 async def test_an_error_in_clean_up_does_not_leave_a_cancelled_serve() -> None:
@@ -231,14 +232,12 @@ def test_an_interrupt_is_never_raised_in_a_hosts_own_task() -> None:
             await trio.sleep_forever()
 
     async def host() -> str:
-        async with open_peer(Still(), "memory", services="thread") as peer:
-            msg_id = peer.send("execute_request", {"code": "", "stop_on_error": False})
-            while (await peer.hear()).msg_type != "execute_input":
-                continue
-            peer.server.stopper.interrupt()
+        kernel = Still()
+        async with served(kernel, services="thread") as client:
+            execution = await until_input(client.start("", stop_on_error=False))
+            kernel.server.stopper.interrupt()
             threading.Event().wait(0.3)  # the host's own work, during which signals come
-            await peer.until_idle(msg_id)
-            return str((await peer.receive()).content["ename"])
+            return str(reply_of(await execution.wait())["ename"])
 
     assert trio.run(host) == "KeyboardInterrupt"
 
@@ -246,26 +245,23 @@ def test_an_interrupt_is_never_raised_in_a_hosts_own_task() -> None:
 async def test_a_request_that_finds_no_room_is_told_so_and_stops_nothing(
     autojump_clock: Any,
 ) -> None:
-    async with open_peer(Workhorse(max_queue_bytes=20_000)) as peer:
-        ids = [peer.send("execute_request", {"code": f"sleep {TICK}"}) for _ in range(50)]
-        for msg_id in ids:
-            await peer.until_idle(msg_id)
-        statuses = [(await peer.receive()).content for _ in ids]
-        refused = [one for one in statuses if one["status"] == "error"]
+    async with served(Workhorse(max_queue_bytes=20_000)) as client:
+        cells = Cells(client, *[f"sleep {TICK}"] * 50)
+        await cells.wait()
+        refused = [reply_of(one) for one in cells.sent if one.status == "error"]
         assert 0 < len(refused) < 50
         assert {one["ename"] for one in refused} == {"QueueFull"}
-        assert (await peer.execute("say on")).text() == "on"
+        await client.expect("say on", stdout="on")
 
 
 async def test_what_control_has_for_the_shell_lane_is_answered_at_the_end() -> None:
     """With a service thread it is posted, and may come when the lane has ended."""
     for _ in range(30):
-        async with open_peer(Workhorse(), "memory", services="thread") as peer:
-            ids = [peer.send("clear_request", channel="control") for _ in range(3)]
-            peer.server.stop()
-            for msg_id in ids:
-                await peer.until_idle(msg_id)
-            statuses = [(await peer.receive("control")).content["status"] for _ in ids]
+        kernel = Workhorse()
+        async with served(kernel, services="thread") as client:
+            clearing = [client.send("clear_request", {}, channel="control") for _ in range(3)]
+            kernel.server.stop()
+            statuses = [(await one.wait()).status for one in clearing]
             assert set(statuses) <= {"ok", "aborted"}
 
 

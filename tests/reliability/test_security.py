@@ -19,7 +19,6 @@ import pytest
 import trio
 import zmq
 
-import trikernel
 from trikernel.errors import ConnectionFileError
 from trikernel.transport import (
     ConnectionInfo,
@@ -30,7 +29,8 @@ from trikernel.transport import (
 )
 from trikernel.wire import Codec
 
-from ..harness import Peer, open_peer
+from ..cells import served
+from ..harness import Peer, open_peer, served_on
 from ..kernel.kernels import Recorder
 from ..processes import kernel_process, wait_until
 from .forging import ATTACKER, flood
@@ -89,8 +89,9 @@ ODD = (b"", b"\xff\0\0\0\0\0\0\0\1\x7f", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 999)
 
 
 async def test_bytes_that_are_no_zmtp_and_half_greetings_harm_nobody() -> None:
-    async with open_peer(Recorder(), "tcp") as peer:
-        ports = peer.server.transport.ports
+    kernel = Recorder()
+    async with served(kernel, "tcp") as client:
+        ports = kernel.server.transport.ports
         with ExitStack() as stack:
             for name in ("shell", "control", "stdin", "iopub"):
                 for greeting in (
@@ -104,24 +105,23 @@ async def test_bytes_that_are_no_zmtp_and_half_greetings_harm_nobody() -> None:
                         half = stack.enter_context(socket.create_connection(address))
                         half.sendall(greeting)
             for number in range(20):
-                assert (await peer.execute(f"say {number}")).text() == str(number)
-        assert not peer.server.rejected
+                await client.expect(f"say {number}", stdout=str(number))
+        assert not kernel.server.rejected
 
 
 async def test_a_frame_beyond_the_bound_is_not_even_read() -> None:
     kernel = Recorder()
     with ZmqTransport(ConnectionInfo(key="key"), max_message_bytes=1 << 16) as transport:
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(trikernel.serve, kernel, transport)
+        async with served_on(transport, kernel):
             with (
                 ZmqClientTransport(transport.info) as big,
                 ZmqClientTransport(transport.info) as ok,
             ):
-                Peer(big, server).send("execute_request", {"code": "x" * (1 << 20)})
-                peer = Peer(ok, server)
+                Peer(big).send("execute_request", {"code": "x" * (1 << 20)})
+                peer = Peer(ok)
                 await peer.until_subscribed()
-                assert (await peer.execute("say on")).text() == "on"
-            server.stop()
+                about = await peer.until_idle(peer.send("execute_request", {"code": "say on"}))
+                assert "on" in [one.content.get("text") for one in about]
     assert kernel.ran == ["say on"]
 
 
@@ -134,17 +134,15 @@ async def test_a_message_that_came_is_refused_wherever_it_comes_again() -> None:
     kernel = Recorder()
     frames = Codec(b"key").encode("execute_request", {"code": "say once"})
     with ZmqTransport(ConnectionInfo(key="key")) as transport:
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(trikernel.serve, kernel, transport)
+        async with served_on(transport, kernel):
             for number, (channel, name) in enumerate(AGAIN):
                 with ZmqClientTransport(transport.info, identity=name) as client:
-                    peer = Peer(client, server)
+                    peer = Peer(client)
                     await peer.until_subscribed()
                     peer.send_frames(frames, channel=channel)
                     peer.send_frames([*frames, b"a buffer"], channel=channel)
                     await peer.until_idle(peer.send("kernel_info_request", channel=channel))
-                    assert server.rejected["replay"] == 2 * number + 1
-            server.stop()
+                    assert kernel.server.rejected["replay"] == 2 * number + 1
     assert kernel.ran == ["say once"]
 
 
@@ -179,7 +177,8 @@ def test_nothing_unpickles(root: Path) -> None:
 
 @pytest.mark.parametrize("seconds", ["NaN", "-1", "1" + "0" * 400, "1e300", "true", '"1"'])
 async def test_a_deadline_that_is_none_is_an_error_and_ends_nothing(seconds: str) -> None:
-    async with open_peer(Recorder(), "tcp") as peer:
+    kernel = Recorder()
+    async with served(kernel, "tcp") as client, open_peer(kernel) as peer:
         frames = peer.codec.encode("execute_request", {"code": "say x", "stop_on_error": False})
         frames[4] = b'{"trikernel.timeout":%b}' % seconds.encode()
         frames[1] = peer.codec.sign(frames[2:6])
@@ -187,13 +186,14 @@ async def test_a_deadline_that_is_none_is_an_error_and_ends_nothing(seconds: str
         reply = (await peer.receive()).content
         assert reply["ename"] == "ContentError"
         assert "must be a number of seconds from 0 to 1e+09" in reply["evalue"]
-        assert (await peer.execute("say on")).text() == "on"
+        await client.expect("say on", stdout="on")
 
 
 async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -> None:
     budget = 1 << 20
-    async with open_peer(Recorder(max_backlog_bytes=budget), "tcp") as peer:
-        info = peer.server.transport.info  # type: ignore[attr-defined]
+    kernel = Recorder(max_backlog_bytes=budget)
+    async with served(kernel, "tcp") as client:
+        info = kernel.server.transport.info  # type: ignore[attr-defined]
         with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
             for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
                 deaf.set(option, value)
@@ -204,21 +204,22 @@ async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -
                 await trio.lowlevel.checkpoint()
                 deaf.send_multipart(codec.encode("is_complete_request", {"code": "x" * size}))
             with trio.fail_after(60):
-                while not peer.server.connection.replies._slow:
-                    await peer.ask("kernel_info_request")
-                waiting = next(iter(peer.server.connection.replies._slow.values()))
+                while not kernel.server.connection.replies._slow:
+                    await client.kernel_info()
+                waiting = next(iter(kernel.server.connection.replies._slow.values()))
                 while not waiting.lost:
-                    await peer.ask("kernel_info_request")
+                    await client.kernel_info()
             assert waiting.size <= budget
-            assert (await peer.execute("say on")).text() == "on"
+            await client.expect("say on", stdout="on")
         with trio.fail_after(60):
-            while peer.server.connection.replies._slow:  # until it is seen that it has left
-                await peer.ask("kernel_info_request")
+            while kernel.server.connection.replies._slow:  # until it is seen that it has left
+                await client.kernel_info()
 
 
 async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
-    async with open_peer(Recorder(), "tcp") as peer:
-        info = peer.server.transport.info  # type: ignore[attr-defined]
+    kernel = Recorder()
+    async with served(kernel, "tcp") as client:
+        info = kernel.server.transport.info  # type: ignore[attr-defined]
         with zmq.Context() as context, context.socket(zmq.DEALER) as slow:
             for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
                 slow.set(option, value)
@@ -230,8 +231,8 @@ async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
                 slow.send_multipart(frames)
                 await trio.lowlevel.checkpoint()
             with trio.fail_after(60):
-                while not peer.server.connection.replies._slow:
-                    await peer.ask("kernel_info_request")
+                while not kernel.server.connection.replies._slow:
+                    await client.kernel_info()
             answered: list[str | None] = []
             while len(answered) < len(ids):
                 assert await trio.to_thread.run_sync(slow.poll, 30_000)
