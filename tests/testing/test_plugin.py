@@ -163,14 +163,21 @@ async def test_5(kernel_process):
     )
     await kernel_process.expect("await trio.sleep(0.2)")
 
-async def test_6(kernel_process, autojump_clock):
+async def test_6(kernel_process):
+    kernel_process.expect("1", result=2)
+
+async def test_7(kernel_process, autojump_clock):
     pass
 """
     )
     result = run(suite)
-    result.assert_outcomes(passed=4, failed=2)
+    result.assert_outcomes(passed=4, failed=3)
     result.stdout.fnmatch_lines(
-        ["E *ValueError: late", "E *kernel_process is a real process: it cannot run on a virtual*"]
+        [
+            "E *ValueError: late",
+            "E *expect('1') was not awaited*",
+            "E *kernel_process is a real process: it cannot run on a virtual*",
+        ]
     )
 
 
@@ -314,8 +321,11 @@ async def test_in_time(kernel_client, autojump_clock):
 async def test_in_time_somewhere(kernel_client, autojump_clock):
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(kernel_client.expect, "green")
+            nursery.start_soon(kernel_client.execute, "green")
             await trio.sleep_forever()
+
+async def test_in_its_own_time(kernel_client, autojump_clock):
+    await kernel_client.expect("purple", timeout=60)
 
 async def test_forgotten(kernel_client):
     kernel_client.expect("red", stdout="blue")
@@ -326,7 +336,7 @@ async def test_forgotten_too():
 """
     )
     result = run(suite)
-    result.assert_outcomes(passed=1, failed=4, errors=1)
+    result.assert_outcomes(passed=1, failed=5, errors=1)
     result.stdout.fnmatch_lines(
         [
             "*'kernel_client' is there once: write 'async with open_memory_client(MyKernel()) as *",
@@ -337,6 +347,10 @@ async def test_forgotten_too():
             "E * trio.TooSlowError",
             "E * cell:",
             "E *     green",
+            '> * await kernel_client.expect("purple", timeout=60)',
+            "E *ExecutionTimeout: the cell took longer than 60 seconds and was interrupted",
+            "E * cell:",
+            "E *     purple",
             "E * AssertionError: test_*.py:*: expect('red') was not awaited, so it has done *",
             "E * AssertionError: test_*.py:*: execute('yellow') was not awaited, so it has done *",
         ]
@@ -344,5 +358,6 @@ async def test_forgotten_too():
     result.stdout.no_fnmatch_line("*Cancelled*")
     result.stdout.no_fnmatch_line("*never awaited*")
     result.stdout.no_fnmatch_line("*ExceptionGroup*")
-    in_time = result.stdout.str().partition("_ test_in_time _")[2].partition("_ test_in_time_")[0]
-    assert 5 < len(in_time.splitlines()) < 20
+    for name in ("test_in_time", "test_in_time_somewhere", "test_in_its_own_time"):
+        shown = result.stdout.str().partition(f"_ {name} _")[2].partition("___ test_")[0]
+        assert 5 < len(shown.splitlines()) < 20

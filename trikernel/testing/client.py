@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn, Unpack
 
 import attrs
@@ -72,6 +73,29 @@ class CheckedClient(Client):
         options.setdefault("stop_on_error", True)
         return super().start(code, **options)
 
+    @asynccontextmanager
+    async def executing(
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # as in `Client`: it interrupts the kernel
+        **options: Unpack[ExecuteOptions],
+    ) -> AsyncIterator[Execution]:
+        """As `Client.executing`; a deadline that ends it has a note that shows the cell."""
+        shown = CellNote()
+        try:
+            async with super().executing(code, timeout=timeout, **options) as execution:
+                try:
+                    yield execution
+                    await execution.wait()
+                except trio.Cancelled as cancel:  # as it is before it is interrupted
+                    shown = CellNote(describe(execution, self.log_tail()))
+                    cancel.add_note(shown)
+                    raise
+        except ExecutionTimeout as error:
+            error.add_note(shown)
+            raise
+
     def execute(
         self, code: str, *, timeout: float | None = None, **options: Unpack[ExecuteOptions]
     ) -> Coroutine[Any, Any, Execution]:
@@ -104,7 +128,8 @@ class CheckedClient(Client):
         those of `Client.execute`, whose errors and cancellation are this one's too.
 
         Raises `AssertionError` that shows the cell, its outputs and the end of the kernel's log. A
-        deadline that ends it, its own ``timeout`` or a scope around it, has them in a note.
+        deadline that ends it, its own ``timeout`` or a scope around it, has them in a note, as one
+        of `execute` has.
         """
         expected = _Expectation(stdout, stderr, result, error, status, messages)
         coroutine = self._expect(code, expected, **options)
@@ -112,18 +137,7 @@ class CheckedClient(Client):
 
     async def _expect(self, code: str, expected: _Expectation, **options: Any) -> Execution:
         __tracebackhide__ = True
-        shown = CellNote()
-        try:
-            async with self.executing(code, **options) as execution:
-                try:
-                    await execution.wait()
-                except trio.Cancelled as cancel:  # as it is before it is interrupted
-                    shown = CellNote(describe(execution, self.log_tail()))
-                    cancel.add_note(shown)
-                    raise
-        except ExecutionTimeout as error:
-            error.add_note(shown)
-            raise
+        execution = await super().execute(code, **options)
         _Checked(execution, self.log_tail()).check(expected)
         return execution
 

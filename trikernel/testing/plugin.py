@@ -227,21 +227,26 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 def _show_cells_in_time(error: BaseException) -> None:
     """A deadline names the cells that it ended, in the place of the way that the cancel took.
 
-    `trio.fail_after` knows of no cell, and its error's context is the `trio.Cancelled` that went
-    through the client: a page of frames, none of which is of interest.
+    `trio.fail_after` knows of no cell, and the context of what a deadline raises is the
+    `trio.Cancelled` that went through the client: a page of frames, none of which is of interest.
     """
     import trio
 
-    notes = _cell_notes(error.__context__, set()) if isinstance(error, trio.TooSlowError) else []
+    from ..errors import ExecutionTimeout
+
+    if not isinstance(error, trio.TooSlowError | ExecutionTimeout):
+        return
+    notes = _cell_notes(error, set())
     if not notes:
         return
     for note in notes:
-        error.add_note(note)
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
     error.__context__ = None
     entry = last = error.__traceback__
     while entry is not None:
         package = entry.tb_frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("trio", "contextlib"):
+        if package not in ("trio", "contextlib", "trikernel"):
             last = entry
         entry = entry.tb_next
     if last is not None:
