@@ -85,7 +85,7 @@ class Worse(Crashing):
 async def test_what_crashes_in_the_background_fails_it(autojump_clock: Any) -> None:
     with pytest.raises(LookupError, match="in the background"):
         await assert_conforms(Crashing(), Samples(code="say x"))
-    with pytest.raises(AssertionError, match=r"2 of .* requirements are not met:") as caught:
+    with pytest.raises(AssertionError, match=r"\d of \d+ requirements are not met:") as caught:
         await assert_conforms(Worse(), Samples(code="say x"))
     assert str(caught.value).endswith("besides, in the background: LookupError: in the background")
 
