@@ -129,7 +129,7 @@ async def test_a_cell_that_does_not_listen_is_given_up(
     kernel_client: CheckedClient, autojump_clock: MockClock
 ) -> None:
     start = trio.current_time()
-    with pytest.raises(CellStillRuns, match=r"and does not end: it still runs; .* restart helps$"):
+    with pytest.raises(CellStillRuns, match=r"and does not end: it still runs; .* restart helps\n"):
         await kernel_client.execute("deaf", timeout=5)
     assert trio.current_time() - start == pytest.approx(5 + INTERRUPT_GRACE)
 

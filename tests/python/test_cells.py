@@ -90,8 +90,9 @@ async def test_cells_run_in_one_task_one_after_the_other(client: CheckedClient) 
 
 async def test_the_counter_follows_store_history(client: CheckedClient) -> None:
     assert reply_of(await client.execute("1"))["execution_count"] == 1
-    assert reply_of(await client.execute("2", store_history=False))["execution_count"] == 2
-    assert reply_of(await client.execute("3", silent=True))["execution_count"] == 2
+    assert reply_of(await client.execute("2", store_history=False))["execution_count"] == 1
+    assert reply_of(await client.execute("3", silent=True))["execution_count"] == 1
+    assert reply_of(await client.execute(""))["execution_count"] == 1
     assert reply_of(await client.execute("4"))["execution_count"] == 2
     assert reply_of(await client.execute("5"))["execution_count"] == 3
 

@@ -263,19 +263,24 @@ class PythonKernel(Kernel):
     def _finish(
         self, result: Any, silent: bool, user_expressions: dict[str, Any]
     ) -> dict[str, Any]:
-        """Call the hooks after a cell, and read what programs have written; its reply."""
+        """Call the hooks after a cell, and read what programs have written; its reply.
+
+        A cell that does not count has the number of the last one that did, as in ipykernel.
+        """
         shell = self.shell
         shell.events.trigger("post_execute")
         if not silent:
             shell.events.trigger("post_run_cell", result)
+        count = {"execution_count": max(shell.execution_count - 1, 0)}
         for error in (result.error_before_exec, result.error_in_exec, shell.errors.of_display()):
             if isinstance(error, AbortedError):
                 return {"status": "aborted"}
             if error is not None:
-                content = {"status": "error", **shell.errors.content(error)}
+                content = {"status": "error", **count, **shell.errors.content(error)}
                 return {**content, "payload": shell.take_payload(), "user_expressions": {}}
         values = call_unprotected(shell.user_expressions, user_expressions)
-        return {"status": "ok", "payload": shell.take_payload(), "user_expressions": values}
+        payload = shell.take_payload()
+        return {"status": "ok", **count, "payload": payload, "user_expressions": values}
 
     def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Complete by IPython."""
