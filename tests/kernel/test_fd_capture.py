@@ -51,6 +51,28 @@ def test_stderr_of_a_child_is_stderr_of_the_cell(kernel: KernelProcess) -> None:
     assert streams == [{"name": "stderr", "text": "bad\n"}]
 
 
+def test_both_descriptors_may_be_flooded_at_once(kernel: KernelProcess) -> None:
+    """As a noisy build does. Each waits until there is room for more."""
+    reply, outputs = kernel.execute(
+        "import threading\n"
+        "def flood(fd, text):\n"
+        "    for _ in range(100):\n"
+        "        left = text * 100_000\n"
+        "        while left:\n"
+        "            left = left[os.write(fd, left):]\n"
+        "thread = threading.Thread(target=flood, args=(2, b'e'))\n"
+        "thread.start()\n"
+        "flood(1, b'o')\n"
+        "thread.join()"
+    )
+    assert reply["status"] == "ok"
+    texts = {"stdout": 0, "stderr": 0}
+    for one in outputs:
+        if one["msg_type"] == "stream":
+            texts[one["content"]["name"]] += len(one["content"]["text"])
+    assert texts == {"stdout": 10_000_000, "stderr": 10_000_000}
+
+
 @pytest.mark.promise(10)
 def test_a_child_that_outlives_its_cell_writes_under_it(kernel: KernelProcess) -> None:
     msg_id = kernel.send("child = os.popen('read x; echo late >&2', 'w')")

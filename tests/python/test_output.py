@@ -175,3 +175,23 @@ def test_what_a_pool_raises_shows_the_users_lines_only(kernel: KernelProcess) ->
     assert "ZeroDivisionError" in text
     assert "in work" in text
     assert "trikernel" not in text
+
+
+def test_what_a_thread_raises_is_shown_under_the_cell_that_started_it(
+    kernel: KernelProcess,
+) -> None:
+    msg_id = kernel.send(
+        "import threading\n"
+        "go = threading.Event()\n"
+        "def fail():\n"
+        "    go.wait()\n"
+        "    1 / 0\n"
+        "thread = threading.Thread(target=fail)\n"
+        "thread.start()"
+    )
+    kernel.finish(msg_id)
+    kernel.send("go.set(); thread.join()")
+    late = kernel.until("stream")
+    kernel.client.get_shell_msg(timeout=TIMEOUT)
+    assert late["content"]["text"].startswith("Exception in thread")
+    assert late["parent_header"]["msg_id"] == msg_id

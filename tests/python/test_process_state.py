@@ -33,7 +33,7 @@ from trikernel.testing import CheckedClient
 from ..cells import contents, served
 
 REPLACED = {
-    "sys.stdout", "sys.stderr", "input", "getpass.getpass", "Thread.start",
+    "sys.stdout", "sys.stderr", "input", "getpass.getpass", "Thread.start", "threading.excepthook",
     "ThreadPoolExecutor.submit", "comm.create_comm", "comm.get_comm_manager",
     "InteractiveShell", "display", "__IPYTHON__", "sys.ps1", "sys.ps2", "sys.ps3",
     "GLOBAL_NURSERY", "trio.run", "sniffio.current_async_library",

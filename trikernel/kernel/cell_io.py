@@ -9,6 +9,7 @@ name                                             what stands there
 ``input``, ``getpass.getpass``                   a cell asks by its kernel
 ``threading.Thread.start``,                      a thread keeps the request that started it
 ``ThreadPoolExecutor.submit``
+``threading.excepthook``                         what it raises is shown where it prints
 ===============================================  ==================================================
 
 Each of the functions asks the calling context whose code it is; code that runs for no such kernel
@@ -31,7 +32,7 @@ from typing import Any
 from .fd_capture import FdCapture
 from .replacements import Replacements, Served
 from .sender import Sender
-from .streams import OutStream, carrying_start, carrying_submit
+from .streams import OutStream, carrying_excepthook, carrying_start, carrying_submit
 
 __all__ = ["capture_descriptors", "captured"]
 
@@ -44,6 +45,7 @@ def _replace(replaced: Replacements) -> None:
     replace(builtins, "input", _asking(builtins.input))
     replace(getpass, "getpass", _asking_password(getpass.getpass))
     replace(threading.Thread, "start", carrying_start(threading.Thread.start))
+    replace(threading, "excepthook", carrying_excepthook(threading.excepthook))
     replace(ThreadPoolExecutor, "submit", carrying_submit(ThreadPoolExecutor.submit))
 
 

@@ -160,18 +160,20 @@ class FdCapture:
     @enable_ki_protection
     async def run(self) -> None:
         """Read what comes, forever."""
+        turn = trio.Lock()
         async with trio.open_nursery() as nursery:
             for pipe in self._pipes:
-                nursery.start_soon(self._follow, pipe, name=f"{pipe.name} descriptor")
+                nursery.start_soon(self._follow, pipe, turn, name=f"{pipe.name} descriptor")
 
-    async def _follow(self, pipe: _Pipe) -> None:
+    async def _follow(self, pipe: _Pipe, turn: trio.Lock) -> None:
         while True:
             try:
                 await trio.lowlevel.wait_readable(pipe.reader)
             except OSError:  # the user's code has closed it
                 return
             self._read(pipe)
-            await self._wait_for_room()
+            async with turn:  # one task waits for room at a time
+                await self._wait_for_room()
 
     def _read(self, pipe: _Pipe) -> None:
         with self._lock:

@@ -32,7 +32,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TextIO
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
@@ -44,6 +44,7 @@ __all__ = [
     "Capture",
     "OutStream",
     "capturing",
+    "carrying_excepthook",
     "carrying_start",
     "carrying_submit",
     "current_capture",
@@ -249,6 +250,10 @@ def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]
 # thread's context stays as Python has it.
 
 
+_contexts: WeakKeyDictionary[threading.Thread, contextvars.Context] = WeakKeyDictionary()
+"""In which each thread runs that a cell has started; its last words come after that."""
+
+
 def carrying_start(original: Callable[[threading.Thread], None]) -> Callable[..., None]:
     """What stands in for `threading.Thread.start`."""
 
@@ -258,6 +263,19 @@ def carrying_start(original: Callable[[threading.Thread], None]) -> Callable[...
         original(self)
 
     return start
+
+
+def carrying_excepthook(original: Callable[[Any], object]) -> Callable[[Any], None]:
+    """What stands in for `threading.excepthook`: a thread's last words are its cell's, too."""
+
+    def excepthook(args: Any, /) -> None:
+        context = _contexts.get(args.thread) if args.thread is not None else None
+        if context is None:
+            original(args)
+        else:
+            context.run(original, args)
+
+    return excepthook
 
 
 def carrying_submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
@@ -279,6 +297,7 @@ def _carry(thread: threading.Thread) -> None:
         inherits = getattr(sys.flags, "thread_inherit_context", False)
         context = contextvars.copy_context() if inherits else contextvars.Context()
         thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
+    _contexts[thread] = context
     with suppress(RuntimeError):  # the context is in use, by this very code perhaps
         context.run(current_request.set, current_request.get())
         context.run(current_capture.set, current_capture.get())
