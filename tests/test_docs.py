@@ -78,7 +78,7 @@ def test_the_code_interpreter_passes_its_own_tests() -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "3 passed" in run.stdout
+    assert "5 passed" in run.stdout
 
 
 def test_the_client_example_runs() -> None:

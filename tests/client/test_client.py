@@ -17,6 +17,7 @@ from trikernel.client import Client, Execution
 from trikernel.client.stopping import INTERRUPT_GRACE, STOP_GRACE
 from trikernel.errors import CellFailed, CellStillRuns, ExecutionTimeout, KernelDied
 from trikernel.testing import CheckedClient, at_every_checkpoint, open_memory_client
+from trikernel.wire import Message
 
 from ..kernel.kernels import Recorder
 
@@ -297,6 +298,26 @@ async def test_the_kernel_opens_comms_too(kernel_client: CheckedClient) -> None:
     await kernel_client.execute("c.close()")
     assert comm.closed
     assert kernel_client.comms == {}
+
+
+@python
+async def test_what_is_diverted_gathers_nowhere(kernel_client: CheckedClient) -> None:
+    heard: list[str] = []
+
+    def divert(message: Message) -> bool:
+        heard.append(message.msg_type)
+        return message.msg_type != "status"
+
+    await kernel_client.execute("from comm import create_comm\nc = create_comm('mine')")
+    (comm,) = kernel_client.comms.values()
+    kernel_client.diverting.append(divert)
+    execution = await kernel_client.execute("c.send(1); create_comm('more'); print('text')")
+    kernel_client.diverting.remove(divert)
+    assert {"comm_msg", "comm_open", "stream"} <= set(heard)
+    assert {one.msg_type for one in execution.messages} == {"status"}
+    assert [*kernel_client.comms.values()] == [comm]
+    await kernel_client.execute("c.send(2)")
+    assert (await comm.receive()).content["data"] == 2
 
 
 @python

@@ -53,7 +53,7 @@ class Client:
     a cell does not stop, with a function that takes the transport to the new kernel; it returns
     whether there is one, and raises nothing. ``rejected`` counts messages that could not
     be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
-    message before anybody else; where one returns true, no execution gets it.
+    message before anybody else; where one returns true, no execution and no comm gets it.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ class Connection:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
     ``rejected`` counts what could not be read, by the kind of `WireError`. What is in
-    ``diverting`` is called with iopub messages first; where one returns true, the message is not
-    put to its execution.
+    ``diverting`` is called with iopub messages first; where one returns true, the message is put
+    to neither its execution nor its comm.
     """
 
     def __init__(self, transport: ClientTransport, name: str) -> None:
@@ -114,13 +114,15 @@ class Connection:
     ) -> None:
         """Receive until cancelled, or until the transport is closed.
 
-        ``hear`` is called with each iopub message once its execution has it, ``ask`` with each
-        ``input_request`` and the execution that it belongs to. Neither may raise.
+        ``hear`` is called with each iopub message once its execution has it, but not with a comm's
+        that was diverted, ``ask`` with each ``input_request`` and the execution that it belongs to.
+        Neither may raise.
         """
 
         def take(message: Message) -> None:
-            self._take(message)
-            hear(message)
+            is_diverted = self._take(message)
+            if not (is_diverted and message.msg_type.startswith("comm_")):
+                hear(message)
 
         def take_question(message: Message) -> None:
             execution = self.find(message.parent_id)
@@ -182,7 +184,8 @@ class Connection:
             execution.take_reply(message)
             self.tidy(execution)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
+        """Put it to its execution, unless it is diverted; whether it was."""
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
         taken = any([divert(message) for divert in self.diverting])  # a list: each has to hear it
@@ -193,6 +196,7 @@ class Connection:
             for other in tuple(self._known.values()):
                 if other is not execution:
                     other.update_display(message)
+        return taken
 
     def find(self, msg_id: str | None) -> Execution | None:
         """The request of that id, if anybody still holds it."""
