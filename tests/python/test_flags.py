@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from trikernel.errors import UsageError
 from trikernel.python.flags import ALIASES, FLAGS
 from trikernel.python.profile import Profile
 
@@ -128,6 +129,16 @@ def test_what_means_nothing_here_is_accepted(
         ("--ext", "flag --ext has no effect: it needs a value"),
         ("--cache-size=many", "flag --cache-size has no effect: The 'cache_size' trait expected"),
         ("--InteractiveShell.nope=1", "has no effect: InteractiveShell has no such setting."),
+        ("--debug=1", "flag --debug=1 has no effect: it takes no value"),
+        ("--no-pdb=yes", "flag --no-pdb=yes has no effect: it takes no value"),
+        ("--a.b.c.d=1", "flag --a.b.c.d=1 has no effect: nobody knows it"),
+        (
+            "--cache-size=1 --cache-size=2",
+            "flag --cache-size has no effect: cache_size only accepts",
+        ),
+        ("--a.b=1", "flag --a.b=1 has no effect: nobody knows it"),
+        ("--profile-dir=no/such", "flag --profile-dir has no effect: there is no folder 'no/such'"),
+        ("--ipython-dir=no/such", "flag --ipython-dir has no effect: there is no folder 'no/such'"),
         ("--matplotlib=paper", "flag --matplotlib has no effect: The 'matplotlib' trait expected"),
     ],
 )
@@ -138,6 +149,42 @@ def test_what_is_wrong_is_one_warning_and_the_rest_counts(
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     assert said in warning
     assert profile.config.InteractiveShell.keys() == {"autocall", "colors"}
+
+
+@pytest.mark.parametrize(
+    "line", ["--colors=bad", "--InteractiveShell.colors=bad", "--ZMQInteractiveShell.colors=bad"]
+)
+def test_colors_that_nobody_knows_are_one_warning(
+    line: str, ipython: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = ipython / "profile_default" / "ipython_config.py"
+    file.parent.mkdir()
+    for text in ("", "c.InteractiveShell.colors = 'Linux'\n", "c.InteractiveShell.colors = 'bad'"):
+        caplog.clear()
+        file.write_text(text, "utf-8")
+        config = Profile.read("default", [line] if "bad" not in text else []).config
+        (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+        assert "colors has no effect: there are no colors 'bad'" in warning
+        assert config.InteractiveShell.get("colors") == ("Linux" if "Linux" in text else None)
+        assert "colors" not in config.ZMQInteractiveShell
+
+
+def test_flags_count_where_the_profile_cannot_be_made(
+    ipython: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (ipython / "profile_default").touch()
+    profile = Profile.read("default", ["--cache-size=5"])
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert "the IPython folder cannot be used" in warning
+    assert profile.config.InteractiveShell.cache_size == 5
+    assert profile._folder is not None
+    with profile._folder as folder:
+        assert Path(profile.profile_dir.location).is_relative_to(folder)
+
+
+def test_a_profile_that_is_not_there_is_named(ipython: Path) -> None:
+    with pytest.raises(UsageError, match="there is no IPython profile 'nobody'"):
+        Profile.read("default", ["--IPKernelApp.profile=nobody"])
 
 
 def test_a_command_line_goes_before_files(ipython: Path) -> None:
@@ -176,6 +223,24 @@ def test_a_kernel_starts_with_all_of_them_and_does_what_they_say() -> None:
     assert "WARNING] flag --no-such-flag has no effect: nobody knows it\n" in log
     assert "WARNING] flag --cache-size has no effect:" in log
     assert "DEBUG]" in log
+
+
+def test_a_kernel_starts_with_none_of_what_cannot_be_used(tmp_path: Path) -> None:
+    flags = (
+        f"--HistoryManager.hist_file={tmp_path / 'none' / 'history.sqlite'}",
+        f"--profile-dir={tmp_path / 'none'}",
+        f"--ipython-dir={tmp_path / 'none'}",
+        "--colors=bad",
+        "--debug=1",
+        "--a.b.c.d=1",
+    )
+    with kernel_process("trikernel.python:PythonKernel", *flags) as kernel:
+        shown = kernel.text("print(get_ipython().history_manager.hist_file)\n%history")
+        assert shown.startswith(":memory:\n")
+        kernel.client.shutdown()
+        log = kernel.process.communicate(timeout=TIMEOUT)[1]
+    assert log.count("WARNING]") == len(flags)
+    assert "WARNING] the history is not kept: " in log
 
 
 def start(*flags: str, **options: Any) -> subprocess.Popen[str]:

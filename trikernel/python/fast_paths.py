@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -126,6 +127,7 @@ HISTORY_DELAY = 1  # seconds
 class CellHistory(HistoryManager):
     """Keeps cells in memory until `run` has them written; a shutdown writes the rest."""
 
+    hist_file: Any  # a path, or ":memory:"
     _news: trio.Event | None = None
     # IPython's are traits, which nobody observes and which take longer to set than to compute.
     _i00 = _i = _ii = _iii = ""
@@ -133,6 +135,20 @@ class CellHistory(HistoryManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.db_cache_size = 1 << 30
+
+    def init_db(self) -> None:
+        """In memory, where the file cannot be made; IPython takes care of one that is corrupt."""
+        if self.enabled and self.hist_file != ":memory:":
+            import sqlite3  # some interpreters have none, and no history
+
+            self.hist_file = Path(self.hist_file)  # a flag's is a string, of which IPython's fails
+            try:
+                sqlite3.connect(self.hist_file).close()
+            except sqlite3.OperationalError as error:
+                text = "the history is not kept: %s cannot be used (%s)"
+                _log.warning(text, self.hist_file, error)
+                self.hist_file = ":memory:"
+        super().init_db()
 
     def store_inputs(self, *args: Any, **kwargs: Any) -> None:
         """Keep a cell."""

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import logging
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from typing import Any
 
 from IPython.core.application import base_aliases, base_flags
 from IPython.core.shellapp import shell_aliases, shell_flags
+from IPython.utils.path import expand_path
+from IPython.utils.PyColorize import theme_table
 from traitlets import Container, HasTraits, TraitError
 from traitlets.config import Application, Config
-from traitlets.config.loader import DeferredConfig, KVArgParseConfigLoader
+from traitlets.config.loader import ArgumentError, DeferredConfig, KVArgParseConfigLoader
 
-__all__ = ["ALIASES", "FLAGS", "read_flags"]
+__all__ = ["ALIASES", "FLAGS", "leave_out_colors", "read_flags"]
 
 _log = logging.getLogger("trikernel")
 
@@ -55,7 +59,7 @@ _INNOCENT = {
 }
 """What is accepted by name and means nothing here."""
 
-_SHORT = {target.rpartition(".")[2]: alias for alias, target in ALIASES.items()}
+_SHORT = {target.rpartition(".")[2]: alias for alias, target in reversed(ALIASES.items())}
 
 _CLASSES = {
     "InteractiveShell": "IPython.core.interactiveshell",
@@ -71,8 +75,12 @@ _CLASSES = {
 }
 """Where the classes are whose values are looked at before the kernel is made with them."""
 
+_FOLDERS = (("Profile", "ipython_dir"), ("ProfileDir", "location"))
+
 _APPLICATION = r"^(-+)(?:IPKernelApp|InteractiveShellApp|BaseIPythonApplication|Application)\."
 """By which names people know the application."""
+
+_SETTING = re.compile(r"[A-Z]\w*\.\w+")
 
 
 def read_flags(flags: Sequence[str], application: Application) -> Config:
@@ -81,19 +89,40 @@ def read_flags(flags: Sequence[str], application: Application) -> Config:
     What cannot be used has a warning in the log, and is left out.
     """
     own = type(application)
-    known = [re.sub(_APPLICATION, rf"\1{own.__name__}.", one) for one in _understood(flags)]
     by_name, aliases = application.flatten_flags()
     classes = [own, *application.classes]
-    loader = KVArgParseConfigLoader(known, aliases, by_name, classes=classes, log=_log)
-    return _checked(loader.load_config(), own)
+
+    def load(words: Sequence[Sequence[str]]) -> Config:
+        known = [re.sub(_APPLICATION, rf"\1{own.__name__}.", one) for flag in words for one in flag]
+        with redirect_stderr(io.StringIO()) as said:
+            try:
+                loader = KVArgParseConfigLoader(known, aliases, by_name, classes=classes, log=_log)
+                return loader.load_config()
+            except SystemExit:  # how argparse complains
+                raise ArgumentError(said.getvalue().rpartition("error: ")[2].strip()) from None
+
+    understood = _understood(flags)
+    try:
+        return _checked(load(understood), own)
+    except ArgumentError:  # which does not say of which flag
+        return _checked(load([one for one in understood if _is_readable(one, load)]), own)
 
 
-def _understood(flags: Sequence[str]) -> list[str]:
-    """Those that traitlets' loader can read; of each other one the log has a warning.
+def _is_readable(flag: Sequence[str], load: Callable[[Sequence[Sequence[str]]], Config]) -> bool:
+    try:
+        load([flag])
+    except ArgumentError as error:
+        _log.warning("flag %s has no effect: %s", flag[0], error)
+        return False
+    return True
+
+
+def _understood(flags: Sequence[str]) -> list[list[str]]:
+    """Those that have a meaning, each with its value; of each other one the log has a warning.
 
     A flag that nobody knows goes with its value, as it does there.
     """
-    kept: list[str] = []
+    kept: list[list[str]] = []
     rest = list(flags)
     while rest:
         one = rest.pop(0)
@@ -101,12 +130,14 @@ def _understood(flags: Sequence[str]) -> list[str]:
             continue  # what frontends pass on beside flags
         name, equals, _ = one.lstrip("-").partition("=")
         value = [rest.pop(0)] if not equals and _takes_value(name, rest) else []
-        if not (name in ALIASES or name in FLAGS or "." in name):
+        if not (name in ALIASES or name in FLAGS or _SETTING.fullmatch(name)):
             _log.warning("flag %s has no effect: nobody knows it", one)
         elif not equals and not value and name not in FLAGS:
             _log.warning("flag %s has no effect: it needs a value", one)
+        elif equals and name not in ALIASES and name in FLAGS:
+            _log.warning("flag %s has no effect: it takes no value", one)
         else:
-            kept += [one, *value]
+            kept.append([one, *value])
     return kept
 
 
@@ -127,7 +158,7 @@ def _checked(given: Config, application: type[Application]) -> Config:
             config[section][name] = _fitting(section, name, value, application)
         except ImportError as error:
             _log.warning("flag --%s has no effect: %s", flag, error)
-        except TraitError as error:
+        except (TraitError, ValueError) as error:  # the latter for one that is given twice
             words = str(error).replace(" of a HasTraits instance", "")
             _log.warning("flag --%s has no effect: %s", flag, words)
     return config
@@ -152,7 +183,24 @@ def _fitting(section: str, name: str, value: Any, application: type[Application]
     found = value.get_value(trait) if isinstance(value, DeferredConfig) else value
     if isinstance(trait, Container):
         found = _literal(found)
-    return trait.validate(HasTraits(), found)
+    valid = trait.validate(HasTraits(), found)
+    if name == "colors" and not _is_theme(valid):
+        raise TraitError(f"there are no colors {valid!r}, only {', '.join(sorted(theme_table))}")
+    if (section, name) in _FOLDERS and not os.path.isdir(expand_path(valid)):
+        raise TraitError(f"there is no folder {valid!r}")
+    return valid
+
+
+def leave_out_colors(config: Config) -> None:
+    """What files say of colors that IPython does not know: it would end the kernel."""
+    for section, name, value in list(_values(config)):
+        if name == "colors" and not _is_theme(value):
+            _log.warning("%s.colors has no effect: there are no colors '%s'", section, value)
+            del config[section][name]
+
+
+def _is_theme(name: Any) -> bool:
+    return isinstance(name, str) and name.lower() in theme_table
 
 
 def _literal(value: Any) -> Any:

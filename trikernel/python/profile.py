@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 from ..core import call_unprotected
 from ..errors import UsageError
-from .flags import ALIASES, FLAGS, read_flags
+from .flags import ALIASES, FLAGS, leave_out_colors, read_flags
 
 __all__ = ["Profile"]
 
@@ -47,6 +47,7 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         if flags:
             profile.cli_config = read_flags(flags, profile)  # files do not go before it
             profile.update_config(profile.cli_config)
+            name = profile.profile
             if "log_level" in profile.cli_config[cls.__name__]:
                 _log.setLevel(profile.log_level)
         if name != "default":  # which is made where it is missing
@@ -60,21 +61,25 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         try:
             profile.init_profile_dir()
         except OSError as error:  # a full disk, say
-            profile = cls._elsewhere(error)
+            profile = cls._elsewhere(error, profile.cli_config)
         profile.init_config_files()
         profile.load_config_file()
         for_any_kernel = profile.config.get("IPKernelApp")  # the name that people's files know
         if for_any_kernel:
             profile.update_config(Config(Profile=for_any_kernel))
+        leave_out_colors(profile.config)
         return profile
 
     @classmethod
-    def _elsewhere(cls, error: OSError) -> Profile:
+    def _elsewhere(cls, error: OSError, flags: Config) -> Profile:
         """An empty profile in a folder of its own, which goes with the process."""
         folder = tempfile.TemporaryDirectory(prefix="ipython-", ignore_cleanup_errors=True)
         _log.warning("the IPython folder cannot be used (%s); using %s", error, folder.name)
-        config = Config({"Profile": {"ipython_dir": folder.name}})
+        config = Config(flags)
+        config.pop("ProfileDir", None)
+        config.Profile.ipython_dir = folder.name
         profile = cls(log=_log, config=config)
+        profile.cli_config = config
         profile.init_profile_dir()
         profile._folder = folder
         return profile
