@@ -136,6 +136,7 @@ def test_what_means_nothing_here_is_accepted(
             "--cache-size=1 --cache-size=2",
             "flag --cache-size has no effect: cache_size only accepts",
         ),
+        ("-log-level=10", "flag -log-level=10 has no effect: "),
         ("--a.b=1", "flag --a.b=1 has no effect: nobody knows it"),
         ("--profile-dir=no/such", "flag --profile-dir has no effect: there is no folder 'no/such'"),
         ("--ipython-dir=no/such", "flag --ipython-dir has no effect: there is no folder 'no/such'"),
