@@ -100,8 +100,8 @@ OFFERED = {
         "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
         "gc_paused", "harmless", "interrupt_nested_run", "is_anything_left_open", "is_nested_in",
         "on_fork", "real_stderr", "report_crash", "run_in", "run_nested", "run_to_the_end",
-        "runs_here", "signal_main_thread", "stderr_descriptor", "unused_signal",
-        "wait_for_process_end", "with_working_folder",
+        "runs_here", "signal_main_thread", "stderr_descriptor", "unblock_signal",
+        "unused_signal", "wait_for_process_end", "with_working_folder",
     },
     "trikernel.wire": {
         "DELIMITER", "IOPUB_TYPES", "PROTOCOL_VERSION", "REQUESTS", "STDIN_TYPES", "Codec",

@@ -93,3 +93,31 @@ def test_a_cell_may_set_every_signal_and_the_next_deadline_holds(kernel: KernelP
     reply, _ = kernel.execute("%%timeout 0.1\nre.match('(a+)+$', 'a' * 60 + 'b')")
     assert reply["ename"] == "DeadlineExceeded"
     assert kernel.text("print('went on')") == "went on\n"
+
+
+def test_a_cell_may_give_signals_back_to_the_system_and_its_stop_does_not_end_the_kernel(
+    kernel: KernelProcess,
+) -> None:
+    default = "signal.signal(signal.SIGINT, signal.SIG_DFL)"
+    reply, _ = kernel.execute(f"%%timeout 0.1\n{default}\ntime.sleep(1000)")
+    assert reply["ename"] == "DeadlineExceeded"
+    reply, _ = kernel.execute(  # nobody hears the deadline: the cell ends by itself
+        "%%timeout 0.1\n"
+        f"{default}\n"
+        "numbers = signal.SIGURG, signal.SIGWINCH, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)\n"
+        "for number in numbers: signal.signal(number, signal.SIG_DFL)\n"
+        "begun = time.monotonic()\n"
+        "while time.monotonic() < begun + 0.3: re.match('(a+)+$', 'a' * 18 + 'b')"
+    )
+    assert reply["ename"] == "DeadlineExceeded"
+    reply, _ = kernel.execute("%%timeout 0.1\nre.match('(a+)+$', 'a' * 60 + 'b')")
+    assert reply["ename"] == "DeadlineExceeded"
+
+
+def test_a_signal_that_a_cell_has_blocked_hits_no_later_cell(kernel: KernelProcess) -> None:
+    reply, _ = kernel.execute(
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+        "signal.raise_signal(signal.SIGINT)"
+    )
+    assert reply["status"] == "ok"
+    assert kernel.text("time.sleep(0.1); print('went on')") == "went on\n"

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from trikernel.core.deadlines import AGAIN, LATE, Deadline, DeadlineSignal
+from trikernel.core.deadlines import AGAIN, LATE, Deadline, OwnSignal
 from trikernel.system import SignalTimer, can_signal, unused_signal
 
 pytestmark = pytest.mark.skipif(not can_signal(), reason="no timers that signal")
@@ -116,17 +116,17 @@ def test_a_signal_that_somebody_handles_is_left_alone(handled: tuple[int, Handle
 
 def test_a_deadline_is_told_once_it_has_passed_and_not_after_it_was_withdrawn() -> None:
     past: list[list[Deadline]] = []
-    signals = DeadlineSignal()
 
     def note(signum: int, frame: FrameType | None) -> None:
         past.append(signals.past())
 
+    signals = OwnSignal(note)
     request, token = cast(Any, object()), cast(Any, _Token())
     early, late = Deadline(request, 0.01), Deadline(request, 100)
     try:
         begun = time.monotonic()
-        signals.arm(early, note)
-        signals.arm(late, note)
+        signals.arm(early)
+        signals.arm(late)
         wait_for(lambda: len(past) > 1)
         assert time.monotonic() - begun >= 0.01 + LATE + AGAIN
         assert past == [[early]] * len(past)
@@ -155,13 +155,13 @@ def test_a_signal_that_a_cell_has_taken_is_left_to_it_and_at_the_end_all_are_giv
     def of_the_cell(signum: int, frame: FrameType | None) -> None:
         pass
 
-    signals = DeadlineSignal()
+    signals = OwnSignal(ignore)
     assert used() == []
-    signals.arm(Deadline(cast(Any, object()), 100), ignore)
+    signals.arm(Deadline(cast(Any, object()), 100))
     (number,) = used()
     signal.signal(number, of_the_cell)
     try:
-        signals.arm(Deadline(cast(Any, object()), 100), ignore)
+        signals.arm(Deadline(cast(Any, object()), 100))
         assert len(used()) == 1
         assert number not in used()
         signals.close()

@@ -1,15 +1,14 @@
-"""A request's deadline: watched by the service loop, and by a timer that signals.
+"""A request's deadline, watched by the service loop, and by a timer with a signal of our own.
 
 The service loop is enough for all code that lets other threads run. C code that keeps the
 interpreter lock keeps the service loop from running, too: a timer of the system signals the main
 thread then, a little later, so that it has nothing to do where the loop was in time. A request
-without a deadline has none of this.
+without a deadline has no timer. The service loop signals by the same number.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,10 +18,17 @@ from types import FrameType
 import attrs
 import trio
 
-from ..system import SignalTimer, can_signal, run_in, unused_signal
+from ..system import (
+    SignalTimer,
+    can_signal,
+    run_in,
+    signal_main_thread,
+    unblock_signal,
+    unused_signal,
+)
 from .request import Request
 
-__all__ = ["Deadline", "DeadlineSignal"]
+__all__ = ["Deadline", "OwnSignal"]
 
 LATE = 0.05  # seconds that the service loop has, before the timer signals for the first time
 AGAIN = 0.05  # seconds between two signals of a timer
@@ -61,32 +67,58 @@ class Deadline:
             timer.stop()
 
 
-class DeadlineSignal:
-    """The signal of the timers, from the first deadline on, where the system has such timers.
+class OwnSignal:
+    """The signal by which the main thread is told, where the system has one: by the timers of
+    deadlines, and by the service loop. ``handler`` is what is called then, in the main thread.
 
-    In the main thread only.
+    A signal of ours is never one that would end the process if a cell has put the default action
+    in the place of its handler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
+        self._handler = handler
         self._armed: list[Deadline] = []
         self._number: int | None = None
 
-    def arm(self, deadline: Deadline, handler: Callable[[int, FrameType | None], object]) -> None:
-        """Have ``handler`` called in the main thread a little after the deadline, and on and on
-        until it is withdrawn.
+    def take(self) -> bool:
+        """Have the handler there, which a cell may have taken away; in the main thread."""
+        number = self._number
+        if number is None or signal.getsignal(number) not in (self._handler, signal.SIG_DFL):
+            number = self._number = unused_signal()  # a cell has taken the one of before
+        if number is None:
+            return False
+        unblock_signal(number)
+        if not self._is_there():
+            signal.signal(number, self._handler)
+        return True
+
+    def _is_there(self) -> bool:
+        return self._number is not None and signal.getsignal(self._number) == self._handler
+
+    def send(self, on_sigint: Callable[[int, FrameType | None], object]) -> None:
+        """Wake the main thread, and have the handler run there; from any thread.
+
+        A handler of SIGINT that a cell has set is called instead: it is for interrupts. So is
+        ``on_sigint``, the one of the kernel, where the signal of our own is taken away. With
+        neither nothing happens.
+        """
+        handler = signal.getsignal(signal.SIGINT)
+        if self._number is not None and self._is_there() and not _is_of_a_cell(handler, on_sigint):
+            signal_main_thread(self._number)
+        elif callable(handler):
+            signal_main_thread(signal.SIGINT)
+
+    def arm(self, deadline: Deadline) -> None:
+        """Have the handler called a little after the deadline, and on and on until it is withdrawn.
+
+        From other threads than the main one, nothing.
         """
         if threading.current_thread() is not threading.main_thread() or not can_signal():
             return
-        number = self._number
-        if number is None or signal.getsignal(number) not in (handler, signal.SIG_DFL):
-            number = self._number = unused_signal()  # a cell has taken the one of before
-        if number is None or sys.platform == "win32":
+        if not self.take() or self._number is None:
             return
-        if signal.getsignal(number) != handler:
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         with suppress(OSError):  # the limit of timers: then as where there are none
-            deadline.timer = SignalTimer(number, deadline.seconds + LATE, AGAIN)
+            deadline.timer = SignalTimer(self._number, deadline.seconds + LATE, AGAIN)
             self._armed.append(deadline)
 
     def withdraw(self, deadline: Deadline, token: trio.lowlevel.TrioToken) -> None:
@@ -101,11 +133,14 @@ class DeadlineSignal:
         return [one for one in self._armed if one.is_past]
 
     def close(self) -> None:
-        """Give the signal back: nobody handles it, and none that was sent is left."""
+        """Give the signal back: nobody handles it."""
         for deadline in self._armed:
             deadline.stop_timer()
         self._armed.clear()
-        if self._number is not None:
-            signal.signal(self._number, signal.SIG_IGN)  # one that is blocked would end the process
+        if self._number is not None and self._is_there():
             signal.signal(self._number, signal.SIG_DFL)
-            self._number = None
+        self._number = None
+
+
+def _is_of_a_cell(handler: object, on_sigint: object) -> bool:
+    return callable(handler) and handler != on_sigint

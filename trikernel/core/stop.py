@@ -11,8 +11,8 @@ What does not work
 
 What is done
     `Stopper.stop` marks the request, and has its scope cancelled in the user loop. If that loop
-    has not turned within 2 ms, the service loop sends SIGINT to the main thread by `pthread_kill`,
-    and again every 50 ms until it is delivered. Our handler raises `KeyboardInterrupt` at once if
+    has not turned within 2 ms, the service loop signals the main thread by `pthread_kill`, and
+    again every 50 ms until it is delivered. Our handler raises `KeyboardInterrupt` at once if
     the interrupted frame is unprotected and belongs to the request that is to stop, or if the loop
     has not turned for 50 ms; otherwise it leaves the wish where it is. Our own code is marked as
     protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that are
@@ -67,7 +67,8 @@ What is done
     `KeyboardInterrupt`; it is told as the reason of the stop.
 
     A deadline has a timer of the system's beside the service loop, which signals the main thread
-    without the interpreter lock (`deadlines`). Its signal is not SIGINT, which is a person's.
+    without the interpreter lock. Its signal, and the service loop's, is not SIGINT, which is a
+    person's, and to which a cell may have given back the end of the process (`deadlines`).
 
 What remains
     C code that holds the interpreter lock and does not look for signals cannot be reached; where
@@ -80,7 +81,6 @@ from __future__ import annotations
 import enum
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -99,10 +99,10 @@ from ..system import (
     is_nested_in,
     on_fork,
     run_in,
-    signal_main_thread,
+    unblock_signal,
 )
 from ..wire import tell_place
-from .deadlines import Deadline, DeadlineSignal
+from .deadlines import Deadline, OwnSignal
 from .places import where_it_runs, where_it_stands, where_it_waits
 from .request import Request, StopReason, current_request, is_served, request_of
 from .user_code import in_finalizer
@@ -194,7 +194,7 @@ class Stopper:
         self._forced_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
-        self._deadline_signal = DeadlineSignal()
+        self._own_signal = OwnSignal(self._on_own_signal)
         on_fork(self)
 
     def after_fork(self) -> None:
@@ -205,7 +205,7 @@ class Stopper:
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
-        self._deadline_signal.close()
+        self._own_signal.close()
 
     # Stopping
 
@@ -268,7 +268,7 @@ class Stopper:
         await trio.sleep(SOON)
         while stop_signal.state is StopState.PENDING and _is_live(stop_signal, self.running):
             self._forced_at = time.monotonic()
-            signal_main_thread()
+            self._own_signal.send(self._on_sigint)
             await trio.sleep(TURN_TIMEOUT)
             if request is not None and time.monotonic() > told_at:
                 told_at = math.inf
@@ -358,9 +358,9 @@ class Stopper:
         deadline = Deadline(request, seconds)
         self.services.start_soon(self._expire, deadline)
         if self.installed and self._resends:
-            self._deadline_signal.arm(deadline, self._on_deadline)
+            self._own_signal.arm(deadline)
         if self.services.token is not None:
-            withdraw = self._deadline_signal.withdraw
+            withdraw = self._own_signal.withdraw
             request.replace_deadline(partial(withdraw, deadline, self.services.token))
 
     async def _expire(self, deadline: Deadline) -> None:
@@ -368,35 +368,36 @@ class Stopper:
             deadline.is_told = True
             self.stop(deadline.request, StopReason.TIMEOUT)
 
-    def _on_deadline(self, signum: int, frame: FrameType | None) -> None:
-        """A timer has signalled, after the deadline: take the step that the service loop has not
-        taken, if it does not get the interpreter lock, and raise what is due.
+    def _on_own_signal(self, signum: int, frame: FrameType | None) -> None:
+        """The service loop has signalled, or a timer after its deadline: take the step that the
+        loop has not taken, if it does not get the interpreter lock, and raise what is due.
         """
-        past = [one for one in self._deadline_signal.past() if one.request in self.running]
+        self._forced_at = -math.inf
+        past = [one for one in self._own_signal.past() if one.request in self.running]
         for deadline in past:
             request, overdue = deadline.request, time.monotonic() - self._grace - SOON
             if not deadline.is_told or request.last_stop < overdue:
                 deadline.is_told = True
                 self.stop(request, StopReason.TIMEOUT)
-        if past:
-            self._hear(frame, forced=True)
+        self._hear(frame, forced=True)
 
     # SIGINT
 
     def install(self) -> None:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
+        self._own_signal.take()
         self._arrivals = SignalArrivals()
         self.installed = True
 
     def reinstall(self) -> None:
         """Take SIGINT, once installed, back from an earlier cell's code, which may have set a
-        handler or a mask.
+        handler or a mask. What came while it was blocked was for that cell.
         """
+        unblock_signal(signal.SIGINT)
         if signal.getsignal(signal.SIGINT) != self._on_sigint:
             signal.signal(signal.SIGINT, self._on_sigint)
-        if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        self._own_signal.take()
         if self._arrivals is not None:
             self._arrivals.listen()
 
@@ -405,7 +406,7 @@ class Stopper:
         if not self.installed:
             return
         self.installed = False
-        self._deadline_signal.close()
+        self._own_signal.close()
         if signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
         if self._arrivals is not None:
@@ -424,7 +425,7 @@ class Stopper:
                 continue
             if seconds > self._grace and self.running:
                 self.interrupt()
-            signal_main_thread()
+            self._own_signal.send(self._on_sigint)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._arrivals is not None:

@@ -9,8 +9,8 @@ from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .process_end import run_to_the_end, wait_for_process_end
-from .signal_timer import SignalTimer, can_signal, unused_signal
-from .signals import SignalArrivals, signal_main_thread
+from .signal_timer import SignalTimer, can_signal
+from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
 from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
 
@@ -40,6 +40,7 @@ __all__ = [
     "runs_here",
     "signal_main_thread",
     "stderr_descriptor",
+    "unblock_signal",
     "unused_signal",
     "wait_for_process_end",
     "with_working_folder",

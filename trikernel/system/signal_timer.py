@@ -14,10 +14,10 @@ What does not work
 What is done
     POSIX timers, of which a process may have many. Python has no function for them, so the C
     library's are called through `ctypes`. Linux can send their signal to one thread
-    (``SIGEV_THREAD_ID``), which ends a blocking call of that thread, too. The signal is a
-    real-time one that nobody has a handler for, and Python's handler is told its number: it is
-    never taken for a person's SIGINT. A forked child does not inherit such timers, and a program
-    that replaces this one has none.
+    (``SIGEV_THREAD_ID``), which ends a blocking call of that thread, too. The signal is
+    `unused_signal`, and Python's handler is told its number: it is never taken for a person's
+    SIGINT. A forked child does not inherit such timers, and a program that replaces this one has
+    none.
 
 What remains
     macOS has no such timers, Windows no such signals; the layout of the structures is that of
@@ -28,12 +28,11 @@ What remains
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from typing import Any
 
-__all__ = ["SignalTimer", "can_signal", "unused_signal"]
+__all__ = ["SignalTimer", "can_signal"]
 
 CLOCK_MONOTONIC, SIGEV_THREAD_ID = 1, 4  # of Linux, on every processor
 NANO = 10**9
@@ -65,20 +64,11 @@ def can_signal() -> bool:
     return bool(_load())
 
 
-def unused_signal() -> int | None:
-    """A real-time signal that nobody handles, or None."""
-    if sys.platform == "linux":
-        for number in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                return number
-    return None
-
-
 class SignalTimer:
     """Sends ``number`` to the main thread after so many seconds, and again at each interval.
 
     From its creation, in the main thread, to `stop`. Raises `OSError` if the system has no more
-    timers. The default action of a signal ends the process: a handler has to be there.
+    timers. Where no handler is there, the signal does what it does by default.
     """
 
     def __init__(self, number: int, seconds: float, interval: float) -> None:

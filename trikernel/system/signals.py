@@ -1,8 +1,12 @@
-"""SIGINT and the main thread: a signal of our own that wakes it, and signals that it has not heard.
+"""Signals and the main thread: one of our own that wakes it, and SIGINTs that it has not heard.
 
 Python runs a signal handler between two instructions of the main thread. Where that blocks in C
 code, or the signal came to another thread, the handler runs late or never: so signals are sent to
 that very thread, and what has come is told apart from what was heard.
+
+The default action of most signals ends the process, and code may put that in the place of a handler
+at any time: `signal.signal(signal.SIGINT, signal.SIG_DFL)` is a habit of programs with windows. So
+ours is one of the few that do nothing by default.
 """
 
 from __future__ import annotations
@@ -17,16 +21,38 @@ from contextlib import suppress
 
 import trio
 
-__all__ = ["SignalArrivals", "signal_main_thread"]
+__all__ = ["SignalArrivals", "signal_main_thread", "unblock_signal", "unused_signal"]
+
+HARMLESS = ("SIGURG", "SIGWINCH")  # what hardly anybody handles, and what does nothing by default
 
 
-def signal_main_thread() -> None:
-    """Have the handler of SIGINT run in the main thread, and wake that from a blocking call."""
+def unused_signal() -> int | None:
+    """A signal that nobody handles and that does nothing then, or None: Windows has none."""
+    for name in HARMLESS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            return int(number)
+    return None
+
+
+def signal_main_thread(number: int) -> None:
+    """Have the handler of a signal run in the main thread, and wake that from a blocking call."""
     ident = threading.main_thread().ident
     if sys.platform != "win32" and ident is not None:
-        signal.pthread_kill(ident, signal.SIGINT)  # wakes a time.sleep, unlike raise_signal
+        signal.pthread_kill(ident, number)  # wakes a time.sleep, unlike raise_signal
     else:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
+
+
+def unblock_signal(number: int) -> None:
+    """Let a signal through again, from now on: what came before was for who has blocked it.
+
+    In the main thread; its handler has to be set after this.
+    """
+    if sys.platform != "win32":
+        if number in signal.sigpending():
+            signal.signal(number, signal.SIG_IGN)  # which discards it, also for the whole process
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 class SignalArrivals:
