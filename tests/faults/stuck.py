@@ -36,12 +36,23 @@ STUCK = {
     "a loop that swallows everything": (
         "while True:\n    try: sum(range(100))\n    except BaseException: pass"
     ),
+    "a sleep in a loop that swallows everything": (
+        "while True:\n    try: time.sleep(1000)\n    except: pass"
+    ),
     "a loop that prints": "while True: print('x' * 3000)",
     "a regular expression": "re.match('(a+)+$', 'a' * 60 + 'b')",
+    "a regular expression in a loop that swallows everything": (
+        "while True:\n    try: re.match('(a+)+$', 'a' * 60 + 'b')\n    except: pass"
+    ),
     "a power": "for base in range(3, 100): base ** 10 ** 8",
     "a regular expression in a clean-up": (
         "try: re.match('(a+)+$', 'a' * 60 + 'b')\nfinally: re.match('(a+)+$', 'a' * 60 + 'b')"
     ),
 }
 # Those in C code that keeps the interpreter lock
-HEARS_SIGNALS = ("a regular expression", "a power", "a regular expression in a clean-up")
+HEARS_SIGNALS = (
+    "a regular expression",
+    "a power",
+    "a regular expression in a clean-up",
+    "a regular expression in a loop that swallows everything",
+)

@@ -67,7 +67,7 @@ async def test_the_clients_time_out_holds(shared: SessionKernel, stuck: str) -> 
         (await client.execute(SETUP)).raise_for_error()
         with (
             trio.fail_after(BOUND),
-            pytest.raises(ExecutionTimeout, match=r"interrupted$") as error,
+            pytest.raises(ExecutionTimeout, match=r"(?m)interrupted$") as error,
         ):
             await client.execute(STUCK[stuck], timeout=0.3)
         execution = error.value.execution

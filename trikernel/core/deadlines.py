@@ -26,7 +26,7 @@ from ..system import (
     unblock_signal,
     unused_signal,
 )
-from .request import Request
+from .request import Request, StopReason
 
 __all__ = ["Deadline", "OwnSignal"]
 
@@ -40,6 +40,7 @@ class Deadline:
 
     request: Request
     seconds: float
+    reason: StopReason = StopReason.TIMEOUT
     is_told: bool = False
     timer: SignalTimer | None = None
     withdrawn: trio.Event = attrs.field(factory=trio.Event)

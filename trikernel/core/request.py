@@ -229,7 +229,7 @@ class Request:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the lane has gone on without its code: what that still says is for nobody."""
+        """Whether the lane has gone on without its code: what that returns is for nobody."""
         return self.state is State.ABANDONED
 
     def after_idle(self, function: Callable[[], object]) -> None:

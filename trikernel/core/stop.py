@@ -64,7 +64,8 @@ What is done
     run while all of its tasks wait: none is left behind, because this thread is inside.
 
     Interrupts within 50 ms are one step. `CellStopped` is for code that swallows
-    `KeyboardInterrupt`; it is told as the reason of the stop.
+    `KeyboardInterrupt`; it is told as the reason of the stop. Code that swallows that, too, is hit
+    at a line drawn by lot (`line_lot`).
 
     A deadline has a timer of the system's beside the service loop, which signals the main thread
     without the interpreter lock. Its signal, and the service loop's, is not SIGINT, which is a
@@ -78,17 +79,16 @@ What remains
 
 from __future__ import annotations
 
-import enum
 import math
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from types import FrameType
 
-import attrs
 import trio
 
 from ..errors import CellStopped
@@ -103,8 +103,10 @@ from ..system import (
 )
 from ..wire import tell_place
 from .deadlines import Deadline, OwnSignal
+from .line_lot import Swallowed
 from .places import where_it_runs, where_it_stands, where_it_waits
 from .request import Request, StopReason, current_request, is_served, request_of
+from .stop_signals import STOP_TRANSITIONS, StopEvent, StopSignal, StopState
 from .user_code import in_finalizer
 
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
@@ -115,48 +117,6 @@ INSISTS = 3  # the stop from which on the exception is one that nobody swallows 
 INSIST_AFTER = 0.06  # seconds from the step before, where a step follows by itself
 INSIST_INTERVAL = 0.02  # seconds between two of those
 TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
-
-
-class StopState(enum.Enum):
-    """How far a stop is: see the table above."""
-
-    PENDING = "pending"
-    RAISED = "raised"
-    DELIVERED = "delivered"
-
-
-class StopEvent(enum.Enum):
-    """What happens to a stop."""
-
-    RAISE = "raise"
-    TURN = "turn"
-
-
-STOP_TRANSITIONS: Mapping[StopState, Mapping[StopEvent, StopState]] = {
-    StopState.PENDING: {
-        StopEvent.RAISE: StopState.RAISED,
-        StopEvent.TURN: StopState.DELIVERED,
-    },
-    StopState.RAISED: {StopEvent.TURN: StopState.DELIVERED},
-    StopState.DELIVERED: {},
-}
-
-
-@attrs.define(eq=False)
-class StopSignal:
-    """One wish to stop something; ``request`` is None for whatever spins without one."""
-
-    request: Request | None
-    reason: StopReason
-    state: StopState = StopState.PENDING
-    since: float = attrs.field(factory=time.monotonic)
-
-    def advance(self, event: StopEvent) -> None:
-        """Go to the next state; `RuntimeError` for what the table does not allow."""
-        following = STOP_TRANSITIONS[self.state].get(event)
-        if following is None:
-            raise RuntimeError(f"a stop that is {self.state.value} cannot {event.value}")
-        self.state = following
 
 
 class Stopper:
@@ -194,6 +154,7 @@ class Stopper:
         self._forced_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
+        self._swallowed = Swallowed()
         self._own_signal = OwnSignal(self._on_own_signal)
         on_fork(self)
 
@@ -215,13 +176,13 @@ class Stopper:
         self.stop(running[-1] if running else None, StopReason.INTERRUPT)
 
     def stands_in(self) -> str:
-        """Where the main thread stands if what runs there has not heard of a stop for a step; else
-        nothing.
+        """Where the main thread stands if what runs there has not heard of a stop for a step, or
+        goes on after the third one; else nothing.
         """
         overdue = time.monotonic() - self._grace
-        for stop_signal in tuple(self.pending):
-            if stop_signal.since < overdue and stop_signal.request in self.running:
-                return where_it_runs(threading.main_thread().ident)
+        late = [one.request for one in tuple(self.pending) if one.since < overdue]
+        if any(one in late or one.stops >= INSISTS for one in tuple(self.running)):
+            return where_it_runs(threading.main_thread().ident)
         return ""
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
@@ -318,7 +279,7 @@ class Stopper:
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
             self.consume(request)
-            raise _exception_for(request)
+            raise self._exception_for(request, sys._getframe())
 
     def consume(self, request: Request) -> None:
         """The caller raises in the code of the request, which has heard of it by that."""
@@ -366,7 +327,7 @@ class Stopper:
     async def _expire(self, deadline: Deadline) -> None:
         if await deadline.passes() and not deadline.is_told:
             deadline.is_told = True
-            self.stop(deadline.request, StopReason.TIMEOUT)
+            self.stop(deadline.request, deadline.reason)
 
     def _on_own_signal(self, signum: int, frame: FrameType | None) -> None:
         """The service loop has signalled, or a timer after its deadline: take the step that the
@@ -378,7 +339,7 @@ class Stopper:
             request, overdue = deadline.request, time.monotonic() - self._grace - SOON
             if not deadline.is_told or request.last_stop < overdue:
                 deadline.is_told = True
-                self.stop(request, StopReason.TIMEOUT)
+                self.stop(request, deadline.reason)
         self._hear(frame, forced=True)
 
     # SIGINT
@@ -462,11 +423,23 @@ class Stopper:
                 if here.stops >= INSISTS:
                     self.stop(here, StopReason.INTERRUPT)
             if nested:
-                interrupt_nested_run(_exception_for(here))
+                interrupt_nested_run(self._exception_for(here, None))
                 return
-            raise _exception_for(here)
+            raise self._exception_for(here, frame)
         if not forced:
             self.interrupt()
+
+    def _exception_for(self, request: Request | None, frame: FrameType | None) -> BaseException:
+        """What is raised in the code of a request that is to stop, which is in ``frame``."""
+        if request is None or request.stops < INSISTS:
+            return KeyboardInterrupt()
+        token = self.services.token
+        if self._swallowed.count(request, frame) == 1 and self._resends and token is not None:
+            # the service loop may not get the lock, to tell it again
+            again = Deadline(request, 0, request.stop_reason or StopReason.INTERRUPT, is_told=True)
+            self._own_signal.arm(again)
+            request.after_idle(partial(self._own_signal.withdraw, again, token))
+        return CellStopped()
 
 
 def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
@@ -482,13 +455,6 @@ def _is_ending(request: Request | None, grace: float) -> bool:
 def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
     """Whether the interrupted frame is a loop's own, which the user's code runs in that loop."""
     return not trio.lowlevel.in_trio_task() and is_nested_in(token)
-
-
-def _exception_for(request: Request | None) -> BaseException:
-    """What is raised in the code of a request that is to stop."""
-    if request is not None and request.stops >= INSISTS:
-        return CellStopped()
-    return KeyboardInterrupt()
 
 
 def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:

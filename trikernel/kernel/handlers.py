@@ -262,7 +262,8 @@ async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
     """Interrupt what runs; the reply does not wait for its end.
 
     Content: none. Reply: ``ok``, and as ``still_runs`` (str) where the user's code stands, if it
-    has been told to stop before and is in C code that has not heard of that for `stop_grace`.
+    has been told to stop before: it has not heard of that for `stop_grace`, or goes on after the
+    third step.
     """
     stopper = self.server.stopper
     place = stopper.stands_in()
