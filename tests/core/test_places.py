@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import trikernel
 from trikernel.core.places import where_it_runs
+from trikernel.testing import CheckedClient
 
 MODULE = """\
 import threading
@@ -71,3 +73,33 @@ def test_the_call_is_told_by_the_functions_own_name_or_as_it_is_written(
 
 def test_where_no_code_of_the_users_runs_that_is_said() -> None:
     assert where_it_runs(None) == "code that is not the cell's"
+
+
+# When it is told
+
+
+class Asking(trikernel.Kernel):
+    """Asks where its own code stands, after as many stops as the cell says."""
+
+    place = ""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> dict[str, Any]:
+        request = trikernel.current_request.get()
+        assert request is not None
+        request.stops = int(code)
+        self.place = self.server.stopper.stands_in()
+        return {"status": "ok"}
+
+
+@pytest.fixture
+def kernel() -> Asking:
+    return Asking()
+
+
+async def test_the_place_of_code_that_goes_on_after_the_third_step_is_told(
+    kernel: Asking, kernel_client: CheckedClient
+) -> None:
+    await kernel_client.execute("2")
+    assert kernel.place == ""
+    await kernel_client.execute("3")
+    assert "of Asking.do_execute" in kernel.place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["HEARS_SIGNALS", "SETUP", "STUCK"]
 
-SETUP = "import re, sqlite3, time, trio\nkept = 'for hours'"
+SETUP = "import re, sqlite3, sys, time, trio\nkept = 'for hours'"
 STUCK = {
     "an await whose errors are swallowed": (
         "while True:\n    try: await trio.sleep(0.05)\n    except Exception: pass"

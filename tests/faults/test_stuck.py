@@ -43,6 +43,7 @@ async def _start(kernel: SessionKernel) -> None:
 
 async def assert_goes_on(client: Client) -> None:
     (await client.execute("assert kept == 'for hours'")).raise_for_error()
+    assert (await client.execute("sys.gettrace()")).result is None
     assert (await client.execute("await trio.sleep(0.01); 1 + 1")).result == {"text/plain": "2"}
 
 
