@@ -167,6 +167,7 @@ class Stopper:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
         self._own_signal.close()
+        self._swallowed.end()
 
     # Stopping
 
