@@ -337,8 +337,9 @@ class Stopper:
         self._forced_at = -math.inf
         past = [one for one in self._own_signal.past() if one.request in self.running]
         for deadline in past:
-            request, overdue = deadline.request, time.monotonic() - self._grace - SOON
-            if not deadline.is_told or request.last_stop < overdue:
+            request = deadline.request
+            pause = INSIST_INTERVAL if request.stops >= INSISTS else self._grace + SOON
+            if not deadline.is_told or request.last_stop < time.monotonic() - pause:
                 deadline.is_told = True
                 self.stop(request, deadline.reason)
         self._hear(frame, forced=True)
