@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -176,10 +177,18 @@ def test_a_program_of_jupyter_client_goes_on_after_an_error() -> None:
                 assert kernel.execute("1", stop_on_error=True)[0]["status"] == "ok"
 
 
-async def test_a_queue_that_was_sent_at_once_is_still_aborted_whole() -> None:
+async def test_a_queue_that_was_sent_at_once_is_still_aborted_whole(tmp_path: Path) -> None:
     async with open_process() as client:
-        for _ in range(5):
-            sent = [client.start(code, stop_on_error=True) for code in ("1", "1 / 0", *"23456789")]
+        for number in range(5):
+            sign = tmp_path / str(number)
+            failing = (
+                "import pathlib, time\n"
+                f"while not pathlib.Path({str(sign)!r}).exists(): time.sleep(0.01)\n"
+                "1 / 0"
+            )
+            codes = ("1", failing, *"23456789")
+            sent = [client.start(code, stop_on_error=True) for code in codes]
+            sign.touch()  # all of them are on their way
             for execution in sent:
                 await execution.wait()
             assert [one.status for one in sent] == ["ok", "error"] + ["aborted"] * 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,10 +27,12 @@ def streams(outputs: list[dict[str, Any]]) -> list[str]:
 def test_a_million_lines_arrive_complete_and_in_order_in_a_few_hundred_messages(
     kernel: KernelProcess,
 ) -> None:
+    begun = time.monotonic()
     _, outputs = kernel.execute("for number in range(1_000_000): print(number)")
+    flushes = (time.monotonic() - begun) / 0.02  # beside those messages that are full
     texts = streams(outputs)
     assert "".join(texts) == "".join(f"{number}\n" for number in range(1_000_000))
-    assert len(texts) < 500
+    assert len(texts) < 500 + flushes
 
 
 @pytest.mark.promise(3)
