@@ -69,16 +69,27 @@ def test_the_top_level_holds_what_it_should() -> None:
     assert visible == {"pyproject.toml", "trikernel", "tests", "docs", "README.md", "LICENSE"}
 
 
-def test_the_code_interpreter_passes_its_own_tests() -> None:
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        ("code_interpreter", "5 passed"),
+        pytest.param(
+            "shell_kernel",
+            "13 passed",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="it wraps a shell"),
+        ),
+    ],
+)
+def test_an_example_passes_its_own_tests(name: str, passed: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=EXAMPLES / "code_interpreter",
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=EXAMPLES / name,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "5 passed" in run.stdout
+    assert passed in run.stdout
 
 
 def test_the_client_example_runs() -> None:
@@ -120,16 +131,3 @@ def test_the_page_on_wrapping_a_program_shows_the_package_that_is_tested() -> No
         for part in block.split("\n\n\n"):
             lines = [line.strip() for line in part.splitlines()]
             assert "\n".join(line for line in lines if line) in text
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="it wraps a shell")
-def test_the_package_that_wraps_a_program_passes_its_own_tests() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
-        cwd=EXAMPLES / "shell_kernel",
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "13 passed" in run.stdout

@@ -344,7 +344,7 @@ class Dispatcher:
                         left_open = await close_what_was_left_open(scope)
                 if left_open:
                     raise LeftOpenError(left_open)
-        except BaseException as raised:
+        except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
             if os.getpid() != process:
                 exit_forked(raised)
             raise_cancel(raised, partial(application.report_failure, request))
@@ -435,7 +435,7 @@ async def _run_job(job: Job, log: Logger) -> None:
 
     try:
         await run_unprotected(job.function, *job.args)
-    except BaseException as raised:
+    except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
         raise_cancel(raised, report)
         report(raised)
 

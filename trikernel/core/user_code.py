@@ -272,7 +272,7 @@ class UserNursery:
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     await trio.sleep_forever()
-            except BaseException as raised:
+            except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
                 raise_cancel(raised, report)
                 report(raised)
 
@@ -347,7 +347,7 @@ class BackgroundNursery:
                 await run_unprotected(async_fn, *args)
                 if os.getpid() != process:
                     exit_forked()
-            except BaseException as raised:
+            except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
                 if os.getpid() != process:
                     exit_forked(raised)
                 self._note_end(scope)
