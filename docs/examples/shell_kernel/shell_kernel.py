@@ -19,11 +19,12 @@ BASH = ["bash", "--noediting", "--norc", "--noprofile", "-i"]
 SET_UP = r"""
 PS1= PS2=; set +H +o history; exec 3>&1 4>&2
 __mark() {
-    local status=$?; trap '' INT
-    printf '\000KEY %d\n' $status >&3; printf '\000KEY %d\n' $status >&4
-    trap - INT
+    local status=$?
+    printf '\000KEY %d %d\n' $1 $status >&3
+    printf '\000KEY %d %d\n' $1 $status >&4
+    return $status
 }
-__mark
+__mark 0
 """
 
 
@@ -45,8 +46,9 @@ class Shell:
         self.decoders = {name: UTF8("replace") for name in self.streams}
         self.unread = dict.fromkeys(self.streams, "")
         self.key = uuid.uuid4().hex
-        self.mark = re.compile(f"\0{self.key} (\\d+)\n")
-        self.in_step = True  # whether what comes next is of the next cell
+        self.mark = re.compile(f"\0{self.key} (\\d+) (\\d+)\n")
+        self.cell = 0  # the number of the cell that runs, which stands in its mark
+        self.in_step = True  # whether that cell's mark was read
 
     @property
     def is_usable(self):
@@ -62,11 +64,10 @@ class Shell:
         Cancelled, it interrupts what runs, and waits for its end; what has not ended within
         ``grace`` seconds is killed, and the shell with it.
         """
-        cell = f"eval {shlex.quote(code)} < /dev/null\n__mark\n"
+        self.cell += 1
         self.in_step = False
         try:
-            with suppress(trio.BrokenResourceError):  # it has ended, as `listen` will tell
-                await self.process.stdin.send_all(cell.encode())
+            await self.send(f"eval {shlex.quote(code)} < /dev/null\n__mark {self.cell}\n")
             status = await self.listen(say)
             self.in_step = status is not None
         finally:
@@ -75,6 +76,10 @@ class Shell:
         if status is None:
             raise ShellEnded("the shell has ended; the next cell gets a new one")
         return status
+
+    async def send(self, text):
+        with suppress(trio.BrokenResourceError):  # the shell has ended, as `listen` will tell
+            await self.process.stdin.send_all(text.encode())
 
     async def interrupt(self, say, grace):
         with trio.move_on_after(grace, shield=True):
@@ -86,9 +91,10 @@ class Shell:
             self.signal(signal.SIGKILL)
 
     async def insist(self):
-        """A signal may come just before the command that it is meant for."""
+        """A signal may come just before the command that it is meant for, or end the mark."""
         while True:
             self.signal(signal.SIGINT)
+            await self.send(f"__mark {self.cell}\n")
             await trio.sleep(0.1)
 
     async def listen(self, say):
@@ -110,8 +116,10 @@ class Shell:
                 self.unread[name] = ""
             if text:
                 say(name, text)
+            if found and int(found[1]) == self.cell:
+                return int(found[2])
             if found:
-                return int(found[1])
+                continue  # a mark of the cell before, which was interrupted
             chunk = await self.streams[name].receive_some()
             if not chunk:
                 return None

@@ -54,6 +54,7 @@ async def test_a_status_is_an_error_and_says_which(kernel_client):
     execution = await kernel_client.expect("echo said; (exit 3)", stdout="said", error="ExitStatus")
     assert execution.error.evalue == "3"
     assert execution.status == "error"
+    await kernel_client.expect("echo $?", stdout="3")
     missing = "bash: nosuchcommand: command not found"
     await kernel_client.expect("nosuchcommand", stderr=missing, error="ExitStatus: 127")
 
