@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from trikernel.errors import UsageError
+from trikernel.python import PythonKernel
 from trikernel.python.flags import ALIASES, FLAGS
 from trikernel.python.profile import Profile
 
@@ -79,7 +80,8 @@ MEANT = {
 NOTHING = (
     "--ident=me --user=me --keyfile=none --secure --no-secure --no-stdout --no-stderr "
     "--Session.username=me --IPKernelApp.outstream_class=ipykernel.iostream.OutStream "
-    "--IPKernelApp.trio_loop=True --IPKernelApp.quiet=False --color-info --no-color-info"
+    "--IPKernelApp.trio_loop=True --IPKernelApp.quiet=False --color-info --no-color-info "
+    "--IPythonKernel.use_experimental_completions=False --Kernel._poll_interval=0.1"
 )
 
 
@@ -128,7 +130,13 @@ def test_what_means_nothing_here_is_accepted(
         ("-x", "flag -x has no effect: nobody knows it"),
         ("--ext", "flag --ext has no effect: it needs a value"),
         ("--cache-size=many", "flag --cache-size has no effect: The 'cache_size' trait expected"),
-        ("--InteractiveShell.nope=1", "has no effect: InteractiveShell has no such setting."),
+        (
+            "--InteractiveShell.nope=1",
+            "flag --InteractiveShell.nope has no effect: there is no such",
+        ),
+        ("--IPKernelApp.nope=1", "flag --IPKernelApp.nope has no effect: there is no such setting"),
+        ("--Kernel.nope=1", "flag --Kernel.nope has no effect: Kernel has no such setting"),
+        ("--Kernel.stop_on_error_timeout=-1", "Kernel: stop_on_error_timeout must be a number"),
         ("--debug=1", "flag --debug=1 has no effect: it takes no value"),
         ("--no-pdb=yes", "flag --no-pdb=yes has no effect: it takes no value"),
         ("--a.b.c.d=1", "flag --a.b.c.d=1 has no effect: nobody knows it"),
@@ -181,6 +189,28 @@ def test_flags_count_where_the_profile_cannot_be_made(
     assert profile._folder is not None
     with profile._folder as folder:
         assert Path(profile.profile_dir.location).is_relative_to(folder)
+
+
+def test_a_setting_that_ipykernel_has_may_come_by_its_name(
+    ipython: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = ipython / "profile_default" / "ipython_kernel_config.py"
+    file.parent.mkdir()
+    file.write_text("c.IPythonKernel.stop_on_error_timeout = 3\n", "utf-8")
+
+    def configured(*flags: str, **settings: float) -> float:
+        kernel = PythonKernel(**settings)
+        Profile.read("default", flags).configure(kernel)
+        return kernel.stop_on_error_timeout
+
+    assert configured() == 3
+    assert configured("--IPythonKernel.stop_on_error_timeout=4.5") == 4.5
+    assert configured("--Kernel.stop_on_error_timeout=2") == 3  # the nearer class
+    assert configured(stop_on_error_timeout=1) == 1
+    file.write_text("c.Kernel.stop_on_error_timeout = 'soon'\n", "utf-8")
+    assert configured() == PythonKernel().stop_on_error_timeout
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert "Kernel.stop_on_error_timeout has no effect: " in warning
 
 
 def test_a_profile_that_is_not_there_is_named(ipython: Path) -> None:
@@ -258,7 +288,7 @@ def start(*flags: str, **options: Any) -> subprocess.Popen[str]:
 def test_a_file_that_is_made_has_the_address_and_ports_of_the_flags() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with start("--ip", "127.0.0.1", f"--shell={port}") as process:
+    with start("--IPKernelApp.ip", "127.0.0.1", f"--IPKernelApp.shell_port={port}") as process:
         assert process.stderr is not None
         try:
             path = [process.stderr.readline() for _ in range(2)][1].partition(": ")[2].strip()

@@ -36,6 +36,7 @@ from .settings import settings_of
 __all__ = ["add_start_flags", "log_to_stderr", "main", "run", "start_kernel"]
 
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+_IPYKERNEL = "--IPKernelApp."  # the long names of the same flags, which kernelspecs have
 
 
 def run(
@@ -114,13 +115,16 @@ def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel])
     """What `start_kernel` reads: the connection, the log, and one flag for each setting."""
     existing = "an existing connection file (else one is made, and named)"
     add = parser.add_argument
-    add("-f", "--f", "--connection-file", dest="connection_file", metavar="FILE", help=existing)
+    file = ("-f", "--f", "--connection-file", f"{_IPYKERNEL}connection_file")
+    add(*file, dest="connection_file", metavar="FILE", help=existing)
     add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
     made = parser.add_argument_group("a connection file that is made")
-    made.add_argument("--ip", help="the address to listen on")
-    made.add_argument("--transport", choices=["tcp", "ipc"])
+    made.add_argument("--ip", f"{_IPYKERNEL}ip", dest="ip", help="the address to listen on")
+    choices = ["tcp", "ipc"]
+    made.add_argument("--transport", f"{_IPYKERNEL}transport", dest="transport", choices=choices)
     for name in _CHANNELS:
-        made.add_argument(f"--{name}", metavar="PORT", type=int, help=f"the port for {name}")
+        words, names = f"the port for {name}", (f"--{name}", f"{_IPYKERNEL}{name}_port")
+        made.add_argument(*names, dest=name, metavar="PORT", type=int, help=words)
     group = parser.add_argument_group("settings")
     for one in settings_of(kernel_class).values():
         group.add_argument(

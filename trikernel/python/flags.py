@@ -22,11 +22,14 @@ from IPython.core.application import base_aliases, base_flags
 from IPython.core.shellapp import shell_aliases, shell_flags
 from IPython.utils.path import expand_path
 from IPython.utils.PyColorize import theme_table
-from traitlets import Container, HasTraits, TraitError
+from traitlets import Container, HasTraits, TraitError, Unicode
 from traitlets.config import Application, Config
 from traitlets.config.loader import ArgumentError, DeferredConfig, KVArgParseConfigLoader
 
-__all__ = ["ALIASES", "FLAGS", "leave_out_colors", "read_flags"]
+from ..errors import SettingError
+from ..kernel import Kernel, settings_of
+
+__all__ = ["ALIASES", "FLAGS", "apply_settings", "leave_out_colors", "read_flags"]
 
 _log = logging.getLogger("trikernel")
 
@@ -53,11 +56,28 @@ _INNOCENT = {
         "displayhook_class",
         "trio_loop",
         "quiet",
+        "interrupt",
+        "parent_handle",
+        "kernel_class",
     ),
     "InteractiveShell": ("color_info",),
     "Session": ("session", "username", "keyfile", "key", "signature_scheme", "debug"),
 }
 """What is accepted by name and means nothing here."""
+
+_KERNELS = ("Kernel", "IPythonKernel")
+_INNOCENT |= dict.fromkeys(
+    _KERNELS,
+    (
+        "use_experimental_completions",
+        "debug_just_my_code",
+        "filter_internal_frames",
+        "help_links",
+        "_poll_interval",
+        "_execute_sleep",
+        "_darwin_app_nap",
+    ),
+)
 
 _SHORT = {target.rpartition(".")[2]: alias for alias, target in reversed(ALIASES.items())}
 
@@ -150,7 +170,8 @@ def _checked(given: Config, application: type[Application]) -> Config:
     """What of a command line's configuration has values that fit; of each other one a warning."""
     config = Config()
     for section, name, value in _values(given):
-        flag = _SHORT.get(name, f"{section}.{name}")
+        known_as = "IPKernelApp" if section == application.__name__ else section
+        flag = _SHORT.get(name, f"{known_as}.{name}")
         if name in _INNOCENT.get(section, ()):
             _log.info("flag --%s means nothing to this kernel", flag)
             continue
@@ -173,13 +194,15 @@ def _values(config: Config) -> Iterator[tuple[str, str, Any]]:
 def _fitting(section: str, name: str, value: Any, application: type[Application]) -> Any:
     """The value as its setting takes it; as it is, if that is not known here."""
     configurable: Any = application
+    if section in _KERNELS:
+        return _setting(section, name, value)
     if section != application.__name__:
         if section not in _CLASSES:
             return value
         configurable = getattr(importlib.import_module(_CLASSES[section]), section)
     trait = configurable.class_traits(config=True).get(name)
     if trait is None:
-        raise TraitError(f"{section} has no such setting.")
+        raise TraitError("there is no such setting")
     found = value.get_value(trait) if isinstance(value, DeferredConfig) else value
     if isinstance(trait, Container):
         found = _literal(found)
@@ -189,6 +212,29 @@ def _fitting(section: str, name: str, value: Any, application: type[Application]
     if (section, name) in _FOLDERS and not os.path.isdir(expand_path(valid)):
         raise TraitError(f"there is no folder {valid!r}")
     return valid
+
+
+def _setting(section: str, name: str, value: Any) -> Any:
+    """A setting of this kernel that ipykernel's has, too."""
+    if name != "stop_on_error_timeout":
+        raise TraitError(f"{section} has no such setting; those of this kernel are in --help")
+    one = settings_of(Kernel)[name]
+    text = value.get_value(Unicode()) if isinstance(value, DeferredConfig) else value
+    return one.from_text(text, section) if isinstance(text, str) else one.check(text)
+
+
+def apply_settings(config: Config, kernel: Kernel) -> None:
+    """What files and flags say of the kernel itself, where nothing nearer to it does."""
+    name = "stop_on_error_timeout"
+    for section in reversed(_KERNELS):
+        if (
+            name in config[section]
+            and getattr(kernel, name) == settings_of(type(kernel))[name].default
+        ):
+            try:
+                setattr(kernel, name, _setting(section, name, config[section][name]))
+            except SettingError as error:
+                _log.warning("%s.%s has no effect: %s", section, name, error)
 
 
 def leave_out_colors(config: Config) -> None:

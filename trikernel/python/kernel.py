@@ -77,8 +77,8 @@ class PythonApplication(Application):
                 own.stop()
             raise
         kernel._own_process, kernel._shell = own, None
-        if own is not None and not own.profile.capture_fd_output:
-            kernel.capture_output = False
+        if own is not None:
+            own.profile.configure(kernel)
         if isinstance(kernel.comm_manager, comms.CellCommManager):
             kernel.comm_manager.note = partial(_trigger, weakref.ref(kernel))
 

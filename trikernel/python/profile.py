@@ -19,7 +19,8 @@ from traitlets.config import Config
 
 from ..core import call_unprotected
 from ..errors import UsageError
-from .flags import ALIASES, FLAGS, leave_out_colors, read_flags
+from ..kernel import Kernel
+from .flags import ALIASES, FLAGS, apply_settings, leave_out_colors, read_flags
 
 __all__ = ["Profile"]
 
@@ -83,6 +84,12 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         profile.init_profile_dir()
         profile._folder = folder
         return profile
+
+    def configure(self, kernel: Kernel) -> None:
+        """What it says of the kernel itself."""
+        if not self.capture_fd_output:
+            kernel.capture_output = False
+        apply_settings(self.config, kernel)
 
     def start_in(self, shell: Any) -> None:
         """Load extensions and run startup code in the shell. An interrupt ends it early."""

@@ -1,0 +1,1 @@
+"""Programs and kernels that were written for ipykernel, run on this kernel."""
