@@ -140,10 +140,11 @@ async def test_tasks_and_the_running_cell_clean_up(name: str) -> None:
             "do_shutdown restart=False",
         ]
         assert kernel.files() == []
-        for one in (execution, queued):
-            with trio.fail_after(TIMEOUT):
-                await one.wait()
-            assert one.status == "aborted"
+        with trio.fail_after(TIMEOUT):
+            await queued.wait()
+            assert queued.status == "aborted"
+            with pytest.raises(KernelDied):  # the running one: see below
+                await execution.wait()
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -177,6 +178,20 @@ async def test_a_busy_python_kernel_ends_within_the_grace(name: str, code: str) 
         await kernel.ended(2 * GRACE + 20)
         assert kernel.marked() == ["cell finally", "background finally", "atexit"]
         assert kernel.files() == []
+
+
+async def test_the_cell_that_runs_gets_no_reply() -> None:
+    """Programs that run notebooks would take it for an end; they learn that the process is gone."""
+    async with own_file(PYTHON_KERNEL) as kernel:
+        code = (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nimport time; time.sleep(60)"
+        )
+        execution = kernel.client.start(code)
+        with pytest.raises(KernelDied):
+            await execution.wait()
+        shown = execution.outputs[-1]
+        assert shown["evalue"] == "the kernel was told to end by a signal"
+        await kernel.ended()
 
 
 async def test_a_second_one_ends_at_once() -> None:

@@ -389,6 +389,7 @@ class Dispatcher:
         connection = self.connection
         iopub, frames = connection.iopub, None
         due = request.state is State.RUNNING or request.state is State.QUEUED
+        due = due and request.stop_reason is not StopReason.TERMINATION
         if due and reply is not None and request.wants_reply:
             frames = connection.replies.encode(request, reply, self.application.error_reply)
             if reply.failed and request.stop_on_error:

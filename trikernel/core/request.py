@@ -107,6 +107,7 @@ class StopReason(enum.Enum):
     TIMEOUT = "timeout"
     ABORT = "abort"
     SHUTDOWN = "shutdown"
+    TERMINATION = "termination"  # by a signal: it gets no reply
 
 
 _STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
@@ -114,6 +115,7 @@ _STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
     StopReason.TIMEOUT: (DeadlineExceeded, "the cell was stopped at its deadline"),
     StopReason.ABORT: (AbortedError, "aborted by an abort_request"),
     StopReason.SHUTDOWN: (AbortedError, "the kernel is shutting down"),
+    StopReason.TERMINATION: (AbortedError, "the kernel was told to end by a signal"),
 }
 
 

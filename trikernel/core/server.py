@@ -346,7 +346,12 @@ class Server:
         """Have a call made by the shell lane in its turn; from any thread."""
         self.dispatcher.posted.post(partial(self.dispatcher.shell.schedule, job, priority))
 
-    async def shut_down(self, request: Request | None, restart: bool) -> dict[str, Any]:
+    async def shut_down(
+        self,
+        request: Request | None,
+        restart: bool,
+        reason: StopReason = StopReason.SHUTDOWN,
+    ) -> dict[str, Any]:
         """Stop what runs, call the author's verb in the user loop; the kernel ends after the idle
         of ``request``, or at once if there is none.
 
@@ -363,7 +368,7 @@ class Server:
         self.dispatcher.posted.post(partial(self.dispatcher.abort_queued, math.inf))
         running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it runs within these
-            self.stopper.stop(one, StopReason.SHUTDOWN)
+            self.stopper.stop(one, reason)
         if request is not None:
             request.after_idle(self.stop)
         with trio.move_on_after(self.kernel.shutdown_grace):
@@ -395,10 +400,13 @@ class Server:
     def terminate(self) -> None:
         """Shut down as a ``shutdown_request`` does, without one; from any thread, and from a signal
         handler.
+
+        The cell that runs gets no reply: frontends learn that the process is gone, and many would
+        take one that is answered ``aborted`` for the end of their notebook.
         """
 
         async def shut_down() -> None:
-            await self.shut_down(None, restart=False)
+            await self.shut_down(None, restart=False, reason=StopReason.TERMINATION)
 
         self.stopper.services.start_soon(shut_down)
 
