@@ -4,7 +4,9 @@
 
     python -m tests.compat.suites               # all of them: an hour
     python -m tests.compat.suites nbclient nbval --kernels trikernel
-    python -m tests.compat.suites --write       # and the table of docs/reference/ipykernel.md
+    python -m tests.compat.suites --write       # the table of docs/reference/ipykernel.md
+
+What came of a run is kept, and ``--write`` runs only what was not run yet; ``--anew`` runs all.
 
 There are two environments with the same packages, kept in ``.compat``. In the second one the
 kernelspec named ``python3`` is this kernel's, as ``trikernel install`` makes it. Some tests hide
@@ -18,6 +20,7 @@ A test that passes with ipykernel and not here, and has no reason in ``REASONS``
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tarfile
@@ -58,6 +61,7 @@ REQUIREMENTS = [
     "msgpack",
     "nbdime",
     "numpy",
+    "orjson",
     "pandas",
     "papermill[all]",
     "pexpect",
@@ -137,10 +141,11 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *SUITES], metavar="NAME")
     parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=list(KERNELS))
     parser.add_argument("--write", action="store_true", help=f"write the table of {PAGE.name}")
+    parser.add_argument("--anew", action="store_true", help="run also what has been run before")
     options = parser.parse_args()
     rows, unexplained = [], []
     for name in options.names or SUITES:
-        runs = {kernel: run(SUITES[name], kernel) for kernel in options.kernels}
+        runs = {kernel: kept(SUITES[name], kernel, options) for kernel in options.kernels}
         row = [name, version(name), *(figures(runs.get(kernel)) for kernel in KERNELS)]
         print(*row, sep=" | ", flush=True)
         rows.append(row)
@@ -167,6 +172,15 @@ def figures(found: Run | None) -> str:
     counted = Counter(found.outcomes.values())
     rest = ", ".join(f"{count} {one}" for one, count in sorted(counted.items()) if one != "passed")
     return f"{counted['passed']} passed{', ' if rest else ''}{rest}; {found.starts} starts"
+
+
+def kept(suite: Suite, kernel: str, options: argparse.Namespace) -> Run:
+    """What came of a suite the last time; it is run if it must be."""
+    file = HOME / kernel / f"{suite.name}.json"
+    if options.anew or not (options.write and file.exists()):
+        found = run(suite, kernel)
+        file.write_text(json.dumps(attrs.asdict(found), indent=1))
+    return Run(**json.loads(file.read_text()))
 
 
 def run(suite: Suite, kernel: str) -> Run:
