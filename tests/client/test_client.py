@@ -365,6 +365,44 @@ async def test_everything_on_iopub_can_be_heard(kernel_client: CheckedClient) ->
     assert kinds == ["status", "execute_input", "execute_result", "status"]
 
 
+async def test_who_the_kernel_is_can_be_asked_beside_a_cell(
+    kernel_client: CheckedClient, autojump_clock: MockClock
+) -> None:
+    cell = await kernel_client.start("1000").wait_started()
+    assert (await kernel_client.kernel_info()).content["implementation"] == "trikernel"
+    assert not cell.done
+    assert trio.current_time() < 1
+
+
+class OnShell(Slow):
+    """Knows nothing of control, as old kernels do: it is silent there, or says so."""
+
+    def __init__(self, is_silent: bool) -> None:
+        super().__init__()
+        self.is_silent = is_silent
+        self.asked: list[str] = []
+
+    async def kernel_info_request(self, request: Any) -> Any:
+        self.asked.append(request.channel.name)
+        if request.channel.name == "shell":
+            return self.kernel_info
+        if self.is_silent:
+            await trio.sleep_forever()
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_a_kernel_that_tells_it_on_shell_only_is_asked_there(
+    autojump_clock: MockClock, is_silent: bool
+) -> None:
+    kernel = OnShell(is_silent)
+    async with open_memory_client(kernel) as client:
+        for _ in range(2):
+            assert (await client.kernel_info()).content["implementation"] == "trikernel"
+        client.pop_background_errors()
+    assert kernel.asked == ["control", "shell", "shell"]
+
+
 async def test_a_kernel_that_shuts_down_fails_who_asks_later(
     kernel_client: CheckedClient, autojump_clock: MockClock
 ) -> None:

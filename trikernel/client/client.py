@@ -24,6 +24,7 @@ from .stopping import REPLY_GRACE, Stopper, timed_out
 
 __all__ = ["Client"]
 
+CONTROL_GRACE = 1  # seconds after which a kernel counts as one that does not listen on control
 
 Restart = Callable[[Callable[[ClientTransport], Awaitable[None]]], Awaitable[bool]]
 
@@ -68,6 +69,7 @@ class Client:
         self.info: Mapping[str, Any] = {}
         self.log_tail: Callable[[], str] = str
         self.restart: Restart | None = None
+        self._info_channel = "control"
         self._connection = Connection(transport, name)
         self._stopper = Stopper(self._connection, interrupt)
         self._comms = Comms(self._connection)
@@ -288,7 +290,16 @@ class Client:
     async def kernel_info(self) -> Message:
         """``implementation``, ``language_info``, ``banner``, ``protocol_version`` ... Raises and is
         cancelled as `complete`.
+
+        It is asked on control, where it waits for no cell; a kernel that does not know it there, or
+        is silent for a second, is asked on shell, now and from then on.
         """
+        if self._info_channel == "control":
+            with trio.move_on_after(CONTROL_GRACE):
+                reply = await self.request("kernel_info_request", channel="control")
+                if reply.content.get("status", "ok") == "ok":
+                    return reply
+            self._info_channel = "shell"
         return await self.request("kernel_info_request")
 
     async def comm_info(self, target_name: str | None = None) -> Message:
