@@ -18,11 +18,19 @@ import nbformat
 import psutil
 import pytest
 
+from trikernel.cli import main
+from trikernel.client import stopping
+
 from ..processes import ROOT, wait_until
 from .test_cli import TIMEOUT, notebook, trikernel
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals, signals and limits are POSIX's", allow_module_level=True)
+
+QUERY = (
+    "sqlite3.connect(':memory:').execute('with recursive n(i) as (select 1 union all "
+    "select i + 1 from n) select count(*) from n where i < 0')"
+)
 
 
 def texts(path: Path) -> list[str]:
@@ -53,7 +61,7 @@ def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert run.returncode == 1
     assert f"{bad}: cell 1 failed: ZeroDivisionError: division by zero" in run.stderr
     assert f"{bad}: failed" in run.stdout
-    assert f"{good}: 1 cells run in" in run.stdout
+    assert f"{good}: 1 cell run in" in run.stdout
     assert run.stdout.splitlines()[-1].startswith("1 of 2 notebooks run in ")
 
 
@@ -79,6 +87,31 @@ def test_errors_may_be_allowed(tmp_path: Path) -> None:
     run = trikernel("run", path, "--allow-errors")
     assert run.returncode == 0
     assert "goes on" in run.stdout
+
+
+def test_a_cell_that_does_not_stop_costs_its_kernel_and_the_names_and_not_the_other_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stopping, "INTERRUPT_GRACE", 4)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    look = "'kept' in globals()"
+    path = notebook(tmp_path / "n.ipynb", f"kept = 1; {look}", f"import sqlite3\n{QUERY}", look)
+    out = tmp_path / "out.ipynb"
+    code = main(["run", str(path), "--cell-timeout", "0.5", "--allow-errors", "-o", str(out)])
+    shown = capfd.readouterr()
+    assert code == 0, shown.err
+    place = "sqlite3.connect(':memory:').execute(...), line 2"
+    assert shown.err.splitlines() == [
+        f"trikernel: warning: notebook {path}: cell 2 still ran, in {place}, after it was to stop: "
+        "the kernel was restarted, and what the cells before have defined is lost"
+    ]
+    lines = shown.out.splitlines()
+    assert [lines[0], lines[-2]] == ["True", "False"]
+    assert lines[-1].startswith("3 cells run in ")
+    error = nbformat.read(out, as_version=4).cells[1].outputs[-1]
+    assert error.ename == "CellStillRuns"
+    assert f"it still runs, in {place}; the kernel was restarted" in error.evalue
+    assert error.traceback[0] in lines
 
 
 @pytest.mark.parametrize("flag", ["--cell-timeout", "--timeout"])
@@ -268,7 +301,7 @@ def test_brackets_are_no_markup_in_names_and_texts(tmp_path: Path) -> None:
     bad = notebook(folder / "[bad].ipynb", f"print({MARKUP!r})\nraise ValueError({MARKUP!r})")
     run = trikernel("run", good, bad)
     assert (run.returncode, "Traceback (most recent call last):\n" in run.stderr) == (1, False)
-    assert f"{good}: 1 cells run in" in run.stdout
+    assert f"{good}: 1 cell run in" in run.stdout
     assert f"{bad}: cell 1 failed: ValueError: {MARKUP}" in run.stderr
     run = trikernel("run", bad)
     assert (run.returncode, run.stdout) == (1, f"{MARKUP}\n")

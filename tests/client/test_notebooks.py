@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import trikernel
 from trikernel.client import run_notebook
 from trikernel.client.notebooks import (
     NotebookWriter,
@@ -21,8 +22,14 @@ from trikernel.client.notebooks import (
     parse_value,
     read_notebook,
 )
-from trikernel.errors import CellFailed, ExecutionTimeout, KernelDied, UsageError
-from trikernel.testing import CheckedClient
+from trikernel.errors import (
+    CellFailed,
+    CellStillRuns,
+    ExecutionTimeout,
+    KernelDied,
+    UsageError,
+)
+from trikernel.testing import CheckedClient, open_memory_client
 
 
 def build(*cells: str | tuple[str, list[str]]) -> Any:
@@ -82,6 +89,59 @@ async def test_a_cell_that_takes_too_long_ends_the_run(
     with pytest.raises(ExecutionTimeout, match=r"^cell 2: the cell took longer than 5 seconds"):
         await run_notebook(notebook, client=kernel_client, cell_timeout=5)
     assert texts(notebook) == ["", "begun\nKeyboardInterrupt", ""]
+
+
+async def test_where_errors_are_allowed_it_goes_on_behind_a_cell_that_takes_too_long(
+    kernel_client: CheckedClient, autojump_clock: MockClock
+) -> None:
+    slow = "import trio; print('begun'); await trio.sleep(60)"
+    notebook = build((slow, ["raises-exception"]), "print('yes')")
+    progress = Heard()
+    await run_notebook(notebook, client=kernel_client, cell_timeout=5, progress=progress)
+    assert texts(notebook) == ["begun\nKeyboardInterrupt", "yes\n"]
+    assert progress.names() == ["ExecutionTimeout"]
+
+
+@pytest.mark.parametrize("limit", [{"cell_timeout": 5}, {"timeout": 5}])
+@pytest.mark.parametrize("allow_errors", [True, False])
+async def test_a_cell_that_does_not_stop_is_told_under_it_and_in_the_file(
+    autojump_clock: MockClock, tmp_path: Path, limit: Any, allow_errors: bool
+) -> None:
+    """Whatever is allowed: this client has no way to restart its kernel."""
+
+    class Deaf(trikernel.Kernel):
+        def interrupt_request(self, request: Any) -> Any:
+            return {"status": "ok", "still_runs": "sleep, line 3"}
+
+        async def do_execute(self, code: str, silent: bool) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(100)
+
+    notebook, out = build("deaf", "never"), tmp_path / "out.ipynb"
+    async with open_memory_client(Deaf()) as client:
+        with pytest.raises(CellStillRuns, match="it still runs, in sleep, line 3") as caught:
+            await run_notebook(notebook, out, client=client, allow_errors=allow_errors, **limit)
+    written = nbformat.read(out, as_version=4)
+    nbformat.validate(written)
+    assert texts(written) == texts(notebook) == ["CellStillRuns", ""]
+    assert written.cells[0].outputs[0].evalue == str(caught.value)
+
+
+class Heard:
+    """The outputs that somebody who watches is told of."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def begin(self, number: int, cell: Any) -> None: ...
+
+    def end(self, number: int) -> None: ...
+
+    def output(self, output: Any) -> None:
+        self.outputs.append(output)
+
+    def names(self) -> list[str]:
+        return [one["ename"] for one in self.outputs if one["output_type"] == "error"]
 
 
 async def test_a_notebook_that_takes_too_long_is_stopped(

@@ -23,7 +23,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add("-p", "--parameter", **value, help="set a parameter: a JSON or Python literal, or text")
     add("-r", "--raw-parameter", **value, help="set a parameter to the text as it is")
     add("--kernel", metavar="NAME", help="a kernelspec (default: this environment's Python)")
-    add("--allow-errors", action="store_true", help="go on after cells that fail")
+    add("--allow-errors", action="store_true", help="go on after cells that fail, or take too long")
     add("--cell-timeout", metavar="SECONDS", type=_seconds, help="interrupt a cell after this")
     add("--timeout", metavar="SECONDS", type=_seconds, help="interrupt a notebook after this")
     add("-j", "--jobs", metavar="N", type=_count, help="notebooks to run at once (default: CPUs)")

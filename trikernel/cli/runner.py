@@ -23,6 +23,7 @@ import trio
 from ..client import room_for_kernels
 from ..client.notebooks import (
     KernelFaultWarning,
+    KernelRestartedWarning,
     NotebookWriter,
     OutputNotWritten,
     parse_value,
@@ -69,13 +70,15 @@ def run_files(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _shown_warnings(view: View) -> Iterator[None]:
-    """A kernel's faults are lines of the view; other warnings are Python's business."""
+    """What a kernel does amiss is a line of the view; other warnings are Python's business."""
+    ours = (KernelFaultWarning, KernelRestartedWarning)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", KernelFaultWarning)
+        for one in ours:
+            warnings.simplefilter("always", one)
         show = warnings.showwarning
 
         def shown(message: Warning | str, category: type[Warning], *args: Any) -> None:
-            if issubclass(category, KernelFaultWarning):
+            if issubclass(category, ours):
                 view.warn(str(message))
             else:
                 show(message, category, *args)

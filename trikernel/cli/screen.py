@@ -206,7 +206,7 @@ class Screen:
 
     def finished(self) -> None:
         """Every cell went well."""
-        self._bars.print(f"{self._cells} cells run in {self._bars.seconds()}")
+        self._bars.print(f"{_cells_run(self._cells)} in {self._bars.seconds()}")
 
     def failed(self, error: Exception) -> None:
         """Show the traceback of the cell that failed, on stderr."""
@@ -233,6 +233,11 @@ class Screen:
         if line:
             self._bars.print(line)
             self._bars.bars.update(self._task, line="")
+
+
+def _cells_run(count: int) -> str:
+    """How many cells have run."""
+    return f"{count} cell{'s' if count != 1 else ''} run"
 
 
 def _overwritten(line: str) -> str:
@@ -306,7 +311,7 @@ class _Row:
     def finished(self) -> None:
         """Every cell went well."""
         self._board.count()
-        self._end(f"{self._cells} cells run in {time.monotonic() - self._started:.1f} s")
+        self._end(f"{_cells_run(self._cells)} in {time.monotonic() - self._started:.1f} s")
 
     def failed(self, error: Exception) -> None:
         """Told in full at the end."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .files import NotebookWriter, OutputNotWritten, read_notebook
 from .parameters import inject_parameters, parse_value
-from .running import KernelFaultWarning, Progress, run_notebook
+from .running import KernelFaultWarning, KernelRestartedWarning, Progress, run_notebook
 
 __all__ = [
     "KernelFaultWarning",
+    "KernelRestartedWarning",
     "NotebookWriter",
     "OutputNotWritten",
     "Progress",

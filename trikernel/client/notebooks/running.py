@@ -35,7 +35,7 @@ from .files import NotebookWriter, OutputNotWritten, read_notebook
 from .parameters import inject_parameters
 from .widgets import WidgetRecorder
 
-__all__ = ["KernelFaultWarning", "Progress", "run_notebook"]
+__all__ = ["KernelFaultWarning", "KernelRestartedWarning", "Progress", "run_notebook"]
 
 # What nbformat's schema says of these fields; a kernel's other fields may be anything.
 LANGUAGE_FIELDS = ("name", "file_extension", "mimetype", "pygments_lexer")
@@ -47,6 +47,13 @@ class KernelFaultWarning(UserWarning):
     """The kernel sent a field that no valid notebook can have; it was left out.
 
     Its text names the cell, the message and the field.
+    """
+
+
+class KernelRestartedWarning(UserWarning):
+    """A cell did not stop, and the run goes on with a new kernel, which lacks the names of before.
+
+    Its text names the cell, and where it stands.
     """
 
 
@@ -85,10 +92,12 @@ async def run_notebook(
     default the notebook's folder. ``parameters`` go into a cell as papermill's do. Cells tagged
     ``skip`` or ``skip-execution`` stay as they are. ``progress`` is told how far it is.
 
-    Raises `CellFailed` for a cell's error, unless ``allow_errors`` is set or the cell is tagged
-    ``raises-exception``, and after the last cell for what failed in a cell's background;
-    `ExecutionTimeout` after ``cell_timeout`` seconds in a cell, or ``timeout`` from the first one
-    on, once the cell is interrupted; `UsageError` before any cell for what is wrong with notebook,
+    Raises `CellFailed` for a cell's error, `ExecutionTimeout` after ``cell_timeout`` seconds in a
+    cell, once it is interrupted: both unless ``allow_errors`` is set or the cell is tagged
+    ``raises-exception``. Where such a cell does not stop, its kernel is restarted, with a
+    `KernelRestartedWarning`, unless ``client`` cannot; an error under the cell tells where it
+    stands. Raises `CellFailed` after the last cell for what failed in a cell's background;
+    `ExecutionTimeout` after ``timeout`` seconds, whatever is allowed; `UsageError` before any cell for what is wrong with notebook,
     parameters or output; `OutputNotWritten` for an output that cannot be written any more;
     `KernelDied` with the kernel's last log lines. What a kernel sends and no valid notebook can
     hold is left out, with a `KernelFaultWarning`. Cancelled, the cell is interrupted and the
@@ -101,7 +110,8 @@ async def run_notebook(
     run.name = f"notebook {path}: " if path else ""
     run.allow_errors, run.cell_timeout = allow_errors, cell_timeout
     folder = cwd if cwd is not None or path is None else path.resolve().parent
-    async with _kernel(client, kernel_name or _foreign_kernel(notebook), folder) as kernel:
+    name = kernel_name or _foreign_kernel(notebook)
+    async with _kernel(client, name, folder, run.may_restart()) as kernel:
         await run.note_language(kernel, bool(parameters))
         await run.run_within(kernel, timeout)
     return notebook
@@ -139,6 +149,12 @@ class _Run:
         self._widgets: WidgetRecorder | None = None
         self._changed: set[int] = set()
         self._told: set[tuple[int, str]] = set()  # faults of the kernel, by their cell
+        self._stuck: dict[int, dict[str, Any]] = {}  # the error of a cell that does not stop
+
+    def may_restart(self) -> bool:
+        """Whether the run may go on behind a cell that does not stop."""
+        cells = (cell for cell in self._notebook.cells if cell.cell_type == "code")
+        return self.cell_timeout is not None and any(map(self._may_fail, cells))
 
     async def note_language(self, client: Client, needs_python: bool) -> None:
         """Keep the kernel's language in the notebook, as notebooks do."""
@@ -157,7 +173,12 @@ class _Run:
             await self.run(client)
         if scope.cancelled_caught:
             text = f"cell {self.number}: the notebook took longer than {timeout:g} seconds"
-            raise timed_out(text, self.execution)
+            error = timed_out(text, self.execution)
+            try:
+                self._note_stuck(error)
+            except OutputNotWritten as unsaved:
+                error.add_note(str(unsaved))
+            raise error
 
     async def run(self, client: Client) -> None:
         """Run every cell; what is there is written whatever happens."""
@@ -203,11 +224,36 @@ class _Run:
                     if self._progress is not None:
                         self._progress.output(output)
         except (ExecutionTimeout, KernelDied) as error:
-            raise _in_cell(error, self.number) from None
+            told = _in_cell(error, self.number)
+            self._note_stuck(told)
+            if not self._may_fail(cell) or not _may_go_on(error):
+                raise told from None
+            self._tell_overrun(told)
         self._save()
         self._tell_faults()
         if execution.error is not None and not self._may_fail(cell):
             raise CellFailed(f"cell {self.number} failed: {execution.error}", execution)
+
+    def _note_stuck(self, error: BaseException) -> None:
+        """Keep, and write, the error of a cell that does not stop: its kernel tells of none."""
+        if not isinstance(error, CellStillRuns):
+            return
+        index = next(i for i, one in self._executions.items() if one is error.execution)
+        self._stuck[index] = _error_output(error)
+        self._changed.add(index)
+        self._save()
+
+    def _tell_overrun(self, error: TrikernelError) -> None:
+        """A cell took too long, and the run goes on: its outputs are not followed any more."""
+        if isinstance(error, CellStillRuns):
+            place = f", in {error.place}" if error.place else ""
+            self._warn(
+                f"cell {self.number} still ran{place}, after it was to stop: the kernel was "
+                "restarted, and what the cells before have defined is lost",
+                KernelRestartedWarning,
+            )
+        if self._progress is not None:
+            self._progress.output(_error_output(error))
 
     def _may_fail(self, cell: Any) -> bool:
         return self.allow_errors or ERROR_TAG in cell.metadata.get("tags", ())
@@ -233,8 +279,8 @@ class _Run:
                     self._told.add((index, fault))
                     self._warn(f"cell {self._number_of(index)}: {fault}")
 
-    def _warn(self, text: str) -> None:
-        warnings.warn(f"{self.name}{text}", KernelFaultWarning, stacklevel=2)
+    def _warn(self, text: str, category: type[Warning] = KernelFaultWarning) -> None:
+        warnings.warn(f"{self.name}{text}", category, stacklevel=2)
 
     def _number_of(self, index: int) -> int:
         """A cell's number among the code cells, counted from 1."""
@@ -257,7 +303,8 @@ class _Run:
         while self._changed:
             index = self._changed.pop()
             execution, cell = self._executions[index], self._notebook.cells[index]
-            cell.outputs = nbformat.from_dict(execution.outputs)
+            stuck = [self._stuck[index]] if index in self._stuck else []
+            cell.outputs = nbformat.from_dict([*execution.outputs, *stuck])
             cell.execution_count = execution.execution_count
             if self._writer is not None:
                 self._writer.changed(index)
@@ -278,12 +325,15 @@ class _Run:
 
 @asynccontextmanager
 async def _kernel(
-    client: Client | None, kernel_name: str | None, cwd: str | os.PathLike[str] | None
+    client: Client | None,
+    kernel_name: str | None,
+    cwd: str | os.PathLike[str] | None,
+    restart_stuck: bool,
 ) -> AsyncIterator[Client]:
     if client is not None:
         yield client
         return
-    async with open_kernel(kernel_name, cwd=cwd) as opened:
+    async with open_kernel(kernel_name, cwd=cwd, restart_stuck=restart_stuck) as opened:
         yield opened
 
 
@@ -316,6 +366,13 @@ def _foreign_kernel(notebook: Any) -> str | None:
     return spec.get("name") if is_foreign else None
 
 
+def _may_go_on(error: TrikernelError) -> bool:
+    """Whether there is a kernel that runs the next cell."""
+    if isinstance(error, CellStillRuns):
+        return error.restarted
+    return isinstance(error, ExecutionTimeout)
+
+
 def _in_cell(error: TrikernelError, number: int) -> TrikernelError:
     """The same error, naming the cell."""
     if isinstance(error, CellStillRuns):
@@ -324,6 +381,12 @@ def _in_cell(error: TrikernelError, number: int) -> TrikernelError:
     if isinstance(error, ExecutionTimeout):
         return ExecutionTimeout(f"cell {number}: {error}", error.execution)
     return KernelDied(f"cell {number}: {error}")
+
+
+def _error_output(error: BaseException) -> dict[str, Any]:
+    name, text = type(error).__name__, str(error)
+    lines = [f"{name}: {text}"]
+    return {"output_type": "error", "ename": name, "evalue": text, "traceback": lines}
 
 
 def _is_error(message: Message) -> bool:
