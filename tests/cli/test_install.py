@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from trikernel.cli import main
 from trikernel.client import open_kernel
 
 from ..processes import ROOT, TIMEOUT
@@ -117,6 +119,141 @@ def test_a_folder_that_has_moved_is_named(folder: Path, tmp_path: Path) -> None:
     assert started.returncode == 2
     assert gone in started.stderr
     assert "install the kernelspec again" in started.stderr
+
+
+# Without a name, and classes that cannot work: in this process
+
+
+CLASSES = """\
+from trikernel import Kernel
+from trikernel.python import PythonKernel
+
+class Runs(Kernel):
+    def do_execute(self, code, silent): ...
+
+class ShellKernel(Runs):
+    implementation = "My shell (2.0)"
+
+class Other(Runs):
+    implementation = "my-shell-2.0"
+
+class Ünnamed(Runs):
+    pass
+
+class Sub(PythonKernel):
+    pass
+
+class Computed(Runs):
+    implementation = property(lambda self: "late")
+
+class Same(Runs):
+    implementation = "trikernel"
+
+class Misspelt(Kernel):
+    def do_excute(self, code, silent): ...
+
+class Unmade(Runs):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        raise OSError("no shell here")
+
+class NoSuper(Runs):
+    def __init__(self, **settings): ...
+
+class Wrong(Runs):
+    language_info = "bash"
+
+class Bare(Kernel):
+    pass
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that one is in, with a module of several kernels."""
+    (tmp_path / "several.py").write_text(CLASSES, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "several", raising=False)
+    yield tmp_path
+    sys.modules.pop("several", None)
+
+
+def install_here(name: str, *flags: str) -> int:
+    return main(["install", "--prefix", ".", "--kernel", f"several:{name}", *flags])
+
+
+def installed_names(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.glob("share/jupyter/kernels/*"))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        ("ShellKernel", "my-shell-2.0"),
+        ("Ünnamed", "nnamed"),
+        ("Sub", "sub"),
+        ("Computed", "computed"),
+        ("Same", "same"),
+    ],
+)
+def test_without_a_name_it_is_that_of_the_class_and_said(
+    here: Path, capsys: pytest.CaptureFixture[str], kernel: str, name: str
+) -> None:
+    assert install_here(kernel) == 0
+    assert capsys.readouterr().out.startswith(f"installed kernelspec {name} in ")
+    assert installed_names(here) == [name]
+    assert install_here(kernel) == 0  # again: the same kernel
+
+
+def test_another_kernel_is_replaced_by_its_name_only(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install_here("ShellKernel") == 0
+    before = spec_of(here, "my-shell-2.0")
+    assert install_here("Other") == 2
+    said = capsys.readouterr().err
+    assert "starts another kernel: say --name my-shell-2.0 to replace it\n" in said
+    assert spec_of(here, "my-shell-2.0") == before
+    assert install_here("Other", "--name", "My-Shell-2.0") == 0
+    assert "installed kernelspec my-shell-2.0 in " in capsys.readouterr().out
+    assert "several:Other" in spec_of(here, "my-shell-2.0")["argv"]
+
+
+def test_the_help_says_what_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["install", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "(default: trikernel; with --kernel, the implementation's name)" in words
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        ("Misspelt", "Misspelt.do_excute is no verb: it must be called do_execute"),
+        ("Unmade", "Unmade.__init__ has raised OSError: no shell here"),
+        ("NoSuper", "NoSuper.__init__ must call super().__init__"),
+        ("Wrong", "Wrong.language_info must be a dictionary"),
+    ],
+)
+def test_a_class_that_cannot_work_is_one_line_and_nothing_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str], kernel: str, words: str
+) -> None:
+    assert install_here(kernel, "--name", "mine") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"trikernel: error: {words}")
+    assert said.count("\n") == 1
+    assert not (here / "share").exists()
+
+
+def test_what_is_hardly_meant_is_installed_with_a_warning(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install_here("Bare") == 0
+    assert capsys.readouterr().err == (
+        "trikernel: warning: Bare has no do_execute: it answers every cell with an error\n"
+    )
+    assert installed_names(here) == ["bare"]
 
 
 @pytest.mark.parametrize(

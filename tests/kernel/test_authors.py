@@ -285,7 +285,7 @@ COMPLETED: list[tuple[str, Any, dict[str, Any]]] = [
 
 
 def kernel_that_returns(verb: str, value: Any) -> Kernel:
-    body = {f"do_{verb}": lambda self, *args, **options: value}
+    body = {f"do_{name}": lambda self, *args, **options: value for name in ("execute", verb)}
     kernel: Kernel = type("NodeKernel", (Kernel,), body)()
     return kernel
 

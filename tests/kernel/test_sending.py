@@ -42,7 +42,7 @@ async def test_a_response_on_iopub_has_the_requests_header_as_parent(serving: Se
     kernel = Speaker(speak)
     async with serving(kernel) as client:
         heard = await client.execute("x")
-        assert contents(heard, "display_data") == [{"data": {"text/plain": "x"}}]
+        assert contents(heard, "display_data") == [{"data": {"text/plain": "x"}, "metadata": {}}]
         assert heard.reply is not None
         shown = next(one for one in heard.messages if one.msg_type == "display_data")
         assert shown.parent_header == heard.reply.parent_header
@@ -193,7 +193,7 @@ async def test_what_json_cannot_say_never_stops_a_send(serving: Serving) -> None
         "surrogate": "\ud800",
         "3": 2**70,
     }
-    assert contents(heard, "display_data") == [{"data": expected}]
+    assert contents(heard, "display_data") == [{"data": expected, "metadata": {}}]
     assert reply_of(heard)["payload"] == [expected]
 
 

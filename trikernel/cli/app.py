@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..kernel import (
     Kernel,
     add_start_flags,
+    check_class,
     settings_of,
     start_kernel,
 )
@@ -137,8 +138,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _install(options: argparse.Namespace) -> int:
     sys.path[:] = with_working_folder(sys.path)
-    path = kernelspecs.install(options, load_kernel_class(options.kernel))
-    print(f"installed kernelspec {options.name} in {path}")
+    kernel_class = load_kernel_class(options.kernel)
+    for doubt in check_class(kernel_class):
+        print(f"trikernel: warning: {doubt}", file=sys.stderr)
+    name, path = kernelspecs.install(options, kernel_class)
+    print(f"installed kernelspec {name} in {path}")
     return 0
 
 

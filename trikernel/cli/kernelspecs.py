@@ -25,6 +25,7 @@ from ..kernel import Kernel
 
 __all__ = ["add_install_flags", "install", "installed", "remove"]
 
+PYTHON_NAME = "trikernel"  # of our own Python kernel
 _FILES = Path(__file__).parent / "kernelspec"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -34,26 +35,34 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--user", action="store_true", help="install for this user")
     where.add_argument("--prefix", metavar="DIR", help="install under DIR (default: this Python's)")
-    parser.add_argument("--name", default="trikernel", metavar="NAME")
+    name = f"what it is called (default: {PYTHON_NAME}; with --kernel, the implementation's name)"
+    parser.add_argument("--name", metavar="NAME", help=name)
     parser.add_argument("--display-name", metavar="TEXT", help="instead of the class's")
     parser.add_argument("--language", metavar="NAME", help="instead of the class's")
     parser.add_argument(
         "--env", action="append", default=[], metavar="KEY=VALUE", help="set in its environment"
     )
-    parser.add_argument("--kernel", default=kernel, metavar="PACKAGE.MODULE:CLASS")
+    parser.add_argument(
+        "--kernel", default=kernel, metavar="PACKAGE.MODULE:CLASS", help="the class (default: ours)"
+    )
 
 
-def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> str:
-    """Install a kernelspec that starts this very Python with that class; where it is.
+def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[str, str]:
+    """Install a kernelspec that starts this very Python with that class; its name, and where it is.
 
-    One of the same name is replaced. Nothing else is removed, wherever links may lead: the name
-    is one folder's, and a folder that holds no kernelspec stays. Raises `UsageError`.
+    One of the same name is replaced, if that is ``--name``, or starts this class. Nothing else is
+    removed, wherever links may lead: the name is one folder's, and a folder that holds no
+    kernelspec stays. Raises `UsageError`.
     """
-    if not _NAME.fullmatch(options.name):
+    name = options.name or _name_of(kernel_class)
+    if not _NAME.fullmatch(name):
         raise UsageError(
-            f"--name: {options.name!r} must begin with a letter or digit, "
+            f"--name: {name!r} must begin with a letter or digit, "
             "and have letters, digits, and . _ - only"
         )
+    folder = _kernels_folder(options) / name.lower()
+    if not options.name and _starts_another(folder, options.kernel):
+        raise UsageError(f"{folder} starts another kernel: say --name {name} to replace it")
     spec: dict[str, Any] = json.loads((_FILES / "kernel.json").read_text("utf-8"))
     spec["argv"][0] = sys.executable
     spec["argv"] += ["--kernel", options.kernel]
@@ -66,14 +75,46 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> str:
     env = dict(map(_variable, options.env))
     if env:
         spec["env"] = env
-    folder = _kernels_folder(options) / options.name.lower()
     try:
         _put(json.dumps(spec, indent=2), folder, _logos(kernel_class))
     except OSError as error:
         raise UsageError(
             f"cannot install to {error.filename or folder}: {error.strerror or error}; try --user"
         ) from None
-    return str(folder)
+    return folder.name, str(folder)
+
+
+def _name_of(kernel_class: type[Kernel]) -> str:
+    """The name of a kernelspec whose class is all that was said."""
+    if is_ours(getattr(sys.modules.get(kernel_class.__module__), "__file__", None) or ""):
+        return PYTHON_NAME
+    implementation = kernel_class.implementation
+    is_own = isinstance(implementation, str) and all(
+        implementation != base.implementation for base in _our_bases(kernel_class)
+    )
+    for text in (implementation if is_own else "", kernel_class.__name__):
+        name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+        if name and name != PYTHON_NAME:
+            return name
+    raise UsageError(f"--name: what shall {kernel_class.__name__} be called?")
+
+
+def _our_bases(kernel_class: type[Kernel]) -> list[type[Kernel]]:
+    """The classes of this package that it is made of."""
+    return [
+        base
+        for base in kernel_class.__mro__
+        if issubclass(base, Kernel) and base.__module__.partition(".")[0] == "trikernel"
+    ]
+
+
+def _starts_another(folder: Path, kernel: str) -> bool:
+    """Whether there is a kernelspec that starts something else than that class."""
+    try:
+        argv = json.loads((folder / "kernel.json").read_text("utf-8"))["argv"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return kernel not in argv
 
 
 def language_of(kernel_class: type[Kernel]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .application import BACKGROUND_FAILED, Application, serve, use_application
+from .checks import check_class
 from .handlers import built_in
 from .kernel import Kernel
 from .own_types import message_type
 from .process import add_start_flags, main, run, start_kernel
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
-from .tracebacks import NO_TEXT, render_error
+from .tracebacks import NO_TEXT, clean, render_error
 
 __all__ = [
     "BACKGROUND_FAILED",
@@ -21,6 +22,8 @@ __all__ = [
     "Setting",
     "add_start_flags",
     "built_in",
+    "check_class",
+    "clean",
     "main",
     "message_type",
     "render_error",

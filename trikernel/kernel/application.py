@@ -24,11 +24,17 @@ from ..core import (
     is_cancel,
     run_unprotected,
 )
-from ..errors import ContentError, LeftOpenError, TrikernelError, UnknownMessageType
+from ..errors import (
+    ContentError,
+    KernelClassError,
+    LeftOpenError,
+    TrikernelError,
+    UnknownMessageType,
+)
 from ..transport import Transport
 from ..wire import REQUESTS, Limits, MessageType, as_content
 from ..wire import contents as c
-from .checks import check_kernel
+from .checks import check_kernel, doubts
 from .handlers import complete_execute_reply, is_built_in, positional_count
 from .hooks import name_of, run_hook, run_protected_hook
 from .ipykernel_names import note_served
@@ -112,6 +118,7 @@ class Application:
         """Raises `KernelClassError` for a class that cannot work as it is written."""
         check_kernel(kernel)
         self.kernel = kernel
+        self.start_error: BaseException | None = None  # what its start has raised
         self.takeover = Takeover(kernel, anywhere=self.captures_anywhere)
         self._rows: dict[str, MessageType] = dict(REQUESTS)
         cls, static = type(kernel), inspect.getattr_static
@@ -155,9 +162,15 @@ class Application:
     async def start(self) -> None:
         """Called once, before anything is received. Interrupts do not reach it."""
         self.takeover.begin()
+        for doubt in doubts(self.kernel):
+            self.kernel.log.warning("%s", doubt)
         self.prepare()
-        await run_protected_hook(self.kernel, "start")
-        await run_protected_hook(self.kernel, "started")
+        try:
+            await run_protected_hook(self.kernel, "start")
+            await run_protected_hook(self.kernel, "started")
+        except BaseException as raised:
+            self.start_error = None if is_cancel(raised) else raised
+            raise
 
     def prepare(self) -> None:
         """Called before the author's hooks; for subclasses."""
@@ -340,4 +353,9 @@ def use_application(cls: type[Application], kernel_class: type[Kernel]) -> None:
 
 def application_of(kernel: Kernel) -> Application:
     """What stands between that kernel and the core. Raises `KernelClassError`."""
+    if isinstance(kernel, type) and issubclass(kernel, Kernel):
+        name = kernel.__name__
+        raise KernelClassError(f"a kernel is served, not its class: make one, as in {name}()")
+    if not isinstance(kernel, Kernel):
+        raise KernelClassError(f"a kernel is served, not {type(kernel).__name__} {kernel!r:.80}")
     return next(_classes[cls] for cls in type(kernel).__mro__ if cls in _classes)(kernel)

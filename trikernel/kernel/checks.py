@@ -1,5 +1,9 @@
 """What is wrong with an author's class: found once, at the start, and said by class and member.
 
+What cannot work is refused. What can, but hardly as it was meant, is a doubt, told in a line of the
+log: a class without ``do_execute`` answers every cell with an error, yet may serve comms and
+message types of its own. Where a misspelt verb is the reason, it is refused: nobody means that.
+
 A fact that is computed (a property) is looked at when it is asked for: it may need what the kernel
 has started by then.
 """
@@ -7,14 +11,16 @@ has started by then.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import KernelClassError
+from ..core import is_ours
+from ..errors import KernelClassError, UsageError
 from .handlers import accepted, is_built_in
 from .hooks import name_of
 
-__all__ = ["check_facts", "check_kernel", "language_info"]
+__all__ = ["check_class", "check_facts", "check_kernel", "doubts", "language_info"]
 
 _Rule = tuple[str, Callable[[Any], bool]]
 
@@ -69,7 +75,75 @@ _CALLS: Mapping[str, tuple[str, str]] = {
     "pre_handler_hook": ("", ""),
     "post_handler_hook": ("", ""),
 }
+_BASE = f"{__package__}.kernel"  # the module of `Kernel`, whose verbs do nothing
 _PLAIN = ("send_response", "show_error", "raw_input", "getpass")  # which nobody awaits
+
+
+def check_class(kernel_class: type[Any]) -> list[str]:
+    """Make a kernel of the class, and look at it as at the start; the doubts.
+
+    Raises `KernelClassError` for what cannot work, an ``__init__`` that raises included.
+    """
+    try:
+        kernel = kernel_class()
+    except UsageError:
+        raise
+    except Exception as error:  # the boundary of the author's code
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise KernelClassError(f"{kernel_class.__name__}.__init__ has raised {text}") from error
+    check_kernel(kernel)
+    return doubts(kernel)
+
+
+def doubts(kernel: Any) -> list[str]:
+    """What is hardly meant, though it works: a sentence each, which names class and member."""
+    cls = type(kernel).__name__
+    missing = _missing_verbs(kernel)
+    found = [
+        f"{name_of(kernel, name)} is no verb, and {cls} has no {verb}: is that what is meant?"
+        for name, verb in _misspelt(kernel, missing)
+    ]
+    if "do_execute" in missing:
+        found.append(f"{cls} has no do_execute: it answers every cell with an error")
+    return found
+
+
+def _check_spelling(kernel: Any) -> None:
+    for name, verb in _misspelt(kernel, _missing_verbs(kernel)):
+        if verb == "do_execute":
+            raise KernelClassError(
+                f"{name_of(kernel, name)} is no verb: it must be called do_execute, "
+                "without which no cell runs"
+            )
+
+
+def _missing_verbs(kernel: Any) -> list[str]:
+    """The verbs that are neither the author's own nor replaced by the handler of their request."""
+    missing = []
+    for verb in (name for name in _CALLS if name.startswith("do_")):
+        handler = kernel.shell_handlers.get(f"{verb.removeprefix('do_')}_request")
+        owner = next(cls for cls in type(kernel).__mro__ if verb in vars(cls))
+        is_default = owner.__module__ == _BASE and verb not in vars(kernel)
+        if is_default and (handler is None or is_built_in(handler)):
+            missing.append(verb)
+    return missing
+
+
+def _misspelt(kernel: Any, missing: Sequence[str]) -> list[tuple[str, str]]:
+    """Functions of the author's that are called nearly as a verb that is missing, and that verb."""
+    own = {
+        name
+        for cls in type(kernel).__mro__
+        if not is_ours(getattr(sys.modules.get(cls.__module__), "__file__", None) or "")
+        for name, value in vars(cls).items()
+        if name.lower().startswith("do") and name not in _CALLS and callable(value)
+    }
+    if not own:
+        return []
+    from difflib import get_close_matches
+
+    nearest = ((name, get_close_matches(name.lower(), missing, 1, 0.8)) for name in sorted(own))
+    return [(name, verbs[0]) for name, verbs in nearest if verbs]
 
 
 def check_kernel(kernel: Any) -> None:
@@ -83,6 +157,7 @@ def check_kernel(kernel: Any) -> None:
         _check_fact(kernel, name)
     for name, (positional, options) in _CALLS.items():
         _check_call(kernel, name, positional.split(), options.split())
+    _check_spelling(kernel)
     for name in _PLAIN:
         if inspect.iscoroutinefunction(getattr(kernel, name)):
             raise KernelClassError(

@@ -118,7 +118,7 @@ def complete_execute_reply(self: Any, request: Request, reply: Any) -> dict[str,
     elif status == "ok":
         for name, kind in (("payload", list), ("user_expressions", dict)):
             value = content.get(name) or kind()
-            if type(value) is not kind:
+            if value and (kind is list or type(value) is not kind):
                 value = converted(self, name, kind, value)
             content[name] = value
     else:

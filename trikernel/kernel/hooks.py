@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from ..core import is_cancel, run_unprotected
 
-__all__ = ["name_of", "run_hook", "run_protected_hook"]
+__all__ = ["is_of_hook", "name_of", "run_hook", "run_protected_hook"]
 
 
 def name_of(kernel: Any, member: str) -> str:
@@ -38,6 +39,16 @@ async def run_protected_hook(kernel: Any, name: str) -> None:
         raise
 
 
+def is_of_hook(kernel: Any, names: Sequence[str], raised: BaseException) -> bool:
+    """Whether one of those hooks has raised it, as its notes tell."""
+    notes = getattr(raised, "__notes__", ())
+    return any(_note_of(kernel, name) in notes for name in names)
+
+
 def _note(kernel: Any, name: str, raised: BaseException) -> None:
     if not is_cancel(raised):
-        raised.add_note(f"in {name_of(kernel, name)}")
+        raised.add_note(_note_of(kernel, name))
+
+
+def _note_of(kernel: Any, name: str) -> str:
+    return f"in {name_of(kernel, name)}"

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import Any
 
 from ..core import Server, run_in_this_thread
-from ..errors import UsageError
-from ..system import on_fork, real_stderr, run_to_the_end
+from ..errors import KernelClassError, UsageError
+from ..system import on_fork, real_stderr, report_crash, run_to_the_end
 from ..transport import (
     ConnectionInfo,
     ZmqTransport,
@@ -30,8 +30,10 @@ from ..transport import (
     write_connection_file,
 )
 from .application import application_of
+from .hooks import is_of_hook
 from .kernel import Kernel
 from .settings import settings_of
+from .tracebacks import render_error
 
 __all__ = ["add_start_flags", "log_to_stderr", "main", "run", "start_kernel"]
 
@@ -50,7 +52,8 @@ def run(
     ``connection_file`` names an existing one; without it a new one is written to Jupyter's
     runtime folder, with ``info`` if that is given, named on stderr, and removed at the end. Ports
     of 0 are bound first and then written back. Raises `ConnectionFileError` for a file that cannot
-    be used.
+    be used, `KernelClassError` for a class that cannot work, or that is given in place of a kernel,
+    and what ``started`` raises as it was raised.
     """
     application = application_of(kernel)
     with ExitStack() as stack:
@@ -74,7 +77,12 @@ def run(
             print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
         kernel.connection_file = str(path)
-        run_in_this_thread(application, transport, signals.listen)
+        try:
+            run_in_this_thread(application, transport, signals.listen)
+        except BaseExceptionGroup:
+            if application.start_error is None:
+                raise
+            raise application.start_error from None  # without the groups of our nurseries
 
 
 def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
@@ -84,12 +92,13 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
     a script does: once the kernel has ended, the process has ``exit_grace`` seconds to exit. One
     that goes on with something else calls `run`.
     """
-    parser = argparse.ArgumentParser(
-        description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
-    )
-    add_start_flags(parser, kernel_class)
-    options, others = parser.parse_known_args(argv)
     try:
+        _check_is_class(kernel_class)
+        parser = argparse.ArgumentParser(
+            description=f"Start the {kernel_class.implementation} kernel.", allow_abbrev=False
+        )
+        add_start_flags(parser, kernel_class)
+        options, others = parser.parse_known_args(argv)
         start_kernel(kernel_class, options, others)
     except UsageError as error:
         sys.exit(_complain(error))
@@ -150,7 +159,14 @@ def start_kernel(
     that is no setting too, where the class does not take flags.
     """
     log_to_stderr(options.log_level)
-    kernel = kernel_class(**_given_settings(options, kernel_class))
+    try:
+        kernel = kernel_class(**_given_settings(options, kernel_class))
+    except UsageError:
+        raise
+    except Exception as error:  # the boundary of the author's code
+        error.add_note(f"in {kernel_class.__name__}.__init__")
+        _report_author_error(error)
+        sys.exit(1)
     unknown = [one for one in others if one.startswith("-")]
     if kernel.flags is not None:
         kernel.flags = others
@@ -159,7 +175,32 @@ def start_kernel(
     given = {name: getattr(options, name) for name in ("ip", "transport")}
     given |= {f"{name}_port": getattr(options, name) for name in _CHANNELS}
     info = ConnectionInfo(**{name: value for name, value in given.items() if value is not None})
-    run_to_the_end(partial(run, kernel, options.connection_file, info=info), kernel.exit_grace)
+    report = partial(_report, kernel)
+    serve = partial(run, kernel, options.connection_file, info=info)
+    run_to_the_end(serve, kernel.exit_grace, report)
+
+
+def _check_is_class(value: object) -> None:
+    if isinstance(value, type) and issubclass(value, Kernel):
+        return
+    example = type(value).__name__ if isinstance(value, Kernel) else "MyKernel"
+    what = f"an instance of {example}" if isinstance(value, Kernel) else repr(value)[:80]
+    raise KernelClassError(
+        f"trikernel.main takes a kernel's class, as in trikernel.main({example}), not {what}"
+    )
+
+
+def _report(kernel: Kernel, error: BaseException) -> None:
+    """What ends the process, on stderr: what its author has written, without our frames."""
+    if is_of_hook(kernel, ("start", "started"), error):
+        _report_author_error(error)
+    else:
+        report_crash(error)
+
+
+def _report_author_error(error: BaseException) -> None:
+    """A traceback on stderr that begins with the author's code; notes name class and member."""
+    real_stderr.write("\n".join(render_error(error).traceback) + "\n")
 
 
 def _complain(error: UsageError) -> int:

@@ -29,9 +29,12 @@ _COMPLETENESS = ("complete", "incomplete", "invalid", "unknown")
 
 
 def converted(self: Any, name: str, kind: type, value: Any) -> Any:
-    """A field of an ``execute_reply`` as a list or a dictionary."""
-    if kind is list and isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return list(value)
+    """A field of an ``execute_reply`` as a list of dictionaries, or as a dictionary."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+    if kind is list and is_list:
+        values = list(value)
+        if all(isinstance(one, Mapping) for one in values):
+            return values
     if kind is dict and isinstance(value, Mapping):
         return dict(value)
     words = "a list of dictionaries" if kind is list else "a dictionary"

@@ -18,6 +18,7 @@ from ..core import Connection, Event, Request, Stopper, TextKey, current_request
 from ..errors import TrikernelError
 from ..transport import Channel
 from ..wire import DELIMITER, Header, json, reply_type
+from .shown import CHECKED
 
 __all__ = ["ChannelHandle", "Sender"]
 
@@ -67,7 +68,8 @@ class Sender:
 
     ``last_request`` is the request of the shell lane that ran last, ``last_cell`` the last one that
     was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
-    ``has_set_parent`` says whether any code has ever set a parent of its own.
+    ``has_set_parent`` says whether any code has ever set a parent of its own. With ``is_strict``
+    off displays go out as they are: a Python cell may show what its libraries understand.
     """
 
     def __init__(self, owner: str = "Kernel") -> None:
@@ -76,6 +78,7 @@ class Sender:
         self.last_cell: Request | None = None
         self.prefers_cells = False
         self.has_set_parent = False
+        self.is_strict = True
         self._connection: Connection | None = None
         self._stopper: Stopper | None = None
 
@@ -202,6 +205,8 @@ class Sender:
                     iopub.write(TextKey(parent, content["name"]), content["text"])
                     return
                 _check_stream(self.owner, content)
+            elif (check := CHECKED.get(msg_type)) is not None and self.is_strict:
+                check(self.owner, content, request)
             idents = idents or [iopub.topic(msg_type)]
         frames = connection.codec.encode(
             msg_type,

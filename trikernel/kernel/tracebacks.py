@@ -1,6 +1,9 @@
-"""Exceptions to what a frontend shows: a name, a text, and a traceback that starts at the user's.
+"""Exceptions to what a frontend shows: a name, a text, and a traceback of the reader's own code.
 
-Frames of ours at the top of a traceback are left out: the reader wrote what is below them.
+Frames of ours and of Trio's are left out, wherever they stand, and so is the `trio.Cancelled` that
+became an interrupt: how Trio works is not what went wrong. The innermost frame that is left is the
+line that called, or awaited, what has failed. The same holds for what an error was caused by, and
+for the members of a group.
 """
 
 from __future__ import annotations
@@ -8,10 +11,12 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 
-from ..core import call_unprotected, is_ours
+import trio
+
+from ..core import call_unprotected, is_machinery
 from ..wire.contents import ErrorContent
 
-__all__ = ["NO_TEXT", "render_error"]
+__all__ = ["NO_TEXT", "clean", "render_error"]
 
 NO_TEXT = "<its text cannot be shown>"
 _ABRUPT = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -24,11 +29,12 @@ def render_error(error: BaseException) -> ErrorContent:
     """
     name, text = _name_of(error), _text_of(error)
     try:
-        tb = _trim(error.__traceback__)
-        if text is None:  # `format_exception` would ask for it again
-            lines = [*traceback.format_tb(tb), f"{name}: {NO_TEXT}"]
+        if text is None:  # `TracebackException` would ask for it again
+            lines = [*traceback.format_tb(_visible(error.__traceback__)), f"{name}: {NO_TEXT}"]
         else:
-            lines = traceback.format_exception(type(error), error, tb)
+            shown = traceback.TracebackException.from_exception(error)
+            _hide(shown, error)
+            lines = list(shown.format())
     except (Exception, *_ABRUPT):
         lines = [f"{name}: {text or NO_TEXT}"]
     return ErrorContent(
@@ -52,9 +58,54 @@ def _text_of(error: BaseException) -> str | None:
         return None
 
 
-def _trim(tb: TracebackType | None) -> TracebackType | None:
-    """Without the frames of ours that lead to the user's; None if there are only ours."""
-    first = tb
-    while first is not None and is_ours(first.tb_frame.f_code.co_filename):
-        first = first.tb_next
-    return first
+def _hide(shown: traceback.TracebackException, error: BaseException) -> None:
+    """Leave machinery out of what is to be shown. The error itself is as it was: it is logged."""
+    seen: set[int] = set()
+    todo: list[tuple[traceback.TracebackException | None, BaseException | None]] = [(shown, error)]
+    while todo:
+        one, its = todo.pop()
+        if one is None or its is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.stack[:] = [frame for frame in one.stack if not is_machinery(frame.filename)]
+        if isinstance(its.__context__, trio.Cancelled):
+            one.__suppress_context__ = True
+        todo += [(one.__cause__, its.__cause__), (one.__context__, its.__context__)]
+        if isinstance(its, BaseExceptionGroup):
+            todo += zip(one.exceptions or (), its.exceptions, strict=False)
+
+
+def clean(error: BaseException) -> BaseException:
+    """Leave machinery out of ``error`` itself, and all that is chained to it; the same exception.
+
+    For who shows an exception by other means, as IPython does.
+    """
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = _visible(one.__traceback__)
+        if isinstance(one.__context__, trio.Cancelled):
+            one.__suppress_context__ = True
+        todo += [linked for linked in (one.__cause__, one.__context__) if linked is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return error
+
+
+def _visible(tb: TracebackType | None) -> TracebackType | None:
+    """The same traceback without hidden frames; None if there are no others."""
+    frames = []
+    one = tb
+    while one is not None:
+        if not is_machinery(one.tb_frame.f_code.co_filename):
+            frames.append(one)
+        one = one.tb_next
+    result: TracebackType | None = None
+    for frame in reversed(frames):
+        line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno  # None between two lines
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
+    return result

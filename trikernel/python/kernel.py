@@ -175,6 +175,7 @@ class PythonKernel(Kernel):
         self._own_process: OwnProcess | None = None
         super().__init__(**settings)
         self.sender.prefers_cells = True
+        self.sender.is_strict = False
 
     @property
     def shell(self) -> ZMQInteractiveShell:

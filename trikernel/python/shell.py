@@ -57,7 +57,7 @@ from ..core import (
     unwrap_interrupt,
 )
 from ..errors import CellStopped, LeftOpenError
-from ..kernel import NO_TEXT
+from ..kernel import NO_TEXT, clean
 from ..system import (
     LeftOpen,
     close_what_was_left_open,
@@ -70,7 +70,7 @@ from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
 from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
-from .tracebacks import CellErrors, clean, format_group, left_open_error, remember
+from .tracebacks import CellErrors, format_group, left_open_error, remember
 
 if TYPE_CHECKING:
     from .async_magics import AsyncMagics

@@ -1,8 +1,7 @@
 """Errors of cells, as their author should read them: without our frames and Trio's.
 
-An exception's traceback is rewritten in place, its causes and the members of a group included. An
-exception is asked for its text once, under the interrupts of the person who waits for it: what it
-says is shown, replied and kept.
+What is left out of a traceback is told by `kernel.tracebacks`. An exception is asked for its text
+once, under the interrupts of the person who waits for it: what it says is shown, replied and kept.
 """
 
 from __future__ import annotations
@@ -13,18 +12,15 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Container
-from types import TracebackType
 from typing import Any
 
-import trio
-
-from ..core import Request, current_request, is_machinery
+from ..core import Request, current_request
 from ..errors import LeftOpenError
 from ..kernel import render_error
 from ..system import LeftOpen
 from ..wire import as_content
 
-__all__ = ["CellErrors", "clean", "format_group", "left_open_error", "remember"]
+__all__ = ["CellErrors", "format_group", "left_open_error", "remember"]
 
 KEPT = 1000  # frames of code that failed
 _CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
@@ -73,24 +69,6 @@ class CellErrors:
         """What that was, if it was in this request."""
         request, error = self._of_display or (None, None)
         return error if request is not None and request is current_request.get() else None
-
-
-def clean(error: BaseException) -> BaseException:
-    """Hide machinery in ``error`` and all that is chained to it; the same exception."""
-    seen: set[int] = set()
-    todo = [error]
-    while todo:
-        one = todo.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        one.__traceback__ = _visible(one.__traceback__)
-        if isinstance(one.__context__, trio.Cancelled):  # how Trio works, not what went wrong
-            one.__suppress_context__ = True
-        todo += [linked for linked in (one.__cause__, one.__context__) if linked is not None]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
-    return error
 
 
 def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
@@ -172,18 +150,3 @@ def _calls_that_enter(source: str) -> list[tuple[int, str]]:
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("__enter__", "__aenter__", "enter_context", "enter_async_context")
     )
-
-
-def _visible(tb: TracebackType | None) -> TracebackType | None:
-    """The same traceback without hidden frames; as it was if nothing else would remain."""
-    frames = []
-    one = tb
-    while one is not None:
-        if not is_machinery(one.tb_frame.f_code.co_filename):
-            frames.append(one)
-        one = one.tb_next
-    result: TracebackType | None = None
-    for frame in reversed(frames):
-        line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno  # None between two lines
-        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
-    return result

@@ -95,10 +95,14 @@ _ANYTHING, _MEANT = BaseException, (UsageError, SystemExit)
 _CANNOT = (RuntimeError, ValueError, OSError)
 
 
-def run_to_the_end(run: Callable[[], None], grace: float) -> None:
+def run_to_the_end(
+    run: Callable[[], None],
+    grace: float,
+    report: Callable[[BaseException], object] = report_crash,
+) -> None:
     """Call ``run``, the last thing that this process is for.
 
-    What it raises goes to the real stderr, and the exit code is 1; `UsageError`, which comes before
+    What it raises is given to ``report``, and the exit code is 1; `UsageError`, which comes before
     anything has run, is raised. From its end on the process has ``grace`` seconds to exit, then it
     is ended with the stacks of its threads on stderr, and exit code 1. 0 seconds: without an end.
     """
@@ -107,7 +111,10 @@ def run_to_the_end(run: Callable[[], None], grace: float) -> None:
     except _MEANT:
         raise
     except _ANYTHING as error:
-        report_crash(error)
+        try:
+            report(error)
+        except _ANYTHING:
+            report_crash(error)
         _end_after(grace)
         sys.exit(1)
     _end_after(grace)

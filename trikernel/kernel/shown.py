@@ -1,0 +1,88 @@
+"""What an author shows under a cell, as a whole message: what it leaves out is filled in, what a
+frontend could not show is a `TypeError` that names class and call.
+
+``stream`` has checks of its own, beside its short way, in `sender`.
+Source: messaging.rst, "Display data", "Code execution", "Execution errors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from ..core import Request
+
+__all__ = ["CHECKED"]
+
+Check = Callable[[str, dict[str, Any], Request | None], None]
+
+
+def _check_display(owner: str, content: dict[str, Any], request: Request | None) -> None:
+    """``data`` and ``metadata`` of any display."""
+    _check_data(owner, "a display", content)
+
+
+def _check_result(owner: str, content: dict[str, Any], request: Request | None) -> None:
+    """The same, and the number of the cell."""
+    _check_data(owner, "an execute_result", content)
+    count = content.get("execution_count")
+    if count is None:
+        number = request.number if request is not None else None
+        content["execution_count"] = 0 if number is None else number
+    elif type(count) is not int:
+        words = "execution_count is an int, as self.execution_count"
+        _refuse(owner, f"an execute_result's {words}", count)
+
+
+def _check_error(owner: str, content: dict[str, Any], request: Request | None) -> None:
+    """Three fields of text; an exception stands for its own."""
+    lines = content.get("traceback") or ()
+    lines = lines.splitlines() if isinstance(lines, str) else lines
+    if isinstance(lines, bytes) or not hasattr(lines, "__iter__"):
+        _refuse(owner, "an error's traceback is a list of strings", lines)
+    name, text = content.get("ename", "Error"), content.get("evalue", "")
+    for one in (name, text, *lines):
+        if isinstance(one, bytes):
+            _refuse(owner, "an error's fields are text", one, "decode it")
+    content["ename"], content["evalue"] = str(name), str(text)
+    content["traceback"] = [str(line) for line in lines]
+
+
+CHECKED: Mapping[str, Check] = {
+    "display_data": _check_display,
+    "update_display_data": _check_display,
+    "execute_result": _check_result,
+    "error": _check_error,
+}
+"""Of each type of message what looks at its content, and fills it up."""
+
+
+def _check_data(owner: str, what: str, content: dict[str, Any]) -> None:
+    data = content.get("data")
+    if not isinstance(data, Mapping):
+        _refuse(owner, f'{what}\'s data is a dictionary, such as {{"text/plain": "42"}}', data)
+    for mime, value in data.items():
+        if type(value) is not str and _is_text(mime) and not _is_lines(value):
+            hint = "decode it" if isinstance(value, bytes) else "use str()"
+            _refuse(owner, f"{what}'s data[{mime!r}] is a str", value, hint)
+    metadata = content.get("metadata")
+    if metadata is None:
+        content["metadata"] = {}
+    elif not isinstance(metadata, Mapping):
+        _refuse(owner, f"{what}'s metadata is a dictionary", metadata)
+
+
+def _is_text(mime: object) -> bool:
+    return isinstance(mime, str) and mime.startswith("text/")
+
+
+def _is_lines(value: object) -> bool:
+    """Whether it is text all the same: of a subclass, or lines, as a notebook file keeps them."""
+    return isinstance(value, str) or (
+        isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+    )
+
+
+def _refuse(owner: str, words: str, value: object, hint: str = "") -> NoReturn:
+    text = f"{owner}.send_response: {words}, not {type(value).__name__} {value!r:.80}"
+    raise TypeError(f"{text}: {hint}" if hint else text)
