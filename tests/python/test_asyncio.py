@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +44,48 @@ def test_asyncio_runs_in_a_thread_beside_trio(kernel: KernelProcess) -> None:
         "    await trio.sleep(0.01)\n    print('meanwhile')"
     )
     assert kernel.text(code) == "meanwhile\ndone\n"
+
+
+LEFT = {
+    "awaits as it cleans up": (
+        "    try:\n"
+        "        await asyncio.sleep(100)\n"
+        "    finally:\n"
+        "        print('told', flush=True)\n"
+        "        await asyncio.sleep(100)\n"
+    ),
+    "swallows everything": (
+        "    told = False\n"
+        "    while len(closed) < 3:\n"
+        "        try:\n"
+        "            await asyncio.sleep(100)\n"
+        "        except asyncio.CancelledError:\n"
+        "            print('told', flush=True)\n"
+        "        except BaseException as error:\n"
+        "            closed.append(error)\n"
+    ),
+    "has another task that fails": (
+        "    task = asyncio.create_task(fail())\n"
+        "    try:\n"
+        "        await asyncio.sleep(100)\n"
+        "    finally:\n"
+        "        print('told', flush=True)\n"
+        "        await asyncio.sleep(100)\n"
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("left", LEFT)
+def test_what_a_stopped_loop_leaves_behind_is_not_the_next_cells(
+    kernel: KernelProcess, left: str
+) -> None:
+    kernel.execute("import gc\nclosed = []\nasync def fail(): raise ValueError('of a task')")
+    begin = "async def main():\n    print('begun', flush=True)\n"
+    msg_id = kernel.send(f"{begin}{LEFT[left]}asyncio.run(main())")
+    for _ in ("begun", "told"):  # a second interrupt is what breaks off the loop's own end
+        kernel.until("stream")
+        kernel.interrupt()
+    assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+    assert kernel.execute("1/0")[0]["ename"] == "ZeroDivisionError"  # lets go of the traceback
+    assert kernel.text("kept = gc.collect()\nprint('next')") == "next\n"

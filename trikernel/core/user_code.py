@@ -9,8 +9,8 @@ comm handlers and event loops are called through the frames of `call_unprotected
 catches whatever the user's code raises. All there are: requests (`dispatch`), scheduled calls
 (`dispatch`), background tasks, user nurseries and the event loop (here), ``do_shutdown``
 (`kernel.kernel`), frames that cannot be sent (`iopub`), a reply that cannot be encoded
-(`dispatch`), representations that raise (`wire.json`, `kernel.tracebacks`), comm handlers and cells
-(`python`).
+(`dispatch`), representations that raise (`wire.json`, `kernel.tracebacks`), comm handlers, cells
+and coroutines of theirs that are closed (`python`).
 """
 
 from __future__ import annotations

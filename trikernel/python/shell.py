@@ -65,6 +65,7 @@ from ..system import (
     is_anything_left_open,
 )
 from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
+from .asyncio_loops import end_asyncio_loops
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
@@ -209,9 +210,8 @@ class ZMQInteractiveShell(InteractiveShell):
         if cancel is not None and (not left_open or is_cancel(cancel)):
             raise cancel
         if left_open and (cancel is not None or not failed):
-            lines = range(1, 1 + (nodelist[-1].end_lineno or 0)) if nodelist else range(0)
             name_of = self.compile.format_code_name
-            result.error_in_exec = left_open_error(left_open, cell_name, lines, name_of)
+            result.error_in_exec = left_open_error(left_open, cell_name, nodelist, name_of)
             self.show(result.error_in_exec)
             return True
         return failed
@@ -261,6 +261,7 @@ class ZMQInteractiveShell(InteractiveShell):
             if not cancelled and not isinstance(raised, _SHOWN):
                 raise
             error = unwrap_interrupt(raised)
+            end_asyncio_loops(raised)
             if request.stop_reason is not None and (
                 cancelled or isinstance(error, KeyboardInterrupt)
             ):

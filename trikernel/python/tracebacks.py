@@ -11,7 +11,7 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core import Request, current_request
@@ -120,14 +120,15 @@ def _forget_code() -> None:
 
 
 def left_open_error(
-    left_open: list[LeftOpen], file: str, lines: Container[int], name_of: NameOf
+    left_open: list[LeftOpen], file: str, statements: Sequence[ast.stmt], name_of: NameOf
 ) -> LeftOpenError:
-    """What a cell has left open, and the lines of it that have opened it."""
+    """What a cell has left open, and the lines of it, up to its last statement, that opened it."""
+    last = (statements[-1].end_lineno or 0) if statements else 0
     cell = " ".join(name_of(file) or ("File", file))
     places = [
         f"{cell}, line {line}: {call}"
         for line, call in _calls_that_enter("".join(linecache.getlines(file)))
-        if line in lines
+        if line <= last
     ]
     error = LeftOpenError(left_open, ", ".join(places) or cell)
     error.__cause__ = next((one.error for one in left_open if one.error is not None), None)

@@ -97,11 +97,11 @@ async def run_notebook(
     ``raises-exception``. Where such a cell does not stop, its kernel is restarted, with a
     `KernelRestartedWarning`, unless ``client`` cannot; an error under the cell tells where it
     stands. Raises `CellFailed` after the last cell for what failed in a cell's background;
-    `ExecutionTimeout` after ``timeout`` seconds, whatever is allowed; `UsageError` before any cell for what is wrong with notebook,
-    parameters or output; `OutputNotWritten` for an output that cannot be written any more;
-    `KernelDied` with the kernel's last log lines. What a kernel sends and no valid notebook can
-    hold is left out, with a `KernelFaultWarning`. Cancelled, the cell is interrupted and the
-    notebook written as it then is.
+    `ExecutionTimeout` after ``timeout`` seconds, whatever is allowed; `UsageError` before any cell
+    for what is wrong with notebook, parameters or output; `OutputNotWritten` for an output that
+    cannot be written any more; `KernelDied` with the kernel's last log lines. What no valid
+    notebook can hold is left out, with a `KernelFaultWarning`. Cancelled, the cell is interrupted
+    and the notebook written as it then is.
     """
     if client is not None and (kernel_name is not None or cwd is not None):
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
