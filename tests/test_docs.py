@@ -126,7 +126,7 @@ def test_the_page_on_wrapping_a_program_shows_the_package_that_is_tested() -> No
     code = [line.strip() for file in files for line in file.read_text("utf-8").splitlines()]
     text = "\n".join(line for line in code if line)
     shown = re.findall(r"```python\n(.*?)\n```", page, re.S)
-    assert len(shown) == 8
+    assert len(shown) == 9
     for block in shown:
         for part in block.split("\n\n\n"):
             lines = [line.strip() for line in part.splitlines()]

@@ -39,6 +39,14 @@ async def test_an_interrupt_aborts_it(kernel_client, autojump_clock):
     assert caught.value.execution.stdout == "100\n99\naborted\n"
 
 
+async def test_it_says_meanwhile_how_much_is_left(kernel_client, autojump_clock):
+    counting = kernel_client.start("10")
+    await trio.sleep(1.5)
+    reply = await kernel_client.request("left_request", channel="control")
+    assert reply.content == {"status": "ok", "left": 9}
+    await counting.wait()
+
+
 async def test_it_speaks_the_protocol(autojump_clock):
     await assert_conforms(CountdownKernel(), Samples(code="1", failing="soon", printing="1"))
 
