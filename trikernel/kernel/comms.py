@@ -27,13 +27,25 @@ _log = logging.getLogger("trikernel")
 class Comm(BaseComm):
     """One comm; what it says goes out under the cell that says it.
 
-    ``find`` gives its kernel, or None when that is gone. ``note`` is called with ``pre_execute``
-    and ``post_execute`` around each message's handler.
+    ``find`` gives its kernel, or None when that is gone; by default it is that of the calling code,
+    or ``kernel``. ``note`` is called with ``pre_execute`` and ``post_execute`` around each
+    message's handler. ``show_warning`` is ipykernel's, whose class warns.
     """
 
     def __init__(
-        self, *args: Any, find: Callable[[], Any], note: Callable[[str], object], **kwargs: Any
+        self,
+        *args: Any,
+        find: Callable[[], Any] | None = None,
+        note: Callable[[str], object] | None = None,
+        kernel: Any = None,
+        show_warning: bool = False,
+        **kwargs: Any,
     ) -> None:
+        if find is None:
+            kernel = with_comms.kernel_of_task() if kernel is None else kernel
+            find = _weakly(kernel)
+        if note is None:
+            note = getattr(getattr(find(), "comm_manager", None), "note", _note_nothing)
         self._find, self._note = find, note
         super().__init__(*args, **kwargs)
 
@@ -57,7 +69,7 @@ class Comm(BaseComm):
         kernel.send_response(
             kernel.iopub_socket,
             msg_type,
-            {"data": data or {}, "comm_id": self.comm_id, **keys},
+            {"data": {} if data is None else data, "comm_id": self.comm_id, **keys},
             ident=f"comm-{self.comm_id}".encode(),
             metadata=metadata or {},
             buffers=buffers,
@@ -81,15 +93,21 @@ class CellCommManager(CommManager):
     """The comms of one kernel. Handlers may be async; what they raise is shown.
 
     Their errors go out under the comm message's own parent, where frontends have a log for them.
-    ``find`` gives the kernel, or None when that is gone; ``note`` is as for `Comm`.
+    ``find`` gives the kernel, or None when that is gone; ``note`` is as for `Comm`. ipykernel's
+    class is given ``kernel`` instead, and a ``parent`` to configure it.
     """
 
     def __init__(
-        self, find: Callable[[], Any], note: Callable[[str], object] = lambda event: None
+        self,
+        find: Callable[[], Any] | None = None,
+        note: Callable[[str], object] | None = None,
+        *,
+        kernel: Any = None,
+        parent: Any = None,
     ) -> None:
         super().__init__()
-        self._find = find
-        self.note = note
+        self._find = find or _weakly(parent if kernel is None else kernel)
+        self.note = note or _note_nothing
 
     def create(self, *args: Any, **kwargs: Any) -> Comm:
         """What ``comm.create_comm`` makes in a cell."""
@@ -142,6 +160,14 @@ class CellCommManager(CommManager):
             self._find().show_error(unwrap_interrupt(raised))
             return False
         return True
+
+
+def _weakly(kernel: Any) -> Callable[[], Any]:
+    return weakref.ref(kernel) if kernel is not None else lambda: None
+
+
+def _note_nothing(event: str) -> None:
+    """Nobody wants to know."""
 
 
 class _Functions:

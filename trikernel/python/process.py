@@ -25,13 +25,9 @@ A kernel that has the process to itself takes more: see `OwnProcess`.
 from __future__ import annotations
 
 import builtins
-import importlib
 import os
 import pdb
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import module_from_spec
-from types import ModuleType
 from typing import Any
 
 from ..core import BackgroundNursery
@@ -39,6 +35,7 @@ from ..errors import TrikernelError
 from ..kernel.replacements import Replacements, Served
 from ..system import with_working_folder
 from .global_nursery import GlobalNursery
+from .ipykernel_modules import install_ipykernel_modules
 from .nested_runs import runs
 
 __all__ = ["ENVIRONMENT", "OwnProcess", "served"]
@@ -52,7 +49,6 @@ ENVIRONMENT = {
     "GIT_PAGER": "cat",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
-_SHELL_MODULE = "ipykernel.zmqshell"
 _PROMPTS = ("ps1", "ps2", "ps3")
 _BUILTINS = ("display", "get_ipython", "exit", "quit", "__IPYTHON__")
 
@@ -131,15 +127,15 @@ def _nursery() -> BackgroundNursery:
 class OwnProcess:
     """What a kernel takes that has the process to itself: from its creation to `stop`.
 
-    The environment of `ENVIRONMENT`, ``__main__``, ``sys.path``, `pdb`, and the name of ipykernel's
-    shell among the modules. ``profile`` is the person's IPython.
+    The environment of `ENVIRONMENT`, ``__main__``, ``sys.path``, `pdb`, and ipykernel's modules
+    (`ipykernel_modules`). ``profile`` is the person's IPython.
     """
 
     def __init__(self, profile: Any) -> None:
         self.profile = profile
         self._replaced = Replacements()
         keep = self._replaced.keep
-        keep(sys.modules, "__main__", _SHELL_MODULE)
+        keep(sys.modules, "__main__")
         keep(pdb.__dict__, "Pdb", "set_trace")
         keep(sys.__dict__, "path", "displayhook", "excepthook", *_PROMPTS)
         if not profile.ignore_cwd:
@@ -152,36 +148,10 @@ class OwnProcess:
         """Begin. The person's startup files run here."""
         from . import debugger
 
-        if _SHELL_MODULE not in sys.modules:
-            sys.modules[_SHELL_MODULE] = _shell_module(type(shell))
+        install_ipykernel_modules(self._replaced)
         debugger.install()
         self.profile.start_in(shell)
 
     def stop(self) -> None:
         """Put everything back."""
         self._replaced.undo()
-
-
-def _shell_module(shell_class: type) -> ModuleType:
-    """What libraries look for to tell a notebook, as tqdm does: ipykernel's shell.
-
-    They look whether that module is loaded, or whether the shell is of its class. ipykernel need
-    not be installed; where it is, everything but that class is its own.
-    """
-    module = ModuleType(_SHELL_MODULE, "The shell of this kernel, which is not ipykernel.")
-    module.__spec__ = ModuleSpec(_SHELL_MODULE, None)
-
-    def load(name: str) -> Any:
-        try:
-            package = importlib.import_module("ipykernel")
-            spec = PathFinder.find_spec(_SHELL_MODULE, package.__path__)
-        except ImportError:
-            spec = None
-        if spec is None or spec.loader is None or name.startswith("__"):
-            raise AttributeError(f"module {_SHELL_MODULE!r} has no attribute {name!r}")
-        real = module_from_spec(spec)
-        spec.loader.exec_module(real)
-        return getattr(real, name)
-
-    vars(module).update({"ZMQInteractiveShell": shell_class, "__getattr__": load})
-    return module

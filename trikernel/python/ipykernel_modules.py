@@ -1,0 +1,246 @@
+"""ipykernel's modules, by their names, inside of a kernel that is not ipykernel.
+
+What is wanted
+    Code that was written for ipykernel imports it: ``from ipykernel.comm import Comm``. In this
+    kernel that has to give what works here, whether ipykernel is installed or not, and nothing of
+    it may cost a kernel that nobody asks for it.
+
+What does not work
+    The real ones: they look for a kernel of their own, find none, and do nothing, or raise.
+
+What is done
+    A finder, before all others, makes a module for each name of `NAMES`. Its attributes are the
+    objects that the table names, imported when they are asked for. What is not in the table, a
+    module or a name, comes from the real ipykernel where it is installed; those modules are loaded
+    beside ours and import ours. Elsewhere it is an `ImportError` or an `AttributeError` that says
+    so. Libraries tell a notebook by ``"ipykernel" in sys.modules``: those that ipykernel's own
+    kernel has always loaded are there from the beginning (`_LOADED`), still without a single
+    import.
+
+What remains
+    ``importlib.metadata`` says the truth: that ipykernel is not installed, where it is not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from ..kernel.replacements import Replacements
+
+__all__ = ["NAMES", "install_ipykernel_modules"]
+
+_PACKAGE = "ipykernel"
+_OURS = "trikernel.python.ipykernel_objects"
+_COMMS = "trikernel.kernel.comms"
+_COMPAT = "trikernel.compat"
+_ALL = "*"  # every public name of another module
+
+_FACTS = (
+    "__version__",
+    "version_info",
+    "kernel_protocol_version",
+    "kernel_protocol_version_info",
+)
+_CONNECT = (
+    "connect_qtconsole",
+    "get_connection_file",
+    "get_connection_info",
+    "write_connection_file",
+)
+
+
+def _of(module: str, *names: str) -> dict[str, str]:
+    return {name: f"{module}:{name}" for name in names}
+
+
+NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "ipykernel": _of(_OURS, *_FACTS, *_CONNECT),
+        "ipykernel._version": _of(_OURS, *_FACTS),
+        "ipykernel.connect": _of(_OURS, *_CONNECT),
+        "ipykernel.comm": {
+            "Comm": f"{_COMMS}:Comm",
+            "CommManager": f"{_COMMS}:CellCommManager",
+        },
+        "ipykernel.comm.comm": {"Comm": f"{_COMMS}:Comm", "BaseComm": f"{_COMMS}:Comm"},
+        "ipykernel.comm.manager": {"CommManager": f"{_COMMS}:CellCommManager"},
+        "ipykernel.kernelbase": {"Kernel": f"{_COMPAT}:Kernel"},
+        "ipykernel.ipkernel": {
+            "IPythonKernel": f"{_COMPAT}:IPythonKernel",
+            "Kernel": f"{_COMPAT}:IPythonKernel",
+        },
+        "ipykernel.kernelapp": {
+            "IPKernelApp": f"{_COMPAT}:IPKernelApp",
+            "launch_new_instance": f"{_COMPAT}:IPKernelApp.launch_instance",
+            "main": f"{_COMPAT}:IPKernelApp.launch_instance",
+        },
+        "ipykernel.zmqshell": {
+            "ZMQInteractiveShell": "trikernel.python.shell:ZMQInteractiveShell",
+            "ZMQDisplayPublisher": "trikernel.python.display:CellDisplayPublisher",
+            "KernelMagics": "trikernel.python.frontend_magics:FrontendMagics",
+        },
+        "ipykernel.displayhook": {
+            "ZMQDisplayHook": "trikernel.python.display:CellDisplayHook",
+            "ZMQShellDisplayHook": "trikernel.python.display:CellDisplayHook",
+        },
+        "ipykernel.iostream": {"OutStream": "trikernel.kernel.streams:OutStream"},
+        "ipykernel.jsonutil": _of(_OURS, "json_clean", "encode_images"),
+        "ipykernel.pylab": {},
+        "ipykernel.pylab.backend_inline": {_ALL: "matplotlib_inline.backend_inline"},
+        "ipykernel.pylab.config": {_ALL: "matplotlib_inline.config"},
+    }
+)
+"""Of each module the names, and where what stands for them is: ``module:attribute``."""
+
+_PACKAGES = frozenset(name.rpartition(".")[0] for name in NAMES if "." in name)
+_LOADED = (
+    "ipykernel",
+    "ipykernel.zmqshell",
+)
+
+
+def install_ipykernel_modules(replaced: Replacements | None = None) -> None:
+    """Have ``import ipykernel`` give what stands for it in this kernel. Once is enough.
+
+    What of the real one is loaded already gives way, in `sys.modules` only. With ``replaced``, its
+    `undo` puts all of that back. Imports nothing, and touches no file.
+    """
+    if any(isinstance(one, _Finder) for one in sys.meta_path):
+        return
+    finder = _Finder()
+    replaced = Replacements() if replaced is None else replaced
+    replaced.keep(sys.modules, *NAMES, *filter(_is_ipykernels, sys.modules))
+    replaced.callback(lambda: _take_out(finder))
+    for name in list(filter(_is_ipykernels, sys.modules)):
+        del sys.modules[name]
+    sys.meta_path.insert(0, finder)
+    for name in _LOADED:
+        spec = finder.find_spec(name)
+        module = module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+
+
+def _is_ipykernels(name: str) -> bool:
+    return name.partition(".")[0] == _PACKAGE
+
+
+def _take_out(finder: _Finder) -> None:
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)
+    for name in list(filter(_is_ipykernels, sys.modules)):
+        del sys.modules[name]
+
+
+class _Finder:
+    """Finds ipykernel's modules: one meta path finder, before those of the import system."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """A spec for ipykernel and what is in it; None for any other module.
+
+        Raises `ModuleNotFoundError` for a module that is neither in the table nor installed.
+        """
+        if not _is_ipykernels(name):
+            return None
+        if name in NAMES:
+            spec = ModuleSpec(name, _Loader(name), origin="trikernel")
+            if name in _PACKAGES:
+                spec.submodule_search_locations = []
+            return spec
+        real = _find_real(name)
+        if real is None:
+            raise ModuleNotFoundError(
+                f"No module named {name!r}: trikernel, which runs here in ipykernel's place, has "
+                "none of that name, and ipykernel is not installed",
+                name=name,
+            )
+        return real
+
+
+def _find_real(name: str) -> ModuleSpec | None:
+    """The real ipykernel's module, if that is installed."""
+    parent, _, _ = name.rpartition(".")
+    path: Sequence[str] | None = None
+    if parent:
+        package = _find_real(parent)
+        if package is None or package.submodule_search_locations is None:
+            return None
+        path = package.submodule_search_locations
+    return PathFinder.find_spec(name, path)
+
+
+class _Loader(Loader):
+    """Makes the module of one name of the table."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._real: ModuleType | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """A module that looks names up when they are asked for."""
+        return ModuleType(spec.name, "Of trikernel, in the place of ipykernel's.")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give it its names."""
+        space = vars(module)
+        names = NAMES[self._name]
+        if _ALL in names:
+            space.update(_public(importlib.import_module(names[_ALL])))
+            return
+        space["__all__"] = [name for name in names if not name.startswith("_")]
+        space["__dir__"] = lambda: sorted({*space, *names})
+
+        def look_up(name: str) -> Any:
+            space[name] = found = self._find(name)
+            return found
+
+        space["__getattr__"] = look_up
+
+    def _find(self, name: str) -> Any:
+        """Ours, or the real one's; raises `AttributeError` if there is neither."""
+        place = NAMES[self._name].get(name)
+        if place is not None:
+            return _load(place)
+        if f"{self._name}.{name}" in NAMES:  # ipykernel's own kernel has them loaded
+            return importlib.import_module(f"{self._name}.{name}")
+        if not name.startswith("__"):
+            real = self._load_real()
+            if hasattr(real, name):
+                return getattr(real, name)
+        raise AttributeError(
+            f"module {self._name!r} has no attribute {name!r}: trikernel runs here in ipykernel's "
+            "place" + ("" if self._real else ", and ipykernel is not installed"),
+            name=name,
+        )
+
+    def _load_real(self) -> ModuleType | None:
+        """The real module, beside ours; None if it is not installed."""
+        if self._real is None:
+            spec = _find_real(self._name)
+            if spec is None or spec.loader is None:
+                return None
+            self._real = module_from_spec(spec)  # it may ask for itself while it is executed
+            spec.loader.exec_module(self._real)
+        return self._real
+
+
+def _load(place: str) -> Any:
+    module, _, path = place.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _public(module: ModuleType) -> dict[str, Any]:
+    names: Iterable[str] = getattr(module, "__all__", None) or filter(
+        lambda name: not name.startswith("_"), vars(module)
+    )
+    return {name: getattr(module, name) for name in names}
