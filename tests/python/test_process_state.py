@@ -22,6 +22,7 @@ import pytest
 import sniffio
 import trio
 import trio.testing
+from IPython.core import ultratb
 from IPython.core.interactiveshell import InteractiveShell
 
 from trikernel.client import Execution
@@ -36,7 +37,7 @@ REPLACED = {
     "sys.stdout", "sys.stderr", "input", "getpass.getpass", "Thread.start", "threading.excepthook",
     "ThreadPoolExecutor.submit", "comm.create_comm", "comm.get_comm_manager",
     "InteractiveShell", "display", "__IPYTHON__", "sys.ps1", "sys.ps2", "sys.ps3",
-    "GLOBAL_NURSERY", "trio.run", "sniffio.current_async_library",
+    "GLOBAL_NURSERY", "ultratb", "trio.run", "sniffio.current_async_library",
 }  # fmt: skip
 """The table of `trikernel.python.process`, without what IPython does while a cell runs."""
 
@@ -68,6 +69,7 @@ def state() -> dict[str, Any]:
         "comm.create_comm": comm.create_comm,
         "comm.get_comm_manager": comm.get_comm_manager,
         "InteractiveShell": InteractiveShell._instance,
+        "ultratb": ultratb.get_line_number_of_frame,
         "__main__": sys.modules["__main__"],
         "environ": dict(os.environ),
         "cwd": os.getcwd(),

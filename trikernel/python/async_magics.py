@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import gc
 import inspect
+import os
 import sys
 import time
 import timeit
@@ -31,7 +32,9 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, current_request
 from ..kernel.streams import Capture, capturing
+from . import cell_names
 from .async_run import find_awaiting_file
+from .cell_names import murmur2
 
 __all__ = [
     "AsyncMagics",
@@ -58,15 +61,27 @@ async def __measure__(__count__, __clock__):
 
 
 class AwaitingCompiler(CachingCompiler):
-    """Notes whether the code that was parsed last calls a magic: only such code is looked at."""
+    """Notes whether the code that was parsed last calls a magic: only such code is looked at.
+
+    Cells have the file names that ipykernel gives them.
+    """
 
     calls_magic = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = cell_names.cell_folder() + os.sep
 
     def ast_parse(self, source: str, *args: Any, **kwargs: Any) -> ast.AST:
         """The tree of a cell."""
         self.calls_magic = "_magic(" in source
         tree: ast.AST = super().ast_parse(source, *args, **kwargs)
         return tree
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        """The file name that a cell is compiled under."""
+        given = os.environ.get(cell_names.VARIABLE)
+        return given or f"{self._folder}{murmur2(raw_code, cell_names.HASH_SEED)}.py"
 
 
 class AwaitingTransformer(ast.NodeTransformer):

@@ -11,6 +11,7 @@ name                                             what stands there
 ``GLOBAL_NURSERY``                               ipykernel's name for the background nursery
 ``display``, ``get_ipython``, ``__IPYTHON__``    IPython puts them among the builtins
 ``sys.ps1``, ``sys.ps2``, ``sys.ps3``            IPython says by these that it is interactive
+``ultratb.get_line_number_of_frame``             IPython's tracebacks know the lines of a cell
 ===============================================  ==================================================
 
 Each of the functions asks the calling context whose cell it runs in; code that runs in none gets
@@ -37,6 +38,7 @@ from ..system import with_working_folder
 from .global_nursery import GlobalNursery
 from .ipykernel_modules import install_ipykernel_modules
 from .nested_runs import runs
+from .tracebacks import count_lines_of_cells
 
 __all__ = ["ENVIRONMENT", "OwnProcess", "served"]
 
@@ -104,6 +106,7 @@ class _Served:
 
 def _replace(replaced: Replacements) -> None:
     replaced.replace(builtins, "GLOBAL_NURSERY", GlobalNursery(_nursery))
+    count_lines_of_cells(replaced)
     runs.replace(replaced.replace_code, lambda: served.kernel())
 
 

@@ -12,18 +12,20 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from ..core import Request, current_request
 from ..errors import LeftOpenError
 from ..kernel import render_error
+from ..kernel.replacements import Replacements
 from ..system import LeftOpen
 from ..wire import as_content
 
-__all__ = ["CellErrors", "format_group", "left_open_error", "remember"]
+__all__ = ["CellErrors", "count_lines_of_cells", "format_group", "left_open_error", "remember"]
 
 KEPT = 1000  # frames of code that failed
-_CELL = re.compile(r'File "(<[^"]+>)", line (\d+)')
+_FILE = re.compile(r'File "([^"]+)", line (\d+)')
 
 NameOf = Callable[[str], tuple[str, str] | None]
 
@@ -91,7 +93,7 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
         return f"{named[0]} {named[1]}, line {match[2]}" if named else match[0]
 
     text = "".join(traceback.format_exception(error))
-    return [_CELL.sub(rename, line) for line in text.splitlines()]
+    return [_FILE.sub(rename, line) for line in text.splitlines()]
 
 
 def remember(ipythons: Any, error: BaseException) -> None:
@@ -105,6 +107,27 @@ def remember(ipythons: Any, error: BaseException) -> None:
     if sys.version_info >= (3, 12):
         sys.last_exc = error
     ipythons.etype, ipythons.evalue, ipythons.tb = type(error), error, error.__traceback__
+
+
+def count_lines_of_cells(replaced: Replacements) -> None:
+    """Have IPython count a cell's lines where they are; its file, which is none, cannot be read.
+
+    Of code whose length it cannot tell, as of files with very many lines, it shows less, and in
+    ``finally`` the wrong line.
+    """
+    from IPython.core import ultratb
+
+    count = getattr(ultratb, "get_line_number_of_frame", None)
+    if count is None:
+        return
+
+    def get_line_number_of_frame(frame: FrameType) -> int:
+        entry: Any = linecache.cache.get(frame.f_code.co_filename)
+        if entry is not None and len(entry) > 1 and entry[1] is None:  # as IPython puts cells there
+            return len(entry[2])
+        return int(count(frame))
+
+    replaced.replace(ultratb, "get_line_number_of_frame", get_line_number_of_frame)
 
 
 def _forget_code() -> None:
