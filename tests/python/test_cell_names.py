@@ -67,10 +67,11 @@ async def test_a_variable_names_all_cells(
 
 
 async def test_tools_see_the_lines_of_a_cell(client: CheckedClient) -> None:
-    await client.execute("import inspect, warnings\ndef f():\n    return 1  # so says the source")
+    await client.execute("import inspect, warnings; warnings.simplefilter('always')")
+    await client.execute("def f():\n    return 1  # so says the source")
     heard = await client.execute("print(inspect.getsource(f))")
     assert heard.stdout == "def f():\n    return 1  # so says the source\n\n"
-    code = "with warnings.catch_warnings(record=True, action='always') as seen:\n    warnings.warn('x')"
+    code = "with warnings.catch_warnings(record=True) as seen:\n    warnings.warn('x')"
     await client.execute(code)
     assert results(await client.execute("seen[0].filename")) == [repr(name_of(code))]
 
