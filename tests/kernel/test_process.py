@@ -196,7 +196,7 @@ def test_a_script_is_an_entry_with_settings_as_flags(tmp_path: Any) -> None:
     shown = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=TIMEOUT)
     assert "--stop-on-error-timeout" in shown.stdout
     for flags, words in [
-        (["-f", str(tmp_path / "none.json")], "there is no such file"),
+        (["-f", str(tmp_path)], "cannot be read"),
         (["--poll-interval", "never"], "poll_interval must be a number from"),
         (["--no-such-flag"], "--no-such-flag"),
     ]:
@@ -206,24 +206,55 @@ def test_a_script_is_an_entry_with_settings_as_flags(tmp_path: Any) -> None:
         assert "Traceback" not in run.stderr
 
 
-def test_without_a_file_a_kernel_makes_one_and_removes_it(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ([], "kernel-*.json"),
+        (["-f", "mine.json"], "mine.json"),
+    ],
+    ids=["no name", "a name"],
+)
+def test_without_a_file_a_kernel_makes_one_and_removes_it(
+    tmp_path: Any, flags: list[str], name: str
+) -> None:
     script = [sys.executable, str(ROOT / "docs" / "examples" / "echo_kernel.py")]
     env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
-    process = subprocess.Popen(script, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*script, *flags], env=env, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
-        assert "--existing kernel-" in line
-        (path,) = tmp_path.glob("kernel-*.json")
+        (path,) = tmp_path.glob(name)
+        assert line.endswith(f"--existing {path.name}\n")
         wait_until(lambda: '"shell_port": 0' not in path.read_text(), "the ports")
         kernel = KernelProcess(process, path)
         kernel.client.shutdown()
         assert process.wait(TIMEOUT) == 0
         kernel.client.stop_channels()
-        assert list(tmp_path.glob("*.json")) == []
+        assert list(tmp_path.rglob("*.json")) == []
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_file_that_is_not_there_is_made_and_removed(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import trikernel
+    from trikernel.transport import read_connection_file
+
+    class Brief(trikernel.Kernel):
+        seen: Any = None
+
+        async def started(self) -> None:
+            assert self.connection_file is not None
+            Brief.seen = read_connection_file(self.connection_file)
+            self.server.stop()
+
+    path = tmp_path / "new" / "k.json"
+    trikernel.run(Brief(), connection_file=path)
+    assert Brief.seen.shell_port > 0
+    assert not path.exists()
+    assert f"--existing {path}\n" in capsys.readouterr().err
 
 
 @posix

@@ -49,17 +49,20 @@ def run(
 ) -> None:
     """Serve ``kernel`` in this process until it is told to shut down.
 
-    ``connection_file`` names an existing one; without it a new one is written to Jupyter's
-    runtime folder, with ``info`` if that is given, named on stderr, and removed at the end. Ports
-    of 0 are bound first and then written back. Raises `ConnectionFileError` for a file that cannot
-    be used, `KernelClassError` for a class that cannot work, or that is given in place of a kernel,
-    and what ``started`` raises as it was raised.
+    ``connection_file`` names one: a path, or the name of one in Jupyter's runtime folder. If there
+    is none, a new one is written, by that name, with ``info`` if that is given, named on stderr,
+    and removed at the end. Ports of 0 are bound first and then written back. Raises
+    `ConnectionFileError` for a file that cannot be used, `KernelClassError` for a class that cannot
+    work, or that is given in place of a kernel, and what ``started`` raises as it was raised.
     """
     application = application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())
-        path = Path(connection_file) if connection_file else stack.enter_context(_new_file(info))
+        path = _find_file(connection_file) if connection_file else None
+        is_new = path is None
+        if path is None:
+            path = stack.enter_context(_new_file(connection_file, info))
         info = read_connection_file(path)
         transport = stack.enter_context(
             ZmqTransport(
@@ -71,9 +74,9 @@ def run(
         )
         if transport.info != info:
             write_connection_file(path, transport.info)
-        if connection_file is None:
+        if is_new:
             signals.before_exit.append(partial(path.unlink, missing_ok=True))
-            print(f"connect with: jupyter console --existing {path.name}", file=sys.stderr)
+            print(f"connect with: jupyter console --existing {_name_of(path)}", file=sys.stderr)
             print(f"connection file: {path}", file=sys.stderr)
         kernel.record_ports(transport.ports)
         kernel.connection_file = str(path)
@@ -260,15 +263,34 @@ class _TerminationSignals:
                 signal.signal(number, handler)
 
 
-@contextmanager
-def _new_file(info: ConnectionInfo | None) -> Iterator[Path]:
-    from jupyter_core.paths import jupyter_runtime_dir
+def _runtime_folder() -> str:
+    from jupyter_core.paths import jupyter_runtime_dir  # not for a kernel that is given its file
 
-    path = new_connection_file(jupyter_runtime_dir(), info)
+    return str(jupyter_runtime_dir())
+
+
+def _find_file(given: str | os.PathLike[str]) -> Path | None:
+    """The connection file of that path, or of that name in the runtime folder; None for none."""
+    path = Path(given)
+    if os.path.lexists(path):
+        return path
+    elsewhere = Path(_runtime_folder(), path) if path.name == str(path) else path
+    return elsewhere if os.path.lexists(elsewhere) else None
+
+
+@contextmanager
+def _new_file(given: str | os.PathLike[str] | None, info: ConnectionInfo | None) -> Iterator[Path]:
+    folder, name = os.path.split(given or "")
+    path = new_connection_file(folder or _runtime_folder(), info, name or None)
     try:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _name_of(path: Path) -> str:
+    """What ``--existing`` takes, which looks in the runtime folder for a mere name."""
+    return path.name if str(path.parent) == _runtime_folder() else str(path.absolute())
 
 
 @contextmanager

@@ -244,14 +244,16 @@ def _is_z85_key(value: object) -> bool:
         return False
 
 
-def new_connection_file(folder: str | os.PathLike[str], info: ConnectionInfo | None = None) -> Path:
+def new_connection_file(
+    folder: str | os.PathLike[str], info: ConnectionInfo | None = None, name: str | None = None
+) -> Path:
     """A new connection file with a key and, unless ``info`` says more, ports of 0, for a kernel in
-    this process.
+    this process. Its name is its own, if none is given.
 
     Removes the stale ones beside it. Raises `ConnectionFileError` when it cannot be written.
     """
     remove_stale_files(folder)
-    path = Path(folder) / f"kernel-{uuid.uuid4()}.json"
+    path = Path(folder) / (name or f"kernel-{uuid.uuid4()}.json")
     process = _describe()
     extra = {PROCESS_FIELD: process} if process else {}
     write_connection_file(path, attrs.evolve(info or ConnectionInfo(), extra=extra))
