@@ -36,6 +36,34 @@ def test_the_shell_is_of_the_class_that_libraries_ask_for(kernel: KernelProcess)
     assert text == "True\n"
 
 
+def test_ipykernels_names_are_about_this_kernel(kernel: KernelProcess) -> None:
+    path = repr(str(kernel.path))
+    text = kernel.text(
+        "import ipykernel, sys\n"
+        f"print(ipykernel.get_connection_file() == {path})\n"
+        "print(ipykernel.get_connection_info(unpack=True)['shell_port'] > 0)\n"
+        f"print(get_ipython().config['IPKernelApp']['connection_file'] == {path})\n"
+        "print(isinstance(sys.stdout, ipykernel.iostream.OutStream))"
+    )
+    assert text == "True\n" * 4
+
+
+def test_a_comm_of_ipykernels_class_is_a_real_one(kernel: KernelProcess) -> None:
+    reply, outputs = kernel.execute(
+        "from ipykernel.comm import Comm\nopened = Comm(target_name='there', data={'a': 1})\n"
+        "opened.on_msg(lambda message: print(message['content']['data']))\nopened.send([1, 2])"
+    )
+    assert reply["status"] == "ok"
+    opened, sent = (one for one in outputs if one["msg_type"].startswith("comm_"))
+    assert (opened["msg_type"], opened["content"]["target_name"]) == ("comm_open", "there")
+    assert (opened["content"]["data"], sent["content"]["data"]) == ({"a": 1}, [1, 2])
+    client = kernel.client
+    for data in ("a text", ["a", "list"]):
+        content = {"comm_id": opened["content"]["comm_id"], "data": data}
+        client.shell_channel.send(client.session.msg("comm_msg", content))
+        assert kernel.until("stream")["content"]["text"] == f"{data}\n"
+
+
 def test_a_text_bar_overwrites_its_line(kernel: KernelProcess) -> None:
     reply, outputs = kernel.execute("from tqdm import tqdm\nfor _ in tqdm(range(3)): pass")
     text = "".join(one["content"]["text"] for one in outputs if one["msg_type"] == "stream")

@@ -150,7 +150,13 @@ class IPykernelNames:
         self.sender.set_parent(ident, parent)
 
     def get_parent(self, channel: str = "shell") -> dict[str, Any]:
-        """The message that this code runs for, as a nested dictionary; ``{}`` for none."""
+        """The message that this code runs for, as a nested dictionary; ``{}`` for none.
+
+        For ``"control"`` that is none, unless it runs for a message of that channel.
+        """
+        request = self.sender.current() if channel == "control" else None
+        if request is not None and request.channel.name != channel:
+            return {}
         return self.sender.get_parent()
 
     @property

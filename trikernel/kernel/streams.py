@@ -26,7 +26,7 @@ import itertools
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -137,6 +137,20 @@ class OutStream(io.TextIOBase):
             sender.connection.iopub.drain()
         elif self._original is not None:
             self._original.flush()
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The header of the message that this code runs for; ``{}`` for none."""
+        sender = self._find()
+        parent = {} if sender is None else sender.get_parent()
+        header: dict[str, Any] = parent.get("header", {})
+        return header
+
+    def set_parent(self, parent: Mapping[str, Any]) -> None:
+        """As the kernel's: what this task and its children send is about ``parent``, a message."""
+        sender = self._find()
+        if sender is not None:
+            sender.set_parent([], parent)
 
     def close(self) -> None:
         """Nothing: neither a cell nor the garbage collector closes the process's streams."""

@@ -33,6 +33,15 @@ class CellDisplayHook(DisplayHook):
         finally:
             self.is_showing = False
 
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The header of the message that this code runs for."""
+        return _parent_header(self.shell)
+
+    def set_parent(self, parent: Any) -> None:
+        """As the kernel's."""
+        self.shell.set_parent(parent)
+
     def start_displayhook(self) -> None:
         """Begin a result."""
         self._content = None
@@ -95,10 +104,24 @@ class CellDisplayPublisher(DisplayPublisher):
             content,
         )
 
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The header of the message that this code runs for."""
+        return _parent_header(self.shell)
+
+    def set_parent(self, parent: Any) -> None:
+        """As the kernel's."""
+        self.shell.set_parent(parent)
+
     def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, at once or when the next output comes."""
         kernel = served.kernel() or self.shell.kernel
         kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})
+
+
+def _parent_header(shell: Any) -> dict[str, Any]:
+    header: dict[str, Any] = shell.get_parent().get("header", {})
+    return header
 
 
 def _show(value: Any) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import subprocess
-import sys
+import threading
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -66,17 +64,25 @@ class FrontendMagics(Magics):
             print(f"Here, that file is {self.shell.kernel.connection_file}")
 
     @line_magic
+    def subshell(self, line: str) -> None:
+        """Print which subshell and which thread this cell runs in; this kernel has no subshells."""
+        facts: dict[str, object] = {
+            "subshell id": None,
+            "thread id": threading.get_ident(),
+            "main thread id": threading.main_thread().ident,
+            "pid": os.getpid(),
+            "thread count": threading.active_count(),
+            "subshell list": [],
+        }
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+
+    @line_magic
     def qtconsole(self, line: str) -> None:
         """Open a Qt console on this kernel; arguments are passed on to it."""
-        path = self.shell.kernel.connection_file
-        if path is None:
-            raise UsageError("%qtconsole: this kernel has no connection file")
-        if importlib.util.find_spec("qtconsole") is None:
-            raise UsageError("%qtconsole: install it first: pip install qtconsole")
-        subprocess.Popen(
-            [sys.executable, "-m", "qtconsole", "--existing", path, *line.split()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        from .ipykernel_objects import connect_qtconsole
+
+        try:
+            connect_qtconsole(argv=line.split())
+        except RuntimeError as error:
+            raise UsageError(f"%qtconsole: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import sys
 import weakref
@@ -205,6 +206,19 @@ class PythonKernel(Kernel):
         namespace: dict[str, Any] = self.shell.user_ns
         return namespace
 
+    @property
+    def user_module(self) -> Any:
+        """The module whose names the cells' are."""
+        return self.shell.user_module
+
+    @property
+    def parent(self) -> Any:
+        """What stands for ipykernel's application; None in a process that is somebody else's."""
+        if not self.owns_process:
+            return None
+        application = importlib.import_module("ipykernel.kernelapp").IPKernelApp
+        return application.instance()
+
     def user_tasks(self) -> frozenset[trio.lowlevel.Task]:
         """The tasks that cells run in or have started, without those within them."""
         server = self.server
@@ -328,6 +342,7 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
     """A shell with a profile's configuration; without one, it leaves no traces on disk."""
     from traitlets.config import Config
 
+    from .ipykernel_attributes import application_config
     from .shell import ZMQInteractiveShell
 
     config = Config()
@@ -335,7 +350,7 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
         config.merge(profile.config)
     else:
         config.HistoryManager.hist_file = ":memory:"
-    config.setdefault("IPKernelApp", Config())  # libraries look here, to tell a notebook
+    config.setdefault("IPKernelApp", Config()).merge(application_config(kernel))
     shell = ZMQInteractiveShell(
         kernel=kernel,
         owns_process=profile is not None,

@@ -69,6 +69,7 @@ from .asyncio_loops import end_asyncio_loops
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
+from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
 from .tracebacks import CellErrors, format_group, left_open_error, remember
@@ -102,15 +103,17 @@ class ZMQInteractiveShell(InteractiveShell):
     owns_process: Any = CBool(False)
     payload_manager: Any = Instance(PayloadManager)
     input_transformer_manager: Any = Instance(TransformerManager)
+    kernel: Any = KernelTrait()
     take_timeout = staticmethod(take_timeout)
     keepkernel_on_exit = None
     last_execution_succeeded = True  # IPython's are traits, set once a cell, observed by nobody
     last_execution_result: Any = None
 
     def __init__(self, *, kernel: Any, **kwargs: Any) -> None:
-        self._kernel = weakref.ref(kernel)
+        self.find_kernel = weakref.ref(kernel)
         self.errors = CellErrors()
         super().__init__(**kwargs)
+        self.parent = KernelParent(self.find_kernel)
         if not self.owns_process:
             self.display_trap = shared_display_trap
         self.autoawait = True
@@ -119,11 +122,6 @@ class ZMQInteractiveShell(InteractiveShell):
         self.loop_runner = refuse_to_run
         self.tasks = Tasks(self.compile.format_code_name)
         self._process = os.getpid()
-
-    @property
-    def kernel(self) -> Any:
-        """The kernel that it belongs to, which owns it; None when that is gone."""
-        return self._kernel()
 
     @property
     def is_forked(self) -> bool:
