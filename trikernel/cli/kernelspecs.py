@@ -54,14 +54,14 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     removed, wherever links may lead: the name is one folder's, and a folder that holds no
     kernelspec stays. Raises `UsageError`.
     """
-    name = options.name or _name_of(kernel_class)
+    name = _name_of(kernel_class) if options.name is None else options.name
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--name: {name!r} must begin with a letter or digit, "
             "and have letters, digits, and . _ - only"
         )
     folder = _kernels_folder(options) / name.lower()
-    if not options.name and _starts_another(folder, options.kernel):
+    if options.name is None and _starts_another(folder, options.kernel):
         raise UsageError(f"{folder} starts another kernel: say --name {name} to replace it")
     spec: dict[str, Any] = json.loads((_FILES / "kernel.json").read_text("utf-8"))
     spec["argv"][0] = sys.executable
