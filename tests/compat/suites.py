@@ -71,6 +71,7 @@ REQUIREMENTS = [
     "pytest-asyncio",
     "pytest-console-scripts",
     "pytest-cov",
+    "pytest-env",
     "pytest-jupyter[client,server]",
     "pytest-param-files",
     "pytest-qt",
@@ -192,6 +193,7 @@ def run(suite: Suite, kernel: str) -> Run:
     for left in (report, starts):
         left.unlink(missing_ok=True)
     command = [python(prefix), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command.append("--continue-on-collection-errors")
     options = ("junit_family=xunit1", "addopts=", "asyncio_default_fixture_loop_scope=function")
     command += [f"-o{one}" for one in options]
     command += [*suite.arguments, *suite.tests]
