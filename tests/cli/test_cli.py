@@ -239,6 +239,15 @@ def test_kernelspecs_are_installed_listed_and_removed(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it takes a shell")
+def test_who_reads_a_list_may_stop_reading() -> None:
+    command = f"{sys.executable} -m trikernel info | true"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_info_shows_versions_and_settings() -> None:
     run = trikernel("info")
     assert run.returncode == 0

@@ -246,6 +246,37 @@ def test_a_class_that_cannot_work_is_one_line_and_nothing_is_written(
     assert not (here / "share").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("syntax", "class X(: pass", "importing broken has raised SyntaxError: invalid syntax ("),
+        ("failing", "import json\njson.loads('x')", "value: line 1 column 1 (char 0) (broken.py, "),
+        ("missing", "import no_such_thing", "broken: No module named 'no_such_thing'\n"),
+        ("file", "", "(name the module, not its file: broken:X)"),
+        ("elsewhere", None, "neither installed nor in this folder"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, words: str
+) -> None:
+    if text is not None:
+        (here / "broken.py").write_text(text, "utf-8")
+    sys.modules.pop("broken", None)
+    spec = "broken.py:X" if name == "file" else "broken:X"
+    assert main(["install", "--prefix", ".", "--kernel", spec]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("trikernel: error: --kernel: ")
+    assert words in said
+    assert said.count("\n") == 1
+    sys.modules.pop("broken", None)
+
+
+def test_a_kernel_without_a_language_has_its_own_name(here: Path) -> None:
+    assert install_here("ShellKernel") == install_here("Computed") == 0
+    assert spec_of(here, "my-shell-2.0")["display_name"] == "My shell (2.0)"
+    assert spec_of(here, "computed")["display_name"] == "Computed"
+
+
 def test_what_is_hardly_meant_is_installed_with_a_warning(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -48,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(run_command.parse_intermixed_args(arguments[1:]))
         options = parser.parse_args(arguments)
         code: int = options.function(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
+    except BrokenPipeError:  # whoever reads has read enough, as head does
+        sys.stdout = None  # Python would try once more
+        return 1
     except UsageError as error:
         print(f"trikernel: error: {error}", file=sys.stderr)
         return 2
@@ -104,11 +110,34 @@ def load_kernel_class(spec: str) -> type[Kernel]:
                 f"the Python kernel needs more packages ({error.name} is missing): "
                 "pip install 'trikernel[python]'"
             ) from None
-        raise UsageError(f"--kernel: cannot import {module_name}: {error}") from None
+        is_missing = f"{module_name}.".startswith(f"{error.name}.")  # not what it imports
+        hint = _how_to_name(module_name, class_name) if is_missing else ""
+        raise UsageError(f"--kernel: cannot import {module_name}: {error}{hint}") from None
+    except Exception as error:  # the boundary of the author's code
+        text = f"{type(error).__name__}: {error}{_place_of(error)}"
+        raise UsageError(f"--kernel: importing {module_name} has raised {text}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Kernel)):
         raise UsageError(f"--kernel: {module_name} has no Kernel subclass {class_name!r}")
     return found
+
+
+def _how_to_name(module_name: str, class_name: str) -> str:
+    """What follows where there is no such module."""
+    if module_name.endswith(".py"):
+        return f" (name the module, not its file: {module_name.removesuffix('.py')}:{class_name})"
+    return " (neither installed nor in this folder; `trikernel start` looks in --path FOLDER)"
+
+
+def _place_of(error: Exception) -> str:
+    """The line of a module that is not installed, if there is one; `SyntaxError` tells its own."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    installed = "<", os.path.dirname(os.__file__)
+    own = [one for one in frames[1:] if not one.filename.startswith(installed)]
+    last = (own or frames)[-1]
+    return f" ({os.path.basename(last.filename)}, line {last.lineno})"
 
 
 def _start(parser: _Parser, arguments: list[str]) -> int:

@@ -128,6 +128,10 @@ def _display_name(kernel_class: type[Kernel], language: str) -> str:
     if kernel_class.display_name:
         return kernel_class.display_name
     own = kernel_class.implementation
+    if not isinstance(own, str):  # it is computed
+        own = kernel_class.__name__
+    if language == Kernel.language:  # it says none
+        return own.capitalize()
     return f"{language.capitalize()} ({own})" if own != language else own.capitalize()
 
 
