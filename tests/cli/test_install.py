@@ -253,7 +253,7 @@ def test_a_class_that_cannot_work_is_one_line_and_nothing_is_written(
         ("failing", "import json\njson.loads('x')", "value: line 1 column 1 (char 0) (broken.py, "),
         ("missing", "import no_such_thing", "broken: No module named 'no_such_thing'\n"),
         ("file", "", "(name the module, not its file: broken:X)"),
-        ("elsewhere", None, "neither installed nor in this folder"),
+        ("elsewhere", None, "(what is not installed `install` finds in its own folder, "),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_one_line(

@@ -285,6 +285,31 @@ async def test_a_message_that_no_frontend_could_show_is_refused_where_it_is_sent
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("stream", {"name": "stdout", "text": "hi"}), "is a channel, as self.iopub_socket, not s"),
+        ((None, "stream", {}), "as self.iopub_socket, not NoneType None"),
+        (("iopub", "stream", "hi"), "the content is a dictionary, not str 'hi'"),
+        (("iopub", "stream", 3), "the content is a dictionary, not int 3"),
+    ],
+)
+async def test_a_call_with_other_arguments_says_what_it_takes(
+    arguments: tuple[Any, ...], words: str
+) -> None:
+    class Calls(Kernel):
+        def do_execute(self, code: str, silent: bool) -> None:
+            first, *others = arguments
+            self.send_response(self.iopub_socket if first == "iopub" else first, *others)
+
+    async with served(Calls()) as client:
+        reply = reply_of(await client.execute("x"))
+    assert reply["ename"] == "TypeError"
+    assert reply["evalue"].startswith("Calls.send_response: ")
+    assert words in reply["evalue"]
+
+
+@virtual
 @pytest.mark.parametrize("payload", [{"source": "page"}, ["page"], [{"source": "page"}, None], 3])
 async def test_a_payload_is_a_list_of_dictionaries(payload: Any) -> None:
     class NodeKernel(Kernel):

@@ -126,7 +126,7 @@ def _how_to_name(module_name: str, class_name: str) -> str:
     """What follows where there is no such module."""
     if module_name.endswith(".py"):
         return f" (name the module, not its file: {module_name.removesuffix('.py')}:{class_name})"
-    return " (neither installed nor in this folder; `trikernel start` looks in --path FOLDER)"
+    return " (what is not installed `install` finds in its own folder, `start` by --path FOLDER)"
 
 
 def _place_of(error: Exception) -> str:

@@ -20,6 +20,7 @@ from .ipykernel_names import IPykernelNames
 from .own_types import keep_message_types
 from .sender import ChannelHandle, Sender
 from .settings import given_and_default, keep_settings, setting
+from .shown import refuse_call
 from .tracebacks import render_error
 
 if TYPE_CHECKING:
@@ -231,7 +232,10 @@ class Kernel(IPykernelNames):
         more is queued than frontends read, the call waits, interruptibly.
         """
         sender = self.sender
-        name, given = stream.name, dict(content or {})
+        try:
+            name, given = stream.name, dict(content or {})
+        except (AttributeError, TypeError, ValueError):
+            refuse_call(sender.owner, stream, content)
         sender.send(name, msg_or_type, given, ident, buffers or (), header, metadata)
         sender.give_way()
 

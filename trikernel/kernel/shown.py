@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from ..core import Request
 
-__all__ = ["CHECKED"]
+__all__ = ["CHECKED", "refuse_call"]
 
 Check = Callable[[str, dict[str, Any], Request | None], None]
 
@@ -55,6 +55,13 @@ CHECKED: Mapping[str, Check] = {
     "error": _check_error,
 }
 """Of each type of message what looks at its content, and fills it up."""
+
+
+def refuse_call(owner: str, stream: object, content: object) -> NoReturn:
+    """Raise `TypeError` for a call whose arguments are others, or stand in another order."""
+    if not hasattr(stream, "name"):
+        _refuse(owner, "the first argument is a channel, as self.iopub_socket", stream)
+    _refuse(owner, "the content is a dictionary", content)
 
 
 def _check_data(owner: str, what: str, content: dict[str, Any]) -> None:
