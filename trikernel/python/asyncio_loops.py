@@ -44,7 +44,10 @@ def end_asyncio_loops(raised: BaseException) -> None:
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(raised, (KeyboardInterrupt, CellStopped)):
         return
-    for loop in _closed_loops(asyncio, raised):
+    loops: list[Any] = []
+    with suppress(Exception):  # what its frames hold is the user's, and may raise when looked at
+        loops = _closed_loops(asyncio, raised)
+    for loop in loops:
         _say_here(loop)
         for task in asyncio.all_tasks(loop):
             close = getattr(task.get_coro(), "close", None)  # any awaitable may be a task's
