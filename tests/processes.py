@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,21 @@ class KernelProcess:
         assert client.get_control_msg(timeout=TIMEOUT)["content"] == {"status": "ok"}
 
 
-@contextmanager
-def kernel_process(spec: str = PYTHON, *flags: str, **env: str) -> Iterator[KernelProcess]:
+def kernel_process(
+    spec: str = PYTHON, *flags: str, **env: str
+) -> AbstractContextManager[KernelProcess]:
     """Start a kernel, connect, and end it whatever happens."""
+    return module_process("trikernel", "start", "--kernel", spec, *flags, **env)
+
+
+@contextmanager
+def module_process(*words: str, **env: str) -> Iterator[KernelProcess]:
+    """Start ``python -m`` with these words and a connection file, and end it whatever happens."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.json"
         write_connection_file(path, ConnectionInfo())
         process = subprocess.Popen(
-            [sys.executable, "-m", "trikernel", "start", "--kernel", spec, "-f", path, *flags],
+            [sys.executable, "-m", *words, "-f", path],
             cwd=ROOT,
             env={**os.environ, "IPYTHONDIR": folder, **env},
             stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 from .processes import ROOT
 
 PACKAGE = ROOT / "trikernel"
-ORDER = ["errors", "system", "wire", "transport", "core", "kernel", "python", "cli"]
+ORDER = ["errors", "system", "wire", "transport", "core", "kernel", "python", "compat", "cli"]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "client": {"errors", "system", "wire", "transport"},
@@ -124,6 +124,7 @@ OFFERED = {
         "open_memory_client",
     },
     "trikernel.python": {"PythonKernel"},
+    "trikernel.compat": {"IPKernelApp", "IPythonKernel", "Kernel"},
     "trikernel.cli": {"main"},
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 # The layers from the top down, each with what it is about; an arrow stands for "imports".
 STACK = [
     ("cli", "the trikernel command"),
+    ("compat", "kernels that were written for ipykernel, as they are"),
     ("python", "IPython for the language: shell, output, magics, comms, debugger"),
     ("kernel", "what an author subclasses: Kernel, its settings, its process"),
     ("core", "a request's life: dispatch, lanes, stop, iopub, replies, server"),
@@ -19,8 +20,8 @@ STACK = [
 ]
 # Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
 BESIDE = [
-    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 3, 3),
-    ("testing", "the test kit;\nmay import all\nbut cli", 1, 2),
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 4, 3),
+    ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
 ]
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 

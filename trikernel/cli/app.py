@@ -167,10 +167,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _install(options: argparse.Namespace) -> int:
     sys.path[:] = with_working_folder(sys.path)
-    kernel_class = load_kernel_class(options.kernel)
-    for doubt in check_class(kernel_class):
-        print(f"trikernel: warning: {doubt}", file=sys.stderr)
-    name, path = kernelspecs.install(options, kernel_class)
+    if options.wrap is not None:
+        from . import wrapping
+
+        name, path = wrapping.wrap(options)
+    else:
+        kernel_class = load_kernel_class(options.kernel)
+        for doubt in check_class(kernel_class):
+            print(f"trikernel: warning: {doubt}", file=sys.stderr)
+        name, path = kernelspecs.install(options, kernel_class)
     print(f"installed kernelspec {name} in {path}")
     return 0
 

@@ -23,7 +23,17 @@ from ..core import is_ours
 from ..errors import UsageError
 from ..kernel import Kernel
 
-__all__ = ["add_install_flags", "install", "installed", "remove"]
+__all__ = [
+    "add_install_flags",
+    "checked_name",
+    "folder_of",
+    "install",
+    "installed",
+    "kernels_folder",
+    "put",
+    "remove",
+    "variables",
+]
 
 PYTHON_NAME = "trikernel"  # of our own Python kernel
 _FILES = Path(__file__).parent / "kernelspec"
@@ -42,9 +52,12 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     parser.add_argument(
         "--env", action="append", default=[], metavar="KEY=VALUE", help="set in its environment"
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--kernel", default=kernel, metavar="PACKAGE.MODULE:CLASS", help="the class (default: ours)"
     )
+    wrap = "a kernelspec beside the installed one NAME: it runs that kernel here, as it is"
+    what.add_argument("--wrap", metavar="NAME", help=wrap)
 
 
 def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[str, str]:
@@ -55,12 +68,7 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     kernelspec stays. Raises `UsageError`.
     """
     name = _name_of(kernel_class) if options.name is None else options.name
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"--name: {name!r} must begin with a letter or digit, "
-            "and have letters, digits, and . _ - only"
-        )
-    folder = _kernels_folder(options) / name.lower()
+    folder = kernels_folder(options) / checked_name(name)
     if options.name is None and _starts_another(folder, options.kernel):
         raise UsageError(f"{folder} starts another kernel: say --name {name} to replace it")
     spec: dict[str, Any] = json.loads((_FILES / "kernel.json").read_text("utf-8"))
@@ -72,16 +80,31 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     spec["language"] = options.language or language_of(kernel_class)
     spec["display_name"] = options.display_name or _display_name(kernel_class, spec["language"])
     spec["interrupt_mode"] = kernel_class.interrupt_mode
-    env = dict(map(_variable, options.env))
-    if env:
-        spec["env"] = env
+    spec["env"] = variables(options)
+    put(spec, folder, _logos(kernel_class))
+    return folder.name, str(folder)
+
+
+def checked_name(name: str) -> str:
+    """The name of a kernelspec's folder. Raises `UsageError` for what is none."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name: {name!r} must begin with a letter or digit, "
+            "and have letters, digits, and . _ - only"
+        )
+    return name.lower()
+
+
+def put(spec: dict[str, Any], folder: Path, beside: Sequence[Path]) -> None:
+    """Put a kernelspec into ``folder``, with copies of files. Raises `UsageError`."""
+    if not spec.get("env"):
+        spec.pop("env", None)
     try:
-        _put(json.dumps(spec, indent=2), folder, _logos(kernel_class))
+        _put(json.dumps(spec, indent=2), folder, beside)
     except OSError as error:
         raise UsageError(
             f"cannot install to {error.filename or folder}: {error.strerror or error}; try --user"
         ) from None
-    return folder.name, str(folder)
 
 
 def _name_of(kernel_class: type[Kernel]) -> str:
@@ -145,6 +168,11 @@ def _import_folder(module: str) -> str | None:
     return None if top is sys.modules["trikernel"] else str(folder)
 
 
+def variables(options: argparse.Namespace) -> dict[str, str]:
+    """What ``--env`` says."""
+    return dict(map(_variable, options.env))
+
+
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
@@ -160,13 +188,14 @@ def _logos(kernel_class: type[Kernel]) -> list[Path]:
     return sorted((_FILES if is_ours(file) else Path(file).parent).glob("logo-*.*"))
 
 
-def _kernels_folder(options: argparse.Namespace) -> Path:
+def kernels_folder(options: argparse.Namespace) -> Path:
+    """Where the flags say that kernelspecs go."""
     if options.user:
         return Path(_manager().user_kernel_dir)
     return Path(os.path.abspath(options.prefix or sys.prefix)) / "share" / "jupyter" / "kernels"
 
 
-def _put(spec: str, folder: Path, logos: Sequence[Path]) -> None:
+def _put(spec: str, folder: Path, beside: Sequence[Path]) -> None:
     """Put a kernelspec into ``folder``: beside it first, so that nothing is there by halves."""
     replaces = folder.is_dir() and not folder.is_symlink()
     if replaces and os.listdir(folder) and not (folder / "kernel.json").is_file():
@@ -175,8 +204,8 @@ def _put(spec: str, folder: Path, logos: Sequence[Path]) -> None:
     staged = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         staged.mkdir()
-        for logo in logos:
-            shutil.copy(logo, staged)
+        for file in beside:
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, staged / file.name)
         (staged / "kernel.json").write_text(spec, "utf-8")
         if replaces:
             shutil.rmtree(folder)
@@ -185,6 +214,16 @@ def _put(spec: str, folder: Path, logos: Sequence[Path]) -> None:
         staged.rename(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def folder_of(name: str) -> Path:
+    """Where an installed kernelspec is. Raises `UsageError`."""
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    try:
+        return Path(_manager().get_kernel_spec(name).resource_dir)
+    except NoSuchKernel:
+        raise UsageError(f"there is no kernelspec {name!r}") from None
 
 
 def remove(name: str) -> str:

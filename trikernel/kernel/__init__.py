@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from .application import BACKGROUND_FAILED, Application, serve, use_application
+from .application import (
+    BACKGROUND_FAILED,
+    Application,
+    application_of,
+    serve,
+    use_application,
+)
 from .checks import check_class
 from .handlers import built_in
+from .ipykernel_names import served_kernel
 from .kernel import Kernel
 from .own_types import message_type
-from .process import add_start_flags, main, run, start_kernel
+from .process import add_start_flags, log_to_stderr, main, run, start_kernel
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
 from .tracebacks import NO_TEXT, clean, render_error
@@ -21,14 +28,17 @@ __all__ = [
     "Sender",
     "Setting",
     "add_start_flags",
+    "application_of",
     "built_in",
     "check_class",
     "clean",
+    "log_to_stderr",
     "main",
     "message_type",
     "render_error",
     "run",
     "serve",
+    "served_kernel",
     "setting",
     "settings_of",
     "start_kernel",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import logging
 import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import trio
@@ -110,7 +112,7 @@ async def serve(
 
 
 class Application:
-    """One kernel as the core sees it."""
+    """One kernel as the core sees it. ``at_end`` is closed when it is no longer served."""
 
     captures_anywhere = False  # else its code prints in the cell in a process of its own only
 
@@ -119,6 +121,7 @@ class Application:
         check_kernel(kernel)
         self.kernel = kernel
         self.start_error: BaseException | None = None  # what its start has raised
+        self.at_end = ExitStack()
         self.takeover = Takeover(kernel, anywhere=self.captures_anywhere)
         self._rows: dict[str, MessageType] = dict(REQUESTS)
         cls, static = type(kernel), inspect.getattr_static
@@ -149,6 +152,7 @@ class Application:
     def unbind(self) -> None:
         """It is no longer served."""
         kernel = self.kernel
+        self.at_end.close()
         self.takeover.give_back()
         kernel.sender.disconnect()
         kernel.server_ref = _no_server
@@ -343,19 +347,23 @@ def _no_server() -> None:
     return None
 
 
-_classes: dict[type, type[Application]] = {Kernel: Application}
+_makers: dict[type, Callable[[Any], Application]] = {Kernel: Application}
 
 
-def use_application(cls: type[Application], kernel_class: type[Kernel]) -> None:
-    """Have ``cls`` stand between kernels of that class and the core."""
-    _classes[kernel_class] = cls
+def use_application(make: Callable[[Any], Application], kernel_class: type) -> None:
+    """Have what ``make`` returns for it stand between a kernel of that class and the core.
+
+    Such a class need not be a `Kernel`, if what is made for it holds one.
+    """
+    _makers[kernel_class] = make
 
 
-def application_of(kernel: Kernel) -> Application:
+def application_of(kernel: Any) -> Application:
     """What stands between that kernel and the core. Raises `KernelClassError`."""
-    if isinstance(kernel, type) and issubclass(kernel, Kernel):
+    if isinstance(kernel, type) and any(cls in _makers for cls in kernel.__mro__):
         name = kernel.__name__
         raise KernelClassError(f"a kernel is served, not its class: make one, as in {name}()")
-    if not isinstance(kernel, Kernel):
+    make = next((_makers[cls] for cls in type(kernel).__mro__ if cls in _makers), None)
+    if make is None:
         raise KernelClassError(f"a kernel is served, not {type(kernel).__name__} {kernel!r:.80}")
-    return next(_classes[cls] for cls in type(kernel).__mro__ if cls in _classes)(kernel)
+    return make(kernel)

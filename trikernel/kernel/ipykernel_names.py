@@ -19,7 +19,7 @@ from .handlers import built_in
 from .sender import ChannelHandle, Sender
 from .settings import settings_of
 
-__all__ = ["IPykernelNames", "note_served"]
+__all__ = ["IPykernelNames", "note_served", "served_kernel"]
 
 K = TypeVar("K", bound="IPykernelNames")
 _kept: list[Any] = []
@@ -29,6 +29,11 @@ _served: list[Callable[[], Any]] = []  # the one that was served last, weakly
 def note_served(kernel: Any) -> None:
     """That kernel is served now: `Kernel.instance` finds it."""
     _served[:] = [weakref.ref(kernel)]
+
+
+def served_kernel() -> Any:
+    """The kernel that was served last in this process, or None."""
+    return next((kernel for find in _served if (kernel := find()) is not None), None)
 
 
 class IPykernelNames:

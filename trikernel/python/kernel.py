@@ -68,8 +68,10 @@ class PythonApplication(Application):
             from ..kernel import comms
             from . import process, profile
 
-        kernel, own = self.kernel, None
-        if server.owns_process:
+        kernel = self.kernel
+        own = kernel._own_process if kernel._is_prepared else None
+        shell = kernel._shell if kernel._is_prepared else None
+        if own is None and server.owns_process:
             own = process.OwnProcess(profile.Profile.read(kernel.profile, kernel.flags or ()))
         try:
             super().bind(server)
@@ -77,7 +79,7 @@ class PythonApplication(Application):
             if own is not None:
                 own.stop()
             raise
-        kernel._own_process, kernel._shell = own, None
+        kernel._own_process, kernel._shell, kernel._is_prepared = own, shell, False
         if own is not None:
             own.profile.configure(kernel)
         if isinstance(kernel.comm_manager, comms.CellCommManager):
@@ -174,6 +176,8 @@ class PythonKernel(Kernel):
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
         self._own_process: OwnProcess | None = None
+        self._is_prepared = False
+        self.shell_class: Any = None
         super().__init__(**settings)
         self.sender.prefers_cells = True
         self.sender.is_strict = False
@@ -186,6 +190,17 @@ class PythonKernel(Kernel):
             with gc_paused():
                 self._shell = _new_shell(self, profile)
         return self._shell
+
+    def prepare_process(self) -> None:
+        """Take the process over before it is served: its shell may be used from now on.
+
+        Raises `UsageError` for an unknown profile.
+        """
+        with gc_paused():
+            from . import process, profile
+
+        self._own_process = process.OwnProcess(profile.Profile.read(self.profile, self.flags or ()))
+        self._is_prepared = True
 
     @property
     def execution_count(self) -> int:
@@ -351,7 +366,8 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
     else:
         config.HistoryManager.hist_file = ":memory:"
     config.setdefault("IPKernelApp", Config()).merge(application_config(kernel))
-    shell = ZMQInteractiveShell(
+    shell_class: type[ZMQInteractiveShell] = kernel.shell_class or ZMQInteractiveShell
+    shell = shell_class(
         kernel=kernel,
         owns_process=profile is not None,
         config=config,

@@ -1,0 +1,232 @@
+"""`Kernel` and `IPythonKernel`: traitlets' kernels over ours, in memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from traitlets import TraitError
+from traitlets.config import Config
+
+from trikernel.compat import Kernel
+from trikernel.errors import KernelClassError
+from trikernel.testing import CheckedClient, open_memory_client
+
+from .kernels import Awaiting, Configured, Echo, Overriding
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_a_kernel_of_the_documentations_shape_answers() -> None:
+    async with open_memory_client(Echo()) as client:
+        await client.expect("hello", stdout="hello")
+        info = (await client.kernel_info()).content
+        again = await client.execute("again")
+    assert info["implementation"] == "Echo"
+    assert info["language_info"]["name"] == "echo"
+    assert info["language_info"]["version"] == "0.1"
+    assert again.execution_count == 2
+
+
+async def test_traits_come_from_a_configuration_and_observers_hear() -> None:
+    config = Config({"Configured": {"word": "hi"}, "Kernel": {"cell_timeout": 3.0}})
+    kernel = Configured(config=config)
+    assert kernel.heard == ["hi"]
+    assert kernel.adapter.cell_timeout == 3
+    kernel.cell_timeout = 5
+    assert kernel.adapter.cell_timeout == 5
+    with pytest.raises(TraitError, match="cell_timeout must be a number from 0"):
+        kernel.cell_timeout = -1
+    async with open_memory_client(kernel) as client:
+        await client.expect("you", stdout="hi, you")
+
+
+async def test_there_is_one_instance() -> None:
+    assert not Configured.initialized()
+    kernel = Configured.instance()
+    try:
+        assert Configured.instance() is kernel
+        assert Kernel.instance() is kernel
+        assert Configured.initialized()
+    finally:
+        Configured.clear_instance()
+
+
+async def test_what_is_given_stands_before_what_the_kernel_has() -> None:
+    session, socket, log = object(), object(), logging.getLogger("somebody")
+    kernel = Echo(session=session, iopub_socket=socket, log=log)
+    assert (kernel.session, kernel.iopub_socket, kernel.log) == (session, socket, log)
+    assert kernel.adapter.log is log
+    assert kernel.parent is None
+
+
+async def test_a_session_that_was_kept_early_becomes_the_kernels() -> None:
+    class Early(Echo):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.kept = self.session
+            self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": "early"})
+
+        def do_execute(self, code: str, *args: Any, **options: Any) -> Any:
+            content = {"name": "stdout", "text": code}
+            self.kept.send(self.iopub_socket, "stream", content, parent=self.get_parent())
+            assert self.kept is self.session
+
+    async with open_memory_client(Early()) as client:
+        await client.expect("signed", stdout="signed")
+
+
+async def test_handlers_of_an_authors_own_take_three_arguments_and_may_await_asyncio() -> None:
+    class Handling(Awaiting):
+        msg_types = [*Kernel.msg_types, "plain_request"]
+
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.shell_handlers["value_request"] = self.value_request
+
+        async def value_request(self, stream: Any, ident: Any, message: Any) -> None:
+            await self.do_sleep("1")
+            self.session.send(stream, "value_reply", {"status": "ok", "n": 1}, message, ident)
+
+        def plain_request(self, stream: Any, ident: Any, message: Any) -> dict[str, Any]:
+            return {"status": "ok", "n": message["content"]["n"]}
+
+        async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            await super().execute_request(stream, ident, parent)
+
+    async with open_memory_client(Handling()) as client:
+        assert (await client.request("value_request")).content["n"] == 1
+        assert (await client.request("plain_request", {"n": 2})).content["n"] == 2
+        execution = await client.execute("sleep 1")
+    assert (execution.stdout, execution.execution_count) == ("slept", 1)
+
+
+async def test_a_wrong_class_is_told_by_its_name() -> None:
+    class Wrong(Kernel):
+        def do_execute(self) -> None: ...
+
+    kernel = Wrong()
+    with pytest.raises(KernelClassError, match=r"Wrong\.do_execute.* cannot be called as"):
+        async with open_memory_client(kernel):
+            pass
+
+
+async def test_a_fact_that_cannot_be_computed_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Missing(Echo):
+        @property
+        def banner(self) -> str:  # type: ignore[override]
+            raise FileNotFoundError(2, "No such file or directory", "bash")
+
+    kernel = Missing()
+    async with open_memory_client(kernel) as client:
+        assert (await client.kernel_info()).content["status"] == "ok"
+        await client.expect("lives", stdout="lives")
+
+
+# asyncio
+
+
+@pytest.fixture
+async def awaiting() -> Any:
+    async with open_memory_client(Awaiting()) as client:
+        yield client
+
+
+async def test_a_verb_awaits_asyncio_in_the_kernels_time(awaiting: CheckedClient) -> None:
+    began = trio.current_time()
+    await awaiting.expect("sleep 1000", stdout="slept")
+    assert 1000 <= trio.current_time() - began < 1001
+
+
+async def test_a_verb_awaits_both(awaiting: CheckedClient) -> None:
+    began = trio.current_time()
+    await awaiting.expect("both", stdout="both")
+    assert 4 <= trio.current_time() - began < 4.1
+
+
+async def test_what_a_verb_starts_goes_on_after_it(awaiting: CheckedClient) -> None:
+    execution = await awaiting.execute("later")
+    assert execution.stdout == ""
+    await trio.sleep(15)
+    assert execution.stdout == "later"
+    await trio.sleep(15)
+    assert execution.stdout == "laterlatest"
+
+
+async def test_asyncios_time_out_ends_what_awaits_trio_when_that_returns(
+    awaiting: CheckedClient,
+) -> None:
+    began = trio.current_time()
+    await awaiting.expect("late", error="TimeoutError")
+    assert 3 <= trio.current_time() - began < 3.1
+
+
+async def test_errors_and_replies_of_a_verb_that_awaits(awaiting: CheckedClient) -> None:
+    await awaiting.expect("fail", error="ValueError: no such thing")
+    execution = await awaiting.execute("reply")
+    assert execution.error is not None
+    assert execution.error.ename == "Wrong"
+
+
+async def test_the_traceback_has_no_frames_of_the_loops() -> None:
+    async with open_memory_client(Awaiting()) as client:
+        execution = await client.execute("fail")
+    assert execution.error is not None
+    text = "\n".join(execution.error.traceback)
+    assert "do_fail" in text
+    assert "run_forever" not in text
+    assert "guest.py" not in text
+
+
+@pytest.mark.parametrize("code", ["sleep 60", "both", "spin"])
+async def test_an_interrupt_ends_what_awaits_asyncio(code: str) -> None:
+    kernel = Awaiting()
+    async with open_memory_client(kernel) as client:
+        async with client.executing(code) as execution:
+            await execution.wait_started()  # no time passes while it spins
+            await client.interrupt()
+        assert execution.error is not None
+        assert execution.error.ename == "KeyboardInterrupt"
+        assert kernel.ended == code
+        await client.expect("sleep 1", stdout="slept")
+
+
+async def test_a_deadline_ends_what_awaits_asyncio() -> None:
+    kernel = Awaiting(config=Config({"Awaiting": {"cell_timeout": 2.0}}))
+    async with open_memory_client(kernel) as client:
+        began = trio.current_time()
+        await client.expect("sleep 60", error="DeadlineExceeded")
+        assert 2 <= trio.current_time() - began < 2.5
+
+
+async def test_comms_live_while_a_verb_awaits_asyncio() -> None:
+    kernel = Awaiting()
+    heard: list[Any] = []
+    async with open_memory_client(kernel) as client:
+        kernel.comm_manager.register_target("t", lambda comm, message: heard.append(comm))
+        async with client.executing("sleep 60") as execution:
+            await execution.wait_started()
+            client.comm_open("t")
+            await trio.sleep(1)
+            assert len(heard) == 1
+
+
+# A Python kernel
+
+
+async def test_a_python_kernels_verbs_are_overridden_and_called() -> None:
+    kernel = Overriding()
+    async with open_memory_client(kernel) as client:
+        execution = await client.expect("x = 6 * 7; x?!", result="42")
+        assert execution.reply is not None
+        assert execution.reply.content["user_expressions"] == {"asked": {"status": "ok"}}
+        assert (await client.complete("kernel.xy")).content["metadata"] == {"ours": True}
+        await client.expect("import asyncio; asyncio.run(asyncio.sleep(0, 5))", result="5")
+        await client.expect("1 / 0", error=ZeroDivisionError)
+        assert (await client.kernel_info()).content["banner"] == "ours"
+        assert kernel.user_ns["x"] == 42
+        assert kernel.shell.kernel is kernel.adapter

@@ -1,0 +1,1 @@
+"""A kernel's package as they are written for ipykernel: it knows no other one."""

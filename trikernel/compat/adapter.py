@@ -1,0 +1,269 @@
+"""An author's traitlets kernel as a kernel of ours: a class of adapters for each class of theirs.
+
+An adapter is a `trikernel.Kernel` (or a `PythonKernel`) of the same name, which is served. What the
+author's class overrides is called there, and only that; everything else is what any kernel of ours
+does. An author holds their adapter; the adapter finds the author by a weak reference.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..core import current_request
+from ..kernel import ChannelHandle, Kernel, built_in, settings_of
+from ..kernel.handlers import is_built_in
+from ..wire import REQUESTS, reply_type
+
+if TYPE_CHECKING:
+    from .guest import GuestLoop
+
+__all__ = ["Held", "delegated", "describe", "loop_of", "make_adapter"]
+
+FACTS = (
+    "implementation",
+    "implementation_version",
+    "language",
+    "language_version",
+    "language_info",
+    "banner",
+    "help_links",
+    "supported_features",
+    "kernel_info",
+)
+"""What an author's class says of its kernel; it is read when somebody asks."""
+
+_CALLED = (
+    "do_execute",
+    "do_complete",
+    "do_inspect",
+    "do_history",
+    "do_is_complete",
+    "do_shutdown",
+    "do_apply",
+    "do_clear",
+    "start",
+    "started",
+    "init_metadata",
+    "finish_metadata",
+    "should_handle",
+    "pre_handler_hook",
+    "post_handler_hook",
+    "send_response",
+    "show_error",
+    "raw_input",
+    "getpass",
+    *REQUESTS,
+)
+"""What is called there instead of here, if the author's class has its own."""
+
+
+class _Handlers(dict[str, Any]):
+    """Handlers by their message type; those that an author puts here may await asyncio."""
+
+    def __init__(self, adapter: Any, built_in: dict[str, Any]) -> None:
+        super().__init__(built_in)
+        self._find = weakref.ref(adapter)
+
+    def __setitem__(self, msg_type: str, handler: Any) -> None:
+        if callable(handler) and not isinstance(handler, functools.partial):
+            handler = self._awaiting(handler)
+        super().__setitem__(msg_type, handler)
+
+    def _awaiting(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(handler)
+        def call(*args: Any) -> Any:
+            return awaited(self._find(), handler(*args))
+
+        return call
+
+
+def make_adapter(author: Any, base: Any) -> Any:
+    """The adapter of an author's kernel, a ``base``.
+
+    Raises `KernelClassError` and `SettingError` as any kernel of ours does.
+    """
+    cls: Any = type(author)
+    adapter = _adapter_class(cls, base)()
+    adapter.find_author = weakref.ref(author)
+    adapter.guest_loop = None
+    for name in ("shell_handlers", "control_handlers"):
+        setattr(adapter, name, _Handlers(adapter, getattr(adapter, name)))
+    return adapter
+
+
+@functools.cache
+def _adapter_class(cls: Any, base: Any) -> Any:
+    space: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    space |= {name: _read(name) for name in FACTS if not isinstance(getattr(cls, name), Held)}
+    for name in _CALLED:
+        function = getattr(cls, name)
+        if not is_built_in(function):
+            space[name] = _call(name, function)
+    space["start"] = _start
+    for name in settings_of(base):
+        value = getattr(cls, name)
+        if not hasattr(value, "__get__"):  # no trait: a default of the author's
+            space[name] = value
+    for table in ("msg_types", "control_msg_types"):
+        space[table] = names = list(getattr(cls, table))
+        space |= {n: _call(n, getattr(cls, n)) for n in names if n not in REQUESTS}
+    return type(base)(cls.__name__, (base,), space)
+
+
+def _read(name: str) -> Any:
+    """A fact; a client waits for it, so one that cannot be computed is that of any kernel."""
+
+    def read(adapter: Any) -> Any:
+        try:
+            return getattr(adapter.find_author(), name)
+        except Exception as error:
+            text = f"{type(adapter).__name__}.{name} cannot be told: {describe(error)}"
+            adapter.log.warning(text, exc_info=error if adapter.log.isEnabledFor(10) else None)
+            return getattr(super(type(adapter), adapter), name)
+
+    return property(read)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _call(name: str, function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def call(adapter: Any, *args: Any, **options: Any) -> Any:
+        return awaited(adapter, getattr(adapter.find_author(), name)(*args, **options))
+
+    return call
+
+
+def _start(adapter: Any) -> Any:
+    """The asyncio loop is there from the beginning: other threads may ask for it."""
+    loop_of(adapter)
+    return awaited(adapter, adapter.find_author().start())
+
+
+def awaited(adapter: Any, result: Any) -> Any:
+    """What an author's function returned; a coroutine of theirs may await asyncio and Trio."""
+    if inspect.isawaitable(result):
+        from .guest import TrioAwaitable
+
+        if not isinstance(result, TrioAwaitable):
+            return loop_of(adapter).run(result)
+    return result
+
+
+def loop_of(adapter: Any) -> GuestLoop:
+    """The kernel's asyncio loop, made when something first asks for it; in the user loop.
+
+    Raises `TrikernelError` while the kernel is not served.
+    """
+    if adapter.guest_loop is None or adapter.guest_loop.is_closed():
+        import asyncio
+
+        from .guest import GuestLoop
+
+        server = adapter.server
+        find = weakref.ref(adapter)
+
+        def start(function: Any) -> None:
+            kernel = find()
+            if kernel is not None:
+                kernel.nursery.start_soon(function, name="the asyncio loop")
+
+        adapter.guest_loop = loop = GuestLoop(start)
+        server.application.at_end.callback(loop.end)
+        if adapter.owns_process:
+            asyncio.set_event_loop(loop)
+    found: GuestLoop = adapter.guest_loop
+    return found
+
+
+# What an author's class has of ours
+
+
+class Held:
+    """An attribute of the adapter's. One that it does not let be set is the author's then."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, author: Any, owner: type) -> Any:
+        if author is None:
+            return self
+        own = vars(author)
+        return own[self.name] if self.name in own else getattr(author.adapter, self.name)
+
+    def __set__(self, author: Any, value: Any) -> None:
+        try:
+            setattr(author.adapter, self.name, value)
+        except AttributeError:
+            vars(author)[self.name] = value
+
+
+def delegated(name: str) -> Any:
+    """A method that does what a kernel of ours does, for `super` and for those who do not override.
+
+    What it returns may be awaited by asyncio's tasks, too.
+    """
+    if name in REQUESTS:
+        return _delegated_handler(name)
+
+    def method(author: Any, *args: Any, **options: Any) -> Any:
+        adapter = author.adapter
+        if name == "send_response" and not adapter.sender.is_connected:
+            return _send_unserved(author, *args, **options)
+        result = getattr(super(type(adapter), adapter), name)(*args, **options)
+        return _for_author(result)
+
+    return built_in(functools.update_wrapper(method, getattr(Kernel, name)))
+
+
+def _send_unserved(author: Any, stream: Any, *args: Any, **options: Any) -> None:
+    """Send what is sent before the kernel is served: nobody hears it, but on an author's socket."""
+    if isinstance(stream, ChannelHandle):
+        author.log.info("%s sends before it is served: %.200r", type(author).__name__, args)
+    else:
+        author.session.send(stream, *args, **options)
+
+
+def _delegated_handler(name: str) -> Any:
+    """A handler, as ours, or as ipykernel's: of stream, ident and message, it sends its reply."""
+
+    def method(author: Any, *args: Any) -> Any:
+        adapter = author.adapter
+        handler = getattr(super(type(adapter), adapter), name)
+        if len(args) == 1:
+            return _for_author(handler(*args))
+        return _for_author(_handle(adapter, handler, args[0]))
+
+    method.__name__ = name
+    method.__doc__ = getattr(Kernel, name).__doc__
+    return built_in(method)
+
+
+async def _handle(adapter: Any, handler: Any, stream: Any) -> None:
+    request = current_request.get()
+    reply = await handler(request)
+    if request is None or reply is None or not request.wants_reply:
+        return
+    content = getattr(reply, "content", reply)
+    adapter.send_response(
+        stream if isinstance(stream, ChannelHandle) else adapter.shell_stream,
+        reply_type(request.msg_type),
+        content,
+        metadata=getattr(reply, "metadata", None),
+    )
+
+
+def _for_author(result: Any) -> Any:
+    if inspect.iscoroutine(result):
+        from .guest import TrioAwaitable
+
+        return TrioAwaitable(result)
+    return result

@@ -1,0 +1,208 @@
+"""`IPKernelApp`: the application that starts a kernel, as ipykernel's ``kernelapp`` names it.
+
+traitlets reads flags and configuration files; what they say wrongly is one warning each, and the
+kernel starts without it. Serving is `trikernel.run`'s matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from traitlets import Any as AnyTrait
+from traitlets import Bool, Dict, Integer, Type, Unicode, default
+from traitlets.config import Application
+
+from ..errors import UsageError
+from ..kernel import log_to_stderr, run, served_kernel
+from ..system import real_stderr, run_to_the_end
+from ..transport import ConnectionInfo
+from .adapter import describe
+from .failed import failed_kernel
+from .flags import ALIASES, FLAGS, flags_of_python, take_flags, without_misfits
+from .kernel import IPythonKernel, Kernel
+
+__all__ = ["IPKernelApp"]
+
+
+class IPKernelApp(Application):
+    """Starts a kernel: ``IPKernelApp.launch_instance(kernel_class=MyKernel)``.
+
+    ::
+
+        app = IPKernelApp.instance(kernel_class=MyKernel)
+        app.initialize(["-f", "connection.json"])
+        app.start()
+
+    ``start`` is the last thing that a process does. In a process that serves a kernel which it
+    has not started, `instance` is about that one.
+    """
+
+    name = "ipython-kernel"
+    description = "Start a kernel."
+    aliases = Dict(ALIASES)
+    flags = Dict(FLAGS)
+    classes: Any = [Kernel]  # noqa: RUF012
+    subcommands: Any = {}  # noqa: RUF012
+
+    kernel_class = Type(IPythonKernel, klass=Kernel, help="the kernel's class").tag(config=True)
+    kernel = AnyTrait()
+    shell = AnyTrait()
+    connection_file = Unicode(help="the connection file").tag(config=True)
+    connection_dir = Unicode(help="where a connection file is that has no folder").tag(config=True)
+    ip = Unicode(help="the address to listen on").tag(config=True)
+    transport = Unicode(help="tcp or ipc").tag(config=True)
+    shell_port = Integer(0, help="a port").tag(config=True)
+    iopub_port = Integer(0, help="a port").tag(config=True)
+    stdin_port = Integer(0, help="a port").tag(config=True)
+    control_port = Integer(0, help="a port").tag(config=True)
+    hb_port = Integer(0, help="a port").tag(config=True)
+    profile = Unicode("default", help="an IPython profile").tag(config=True)
+    ipython_dir = Unicode(help="the folder of IPython's profiles").tag(config=True)
+    config_file = Unicode(help="one more configuration file").tag(config=True)
+    quiet = Bool(True, help="no effect").tag(config=True)
+
+    kernel_flags: list[str] | None = None  # what a Python kernel is to read
+    has_started: ClassVar[bool] = False
+
+    @classmethod
+    def initialized(cls) -> bool:
+        """Whether this process has an application, or a kernel that stands for one."""
+        return super().initialized() or _served_process() is not None
+
+    @classmethod
+    def instance(cls, *args: Any, **kwargs: Any) -> Any:
+        """The application of this process. Of a kernel that something else serves it says what
+        there is to know.
+        """
+        is_made = super().initialized()
+        app = super().instance(*args, **kwargs)
+        kernel = None if is_made or kwargs else _served_process()
+        if kernel is not None:
+            app.kernel, app.connection_file = kernel, kernel.connection_file or ""
+            app.shell = getattr(kernel, "shell", None)
+            app.config = getattr(app.shell, "config", app.config)
+            if app.connection_file:
+                app.connection_dir = str(Path(app.connection_file).absolute().parent)
+        return app
+
+    @default("log")
+    def _default_log(self) -> Any:
+        return logging.getLogger("trikernel")
+
+    @default("connection_dir")
+    def _default_connection_dir(self) -> str:
+        from jupyter_core.paths import jupyter_runtime_dir
+
+        return str(jupyter_runtime_dir())
+
+    @default("ipython_dir")
+    def _default_ipython_dir(self) -> str:
+        return os.environ.get("IPYTHONDIR") or os.path.expanduser("~/.ipython")
+
+    @property
+    def config_file_paths(self) -> list[str]:
+        """Where configuration files are looked for, the most important folder first."""
+        from jupyter_core.paths import jupyter_config_path
+
+        return [
+            os.path.join(self.ipython_dir, f"profile_{self.profile}"),
+            *jupyter_config_path(),
+        ]
+
+    @property
+    def config_file_name(self) -> str:
+        """The file's name, without its end."""
+        return self.name.replace("-", "_") + "_config"
+
+    @property
+    def abs_connection_file(self) -> str:
+        """The connection file's path; a bare name is one in ``connection_dir``, or here."""
+        path: str = self.connection_file
+        if path and os.path.basename(path) == path and not os.path.exists(path):
+            return os.path.join(str(self.connection_dir), path)
+        return path
+
+    def initialize(self, argv: Any = None) -> None:
+        """Read flags and files, and make the kernel. Nothing listens before `start`."""
+        self.classes = [type(self), self.kernel_class, *self.classes]
+        words = list(sys.argv[1:] if argv is None else argv)
+        if issubclass(self.kernel_class, IPythonKernel):
+            self.kernel_flags = flags_of_python(words)
+        complaints = take_flags(self, words)
+        if self.subapp is not None:
+            return
+        log_to_stderr(str(self.log_level))
+        for text in complaints if self.kernel_flags is None else ():
+            self.log.warning(text)
+        self._read_files()
+        self._hold_signals()
+        self.init_kernel()
+        self.shell = getattr(self.kernel, "shell", None)
+
+    def _read_files(self) -> None:
+        given = self.cli_config
+        for name in ("ipython_config", self.config_file_name):
+            self.load_config_file(name, path=self.config_file_paths)
+        if self.config_file:
+            folder, name = os.path.split(os.path.abspath(self.config_file))
+            self.load_config_file(name, path=folder)
+        kept = without_misfits(self.config, self.classes, self.log)  # type: ignore[has-type]
+        self.config = kept
+        self.update_config(without_misfits(given, self.classes, self.log, tells=False))
+
+    def _hold_signals(self) -> None:
+        """An interrupt while the kernel is made has nothing to interrupt; children get SIG_DFL."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, _ignore)
+
+    def init_kernel(self) -> None:
+        """Make the kernel. One that cannot be made is told of by another one in its place."""
+        try:
+            self.kernel = self.kernel_class.instance(parent=self)
+        except UsageError as error:
+            self.exit_with(error)
+        except Exception as error:
+            cls = self.kernel_class
+            text = f"{cls.__module__}.{cls.__qualname__} cannot start: {describe(error)}"
+            print(f"error: {text}", file=real_stderr, flush=True)
+            self.log.info(text, exc_info=error)
+            self.kernel = failed_kernel(cls, error)
+
+    def start(self) -> None:
+        """Serve the kernel until it is told to shut down; the last thing that a process does."""
+        IPKernelApp.has_started = True
+        if self.subapp is not None:
+            self.subapp.start()
+            return
+        names = ("ip", "transport", *(f"{one}_port" for one in _CHANNELS))
+        info = ConnectionInfo(**{name: value for name in names if (value := getattr(self, name))})
+        path = self.abs_connection_file
+        try:
+            serve = partial(run, self.kernel, path or None, info=info)
+            run_to_the_end(serve, self.kernel.exit_grace)
+        except UsageError as error:
+            self.exit_with(error)
+
+    def exit_with(self, error: UsageError) -> None:
+        """End the process by one line about what its caller can mend."""
+        print(f"error: {error}", file=real_stderr, flush=True)
+        self.exit(2)
+
+
+_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+
+def _ignore(*_: object) -> None:
+    """Nothing."""
+
+
+def _served_process() -> Any:
+    kernel = served_kernel()
+    return kernel if kernel is not None and kernel.owns_process else None

@@ -1,0 +1,381 @@
+"""An asyncio loop as a guest of Trio's: for verbs that await what asyncio makes.
+
+What is wanted
+    Kernels that were written for ipykernel await asyncio's futures: `asyncio.sleep`, a stream, a
+    task of their own; and what those tasks do goes on between two requests. The same coroutine may
+    await Trio as well: a verb of a Python kernel does, by calling the one that it overrides.
+
+What does not work
+    To run the other loop until a verb is done: nothing else would turn meanwhile, no cancel would
+    reach it, and what it starts would stand still when it has returned.
+
+What is done
+    The asyncio loop never waits. Its selector says, when nothing is ready, that nothing happened,
+    and stops the loop, so that `GuestLoop.turn` runs what is ready and returns. A Trio task, the
+    pump, waits in its place: until a descriptor is readable or a timer is due. All of this by
+    public names.
+
+    A verb's coroutine is an asyncio task, but it is stepped in the Trio task that waits for it, so
+    what it awaits of Trio is handed to Trio there, and what interrupts that Trio task interrupts
+    the coroutine. Cancelled, the asyncio task is cancelled, and has to end before the cancel goes
+    on. A coroutine of this package runs outside of the asyncio loop (`TrioAwaitable`): the cells in
+    it may call `asyncio.run`.
+
+What remains
+    Where the system has no descriptor that says that others are ready (Windows), the loop looks
+    every 10 ms. Callbacks and tasks that an author has started by asyncio's own means cannot be
+    interrupted while they compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import selectors
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import outcome
+import sniffio
+import trio
+from trio.lowlevel import current_task, enable_ki_protection
+
+from ..core import await_unprotected
+
+__all__ = ["GuestLoop", "TrioAwaitable"]
+
+_log = logging.getLogger("trikernel")
+_ROUNDS = 100  # of the asyncio loop, after which Trio has its turn
+_POLL = 0.01  # seconds
+
+Start = Callable[[Callable[[], Awaitable[object]]], object]
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for nothing while the loop is a guest: then ``on_idle`` is told for how long it might.
+
+    None is for ever. As long as ``on_idle`` is None, it is like any other one.
+    """
+
+    on_idle: Callable[[float | None], object] | None = None
+    rounds = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        """See `selectors.BaseSelector.select`."""
+        if self.on_idle is None:
+            return super().select(timeout)
+        events = super().select(0)
+        self.rounds += 1
+        if not events and (timeout is None or timeout > 0):
+            self.on_idle(timeout)
+        elif self.rounds > _ROUNDS:
+            self.on_idle(0)
+        return events
+
+
+class GuestLoop(asyncio.SelectorEventLoop):
+    """See the top of the module. Made and used in one Trio loop, whose clock is its clock.
+
+    ``start`` starts a task in a nursery that lives as long as the loop.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._clock = trio.lowlevel.current_clock()
+        self._idle = _Selector()
+        self._is_turning = False
+        self._again = False
+        self._due = -math.inf  # on Trio's clock, when there is something to do
+        self._parked: trio.CancelScope | None = None
+        self._is_pumped = False
+        self._start = start
+        super().__init__(self._idle)
+
+    def time(self) -> float:
+        """Seconds on Trio's clock, which may be virtual."""
+        return self._clock.current_time()
+
+    def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
+        """See `asyncio.loop.call_soon`."""
+        handle = super().call_soon(*args, **kwargs)
+        self._note(-math.inf)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        """See `asyncio.loop.call_at`."""
+        handle = super().call_at(when, *args, **kwargs)
+        self._note(when)
+        return handle
+
+    def _note(self, when: float) -> None:
+        """There is something to do at that time: the pump is not to sleep beyond it."""
+        self._again = True
+        if not self._is_turning and when < self._due:
+            self._due = when
+            if self._parked is not None:
+                self._parked.deadline = when
+            self.keep_turning()
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether the calling code runs in a step of this loop."""
+        return self._is_turning
+
+    @enable_ki_protection
+    def turn(self) -> None:
+        """Run what is ready now. Raises `KeyboardInterrupt` if a task's code was interrupted."""
+        library, sniffio.thread_local.name = sniffio.thread_local.name, None
+        self._is_turning, self._idle.on_idle, self._idle.rounds = True, self._on_idle, 0
+        try:
+            self._again = True
+            while self._again and self._idle.rounds <= _ROUNDS:
+                self.run_forever()
+        finally:
+            self._is_turning, self._idle.on_idle = False, None
+            sniffio.thread_local.name = library
+            if self._again:
+                self._due = -math.inf
+            if self._parked is not None:
+                self._parked.deadline = self._due
+
+    def _on_idle(self, seconds: float | None) -> None:
+        self._due = math.inf if seconds is None else self.time() + seconds
+        self._again = False  # unless what runs to the end of this round wants more
+        self.stop()
+
+    def keep_turning(self) -> None:
+        """Have it turn whenever there is something to do, from now on."""
+        if not self._is_pumped and not self.is_closed():
+            self._is_pumped = True
+            self._start(self._pump)
+
+    async def _pump(self) -> None:
+        self._is_pumped = True
+        try:
+            while not self.is_closed():
+                try:
+                    self.turn()
+                except (KeyboardInterrupt, SystemExit) as error:
+                    _log.warning("a task of the asyncio loop was ended", exc_info=error)
+                await self._wait()
+        finally:
+            self._is_pumped = False
+
+    async def _wait(self) -> None:
+        fileno = getattr(self._idle, "fileno", None)
+        if fileno is None:
+            await trio.sleep_until(min(self._due, trio.current_time() + _POLL))
+            return
+        with trio.CancelScope(deadline=self._due) as self._parked:
+            await trio.lowlevel.wait_readable(fileno())
+        self._parked = None
+        await trio.lowlevel.checkpoint()
+
+    def end(self) -> None:
+        """Cancel what runs in it, let that clean up as far as it does not wait, and close it."""
+        if self.is_closed():
+            return
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        try:
+            self.turn()
+        except (KeyboardInterrupt, SystemExit) as error:
+            _log.warning("a task of the asyncio loop was ended", exc_info=error)
+        finally:
+            self.close()
+
+    # Coroutines
+
+    @enable_ki_protection
+    async def run(self, awaitable: Awaitable[Any]) -> Any:
+        """Await what may await asyncio and Trio, in the calling Trio task; what it returns.
+
+        Cancelled, or interrupted, the asyncio task is cancelled; when it has ended, that is raised.
+        """
+        self.keep_turning()
+        return await _Steps(self).run(awaitable)
+
+    def hand_to_trio(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        """Have a coroutine of Trio's run for a task of this loop, which awaits the future.
+
+        In the Trio task of the verb that it belongs to, else in one of its own.
+        """
+        future: asyncio.Future[Any] = self.create_future()
+        steps = _current_steps.get()
+        if steps is not None and steps.is_running:
+            steps.calls.append((coroutine, future))
+            steps.wake()
+        else:
+            self._start(partial(call_for, coroutine, future))
+        return future
+
+
+class TrioAwaitable:
+    """A coroutine of this package, for authors' code: awaited anywhere, it runs in Trio."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            loop: object = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if isinstance(loop, GuestLoop) and loop.is_turning:
+            return loop.hand_to_trio(self._coroutine).__await__()
+        return self._coroutine.__await__()
+
+
+async def call_for(coroutine: Coroutine[Any, Any, Any], future: asyncio.Future[Any]) -> None:
+    """Await in Trio, and have asyncio's future know the outcome; cancelled by the future."""
+    with trio.CancelScope() as scope:
+        future.add_done_callback(lambda _: scope.cancel() if future.cancelled() else None)
+        result = await outcome.acapture(_just_await, coroutine)
+        if not future.done():
+            if isinstance(result, outcome.Value):
+                future.set_result(result.value)
+            else:
+                future.set_exception(result.error)
+
+
+async def _just_await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine
+
+
+def _forget_loop(error: BaseException) -> None:
+    """Take off the frames of asyncio's loop that are between the verb and what waits for it."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code is _Steps.steps.__code__:
+            break
+        at = at.tb_next
+    error.__traceback__ = at
+
+
+class _Steps:
+    """One verb's coroutine: an asyncio task whose steps are made in one Trio task."""
+
+    def __init__(self, loop: GuestLoop) -> None:
+        self.calls: deque[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = deque()
+        self.is_running = True
+        self._loop = loop
+        self._trio_task = current_task()
+        self._event = trio.Event()
+        self._turn: asyncio.Future[None] | None = None  # until the Trio task makes the next step
+        self._trap: object = None  # what the coroutine waits for, in Trio's terms
+        self._trap_ended: asyncio.Future[None] | None = None
+        self._answer: object = None
+
+    def wake(self) -> None:
+        """There is something to do for the Trio task."""
+        self._event.set()
+
+    async def run(self, awaitable: Awaitable[Any]) -> Any:
+        """See `GuestLoop.run`."""
+        token = _current_steps.set(self)
+        try:
+            task = self._loop.create_task(self._task(awaitable))
+        finally:
+            _current_steps.reset(token)
+        task.add_done_callback(lambda _: self.wake())
+        try:
+            await self._until_done(task)
+        except (trio.Cancelled, KeyboardInterrupt) as raised:
+            _forget_loop(raised)
+            task.cancel()
+            with trio.CancelScope(shield=True):
+                await self._until_done(task)
+            if not task.cancelled():
+                task.exception()  # it is not lost: what is raised is why it was ended
+            raise
+        finally:
+            self.is_running = False
+        return task.result()
+
+    async def _until_done(self, task: asyncio.Task[Any]) -> None:
+        while True:
+            self._event = trio.Event()
+            if self._turn is not None:
+                turn, self._turn = self._turn, None
+                if not turn.done():
+                    turn.set_result(None)
+            self._loop.turn()
+            if task.done():
+                return
+            if self._trap is not None:
+                self._answer = await _yield_to_trio(self._trap)
+                self._trap = None
+                assert self._trap_ended is not None
+                if not self._trap_ended.done():
+                    self._trap_ended.set_result(None)
+            elif self.calls:
+                await call_for(*self.calls.popleft())
+            else:
+                await self._event.wait()
+
+    async def _task(self, awaitable: Awaitable[Any]) -> Any:
+        return await _Steppable(self.steps(await_unprotected(awaitable)))
+
+    def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """The coroutine, as asyncio is to see it."""
+        resume: Callable[[], Any] = partial(coroutine.send, None)
+        while True:
+            while not (trio.lowlevel.in_trio_task() and current_task() is self._trio_task):
+                self._turn = self._loop.create_future()
+                self.wake()
+                try:
+                    yield from self._turn
+                except asyncio.CancelledError as error:
+                    resume = partial(coroutine.throw, error)
+            try:
+                yielded = resume()
+            except StopIteration as end:
+                return end.value
+            if yielded is None or asyncio.isfuture(yielded):
+                try:
+                    value = yield yielded
+                    resume = partial(coroutine.send, value)
+                except BaseException as error:  # a cancel, or the end of the coroutine itself
+                    resume = partial(coroutine.throw, error)
+            else:
+                cancelled = yield from self._trapped(yielded)
+                if cancelled is not None:
+                    resume = partial(coroutine.throw, cancelled)
+                else:
+                    resume = partial(coroutine.send, self._answer)
+
+    def _trapped(self, trap: object) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Have Trio answer; a cancel by asyncio has to wait for that."""
+        self._trap, cancelled = trap, None
+        self.wake()
+        while self._trap is not None:
+            self._trap_ended = self._loop.create_future()
+            try:
+                yield from self._trap_ended
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
+
+
+_current_steps: ContextVar[_Steps | None] = ContextVar("current_steps", default=None)
+
+
+class _Steppable:
+    """A generator as what a coroutine awaits."""
+
+    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
+        self._generator = generator
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._generator
+
+
+@types.coroutine
+def _yield_to_trio(trap: object) -> Generator[Any, Any, Any]:
+    return (yield trap)

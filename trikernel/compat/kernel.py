@@ -1,0 +1,308 @@
+"""`Kernel` and `IPythonKernel`: traitlets' kernels, for classes that were written for ipykernel.
+
+They have ipykernel's names, and its bases: traits that configuration files and flags set,
+``parent``, ``log``, `instance`. What a kernel does is done by an adapter, a kernel of ours that
+they hold (`adapter`): nearly every name here says only that its value, or what it does, is that
+one's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from comm.base_comm import CommManager
+from traitlets import Any as AnyTrait
+from traitlets import TraitError, TraitType, default, observe
+from traitlets.config import SingletonConfigurable
+
+from ..errors import SettingError
+from ..kernel import Application, Setting, application_of, settings_of, use_application
+from ..kernel import Kernel as _Kernel
+from ..python import PythonKernel as _PythonKernel
+from ..wire import reply_type
+from .adapter import Held, delegated, make_adapter
+
+__all__ = ["IPythonKernel", "Kernel"]
+
+
+class _SettingTrait(AnyTrait):
+    """A setting of the kernel as a trait, which is checked as any setting is."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(help=setting.help)
+        self._setting = setting
+
+    def default(self, author: Any = None) -> Any:
+        """What the class says, or the environment."""
+        return getattr(author.adapter, self.name) if author is not None else None
+
+    def validate(self, author: Any, value: Any) -> Any:
+        """In its range; raises `TraitError`."""
+        try:
+            return self._setting.check(value)
+        except SettingError as error:
+            raise TraitError(str(error)) from None
+
+    def from_string(self, text: str) -> Any:
+        """What a flag says."""
+        try:
+            return self._setting.from_text(text, "flag")
+        except SettingError as error:
+            raise TraitError(str(error).removeprefix("flag: ")) from None
+
+    def set(self, author: Any, value: Any) -> None:
+        """Here, and where it is used."""
+        super().set(author, value)
+        setattr(author.adapter, self.name, getattr(author, self.name))
+
+
+class _Given(AnyTrait):
+    """What the adapter has, unless an author gives another one."""
+
+    def default(self, author: Any = None) -> Any:
+        """The adapter's."""
+        return getattr(author.adapter, self.name) if author is not None else None
+
+
+class _SessionTrait(_Given):
+    """The kernel's session; before it is served, one that will be."""
+
+    def default(self, author: Any = None) -> Any:
+        """The adapter's, or one that becomes it."""
+        if author is None or author.adapter.sender.is_connected:
+            return super().default(author)
+        from .session import EarlySession
+
+        return EarlySession.of(author.adapter)
+
+
+class _TornadoLoop:
+    """Tornado's loop over the kernel's asyncio loop, while it is served; an author may set one."""
+
+    def __get__(self, author: Any, owner: type) -> Any:
+        if author is None:
+            return self
+        if author.adapter.guest_loop is None:
+            raise AttributeError("a kernel has an io_loop while it is served", name="io_loop")
+        from tornado.platform.asyncio import AsyncIOLoop
+
+        loop = AsyncIOLoop(asyncio_loop=author.adapter.guest_loop, make_current=False)
+        return vars(author).setdefault("io_loop", loop)
+
+
+class _CommManager:
+    """The kernel's. The one that the comm package has before a kernel is served becomes it."""
+
+    def __get__(self, author: Any, owner: type) -> Any:
+        return self if author is None else author.adapter.comm_manager
+
+    def __set__(self, author: Any, manager: Any) -> None:
+        if type(manager) is CommManager:  # its targets and comms are ours from now on
+            manager, given = author.adapter.comm_manager, manager
+            given.targets.update(manager.targets)
+            manager.targets, manager.comms = given.targets, given.comms
+        author.adapter.comm_manager = manager
+
+
+def _setting_traits(base: type[_Kernel]) -> dict[str, TraitType[Any, Any]]:
+    return {name: _SettingTrait(one).tag(config=True) for name, one in settings_of(base).items()}
+
+
+class Kernel(SingletonConfigurable):
+    """A kernel as ipykernel's ``kernelbase.Kernel``: the one line of a port is its import.
+
+    ::
+
+        from trikernel.compat import IPKernelApp, Kernel
+
+        class Echo(Kernel):
+            implementation = "echo"
+
+            def do_execute(self, code, silent, store_history=True,
+                           user_expressions=None, allow_stdin=False):
+                self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+                return {"status": "ok", "execution_count": self.execution_count}
+
+        IPKernelApp.launch_instance(kernel_class=Echo)
+
+    A plain verb runs on the main thread, where an interrupt raises `KeyboardInterrupt` in it. An
+    async one may await asyncio, Trio, or both. Every setting of `trikernel.Kernel` is a trait.
+    """
+
+    _base: ClassVar[type[_Kernel]] = _Kernel
+    vars().update(_setting_traits(_Kernel))
+
+    session = _SessionTrait()
+    iopub_socket = _Given()
+    stdin_socket = _Given()
+    control_stream = _Given()
+    shell_stream = _Given()
+    shell_streams = _Given()
+    profile_dir = AnyTrait()
+    user_ns: Any = None
+    _shutdown_message: Any = None
+
+    implementation = "ipython"
+    implementation_version = "1.0"
+    language = _Kernel.language
+    language_version = ""
+    language_info: Any = {}  # noqa: RUF012  # ipykernel's subclasses change theirs
+    banner: Any = ""
+    help_links: Any = []  # noqa: RUF012
+    supported_features: Any = []  # noqa: RUF012
+    display_name = ""
+    interrupt_mode = "signal"
+    msg_types: ClassVar[list[str]] = list(_Kernel.msg_types)
+    control_msg_types: ClassVar[list[str]] = list(_Kernel.control_msg_types)
+
+    aborted = Held()
+    connection_file = Held()
+    comm_manager = _CommManager()
+    control_handlers = Held()
+    eventloop = Held()
+    execution_count = Held()
+    flags = Held()
+    ident = Held()
+    int_id = Held()
+    kernel_info = Held()
+    nursery = Held()
+    owns_process = Held()
+    ports = Held()
+    sender = Held()
+    server = Held()
+    shell_handlers = Held()
+    io_loop = _TornadoLoop()
+    _allow_stdin = Held()
+    _parent_header = Held()
+    _parent_ident = Held()
+
+    do_execute = delegated("do_execute")
+    do_complete = delegated("do_complete")
+    do_inspect = delegated("do_inspect")
+    do_history = delegated("do_history")
+    do_is_complete = delegated("do_is_complete")
+    do_shutdown = delegated("do_shutdown")
+    do_apply = delegated("do_apply")
+    do_clear = delegated("do_clear")
+
+    start = delegated("start")
+    started = delegated("started")
+    init_metadata = delegated("init_metadata")
+    finish_metadata = delegated("finish_metadata")
+    should_handle = delegated("should_handle")
+    pre_handler_hook = delegated("pre_handler_hook")
+    post_handler_hook = delegated("post_handler_hook")
+
+    send_response = delegated("send_response")
+    show_error = delegated("show_error")
+    raw_input = delegated("raw_input")
+    getpass = delegated("getpass")
+    async_input = delegated("async_input")
+    get_parent = delegated("get_parent")
+    record_ports = delegated("record_ports")
+    process_one = delegated("process_one")
+    do_one_iteration = delegated("do_one_iteration")
+    schedule_dispatch = delegated("schedule_dispatch")
+    _topic = delegated("_topic")
+
+    vars().update({name: delegated(name) for name in _Kernel.control_msg_types})
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Traits by keyword, ``config``, ``parent``. Raises what is wrong with the class."""
+        self.adapter  # noqa: B018  # else it would be the first one that needs it who is told
+        super().__init__(**kwargs)
+
+    @property
+    def adapter(self) -> Any:
+        """The kernel of ours that is served for this one."""
+        if "_adapter" not in self.__dict__:  # also for those who do not call our ``__init__``
+            self.__dict__["_adapter"] = make_adapter(self, self._base)
+        return self.__dict__["_adapter"]
+
+    @default("log")
+    def _default_log(self) -> Any:
+        return self.parent.log if self.parent is not None else logging.getLogger("trikernel")
+
+    @observe("log")
+    def _on_log(self, change: Any) -> None:
+        self.adapter.log = change.new
+
+    def set_parent(
+        self, ident: Sequence[bytes], parent: Mapping[str, Any], channel: str = "shell"
+    ) -> None:
+        """Make ``parent`` (a message) the parent of what this task and its children send."""
+        self.adapter.set_parent(ident, parent)
+
+    def _publish_status(
+        self, status: str, channel: str = "shell", parent: Mapping[str, Any] | None = None
+    ) -> None:
+        self.adapter._publish_status(status, parent)
+
+    def _send_abort_reply(
+        self, stream: Any, msg: Mapping[str, Any], idents: Sequence[bytes]
+    ) -> None:
+        """Answer a message by ``aborted``, as a handler of one's own may."""
+        reply = reply_type(msg["header"]["msg_type"])
+        metadata = {"status": "aborted", "engine": self.ident}
+        self.adapter.send_response(
+            stream, reply, {"status": "aborted"}, ident=idents, metadata=metadata
+        )
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """Abort what is queued, as a failed cell does."""
+        self.adapter.server.dispatcher.abort_queued(self.adapter.stop_on_error_timeout)
+
+
+class IPythonKernel(Kernel):
+    """A Python kernel as ipykernel's ``ipkernel.IPythonKernel``, with Trio for its loop.
+
+    A subclass overrides verbs and calls `super`: `do_execute` returns what is to be awaited.
+    ``shell_class`` is a subclass of this kernel's shell.
+    """
+
+    _base: ClassVar[type[_Kernel]] = _PythonKernel
+    vars().update(_setting_traits(_PythonKernel))
+
+    shell_class = AnyTrait()
+    use_experimental_completions = AnyTrait(True).tag(config=True)
+
+    implementation = "ipython"
+    language = _PythonKernel.language
+    language_version = _PythonKernel.language_version
+    language_info: Any = dict(_PythonKernel.language_info)  # noqa: RUF012
+    banner: Any = _PythonKernel.__dict__["banner"]
+    help_links: Any = list(_PythonKernel.help_links)  # noqa: RUF012
+
+    shell = Held()
+    user_ns = Held()
+
+    def __init__(self, **kwargs: Any) -> None:
+        """As `Kernel`; made by an application, it takes the process over and has a shell."""
+        parent: Any = kwargs.get("parent")
+        flags = getattr(parent, "kernel_flags", None)
+        self.adapter.shell_class = self.shell_class
+        if flags is not None:
+            self.adapter.flags = flags
+            self.adapter.connection_file = parent.abs_connection_file or None
+            self.adapter.prepare_process()
+        super().__init__(**kwargs)
+
+    @property
+    def user_module(self) -> Any:
+        """The module whose namespace the cells have."""
+        return self.adapter.shell.user_module
+
+
+def _application(author: Kernel) -> Application:
+    application = application_of(author.adapter)
+    application.at_end.callback(_keep, author)
+    return application
+
+
+def _keep(author: Kernel) -> None:
+    """An author lives as long as they are served: their adapter does not hold them."""
+
+
+use_application(_application, Kernel)

@@ -1,0 +1,103 @@
+"""Runs a kernel's package as ``python -m`` would, with ipykernel's names answered by this kernel.
+
+Whether ipykernel is installed makes no difference. Exits with code 2 and one line on stderr for
+what is no kernel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from ..core import is_machinery
+from ..kernel import served_kernel
+from ..python.ipykernel_modules import install_ipykernel_modules
+from ..system import real_stderr
+from .adapter import describe
+from .app import IPKernelApp
+
+__all__ = ["main"]
+
+_USAGE = """\
+usage: python -m trikernel.compat MODULE[:FUNCTION] [-f FILE] [MORE ...]
+
+Run MODULE as `python -m MODULE` does, or call its FUNCTION, as an installed script does.
+Kernels that were written for ipykernel run on trikernel, unchanged.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a module; the exit code, once its kernel has ended."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE, file=sys.stdout if argv else sys.stderr, end="")
+        return 0 if argv else 2
+    target, rest = argv[0], list(argv[1:])
+    module, _, function = target.partition(":")
+    install_ipykernel_modules()
+    missing = _missing(module, function)
+    if missing:
+        return _complain(f"{target} is no kernel: {missing}")
+    sys.argv[:] = [module, *rest]
+    try:
+        if function:
+            found = _function(module, function)
+            code: object = found()
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            code = 0
+    except SystemExit as error:
+        code = error.code
+        if IPKernelApp.has_started or code not in (None, 0):
+            raise
+    except Exception as error:
+        return _complain(_said(target, error))
+    if not IPKernelApp.has_started and served_kernel() is None and _is_asked_to_serve(rest):
+        return _complain(f"{target} is no kernel: it has ended without starting one")
+    return code if isinstance(code, int) else 0
+
+
+def _missing(module: str, function: str) -> str:
+    """Why there is nothing to run, or nothing."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None:
+            return f"there is no module {module!r}"
+        is_package = spec.submodule_search_locations is not None
+        if is_package and not function and importlib.util.find_spec(f"{module}.__main__") is None:
+            return f"the package {module!r} has no __main__"
+    except ModuleNotFoundError as error:
+        return f"there is no module {error.name!r}"
+    except Exception as error:  # a package above it, as it is imported
+        return f"importing it raised {describe(error)}"
+    return ""
+
+
+def _function(module: str, path: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _said(target: str, error: Exception) -> str:
+    """Where it raised, in their code, and what."""
+    places = [
+        one
+        for one in traceback.extract_tb(error.__traceback__)
+        if not is_machinery(one.filename) and not one.filename.startswith("<frozen")
+    ]
+    place = f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
+    return f"{target} raised {describe(error)}{place}"
+
+
+def _is_asked_to_serve(words: Sequence[str]) -> bool:
+    return any(one.startswith(("-f", "--f", "--connection-file", "--IPKernelApp")) for one in words)
+
+
+def _complain(text: str) -> int:
+    print(f"error: {text}", file=real_stderr, flush=True)
+    return 2

@@ -1,0 +1,46 @@
+"""A session that authors may keep before their kernel is served."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..kernel.session import KernelSession
+
+__all__ = ["EarlySession"]
+
+
+class EarlySession(KernelSession):
+    """Takes key and session id of the kernel's connection over, once there is one."""
+
+    session: Any
+    _find: Callable[[], Any]
+
+    @classmethod
+    def of(cls, adapter: Any) -> EarlySession:
+        """For a kernel that is not served yet."""
+        session = cls()
+        session._find = weakref.ref(adapter)
+        return session
+
+    def send(self, stream: Any, msg_or_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """As that of a kernel that is served; before it is, to sockets of an author's own."""
+        self._take_over()
+        return super().send(stream, msg_or_type, *args, **kwargs)
+
+    def msg_header(self, msg_type: str) -> dict[str, Any]:
+        """A header in the kernel's session."""
+        self._take_over()
+        return super().msg_header(msg_type)
+
+    def _take_over(self) -> None:
+        adapter = self._find()
+        if adapter is None or not adapter.sender.is_connected:
+            return
+        connection = adapter.sender.connection
+        codec = connection.codec
+        if self.session != codec.session:
+            self.key, self.signature_scheme = codec.key, codec.signature_scheme
+            self.session, self.username = codec.session, codec.username
+            self._topic = connection.iopub.topic
