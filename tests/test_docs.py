@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,11 @@ def test_the_top_level_holds_what_it_should() -> None:
     [
         ("code_interpreter", "5 passed"),
         pytest.param(
+            "ported_kernel",
+            "8 passed",
+            marks=pytest.mark.skipif(shutil.which("bash") is None, reason="it wraps bash"),
+        ),
+        pytest.param(
             "shell_kernel",
             "13 passed",
             marks=pytest.mark.skipif(sys.platform == "win32", reason="it wraps a shell"),
@@ -119,14 +125,23 @@ def test_the_tutorial_shows_the_package_that_is_tested() -> None:
         assert part.strip() in page
 
 
-def test_the_page_on_wrapping_a_program_shows_the_package_that_is_tested() -> None:
-    page = (ROOT / "docs" / "how-to" / "wrap-a-program.md").read_text("utf-8")
-    package = EXAMPLES / "shell_kernel"
-    files = [package / "shell_kernel.py", package / "tests" / "test_shell.py"]
+@pytest.mark.parametrize(
+    ("name", "example", "tests", "blocks"),
+    [
+        ("wrap-a-program", "shell_kernel", "test_shell", 9),
+        ("port-a-kernel", "ported_kernel", "test_ported_kernel", 6),
+    ],
+)
+def test_the_page_on_a_package_shows_the_one_that_is_tested(
+    name: str, example: str, tests: str, blocks: int
+) -> None:
+    page = (ROOT / "docs" / "how-to" / f"{name}.md").read_text("utf-8")
+    package = EXAMPLES / example
+    files = [package / f"{example}.py", package / "tests" / f"{tests}.py"]
     code = [line.strip() for file in files for line in file.read_text("utf-8").splitlines()]
     text = "\n".join(line for line in code if line)
     shown = re.findall(r"```python\n(.*?)\n```", page, re.S)
-    assert len(shown) == 9
+    assert len(shown) == blocks
     for block in shown:
         for part in block.split("\n\n\n"):
             lines = [line.strip() for line in part.splitlines()]
