@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent.parent
 HOME = ROOT / ".compat"
 PAGE = ROOT / "docs" / "reference" / "ipykernel.md"
 KERNELS = ("ipykernel", "trikernel")
+TIMEOUT = 300  # seconds for one test
 BEGIN, END = "<!-- made by python -m tests.compat.suites --write -->", "<!-- end -->"
 
 COUNTING = """\
@@ -193,7 +194,7 @@ def run(suite: Suite, kernel: str) -> Run:
     for left in (report, starts):
         left.unlink(missing_ok=True)
     command = [python(prefix), "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    command.append("--continue-on-collection-errors")
+    command += ["--continue-on-collection-errors", f"--timeout={TIMEOUT}"]
     options = ("junit_family=xunit1", "addopts=", "asyncio_default_fixture_loop_scope=function")
     command += [f"-o{one}" for one in options]
     command += [*suite.arguments, *suite.tests]
