@@ -124,6 +124,7 @@ async def test_a_cancelled_serve_ends_without_a_last_word(medium: Medium) -> Non
         peer = Peer(connection)
         with trio.CancelScope() as scope:
             async with served_on(transport, Recorder()):
+                await peer.until_subscribed()
                 msg_id = peer.send("execute_request", {"code": "say x"})
                 assert (await peer.receive()).parent_id == msg_id
                 await peer.until_idle(msg_id)
