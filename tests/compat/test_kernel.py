@@ -30,6 +30,16 @@ async def test_a_kernel_of_the_documentations_shape_answers() -> None:
     assert again.execution_count == 2
 
 
+async def test_what_it_displays_goes_out_as_it_is() -> None:
+    class Shows(Kernel):
+        def do_execute(self, code: str, silent: bool, *args: Any, **options: Any) -> Any:
+            self.send_response(self.iopub_socket, "display_data", {"data": {"text/plain": 42}})
+
+    async with open_memory_client(Shows()) as client:
+        shown = (await client.expect("x")).messages[2]
+    assert shown.content == {"data": {"text/plain": 42}}
+
+
 async def test_traits_come_from_a_configuration_and_observers_hear() -> None:
     config = Config({"Configured": {"word": "hi"}, "Kernel": {"cell_timeout": 3.0}})
     kernel = Configured(config=config)

@@ -90,6 +90,7 @@ def make_adapter(author: Any, base: Any) -> Any:
     adapter = _adapter_class(cls, base)()
     adapter.find_author = weakref.ref(author)
     adapter.guest_loop = None
+    adapter.sender.is_strict = False  # what it displays goes out as by ipykernel
     for name in ("shell_handlers", "control_handlers"):
         setattr(adapter, name, _Handlers(adapter, getattr(adapter, name)))
     return adapter

@@ -69,7 +69,8 @@ class Sender:
     ``last_request`` is the request of the shell lane that ran last, ``last_cell`` the last one that
     was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
     ``has_set_parent`` says whether any code has ever set a parent of its own. With ``is_strict``
-    off displays go out as they are: a Python cell may show what its libraries understand.
+    off displays go out as they are: a Python cell, or a kernel written for ipykernel, may show
+    what its frontend understands.
     """
 
     def __init__(self, owner: str = "Kernel") -> None:
