@@ -65,6 +65,7 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ipykernel": _of(_OURS, *_FACTS, *_CONNECT),
         "ipykernel._version": _of(_OURS, *_FACTS),
         "ipykernel.connect": _of(_OURS, *_CONNECT),
+        "ipykernel.embed": {"embed_kernel": "trikernel.python.embed:embed_kernel"},
         "ipykernel.comm": {
             "Comm": f"{_COMMS}:Comm",
             "CommManager": f"{_COMMS}:CellCommManager",

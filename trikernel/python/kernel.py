@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -172,6 +172,9 @@ class PythonKernel(Kernel):
         {"text": "Trio Reference", "url": "https://trio.readthedocs.io"},
         {"text": "IPython Reference", "url": "https://ipython.org/documentation.html"},
     )
+
+    given_names: tuple[ModuleType | None, dict[str, Any] | None] = (None, None)
+    """The module and the namespace that cells have; by default new ones."""
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
@@ -367,8 +370,11 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
         config.HistoryManager.hist_file = ":memory:"
     config.setdefault("IPKernelApp", Config()).merge(application_config(kernel))
     shell_class: type[ZMQInteractiveShell] = kernel.shell_class or ZMQInteractiveShell
+    module, names = kernel.given_names
     shell = shell_class(
         kernel=kernel,
+        user_module=module,
+        user_ns=names,
         owns_process=profile is not None,
         config=config,
         profile_dir=profile.profile_dir if profile is not None else None,
