@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from .source import MODULES, ClassSource, Module
+from .source import MODULES, OURS, ClassSource, Module
 
 __all__ = ["Touch", "classes", "is_ours", "names_outside_of_self", "resolve", "touches"]
 
@@ -52,7 +52,7 @@ def touches() -> list[Touch]:
 
 def is_ours(cls: type) -> bool:
     """Whether trikernel defines that class."""
-    return cls.__module__.partition(".")[0] == "trikernel"
+    return cls.__module__.partition(".")[0] in OURS
 
 
 def classes(module: Module) -> Iterator[tuple[ClassSource, type | None]]:

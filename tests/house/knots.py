@@ -34,7 +34,7 @@ from typing import Any
 import attrs
 
 from .serving import open_served
-from .source import components
+from .source import OURS, components
 
 __all__ = ["Knot", "knots", "served_knots"]
 
@@ -131,7 +131,7 @@ def _name(instance: object) -> str:
 def _is_ours(value: object) -> bool:
     if isinstance(value, type):
         return False
-    return any(cls.__module__.partition(".")[0] == "trikernel" for cls in type(value).__mro__)
+    return any(cls.__module__.partition(".")[0] in OURS for cls in type(value).__mro__)
 
 
 def _held(node: Any) -> Iterator[tuple[str, Any]]:

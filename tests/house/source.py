@@ -12,6 +12,7 @@ import attrs
 
 __all__ = [
     "MODULES",
+    "OURS",
     "PACKAGE",
     "ROOT",
     "ClassSource",
@@ -22,6 +23,7 @@ __all__ = [
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "trikernel"
+OURS = ("trikernel", "ipykernel")  # where our classes say that they are from
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -12,6 +12,7 @@ import pytest
 
 from trikernel.kernel.comms import CellCommManager, Comm
 from trikernel.kernel.replacements import Replacements
+from trikernel.kernel.streams import OutStream
 from trikernel.python import ipykernel_modules
 from trikernel.python.ipykernel_modules import NAMES, install_ipykernel_modules
 
@@ -122,7 +123,7 @@ def test_submodules_are_attributes_as_in_ipykernels_own_kernel(
 ) -> None:
     install()
     ipykernel = importlib.import_module("ipykernel")
-    assert ipykernel.iostream.OutStream.__module__ == "trikernel.kernel.streams"
+    assert ipykernel.iostream.OutStream is OutStream
 
 
 def test_without_ipykernel_a_missing_name_says_so(install: Callable[[], Replacements]) -> None:

@@ -20,6 +20,8 @@ def results(heard: Execution) -> list[str]:
         ("get_ipython().has_trait('kernel')", "True"),
         ("get_ipython().parent.shell is get_ipython()", "True"),
         ("get_ipython().parent.parent", None),
+        ("type(get_ipython())", "ipykernel.zmqshell.ZMQInteractiveShell"),
+        ("type(sys.stdout)", "ipykernel.iostream.OutStream"),
         ("kernel.parent", None),
         ("hasattr(get_ipython().parent, 'nothing')", "False"),
         ("kernel.user_module is get_ipython().user_module", "True"),

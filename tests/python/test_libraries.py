@@ -96,6 +96,7 @@ def test_plotly_shows_a_figure(kernel: KernelProcess) -> None:
         kernel, "import plotly.graph_objects as go\ngo.Figure(go.Scatter(y=[1, 3, 2])).show()"
     )
     assert figure["application/vnd.plotly.v1+json"]["data"][0]["y"] == [1, 3, 2]
+    assert set(figure) == {"application/vnd.plotly.v1+json"}  # no HTML, of which some have two
 
 
 def test_matplotlib_shows_a_picture_without_a_magic(kernel: KernelProcess) -> None:

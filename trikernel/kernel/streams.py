@@ -61,6 +61,7 @@ class OutStream(io.TextIOBase):
     to ``original``, what the stream was before.
     """
 
+    __module__ = "ipykernel.iostream"  # by which click tells whether colours are shown
     encoding = "utf-8"
     errors = "backslashreplace"
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from functools import cache
 
-__all__ = ["HASH_SEED", "VARIABLE", "cell_folder", "murmur2"]
+__all__ = ["HASH_SEED", "VARIABLE", "cell_folder", "file_name", "hash_seed", "murmur2"]
 
 HASH_SEED = 0xC70F6907
 VARIABLE = "IPYKERNEL_CELL_NAME"
@@ -26,10 +26,18 @@ _MASK = 0xFFFFFFFF
 _WORD = struct.Struct("<I")
 
 
+def file_name(code: str) -> str:
+    """The name for a cell, whose text is as the frontend has sent it."""
+    return os.environ.get(VARIABLE) or f"{cell_folder()}{os.sep}{murmur2(code, HASH_SEED)}.py"
+
+
+def hash_seed() -> int:
+    """`HASH_SEED`."""
+    return HASH_SEED
+
+
 def cell_folder() -> str:
-    """The folder in the names of this process' cells; nobody makes it. The file in it is called by
-    the `murmur2` of the cell's text, as the frontend has sent it, with `HASH_SEED`.
-    """
+    """The folder in the names of this process' cells; nobody makes it."""
     return f"{_temporary_folder()}{os.sep}ipykernel_{os.getpid()}"
 
 

@@ -39,6 +39,7 @@ __all__ = ["NAMES", "install_ipykernel_modules"]
 _PACKAGE = "ipykernel"
 _OURS = "trikernel.python.ipykernel_objects"
 _COMMS = "trikernel.kernel.comms"
+_CELLS = "trikernel.python.cell_names"
 _COMPAT = "trikernel.compat"
 _ALL = "*"  # every public name of another module
 
@@ -81,6 +82,13 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "IPKernelApp": f"{_COMPAT}:IPKernelApp",
             "launch_new_instance": f"{_COMPAT}:IPKernelApp.launch_instance",
             "main": f"{_COMPAT}:IPKernelApp.launch_instance",
+        },
+        "ipykernel.compiler": {
+            "get_file_name": f"{_CELLS}:file_name",
+            "get_tmp_directory": f"{_CELLS}:cell_folder",
+            "get_tmp_hash_seed": f"{_CELLS}:hash_seed",
+            "murmur2_x86": f"{_CELLS}:murmur2",
+            "XCachingCompiler": "trikernel.python.async_magics:AwaitingCompiler",
         },
         "ipykernel.zmqshell": {
             "ZMQInteractiveShell": "trikernel.python.shell:ZMQInteractiveShell",

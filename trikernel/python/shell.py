@@ -96,6 +96,7 @@ _SHOWN = (Exception, KeyboardInterrupt, CellStopped, SystemExit, BaseExceptionGr
 class ZMQInteractiveShell(InteractiveShell):
     """The shell of a Python kernel. Libraries look for this very name, to tell a notebook."""
 
+    __module__ = "ipykernel.zmqshell"
     displayhook_class = Type(CellDisplayHook)
     compiler_class = Type(AwaitingCompiler)
     display_pub_class = Type(CellDisplayPublisher)
