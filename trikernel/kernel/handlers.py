@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, run_unprotected
@@ -35,6 +36,7 @@ from .replies import (
     refuse_status,
     whole_reply,
 )
+from .usage import measure
 
 __all__ = [
     "HANDLERS",
@@ -246,6 +248,13 @@ async def kernel_info_request(self: Any, request: Request) -> dict[str, Any]:
 async def connect_request(self: Any, request: Request) -> dict[str, Any]:
     """The recorded ports. Content: none. Reply: ``shell_port`` and so on, of type int."""
     return {"status": "ok", **self.ports}
+
+
+async def usage_request(self: Any, request: Request) -> dict[str, Any]:
+    """What this process and its children use. Content: none. Reply: see `usage.measure`."""
+    if self.server.inline:  # one loop does everything, under a virtual clock perhaps
+        return {"status": "ok", **measure()}
+    return {"status": "ok", **await trio.to_thread.run_sync(measure)}
 
 
 async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class Kernel(IPykernelNames):
     kernel_info_request = handlers.kernel_info_request
     comm_info_request = handlers.comm_info_request
     connect_request = handlers.connect_request
+    usage_request = handlers.usage_request
     shutdown_request = handlers.shutdown_request
     interrupt_request = handlers.interrupt_request
     abort_request = handlers.abort_request

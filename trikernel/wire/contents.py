@@ -42,6 +42,8 @@ __all__ = [
     "OkReply",
     "ShutdownReply",
     "ShutdownRequest",
+    "UsageReply",
+    "UsageRequest",
 ]
 
 
@@ -74,6 +76,10 @@ class KernelInfoRequest(Empty):
 
 class ConnectRequest(Empty):
     """Asks for the kernel's ports (deprecated by the specification)."""
+
+
+class UsageRequest(Empty):
+    """Asks what the kernel's process uses (ipykernel's extension)."""
 
 
 class InterruptRequest(Empty):
@@ -264,6 +270,22 @@ class ConnectReply(OkReply):
     stdin_port: int = 0
     control_port: int = 0
     hb_port: int = 0
+
+
+@attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
+class UsageReply(OkReply):
+    """What the kernel's process and its children use: percent of a processor, and bytes.
+
+    Without psutil: ``hostname``, ``pid`` and ``cpu_count`` only.
+    """
+
+    hostname: str
+    pid: int
+    cpu_count: int | None = None
+    kernel_cpu: float = 0
+    kernel_memory: float = 0
+    host_cpu_percent: float = 0
+    host_virtual_memory: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)

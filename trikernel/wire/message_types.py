@@ -124,6 +124,15 @@ REQUESTS = _table(
         reply=c.ConnectReply,
     ),
     _Row(
+        name="usage_request",
+        channels=("control",),
+        concurrent=True,
+        quiet=True,
+        may_wait=True,
+        content=c.UsageRequest,
+        reply=c.UsageReply,
+    ),
+    _Row(
         name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=c.ShutdownReply
     ),
     _Row(
