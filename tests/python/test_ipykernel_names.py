@@ -98,8 +98,7 @@ def test_a_real_module_that_is_loaded_gives_way(
         del sys.modules[name]
 
 
-COMPAT = ("ipykernel.kernelbase", "ipykernel.ipkernel", "ipykernel.kernelapp")
-PLAIN = [one for one in NAMES if "pylab." not in one and one not in COMPAT]
+PLAIN = [one for one in NAMES if "pylab." not in one]
 
 
 @pytest.mark.parametrize("name", PLAIN)
