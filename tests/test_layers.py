@@ -155,3 +155,10 @@ def test_the_python_kernel_leaves_ipython_to_when_it_is_served() -> None:
     code = "import sys, trikernel.python; print({'IPython', 'traitlets'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_wrapper_kernels_need_no_ipython_and_no_loop_before_they_are_served() -> None:
+    heavy = {"IPython", "jupyter_client", "tornado", "asyncio"}
+    code = f"import sys, trikernel.compat; print({heavy} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -12,7 +12,7 @@ from traitlets.config import Config
 
 from trikernel.compat import Kernel
 from trikernel.errors import KernelClassError
-from trikernel.testing import CheckedClient, open_memory_client
+from trikernel.testing import CheckedClient, Samples, assert_conforms, open_memory_client
 
 from .kernels import Awaiting, Configured, Echo, Overriding
 
@@ -51,6 +51,35 @@ async def test_traits_come_from_a_configuration_and_observers_hear() -> None:
         kernel.cell_timeout = -1
     async with open_memory_client(kernel) as client:
         await client.expect("you", stdout="hi, you")
+
+
+# What wrapper kernels were seen to use, of a kernel that is served
+USED = """
+    _abort_queues _allow_stdin _parent_header _parent_ident _publish_status _send_abort_reply
+    _shutdown_message _topic aborted comm_manager config control_handlers control_stream
+    do_apply do_clear do_history do_one_iteration do_shutdown execution_count finish_metadata
+    get_parent getpass ident init_metadata int_id io_loop iopub_socket kernel_info log msg_types
+    parent post_handler_hook pre_handler_hook raw_input record_ports schedule_dispatch
+    send_response session set_parent shell_handlers shell_stream shell_streams should_handle
+    start stdin_socket user_ns
+"""
+
+
+async def test_the_names_that_wrapper_kernels_use_are_there() -> None:
+    kernel = Echo()
+    async with open_memory_client(kernel) as client:
+        await client.execute("hi")
+        assert [name for name in USED.split() if not hasattr(kernel, name)] == []
+        assert kernel.execution_count == 1
+        assert kernel.kernel_info["implementation"] == "Echo"
+        assert kernel.get_parent()["header"]["msg_type"] == "execute_request"
+        assert kernel._parent_header == kernel.get_parent("shell")
+        assert [one.name for one in kernel.shell_streams] == [kernel.shell_stream.name]
+        assert kernel._topic("stream").endswith(b".stream")
+
+
+async def test_it_speaks_the_protocol() -> None:
+    assert await assert_conforms(Echo(), Samples(code="hi", printing="hi"))
 
 
 async def test_there_is_one_instance() -> None:
@@ -165,6 +194,14 @@ async def test_what_a_verb_starts_goes_on_after_it(awaiting: CheckedClient) -> N
     assert execution.stdout == "later"
     await trio.sleep(15)
     assert execution.stdout == "laterlatest"
+
+
+async def test_a_thread_has_something_done_in_the_kernels_loop() -> None:
+    kernel = Echo()
+    done = trio.Event()
+    async with open_memory_client(kernel):
+        await trio.to_thread.run_sync(lambda: kernel.io_loop.add_callback(done.set))
+        await done.wait()
 
 
 async def test_asyncios_time_out_ends_what_awaits_trio_when_that_returns(

@@ -90,7 +90,6 @@ MODULES = {
         "1 / 0",
         "raises raised ZeroDivisionError: division by zero (FOLDER/raises.py, line 1)",
     ),
-    "lacks": ("import nosuch", "lacks raised ModuleNotFoundError: No module named 'nosuch'"),
 }
 
 

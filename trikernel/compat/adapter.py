@@ -145,7 +145,7 @@ def _call(name: str, function: Callable[..., Any]) -> Any:
 
 def _start(adapter: Any) -> Any:
     """The asyncio loop is there from the beginning: other threads may ask for it."""
-    loop_of(adapter)
+    loop_of(adapter).keep_turning()
     return awaited(adapter, adapter.find_author().start())
 
 
@@ -164,7 +164,7 @@ def loop_of(adapter: Any) -> GuestLoop:
 
     Raises `TrikernelError` while the kernel is not served.
     """
-    if adapter.guest_loop is None or adapter.guest_loop.is_closed():
+    if adapter.guest_loop is None or not adapter.guest_loop.is_here:
         import asyncio
 
         from .guest import GuestLoop
@@ -172,12 +172,13 @@ def loop_of(adapter: Any) -> GuestLoop:
         server = adapter.server
         find = weakref.ref(adapter)
 
-        def start(function: Any) -> None:
+        def start_call(function: Any) -> None:
             kernel = find()
             if kernel is not None:
-                kernel.nursery.start_soon(function, name="the asyncio loop")
+                kernel.nursery.start_soon(function)
 
-        adapter.guest_loop = loop = GuestLoop(start)
+        start = functools.partial(server.background.start_soon, name="the asyncio loop")
+        adapter.guest_loop = loop = GuestLoop(start, start_call)
         server.application.at_end.callback(loop.end)
         if adapter.owns_process:
             asyncio.set_event_loop(loop)

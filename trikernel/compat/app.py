@@ -66,6 +66,9 @@ class IPKernelApp(Application):
     profile = Unicode("default", help="an IPython profile").tag(config=True)
     ipython_dir = Unicode(help="the folder of IPython's profiles").tag(config=True)
     config_file = Unicode(help="one more configuration file").tag(config=True)
+    ident = Unicode(help="no effect: the kernel names its session").tag(config=True)
+    user = Unicode(help="no effect").tag(config=True)
+    keyfile = Unicode(help="no effect: the key is in the connection file").tag(config=True)
     quiet = Bool(True, help="no effect").tag(config=True)
 
     kernel_flags: list[str] | None = None  # what a Python kernel is to read
@@ -141,21 +144,31 @@ class IPKernelApp(Application):
         log_to_stderr(str(self.log_level))
         for text in complaints if self.kernel_flags is None else ():
             self.log.warning(text)
-        self._read_files()
+        self.read_files()
         self._hold_signals()
         self.init_kernel()
         self.shell = getattr(self.kernel, "shell", None)
 
-    def _read_files(self) -> None:
+    def read_files(self) -> None:
+        """Read the configuration files; the command line goes before them."""
         given = self.cli_config
         for name in ("ipython_config", self.config_file_name):
-            self.load_config_file(name, path=self.config_file_paths)
+            for folder in reversed(self.config_file_paths):  # the most important one last
+                self._read_file(folder, name)
         if self.config_file:
-            folder, name = os.path.split(os.path.abspath(self.config_file))
-            self.load_config_file(name, path=folder)
+            self._read_file(*os.path.split(os.path.abspath(self.config_file)))
         kept = without_misfits(self.config, self.classes, self.log)  # type: ignore[has-type]
         self.config = kept
         self.update_config(without_misfits(given, self.classes, self.log, tells=False))
+
+    def _read_file(self, folder: str, name: str) -> None:
+        self.raise_config_file_errors = True
+        try:
+            self.load_config_file(name, path=folder)
+        except Exception as error:  # the person's code, or what it says
+            path = os.path.join(folder, f"{name.removesuffix('.py')}.py")
+            path = path if os.path.exists(path) else f"{path[:-3]}.json"
+            self.log.warning("%s has no effect: %s", path, describe(error))
 
     def _hold_signals(self) -> None:
         """An interrupt while the kernel is made has nothing to interrupt; children get SIG_DFL."""

@@ -19,6 +19,7 @@ from traitlets.config.loader import ArgumentError, DeferredConfig
 __all__ = ["ALIASES", "FLAGS", "take_flags", "without_misfits"]
 
 _APP = "IPKernelApp"
+_PREFIX = "Bad config encountered during initialization: "
 _PORTS = ("shell", "iopub", "stdin", "control", "hb")
 
 ALIASES = {
@@ -30,9 +31,9 @@ ALIASES = {
     "ipython-dir": f"{_APP}.ipython_dir",
     "config": f"{_APP}.config_file",
     "log-level": "Application.log_level",
-    "ident": "Session.session",
-    "user": "Session.username",
-    "keyfile": "Session.keyfile",
+    "ident": f"{_APP}.ident",
+    "user": f"{_APP}.user",
+    "keyfile": f"{_APP}.keyfile",
 }
 FLAGS: dict[str, Any] = {
     **Application.flags,
@@ -68,9 +69,10 @@ def take_flags(app: Application, argv: Sequence[str]) -> list[str]:
                 app.parse_command_line([one for group in words for one in group])
             return complaints
         except (ArgumentError, TraitError) as error:
-            complaint = str(error)
+            complaint = str(error).removeprefix(_PREFIX)
         except SystemExit as error:
             complaint = said.getvalue().rpartition("error: ")[2].strip()
+            complaint = complaint.rpartition(_PREFIX)[2]
             if not error.code or not complaint:  # it was asked for help
                 raise
         wrong = next((group for group in words if not _is_readable(app, group)), None)

@@ -33,6 +33,7 @@ import asyncio
 import logging
 import math
 import selectors
+import threading
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -46,6 +47,7 @@ import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
 from ..core import await_unprotected
+from ..system import run_in, runs_here
 
 __all__ = ["GuestLoop", "TrioAwaitable"]
 
@@ -81,18 +83,21 @@ class _Selector(selectors.DefaultSelector):
 class GuestLoop(asyncio.SelectorEventLoop):
     """See the top of the module. Made and used in one Trio loop, whose clock is its clock.
 
-    ``start`` starts a task in a nursery that lives as long as the loop.
+    ``start`` starts the pump, in a nursery that lives as long as the loop, ``start_call`` a
+    coroutine of Trio's for a task that nobody waits for.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, start_call: Start) -> None:
         self._clock = trio.lowlevel.current_clock()
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
         self._idle = _Selector()
         self._is_turning = False
         self._again = False
-        self._due = -math.inf  # on Trio's clock, when there is something to do
+        self._due = math.inf  # on Trio's clock, when there is something to do
         self._parked: trio.CancelScope | None = None
         self._is_pumped = False
-        self._start = start
+        self._start, self._start_call = start, start_call
         super().__init__(self._idle)
 
     def time(self) -> float:
@@ -116,11 +121,18 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def _note(self, when: float) -> None:
         """There is something to do at that time: the pump is not to sleep beyond it."""
         self._again = True
-        if not self._is_turning and when < self._due:
+        if threading.get_ident() != self._thread:  # Tornado makes its loop where it is asked for it
+            run_in(self._token, partial(self._note, when))
+        elif not self._is_turning and when < self._due:
             self._due = when
             if self._parked is not None:
                 self._parked.deadline = when
             self.keep_turning()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can still turn, and the caller's Trio loop is the one that it was made in."""
+        return not self.is_closed() and runs_here(self._token)
 
     @property
     def is_turning(self) -> bool:
@@ -212,7 +224,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
             steps.calls.append((coroutine, future))
             steps.wake()
         else:
-            self._start(partial(call_for, coroutine, future))
+            self._start_call(partial(call_for, coroutine, future))
         return future
 
 

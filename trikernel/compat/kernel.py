@@ -141,6 +141,7 @@ class Kernel(SingletonConfigurable):
     shell_stream = _Given()
     shell_streams = _Given()
     profile_dir = AnyTrait()
+    control_thread = iopub_thread = debugpy_stream = None
     user_ns: Any = None
     _shutdown_message: Any = None
 
@@ -272,7 +273,7 @@ class IPythonKernel(Kernel):
     language = _PythonKernel.language
     language_version = _PythonKernel.language_version
     language_info: Any = dict(_PythonKernel.language_info)  # noqa: RUF012
-    banner: Any = _PythonKernel.__dict__["banner"]
+    banner: Any = Held()  # IPython's version is in it: that is loaded when somebody asks
     help_links: Any = list(_PythonKernel.help_links)  # noqa: RUF012
 
     shell = Held()
