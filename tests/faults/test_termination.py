@@ -180,13 +180,12 @@ async def test_a_busy_python_kernel_ends_within_the_grace(name: str, code: str) 
         assert kernel.files() == []
 
 
-async def test_the_cell_that_runs_gets_no_reply() -> None:
+@pytest.mark.parametrize("more", ["", "\nimport time; time.sleep(60)"])
+async def test_the_cell_that_runs_gets_no_reply(more: str) -> None:
     """Programs that run notebooks would take it for an end; they learn that the process is gone."""
     async with own_file(PYTHON_KERNEL) as kernel:
-        code = (
-            "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nimport time; time.sleep(60)"
-        )
-        execution = kernel.client.start(code)
+        code = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"
+        execution = kernel.client.start(code + more)
         with pytest.raises(KernelDied):
             await execution.wait()
         shown = execution.outputs[-1]

@@ -266,9 +266,13 @@ class Request:
 
         A queued request that is marked never starts. A running one goes on until `cancel`.
         """
+        self.note_stop(reason)
+        self._wake()
+
+    def note_stop(self, reason: StopReason) -> None:
+        """Only note that it is to stop, as a signal handler may; the first reason stays."""
         if self.stop_reason is None:
             self.stop_reason = reason
-        self._wake()
 
     def count_stop(self, now: float) -> None:
         """It is to stop once more; a first time again if the last one was long ago, and the same

@@ -405,6 +405,9 @@ class Server:
         take one that is answered ``aborted`` for the end of their notebook.
         """
 
+        for request in tuple(self.stopper.running):  # which may end before that is under way
+            request.note_stop(StopReason.TERMINATION)
+
         async def shut_down() -> None:
             await self.shut_down(None, restart=False, reason=StopReason.TERMINATION)
 
