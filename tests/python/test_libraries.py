@@ -48,6 +48,19 @@ def test_ipykernels_names_are_about_this_kernel(kernel: KernelProcess) -> None:
     assert text == "True\n" * 4
 
 
+def test_ipykernels_singletons_are_what_serves_this_process(kernel: KernelProcess) -> None:
+    text = kernel.text(
+        "from ipykernel.kernelapp import IPKernelApp\n"
+        "from ipykernel.kernelbase import Kernel\n"
+        "from ipykernel.ipkernel import IPythonKernel\n"
+        "app, kernel = IPKernelApp.instance(), get_ipython().kernel\n"
+        "print(IPKernelApp.initialized(), app.kernel is kernel, kernel.parent is app)\n"
+        "print(app.ip, app.transport, app.shell_port > 0, app.shell is get_ipython())\n"
+        "print(Kernel.initialized(), Kernel.instance() is IPythonKernel.instance() is kernel)\n"
+    )
+    assert text == "True True True\n127.0.0.1 tcp True True\nTrue True\n"
+
+
 def test_a_comm_of_ipykernels_class_is_a_real_one(kernel: KernelProcess) -> None:
     reply, outputs = kernel.execute(
         "from ipykernel.comm import Comm\nopened = Comm(target_name='there', data={'a': 1})\n"

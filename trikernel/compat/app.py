@@ -91,6 +91,10 @@ class IPKernelApp(Application):
             app.kernel, app.connection_file = kernel, kernel.connection_file or ""
             app.shell = getattr(kernel, "shell", None)
             app.config = getattr(app.shell, "config", app.config)
+            info = kernel.server.transport.info
+            app.ip, app.transport = info.ip, info.transport
+            for name, port in kernel.ports.items():
+                setattr(app, name, port)
             if app.connection_file:
                 app.connection_dir = str(Path(app.connection_file).absolute().parent)
         return app

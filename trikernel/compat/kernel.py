@@ -18,7 +18,14 @@ from traitlets import TraitError, TraitType, default, observe
 from traitlets.config import SingletonConfigurable
 
 from ..errors import SettingError
-from ..kernel import Application, Setting, application_of, settings_of, use_application
+from ..kernel import (
+    Application,
+    Setting,
+    application_of,
+    served_kernel,
+    settings_of,
+    use_application,
+)
 from ..kernel import Kernel as _Kernel
 from ..python import PythonKernel as _PythonKernel
 from ..wire import reply_type
@@ -215,6 +222,17 @@ class Kernel(SingletonConfigurable):
         self.adapter  # noqa: B018  # else it would be the first one that needs it who is told
         super().__init__(**kwargs)
 
+    @classmethod
+    def initialized(cls) -> bool:
+        """Whether this process has such a kernel, or one that stands for it."""
+        return super().initialized() or _served_process() is not None
+
+    @classmethod
+    def instance(cls, *args: Any, **kwargs: Any) -> Any:
+        """The kernel of this process: one of this class, or what else is served here."""
+        is_new = not super().initialized() and not args and not kwargs
+        return (_served_process() if is_new else None) or super().instance(*args, **kwargs)
+
     @property
     def adapter(self) -> Any:
         """The kernel of ours that is served for this one."""
@@ -294,6 +312,11 @@ class IPythonKernel(Kernel):
     def user_module(self) -> Any:
         """The module whose namespace the cells have."""
         return self.adapter.shell.user_module
+
+
+def _served_process() -> Any:
+    kernel = served_kernel()
+    return kernel if kernel is not None and kernel.owns_process else None
 
 
 def _application(author: Kernel) -> Application:
