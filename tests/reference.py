@@ -35,6 +35,11 @@ def messages() -> str:
         )
     lines += [
         "",
+        "`usage_request` is ipykernel's, and jupyter-resource-usage sends it. The reply has",
+        "`hostname`, `pid` and `cpu_count`; where psutil is installed, also `kernel_cpu` and",
+        "`host_cpu_percent` (percent of a processor since the last request, children included),",
+        "`kernel_memory` (bytes) and `host_virtual_memory` (psutil's, by name).",
+        "",
         "On iopub: " + ", ".join(f"`{name}`" for name in IOPUB_TYPES) + ".",
         "",
         "On stdin: " + ", ".join(f"`{name}`" for name in STDIN_TYPES) + ".",
