@@ -212,6 +212,10 @@ async def test_asyncios_time_out_ends_what_awaits_trio_when_that_returns(
     assert 3 <= trio.current_time() - began < 3.1
 
 
+async def test_a_thread_that_a_verb_awaits_sends(awaiting: CheckedClient) -> None:
+    await awaiting.expect("thread", stdout="from a thread")
+
+
 async def test_errors_and_replies_of_a_verb_that_awaits(awaiting: CheckedClient) -> None:
     await awaiting.expect("fail", error="ValueError: no such thing")
     execution = await awaiting.execute("reply")

@@ -5,6 +5,7 @@ The test kit's client would do, but it is made of our own classes: here they mus
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ import trio
 import trio.testing
 
 import trikernel
-from trikernel import Kernel
+from trikernel import Kernel, compat
 from trikernel.core import Server
 from trikernel.python import PythonKernel
 from trikernel.transport import MemoryClient, MemoryTransport, receive
@@ -38,8 +39,28 @@ class Echo(Kernel):
         return {"status": "ok"}
 
 
-KERNELS: dict[str, type[Kernel]] = {"Kernel": Echo, "PythonKernel": PythonKernel}
-PAUSE = {"Kernel": "pause", "PythonKernel": "import trio; await trio.sleep_forever()"}
+class Wrapper(compat.Kernel):
+    """The same in an author's traitlets kernel, by asyncio."""
+
+    implementation = "wrapper"
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> dict[str, Any]:
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+        if code == "pause":
+            await asyncio.Event().wait()
+        return {"status": "ok"}
+
+
+KERNELS: dict[str, Any] = {
+    "Kernel": Echo,
+    "compat.Kernel": Wrapper,
+    "PythonKernel": PythonKernel,
+}
+PAUSE = {
+    "Kernel": "pause",
+    "compat.Kernel": "pause",
+    "PythonKernel": "import trio; await trio.sleep_forever()",
+}
 
 
 @attrs.frozen
