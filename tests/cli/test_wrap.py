@@ -91,6 +91,13 @@ def test_what_cannot_be_wrapped_is_one_line(
     assert not (kernels / "its-trio").exists()
 
 
+def test_a_class_that_was_written_for_ipykernel_is_told_by_what_it_is_started(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["install", "--kernel", "tests.compat.kernels:Echo"]) == 2
+    assert "python -m trikernel.compat tests.compat.kernels -f FILE" in capsys.readouterr().err
+
+
 def test_a_kernelspec_that_is_not_there_is_one_line(
     kernels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,8 +118,18 @@ def load_kernel_class(spec: str) -> type[Kernel]:
         raise UsageError(f"--kernel: importing {module_name} has raised {text}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Kernel)):
-        raise UsageError(f"--kernel: {module_name} has no Kernel subclass {class_name!r}")
+        hint = _how_to_launch(module_name, found) if isinstance(found, type) else ""
+        raise UsageError(f"--kernel: {module_name} has no Kernel subclass {class_name!r}{hint}")
     return found
+
+
+def _how_to_launch(module_name: str, found: type) -> str:
+    """What follows where the class is one that was written for ipykernel."""
+    theirs = ("ipykernel.", "trikernel.compat.")
+    if not any(base.__module__.startswith(theirs) for base in found.__mro__):
+        return ""
+    launcher = f"python -m trikernel.compat {module_name.removesuffix('.__main__')}"
+    return f" of trikernel's; this one is started by: {launcher} -f FILE"
 
 
 def _how_to_name(module_name: str, class_name: str) -> str:
