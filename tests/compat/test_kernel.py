@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import trio
-from traitlets import TraitError
+from traitlets import TraitError, Type
 from traitlets.config import Config
 
-from trikernel.compat import Kernel
+from trikernel.compat import IPythonKernel, Kernel
 from trikernel.errors import KernelClassError
+from trikernel.python.shell import ZMQInteractiveShell
 from trikernel.testing import CheckedClient, Samples, assert_conforms, open_memory_client
 
 from .kernels import Awaiting, Configured, Echo, Overriding
@@ -44,9 +45,9 @@ async def test_traits_come_from_a_configuration_and_observers_hear() -> None:
     config = Config({"Configured": {"word": "hi"}, "Kernel": {"cell_timeout": 3.0}})
     kernel = Configured(config=config)
     assert kernel.heard == ["hi"]
-    assert kernel.adapter.cell_timeout == 3
+    assert kernel.trikernel_adapter.cell_timeout == 3
     kernel.cell_timeout = 5
-    assert kernel.adapter.cell_timeout == 5
+    assert kernel.trikernel_adapter.cell_timeout == 5
     with pytest.raises(TraitError, match="cell_timeout must be a number from 0"):
         kernel.cell_timeout = -1
     async with open_memory_client(kernel) as client:
@@ -97,7 +98,7 @@ async def test_what_is_given_stands_before_what_the_kernel_has() -> None:
     session, socket, log = object(), object(), logging.getLogger("somebody")
     kernel = Echo(session=session, iopub_socket=socket, log=log)
     assert (kernel.session, kernel.iopub_socket, kernel.log) == (session, socket, log)
-    assert kernel.adapter.log is log
+    assert kernel.trikernel_adapter.log is log
     assert kernel.parent is None
 
 
@@ -280,4 +281,17 @@ async def test_a_python_kernels_verbs_are_overridden_and_called() -> None:
         await client.expect("1 / 0", error=ZeroDivisionError)
         assert (await client.kernel_info()).content["banner"] == "ours"
         assert kernel.user_ns["x"] == 42
-        assert kernel.shell.kernel is kernel.adapter
+        assert kernel.shell.kernel is kernel.trikernel_adapter
+
+
+async def test_a_python_kernels_shell_is_of_the_authors_class() -> None:
+    class Shell(ZMQInteractiveShell):
+        pass
+
+    class Shelled(IPythonKernel):
+        shell_class = Type(Shell)
+
+    kernel = Shelled()
+    async with open_memory_client(kernel) as client:
+        await client.expect("type(get_ipython()).__name__", result="'Shell'")
+        assert kernel.user_module is kernel.shell.user_module

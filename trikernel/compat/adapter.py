@@ -199,11 +199,11 @@ class Held:
         if author is None:
             return self
         own = vars(author)
-        return own[self.name] if self.name in own else getattr(author.adapter, self.name)
+        return own[self.name] if self.name in own else getattr(author.trikernel_adapter, self.name)
 
     def __set__(self, author: Any, value: Any) -> None:
         try:
-            setattr(author.adapter, self.name, value)
+            setattr(author.trikernel_adapter, self.name, value)
         except AttributeError:
             vars(author)[self.name] = value
 
@@ -217,7 +217,7 @@ def delegated(name: str) -> Any:
         return _delegated_handler(name)
 
     def method(author: Any, *args: Any, **options: Any) -> Any:
-        adapter = author.adapter
+        adapter = author.trikernel_adapter
         if name == "send_response" and not adapter.sender.is_connected:
             return _send_unserved(author, *args, **options)
         result = getattr(super(type(adapter), adapter), name)(*args, **options)
@@ -238,7 +238,7 @@ def _delegated_handler(name: str) -> Any:
     """A handler, as ours, or as ipykernel's: of stream, ident and message, it sends its reply."""
 
     def method(author: Any, *args: Any) -> Any:
-        adapter = author.adapter
+        adapter = author.trikernel_adapter
         handler = getattr(super(type(adapter), adapter), name)
         if len(args) == 1:
             return _for_author(handler(*args))

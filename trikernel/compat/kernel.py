@@ -2,8 +2,8 @@
 
 They have ipykernel's names, and its bases: traits that configuration files and flags set,
 ``parent``, ``log``, `instance`. What a kernel does is done by an adapter, a kernel of ours that
-they hold (`adapter`): nearly every name here says only that its value, or what it does, is that
-one's.
+they hold (`trikernel_adapter`): nearly every name here says only that its value, or what it does,
+is that one's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _SettingTrait(AnyTrait):
 
     def default(self, author: Any = None) -> Any:
         """What the class says, or the environment."""
-        return getattr(author.adapter, self.name) if author is not None else None
+        return getattr(author.trikernel_adapter, self.name) if author is not None else None
 
     def validate(self, author: Any, value: Any) -> Any:
         """In its range; raises `TraitError`."""
@@ -62,7 +62,7 @@ class _SettingTrait(AnyTrait):
     def set(self, author: Any, value: Any) -> None:
         """Here, and where it is used."""
         super().set(author, value)
-        setattr(author.adapter, self.name, getattr(author, self.name))
+        setattr(author.trikernel_adapter, self.name, getattr(author, self.name))
 
 
 class _Given(AnyTrait):
@@ -70,7 +70,7 @@ class _Given(AnyTrait):
 
     def default(self, author: Any = None) -> Any:
         """The adapter's."""
-        return getattr(author.adapter, self.name) if author is not None else None
+        return getattr(author.trikernel_adapter, self.name) if author is not None else None
 
 
 class _SessionTrait(_Given):
@@ -78,11 +78,11 @@ class _SessionTrait(_Given):
 
     def default(self, author: Any = None) -> Any:
         """The adapter's, or one that becomes it."""
-        if author is None or author.adapter.sender.is_connected:
+        if author is None or author.trikernel_adapter.sender.is_connected:
             return super().default(author)
         from .session import EarlySession
 
-        return EarlySession.of(author.adapter)
+        return EarlySession.of(author.trikernel_adapter)
 
 
 class _TornadoLoop:
@@ -91,11 +91,11 @@ class _TornadoLoop:
     def __get__(self, author: Any, owner: type) -> Any:
         if author is None:
             return self
-        if author.adapter.guest_loop is None:
+        if author.trikernel_adapter.guest_loop is None:
             raise AttributeError("a kernel has an io_loop while it is served", name="io_loop")
         from tornado.platform.asyncio import AsyncIOLoop
 
-        loop = AsyncIOLoop(asyncio_loop=author.adapter.guest_loop, make_current=False)
+        loop = AsyncIOLoop(asyncio_loop=author.trikernel_adapter.guest_loop, make_current=False)
         return vars(author).setdefault("io_loop", loop)
 
 
@@ -103,14 +103,14 @@ class _CommManager:
     """The kernel's. The one that the comm package has before a kernel is served becomes it."""
 
     def __get__(self, author: Any, owner: type) -> Any:
-        return self if author is None else author.adapter.comm_manager
+        return self if author is None else author.trikernel_adapter.comm_manager
 
     def __set__(self, author: Any, manager: Any) -> None:
         if type(manager) is CommManager:  # its targets and comms are ours from now on
-            manager, given = author.adapter.comm_manager, manager
+            manager, given = author.trikernel_adapter.comm_manager, manager
             given.targets.update(manager.targets)
             manager.targets, manager.comms = given.targets, given.comms
-        author.adapter.comm_manager = manager
+        author.trikernel_adapter.comm_manager = manager
 
 
 def _setting_traits(base: type[_Kernel]) -> dict[str, TraitType[Any, Any]]:
@@ -138,7 +138,7 @@ class Kernel(SingletonConfigurable):
     async one may await asyncio, Trio, or both. Every setting of `trikernel.Kernel` is a trait.
     """
 
-    _base: ClassVar[type[_Kernel]] = _Kernel
+    _trikernel_base: ClassVar[type[_Kernel]] = _Kernel
     vars().update(_setting_traits(_Kernel))
 
     session = _SessionTrait()
@@ -171,14 +171,10 @@ class Kernel(SingletonConfigurable):
     control_handlers = Held()
     eventloop = Held()
     execution_count = Held()
-    flags = Held()
     ident = Held()
     int_id = Held()
     kernel_info = Held()
     nursery = Held()
-    owns_process = Held()
-    ports = Held()
-    sender = Held()
     server = Held()
     shell_handlers = Held()
     io_loop = _TornadoLoop()
@@ -219,7 +215,7 @@ class Kernel(SingletonConfigurable):
 
     def __init__(self, **kwargs: Any) -> None:
         """Traits by keyword, ``config``, ``parent``. Raises what is wrong with the class."""
-        self.adapter  # noqa: B018  # else it would be the first one that needs it who is told
+        self.trikernel_adapter  # noqa: B018  # else it would be the first one that needs it who is told
         super().__init__(**kwargs)
 
     @classmethod
@@ -234,11 +230,13 @@ class Kernel(SingletonConfigurable):
         return (_served_process() if is_new else None) or super().instance(*args, **kwargs)
 
     @property
-    def adapter(self) -> Any:
+    def trikernel_adapter(self) -> Any:
         """The kernel of ours that is served for this one."""
-        if "_adapter" not in self.__dict__:  # also for those who do not call our ``__init__``
-            self.__dict__["_adapter"] = make_adapter(self, self._base)
-        return self.__dict__["_adapter"]
+        if (
+            "_trikernel_adapter" not in self.__dict__
+        ):  # also for those who do not call our ``__init__``
+            self.__dict__["_trikernel_adapter"] = make_adapter(self, self._trikernel_base)
+        return self.__dict__["_trikernel_adapter"]
 
     @default("log")
     def _default_log(self) -> Any:
@@ -246,18 +244,18 @@ class Kernel(SingletonConfigurable):
 
     @observe("log")
     def _on_log(self, change: Any) -> None:
-        self.adapter.log = change.new
+        self.trikernel_adapter.log = change.new
 
     def set_parent(
         self, ident: Sequence[bytes], parent: Mapping[str, Any], channel: str = "shell"
     ) -> None:
         """Make ``parent`` (a message) the parent of what this task and its children send."""
-        self.adapter.set_parent(ident, parent)
+        self.trikernel_adapter.set_parent(ident, parent)
 
     def _publish_status(
         self, status: str, channel: str = "shell", parent: Mapping[str, Any] | None = None
     ) -> None:
-        self.adapter._publish_status(status, parent)
+        self.trikernel_adapter._publish_status(status, parent)
 
     def _send_abort_reply(
         self, stream: Any, msg: Mapping[str, Any], idents: Sequence[bytes]
@@ -265,13 +263,15 @@ class Kernel(SingletonConfigurable):
         """Answer a message by ``aborted``, as a handler of one's own may."""
         reply = reply_type(msg["header"]["msg_type"])
         metadata = {"status": "aborted", "engine": self.ident}
-        self.adapter.send_response(
+        self.trikernel_adapter.send_response(
             stream, reply, {"status": "aborted"}, ident=idents, metadata=metadata
         )
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """Abort what is queued, as a failed cell does."""
-        self.adapter.server.dispatcher.abort_queued(self.adapter.stop_on_error_timeout)
+        self.trikernel_adapter.server.dispatcher.abort_queued(
+            self.trikernel_adapter.stop_on_error_timeout
+        )
 
 
 class IPythonKernel(Kernel):
@@ -281,7 +281,7 @@ class IPythonKernel(Kernel):
     ``shell_class`` is a subclass of this kernel's shell.
     """
 
-    _base: ClassVar[type[_Kernel]] = _PythonKernel
+    _trikernel_base: ClassVar[type[_Kernel]] = _PythonKernel
     vars().update(_setting_traits(_PythonKernel))
 
     shell_class = AnyTrait()
@@ -301,17 +301,17 @@ class IPythonKernel(Kernel):
         """As `Kernel`; made by an application, it takes the process over and has a shell."""
         parent: Any = kwargs.get("parent")
         flags = getattr(parent, "kernel_flags", None)
-        self.adapter.shell_class = self.shell_class
+        self.trikernel_adapter.shell_class = self.shell_class
         if flags is not None:
-            self.adapter.flags = flags
-            self.adapter.connection_file = parent.abs_connection_file or None
-            self.adapter.prepare_process()
+            self.trikernel_adapter.flags = flags
+            self.trikernel_adapter.connection_file = parent.abs_connection_file or None
+            self.trikernel_adapter.prepare_process()
         super().__init__(**kwargs)
 
     @property
     def user_module(self) -> Any:
         """The module whose namespace the cells have."""
-        return self.adapter.shell.user_module
+        return self.trikernel_adapter.shell.user_module
 
 
 def _served_process() -> Any:
@@ -320,7 +320,7 @@ def _served_process() -> Any:
 
 
 def _application(author: Kernel) -> Application:
-    application = application_of(author.adapter)
+    application = application_of(author.trikernel_adapter)
     application.at_end.callback(_keep, author)
     return application
 
