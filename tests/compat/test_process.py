@@ -141,3 +141,13 @@ def test_a_kernel_whose_program_is_missing_says_so_in_each_cell(tmp_path: Path) 
         "error: __main__.Missing cannot start: FileNotFoundError: "
         "[Errno 2] No such file or directory: 'no-such-program'\n"
     ]
+
+
+@pytest.mark.parametrize("launcher", [(), ("trikernel.compat",)], ids=["by itself", "compat"])
+def test_the_simple_wrapper_kernel_of_jupyters_documentation(launcher: tuple[str, ...]) -> None:
+    with module_process(*launcher, "docs.examples.wrapped_echo") as kernel:
+        reply, outputs = kernel.execute("said")
+        assert (reply["status"], reply["execution_count"]) == ("ok", 1)
+        texts = [one["content"]["text"] for one in outputs if one["msg_type"] == "stream"]
+        assert texts == ["said"]
+        assert kernel.execute("  \n", silent=True)[0]["status"] == "ok"
