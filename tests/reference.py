@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trikernel.conformance import FEATURES, REQUIREMENTS
+from trikernel.conformance.schema import CONTENTS
 from trikernel.kernel import Kernel, settings_of
 from trikernel.python import PythonKernel
-from trikernel.testing import REQUIREMENTS
 from trikernel.wire import IOPUB_TYPES, REQUESTS, STDIN_TYPES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -66,23 +67,44 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
-def requirements() -> str:
-    """The page of what `assert_conforms` checks."""
+def protocol() -> str:
+    """The page of what a kernel must do: the manifest, and the contents of messages."""
     lines = [
         "# What a kernel must do",
         "",
-        "Made from the table in `trikernel/testing/requirements.py` by "
-        "`python -m tests.reference`.",
-        "`trikernel.testing.assert_conforms` checks them in this order.",
-        "",
-        "| id | requirement | source |",
-        "|---|---|---|",
+        "Made from the manifest in `trikernel/conformance` by `python -m tests.reference`.",
+        "`trikernel conform` and `trikernel.testing` [check it](../how-to/check-your-kernel.md).",
+        "What is sent and answered is in [message types](messages.md).",
     ]
-    lines += [f"| `{one.id}` | {one.sentence} | {one.source} |" for one in REQUIREMENTS]
+    for feature, what in FEATURES.items():
+        rows = [one for one in REQUIREMENTS if one.feature == feature]
+        lines += ["", f"## {feature}", "", f"{what[0].upper()}{what[1:]}.", ""]
+        lines += ["| id | requirement | source |", "|---|---|---|"]
+        lines += [f"| `{one.id}` | {_escaped(one.sentence)} | {one.source} |" for one in rows]
+    lines += ["", "## Contents", ""]
+    lines += [
+        "What `messages.content` looks for. A field with a question mark may be left out.",
+        "A reply that says `error` has `ename`, `evalue` and `traceback` instead.",
+        "",
+    ]
+    lines += ["| message | fields |", "|---|---|"]
+    for name, fields in CONTENTS.items():
+        shown = ", ".join(f"`{field}`: {_words(kind)}" for field, kind in fields.items())
+        lines.append(f"| `{name}` | {shown} |")
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"messages.md": messages, "settings.md": settings, "requirements.md": requirements}
+def _words(kind: object) -> str:
+    if isinstance(kind, tuple):
+        return " or ".join(map(_words, kind))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|")
+
+
+PAGES = {"messages.md": messages, "settings.md": settings, "protocol.md": protocol}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

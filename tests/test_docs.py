@@ -146,3 +146,23 @@ def test_the_page_on_a_package_shows_the_one_that_is_tested(
         for part in block.split("\n\n\n"):
             lines = [line.strip() for line in part.splitlines()]
             assert "\n".join(line for line in lines if line) in text
+
+
+def test_the_page_on_checking_a_kernel_shows_the_files_that_are_tested() -> None:
+    page = (ROOT / "docs" / "how-to" / "check-your-kernel.md").read_text("utf-8")
+    test = (EXAMPLES / "test_echo_conforms.py").read_text("utf-8")
+    assert test.partition('"""\n\n')[2] in page
+    samples = (EXAMPLES / "echo_samples.toml").read_text("utf-8")
+    assert samples.partition("\n")[2] in page
+
+
+def test_the_echo_kernel_conforms_as_the_page_tests_it() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_echo_conforms.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"\d\d passed, \d\d skipped", run.stdout), run.stdout

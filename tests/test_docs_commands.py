@@ -72,6 +72,9 @@ HAS: dict[str, dict[str, str | Path]] = {
     "docs/tutorial/a-kernel-in-20-lines.md": {"echo_kernel.py": EXAMPLES / "echo_kernel.py"},
     "docs/tutorial/test-your-kernel.md": {".": EXAMPLES / "countdown"},
     "docs/how-to/wrap-a-program.md": {".": EXAMPLES / "shell_kernel"},
+    "docs/how-to/check-your-kernel.md": {
+        name: EXAMPLES / name for name in ("echo_kernel.py", "echo_samples.toml")
+    },
     "docs/how-to/run-notebooks-in-ci.md": {
         "docs/quickstart.ipynb": EXAMPLES / "quickstart.ipynb",
         "docs/tour.ipynb": notebook(*["1 + 1"] * 10),

@@ -20,8 +20,9 @@ STACK = [
 ]
 # Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
 BESIDE = [
-    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 4, 3),
-    ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 4, 4),
+    ("testing", "the test kit;\nmay import all\nbut cli", 1, 2),
+    ("conformance", "checks any kernel", 3, 3),
 ]
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 
@@ -61,9 +62,11 @@ def draw() -> str:
         top = 20 + first * (ROW + GAP)
         rows = last - first + 1
         size = rows * ROW + (rows - 1) * GAP
-        parts += _box(LEFT + MAIN + 30, top, 170, max(size, 84), "box", name, about.split("\n"))
-    transport = 20 + 4 * (ROW + GAP) + ROW // 2
-    client = 20 + 3 * (ROW + GAP) + 84
+        lines = about.split("\n")
+        size = max(size, 36 + 16 * len(lines))
+        parts += _box(LEFT + MAIN + 30, top, 170, size, "box", name, lines)
+    transport = 20 + 5 * (ROW + GAP) + ROW // 2
+    client = 20 + 4 * (ROW + GAP) + 84
     right = LEFT + MAIN + 30 + 60
     parts.append(f'<path class="arrow" fill="none" d="M{right},{client} V{transport} '
                  f'H{LEFT + MAIN + 4}"/>')  # fmt: skip

@@ -418,7 +418,7 @@ async def test_a_kernel_that_shuts_down_fails_who_asks_later(
 
 async def test_what_cannot_be_read_is_counted_and_dropped(autojump_clock: MockClock) -> None:
     async with open_memory_client(Recorder()) as client:
-        channel: Any = client._connection.transport.shell
+        channel: Any = client.connection.transport.shell
         for frames in ([], [b"x"], [b"<IDS|MSG>", b"bad", b"{}", b"{}", b"{}", b"{}"]):
             channel.inbox.put(frames)
         assert (await client.execute("still")).status == "ok"
@@ -463,7 +463,7 @@ def test_a_client_says_what_it_speaks_to() -> None:
 
 async def test_a_closed_transport_is_a_dead_kernel(autojump_clock: MockClock) -> None:
     async with open_memory_client(Recorder()) as client:
-        client._connection.transport.close()
+        client.connection.transport.close()
         with pytest.raises(KernelDied, match="this client is closed"):
             await client.execute("1")
 

@@ -134,7 +134,7 @@ RULES = (
         "which type has the reply to a request",
         "the message table knows; a type that it does not know follows the same rule",
         _makes_reply_type,
-        apart_from=("testing",),  # which checks kernels, and takes no kernel's word for it
+        apart_from=("conformance",),  # which checks kernels, and takes no kernel's word for it
     ),
     Rule(
         "under which topic a message goes out",
@@ -156,6 +156,6 @@ RULES = (
         "when a kernel says that it is busy and idle",
         "exactly one of each for a request, whatever happens: only one place can see to that",
         _publishes_state,
-        apart_from=("client", "testing"),  # which hear it
+        apart_from=("client", "conformance"),  # which hear it
     ),
 )

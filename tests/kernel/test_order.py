@@ -273,6 +273,9 @@ async def test_every_subscription_is_welcomed_under_its_topic(serving: Serving) 
     assert message.content == {"subscription": "topic"}
     assert message.identities == [b"topic"]
     assert message.parent_header == {}
+    first = next(one for one in peer.iopub if one.msg_type == "iopub_welcome")
+    assert first.content == {"subscription": ""}
+    assert [bytes(frame) for frame in first.identities] == [b""]
 
 
 @pytest.mark.seed(31)

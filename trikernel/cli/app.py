@@ -23,7 +23,7 @@ from ..kernel import (
 from ..system import with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
-from .runflags import add_run_flags
+from .runflags import add_conform_flags, add_run_flags
 
 __all__ = ["main"]
 
@@ -39,7 +39,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` has more."""
+    """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` and `conform`
+    have more."""
     parser, run_command, start = _parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -91,6 +92,10 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     remove.set_defaults(function=_remove)
 
     commands.add_parser("list", help="list kernelspecs").set_defaults(function=_list)
+
+    conform = commands.add_parser("conform", help="check what a kernel does by the protocol")
+    add_conform_flags(conform)
+    conform.set_defaults(function=_conform)
 
     info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
@@ -173,6 +178,12 @@ def _run(options: argparse.Namespace) -> int:
             "pip install 'trikernel[python]'"
         ) from None
     return runner.run_files(options)
+
+
+def _conform(options: argparse.Namespace) -> int:
+    from .conform import conform
+
+    return conform(options)
 
 
 def _install(options: argparse.Namespace) -> int:

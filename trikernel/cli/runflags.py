@@ -1,11 +1,24 @@
-"""The arguments of ``trikernel run``; apart from the runner, whose imports take their time."""
+"""The arguments of ``run`` and ``conform``; apart from what they do, whose imports take time."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-__all__ = ["add_run_flags"]
+__all__ = ["add_conform_flags", "add_run_flags"]
+
+
+def add_conform_flags(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``trikernel conform``."""
+    add = parser.add_argument
+    add("kernel", metavar="NAME|FILE", help="a kernelspec, or a running kernel's connection file")
+    add("--feature", action="append", default=[], metavar="NAME", help="only this feature's")
+    words = "where the kernel is to listen (default: tcp)"
+    add("--over", choices=["tcp", "ipc", "curve"], help=words)
+    add("--samples", metavar="FILE", help="code in its language, in a TOML file")
+    add("-v", "--verbose", action="store_true", help="show the requirements that are met, too")
+    add("--json", action="store_true", help="print the results as JSON")
+    add("--junit", metavar="FILE", help="write the results as JUnit's XML")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -55,6 +55,7 @@ class Client:
     whether there is one, and raises nothing. ``rejected`` counts messages that could not
     be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
     message before anybody else; where one returns true, no execution and no comm gets it.
+    ``connection`` is the lower half, for who speaks to the kernel by frames.
     """
 
     def __init__(
@@ -70,24 +71,24 @@ class Client:
         self.log_tail: Callable[[], str] = str
         self.restart: Restart | None = None
         self._info_channel = "control"
-        self._connection = Connection(transport, name)
-        self._stopper = Stopper(self._connection, interrupt)
-        self._comms = Comms(self._connection)
-        self.rejected = self._connection.rejected
-        self.diverting = self._connection.diverting
+        self.connection = Connection(transport, name)
+        self._stopper = Stopper(self.connection, interrupt)
+        self._comms = Comms(self.connection)
+        self.rejected = self.connection.rejected
+        self.diverting = self.connection.diverting
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive until cancelled, or until the transport is closed; what opens a client calls it.
 
         Ready, by ``task_status``, once every channel is received from.
         """
-        ask = partial(self._connection.spawn, self._stopper.answer)
-        await self._connection.run(self._hear, ask, task_status=task_status)
+        ask = partial(self.connection.spawn, self._stopper.answer)
+        await self.connection.run(self._hear, ask, task_status=task_status)
 
     def _hear(self, message: Message) -> None:
         self._stopper.hear(message)
         if message.msg_type == "shutdown_reply":  # on iopub it is the last message of all
-            self._connection.spawn(_end_after_replies, self)
+            self.connection.spawn(_end_after_replies, self)
         elif message.msg_type.startswith("comm_"):
             self._comms.take(message)
 
@@ -97,12 +98,12 @@ class Client:
         ``why`` follows the kernel's name in the error. With ``tell_shutdown`` off, who asked for
         the shutdown still waits for its reply.
         """
-        self._comms.fail(self._connection.fail(why, tell_shutdown=tell_shutdown))
+        self._comms.fail(self.connection.fail(why, tell_shutdown=tell_shutdown))
 
     @property
     def is_dead(self) -> bool:
         """Whether the kernel is known to have ended."""
-        return self._connection.is_dead
+        return self.connection.is_dead
 
     # Any message
 
@@ -120,7 +121,7 @@ class Client:
         Any message type, with its content as on the wire; ``channel`` is ``shell``, ``control`` or
         ``stdin``. Raises `KernelDied` when the kernel is known to have ended.
         """
-        return self._connection.send(
+        return self.connection.send(
             msg_type, content, channel=channel, metadata=metadata, buffers=buffers
         )
 
@@ -150,7 +151,7 @@ class Client:
             with client.subscribe() as messages:
                 async for message in messages: ...
         """
-        return self._connection.subscribe()
+        return self.connection.subscribe()
 
     @property
     def comms(self) -> Mapping[str, Comm]:
@@ -234,7 +235,7 @@ class Client:
         await self._stopper.stop(execution)
         if execution.stuck and self.restart is not None:
             why = "was restarted, because a cell did not stop"
-            execution.restarted = await self.restart(partial(self._connection.replace, why=why))
+            execution.restarted = await self.restart(partial(self.connection.replace, why=why))
             self._comms.fail(lambda: KernelDied(f"{self.name} {why}"))
 
     async def interrupt(self) -> None:
@@ -334,7 +335,7 @@ class Client:
 
 async def _end_after_replies(client: Client) -> None:
     """Replies were sent before the kernel's last message, but come over other sockets."""
-    if client._connection.waiting():
+    if client.connection.waiting():
         await trio.sleep(REPLY_GRACE)
     client.die("has shut down", tell_shutdown=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,13 +23,15 @@ from .execution import Execution
 
 __all__ = ["Connection"]
 
+UNREAD = 20  # messages that could not be read, of which what came is kept
 BATCH = 32  # messages of one channel, after which other tasks have their turn
 
 
 class Connection:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
-    ``rejected`` counts what could not be read, by the kind of `WireError`. What is in
+    ``rejected`` counts what could not be read, by the kind of `WireError`; ``unread`` has the last
+    of it: the channel's name, the error, the frames. What is in
     ``diverting`` is called with iopub messages first; where one returns true, the message is put
     to neither its execution nor its comm.
     """
@@ -37,6 +39,7 @@ class Connection:
     def __init__(self, transport: ClientTransport, name: str) -> None:
         self.name = name
         self.rejected: Counter[str] = Counter()
+        self.unread: deque[tuple[str, WireError, Sequence[bytes]]] = deque(maxlen=UNREAD)
         self.diverting: list[Callable[[Message], bool]] = []
         self.transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
@@ -64,11 +67,18 @@ class Connection:
 
         Raises `KernelDied` when the kernel is known to have ended.
         """
+        frames = self._codec.encode(msg_type, content, metadata=metadata, buffers=buffers)
+        return self.post(frames, msg_type, content, channel)
+
+    def post(
+        self, frames: Sequence[bytes], msg_type: str, content: Mapping[str, Any], channel: str
+    ) -> Execution:
+        """The same for a request that is frames already: the delimiter, its signature, its header
+        and so on. Only its header has to be one that can be read. Raises as `send`.
+        """
         if self._death is not None:
             raise self._death()
-        frames = self._codec.encode(msg_type, content, metadata=metadata, buffers=buffers)
-        msg_id = self._codec.decode_header(frames[2]).msg_id
-        execution = Execution(msg_id, msg_type, content)
+        execution = Execution(self._codec.decode_header(frames[2]).msg_id, msg_type, content)
         self._known[execution.msg_id] = execution
         if execution.has_reply:
             self._unfinished[execution.msg_id] = execution
@@ -176,6 +186,7 @@ class Connection:
                 message = codec.decode(frames)
             except WireError as error:
                 self.rejected[error.kind] += 1
+                self.unread.append((channel.name, error, frames))
                 continue
             take(message)
 

@@ -38,6 +38,7 @@ __all__ = [
     "open_kernel",
     "open_service_nursery",
     "room_for_kernels",
+    "wait_until_ready",
 ]
 
 STARTUP_TIMEOUT = 60  # seconds
@@ -121,7 +122,7 @@ async def connect(
     async with _sockets(info) as sockets:
         client = client_class(sockets.current, name)
         async with open_client(sockets.current, client), open_service_nursery() as nursery:
-            await _wait_until_ready(client, timeout)
+            await wait_until_ready(client, timeout)
             if heartbeat is not None:
                 echo = sockets.current.heartbeat
                 nursery.start_soon(_watch_heartbeat, client, echo, heartbeat)
@@ -203,7 +204,7 @@ async def attach(
         client.log_tail = process.log_tail
         async with open_client(transport, client), open_service_nursery() as nursery:
             nursery.start_soon(_watch_process, client, process)
-            await _wait_until_ready(client, timeout)
+            await wait_until_ready(client, timeout)
             if restart_stuck:
                 client.restart = partial(_restart, client, process, sockets, timeout)
             yield client
@@ -224,7 +225,7 @@ async def _restart(
             await process.restart()
             async with sockets.renewed(process.info) as transport:
                 await replace(transport)
-                await _wait_until_ready(client, timeout)
+                await wait_until_ready(client, timeout)
         except KernelNotReady as error:
             client.die(f"could not be restarted: {error}")
             return False
@@ -266,8 +267,8 @@ async def _close(transport: ZmqClientTransport) -> None:
         await trio.to_thread.run_sync(transport.close)
 
 
-async def _wait_until_ready(client: Client, timeout: float) -> None:
-    """Ask who it is until both a reply and its idle on iopub are heard.
+async def wait_until_ready(client: Client, timeout: float) -> None:
+    """Ask who it is until both a reply and its idle on iopub are heard. Raises `KernelNotReady`.
 
     A reply alone is not enough: the subscription may still be on its way. It is asked on control
     too, where a kernel answers that is busy on shell.

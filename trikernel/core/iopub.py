@@ -198,7 +198,7 @@ class IOPub:
             metadata=metadata,
             buffers=buffers,
             header=header,
-            identities=[topic or self.topic(msg_type)],
+            identities=[self.topic(msg_type) if topic is None else topic],
         )
         self.post(frames)
 

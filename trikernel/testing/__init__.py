@@ -6,11 +6,10 @@ of is here, for tests that want more than one kernel, or none of the fixtures.
 
 from __future__ import annotations
 
+from ..conformance import REQUIREMENTS, Requirement, Samples, assert_order, message_types
 from .checkpoints import InjectedScope, at_every_checkpoint
 from .client import CheckedClient
-from .conformance import assert_conforms
-from .requirements import REQUIREMENTS, Requirement, Samples
-from .schema import assert_order, message_types
+from .conformance import assert_conforms, assert_meets, requirements_of
 from .serving import open_clients, open_memory_client
 
 __all__ = [
@@ -20,9 +19,11 @@ __all__ = [
     "Requirement",
     "Samples",
     "assert_conforms",
+    "assert_meets",
     "assert_order",
     "at_every_checkpoint",
     "message_types",
     "open_clients",
     "open_memory_client",
+    "requirements_of",
 ]

@@ -14,9 +14,9 @@ import trio
 from ..client import Client, Execution
 from ..client.client import ExecuteOptions
 from ..client.outputs import Output, as_output
+from ..conformance.schema import assert_order, message_types
 from ..errors import CellFailed, ExecutionTimeout
 from .forgotten import ForgottenAwaits
-from .schema import assert_order, message_types
 
 __all__ = ["CellNote", "CheckedClient", "Expected", "describe", "late_errors", "raise_errors"]
 
@@ -157,7 +157,7 @@ class CheckedClient(Client):
 
     async def stop_all(self) -> None:
         """Stop the cells that still run, or wait to; at most 5 seconds for each."""
-        for execution in self._connection.waiting():
+        for execution in self.connection.waiting():
             if execution.msg_type == "execute_request":
                 await self.stop(execution)
 

@@ -3,22 +3,68 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
-from contextlib import nullcontext
-
-import trio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 
 from ..client import Client, Execution
-from ..errors import TrikernelError
+from ..conformance import (
+    Log,
+    Probe,
+    Requirement,
+    Result,
+    Samples,
+    Subject,
+    check_samples,
+    result_of,
+    run_checks,
+    select,
+)
+from ..errors import UsageError
 from ..kernel import Kernel
+from ..transport import ZmqClientTransport
 from .client import CheckedClient, late_errors, raise_errors
-from .requirements import REQUIREMENTS, NotChecked, Probe, Requirement, Samples
-from .schema import require
 from .serving import open_memory_client
 
-__all__ = ["assert_conforms"]
+__all__ = ["assert_conforms", "assert_meets", "requirements_of"]
 
-TIMEOUT = 30  # seconds that one requirement may take
+
+def requirements_of(*features: str, without: Sequence[str] = ()) -> list[Requirement]:
+    """The requirements of these features, or of all, to have one test for each.
+
+    ::
+
+        @pytest.mark.parametrize("requirement", requirements_of("core", "stdin"), ids=str)
+        async def test_my_kernel_conforms(requirement):
+            await assert_meets(requirement, MyKernel(), Samples(code="1"))
+
+    ``without`` are the ids of those that are left out. Raises `UsageError` for an unknown one.
+    """
+    found = select(features)
+    unknown = set(without) - {one.id for one in select()}
+    if unknown:
+        raise UsageError(f"there is no requirement {min(unknown)!r}")
+    return [one for one in found if one.id not in without]
+
+
+async def assert_meets(
+    requirement: Requirement, kernel: Kernel | Client, samples: Samples | None = None
+) -> None:
+    """Assert that a kernel meets one requirement; skip the test if it does not apply to it.
+
+    ``kernel`` and ``samples`` are those of `assert_conforms`. Raises `AssertionError` with the
+    messages that show what is missed.
+    """
+    __tracebackhide__ = True
+    async with _opened(kernel) as (subject, log):
+        log.listen(subject.client)
+        probe = Probe(subject, samples or Samples(), log)
+        result = await result_of(requirement, probe)
+        if result.outcome == "missed":
+            raise AssertionError("\n".join(_fault(result)))
+    if result.outcome != "met":
+        import pytest
+
+        pytest.skip(f"{result.outcome}: {result.why}")
 
 
 async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = None) -> list[str]:
@@ -26,34 +72,53 @@ async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = Non
 
     ``kernel`` is a `Kernel` instance, which is served in memory, or a client of any kernel. The
     last thing that is asked of it is to shut down. ``samples`` is code in its language; what
-    needs a sample that is not given is not checked, and not among the ids.
+    needs a sample that is not given is not checked, and not among the ids. Neither is what the
+    kernel does not offer, and what needs sockets or a process where there are none.
 
     Raises `AssertionError` that lists every requirement that is not met, with what was seen; and
     what failed in the kernel's background meanwhile.
     """
     __tracebackhide__ = True
-    opened = nullcontext(kernel) if isinstance(kernel, Client) else open_memory_client(kernel)
-    faults: list[str] = []
-    checked: list[str] = []
-    async with opened as client:
-        with client.subscribe() as messages:
-            probe = Probe(client, samples or Samples(), messages)
-            tried = await _check_samples(client, samples or Samples())
-            for one in REQUIREMENTS:
-                try:
-                    fault = await _fault_of(one, probe)
-                except NotChecked:
-                    continue
-                checked.append(one.id)
-                if fault:
-                    faults.append(f"  {one.id}: {one.sentence} ({one.source})\n    {fault}")
-        errors = _background_errors(client, [*tried, *probe.finished])
+    async with _opened(kernel) as (subject, log):
+        log.listen(subject.client)
+        samples = samples or Samples()
+        try:
+            await check_samples(Probe(subject, samples, log))
+        except UsageError as error:
+            raise AssertionError(str(error)) from None
+        opened = nullcontext(subject)
+        results = await run_checks(select(), lambda log: opened, samples, log=log)
+        errors = _background_errors(subject.client, log.finished)
+        faults = [line for one in results if one.outcome == "missed" for line in _fault(one)]
+        checked = [one for one in results if one.outcome in ("met", "missed")]
         if faults:
-            head = f"{len(faults)} of {len(checked)} requirements are not met:"
+            missed = sum(one.outcome == "missed" for one in results)
+            head = f"{missed} of {len(checked)} requirements are not met:"
             others = [f"  besides, in the background: {_line(error)}" for error in errors]
             raise AssertionError("\n".join([head, *faults, *others]))
         raise_errors(errors)
-    return checked
+    return [one.requirement.id for one in checked]
+
+
+@asynccontextmanager
+async def _opened(kernel: Kernel | Client) -> AsyncIterator[tuple[Subject, Log]]:
+    """A kernel that is served in memory, or one that a client speaks to."""
+    if not isinstance(kernel, Client):
+        async with open_memory_client(kernel) as client:
+            yield Subject(client, is_apart=False), Log()
+        return
+    transport = kernel.connection.transport
+    over_sockets = isinstance(transport, ZmqClientTransport)
+    # A client that checks, and watches no messages for errors, has its kernel in this very loop.
+    here = isinstance(kernel, CheckedClient) and not kernel.watches_late_errors
+    info = transport.info if isinstance(transport, ZmqClientTransport) else None
+    yield Subject(kernel, info, is_apart=over_sockets and not here), Log()
+
+
+def _fault(result: Result) -> list[str]:
+    one = result.requirement
+    head = f"  {one.id}: {one.sentence} ({one.source})"
+    return [head, f"    {result.why}", *(f"      {line}" for line in result.shown)]
 
 
 def _background_errors(client: Client, executions: Sequence[Execution]) -> list[BaseException]:
@@ -65,35 +130,3 @@ def _background_errors(client: Client, executions: Sequence[Execution]) -> list[
 
 def _line(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
-
-
-async def _check_samples(client: Client, samples: Samples) -> list[Execution]:
-    """A sample that is none would be the fault behind many others. What was executed for it."""
-    code = await client.execute(samples.code)
-    require(code.status == "ok", f"the sample code={samples.code!r} must end well: {code.error}")
-    executions = [code]
-    if samples.failing is not None:
-        failing = await client.execute(samples.failing, stop_on_error=False)
-        require(failing.status != "ok", f"the sample failing={samples.failing!r} must fail")
-        executions.append(failing)
-    if samples.printing is not None:
-        printing = await client.execute(samples.printing)
-        require(printing.stdout, f"the sample printing={samples.printing!r} must write to stdout")
-        executions.append(printing)
-    return executions
-
-
-async def _fault_of(one: Requirement, probe: Probe) -> str:
-    """How a requirement is not met; empty if it is."""
-    try:
-        with trio.fail_after(TIMEOUT):
-            await one.check(probe)
-    except NotChecked:
-        raise
-    except trio.TooSlowError:
-        return f"there was no answer within {TIMEOUT} seconds"
-    except (AssertionError, TrikernelError) as error:
-        return str(error) or "it is not so"
-    except (KeyError, TypeError, AttributeError) as error:  # a content of another shape
-        return f"what came cannot be read: {type(error).__name__}: {error}"
-    return ""

@@ -112,6 +112,13 @@ class ConnectionInfo:
             )
         return public, secret
 
+    def encrypted(self) -> ConnectionInfo:
+        """The same with a new pair of CURVE keys. Raises `ConnectionFileError` without CURVE."""
+        if not zmq.has("curve"):
+            raise ConnectionFileError("this libzmq has no CURVE")
+        keys = dict(zip(_CURVE, (key.decode() for key in zmq.curve_keypair()), strict=True))
+        return attrs.evolve(self, extra={**self.extra, **keys})
+
     def as_dict(self) -> dict[str, Any]:
         """The file's content."""
         fields = attrs.asdict(self, filter=lambda field, _: field.name != "extra")

@@ -31,6 +31,7 @@ REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them
 HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
 STDIN_BYTES = 1 << 26  # of an answer
 SMALL_BYTES = 1 << 12  # of a topic, and of a heartbeat
+SMALL_BUFFER = 1 << 16  # bytes
 RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
 
 Options = Mapping[int, int | bytes]
@@ -161,13 +162,21 @@ class ZmqClientTransport:
 
     ``heartbeat`` echoes what it is sent. ``identity`` is any that no other client has unless it
     is given. Closing waits at most a second for what was sent to be taken. Raises
-    `ConnectionFileError` for CURVE keys that are none.
+    `ConnectionFileError` for CURVE keys that are none. ``topic`` is how what it hears on iopub
+    begins, ``iopub_hwm`` how many messages it takes that nobody has read yet; 0 is any number.
     """
 
-    def __init__(self, info: ConnectionInfo, *, identity: bytes | None = None) -> None:
+    def __init__(
+        self,
+        info: ConnectionInfo,
+        *,
+        identity: bytes | None = None,
+        topic: bytes = b"",
+        iopub_hwm: int = 0,
+    ) -> None:
         self.key = info.key.encode()
         self.signature_scheme = info.signature_scheme
-        self._info = info
+        self.info = info
         self._secrets = _client_curve(info)
         self._context: zmq.Context[Any] = zmq.Context()
         name = identity if identity is not None else uuid.uuid4().bytes.hex().encode()
@@ -176,7 +185,10 @@ class ZmqClientTransport:
         self.shell = self._connect("shell", zmq.DEALER, dealer)
         self.control = self._connect("control", zmq.DEALER, dealer)
         self.stdin = self._connect("stdin", zmq.DEALER, dealer)
-        self.iopub = self._connect("iopub", zmq.SUB, {zmq.SUBSCRIBE: b"", zmq.RCVHWM: 0, **drop})
+        heard: Options = {zmq.SUBSCRIBE: topic, zmq.RCVHWM: iopub_hwm, **drop}
+        if iopub_hwm:  # then the system is not to keep megabytes, either
+            heard = {**heard, zmq.RCVBUF: SMALL_BUFFER}
+        self.iopub = self._connect("iopub", zmq.SUB, heard)
         self.heartbeat = self._connect("hb", zmq.DEALER, {zmq.SNDHWM: 10, **drop})
 
     def __enter__(self) -> ZmqClientTransport:
@@ -194,7 +206,7 @@ class ZmqClientTransport:
     def _connect(self, name: str, kind: int, options: Options) -> ZmqChannel:
         common: Options = {zmq.RECONNECT_IVL: RECONNECT, **self._secrets}
         socket = _new_socket(self._context, kind, {**options, **common})
-        socket.connect(self._info.endpoint(getattr(self._info, f"{name}_port")))
+        socket.connect(self.info.endpoint(getattr(self.info, f"{name}_port")))
         return ZmqChannel(name, socket)
 
 

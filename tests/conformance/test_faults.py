@@ -1,0 +1,200 @@
+"""Checks find what they are for: a kernel that does one thing wrong misses one requirement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import trio
+
+from trikernel import Kernel, MemoryTransport
+from trikernel.client import Client, open_client
+from trikernel.conformance import Log, Result, Samples, Subject, run_checks, select
+from trikernel.conformance.probe import Probe
+from trikernel.conformance.run import result_of
+from trikernel.testing import open_memory_client
+from trikernel.transport import receive
+from trikernel.wire import Codec, Message
+
+from ..kernel.kernels import Recorder
+
+RECORDER = Samples(code="say x", failing="fail", printing="say x", completing="s")
+
+
+async def missed_by(kernel: Kernel, samples: Samples = RECORDER) -> dict[str, Result]:
+    """What a kernel in memory misses, and how."""
+    async with open_memory_client(kernel) as client:
+        subject = Subject(client, is_apart=False)
+        results = await run_checks(select(), lambda log: nullcontext(subject), samples)
+        client.pop_background_errors()
+    return {one.requirement.id: one for one in results if one.outcome == "missed"}
+
+
+class NoMatches(Recorder):
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
+        found = {"matches": [], "cursor_start": 0, "cursor_end": 0, "metadata": {}}
+        return {"status": "ok", **found}
+
+
+class OddHistory(Recorder):
+    def do_history(self, **asked: Any) -> Any:
+        return {"status": "ok", "history": [["just", "two"]]}
+
+
+class FailsOnEmpty(Recorder):
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if not code:
+            raise ValueError("empty")
+        return await super().do_execute(code, silent, **options)
+
+
+class NoUpdate(Recorder):
+    """Displays, and updates what nobody has seen."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        if code == "update":
+            content = {"data": {}, "metadata": {}, "transient": {"display_id": "other"}}
+            self.send_response(self.iopub_socket, "update_display_data", content)
+            return {"status": "ok"}
+        return await super().do_execute(code, silent, **options)
+
+
+@pytest.mark.parametrize(
+    ("kernel_class", "ids"),
+    [
+        (Recorder, {"complete.reply"}),  # it completes nothing
+        (NoMatches, {"complete.reply"}),
+        (OddHistory, {"history.tail", "history.range", "history.search", "history.outputs"}),
+        (FailsOnEmpty, {"execute.empty"}),
+    ],
+    ids=lambda one: one.__name__ if isinstance(one, type) else "",
+)
+async def test_a_kernel_that_does_one_thing_wrong_misses_that_requirement(
+    kernel_class: type[Kernel], ids: set[str], autojump_clock: Any
+) -> None:
+    missed = await missed_by(kernel_class())
+    assert set(missed) - {"complete.reply"} == ids - {"complete.reply"}
+    assert "complete.reply" in missed or kernel_class is not NoMatches
+    for one in missed.values():
+        assert one.why
+        assert any(line.startswith("-> ") for line in one.shown)
+
+
+async def test_an_update_of_a_display_that_nobody_has_seen_is_a_miss(autojump_clock: Any) -> None:
+    missed = await missed_by(NoUpdate(), Samples(code="say x", updating="update"))
+    assert "the update is ['other']" in missed["display.update"].why
+    assert '"display_id": "other"' in "\n".join(missed["display.update"].shown)
+
+
+class Wire:
+    """A peer that is no kernel of ours: it answers each request as a function says.
+
+    What it receives and sends are frames, so it may do wrong what a kernel of ours cannot.
+    """
+
+    def __init__(self, answer: Callable[[Wire, Message, str], None]) -> None:
+        self.transport = MemoryTransport(key=b"key")
+        self.codec = Codec(b"key")
+        self.reading = Codec(b"")  # it takes what is not signed, too
+        self._answer = answer
+
+    async def run(self) -> None:
+        async def serve(channel: Any) -> None:
+            while True:
+                frames = await receive(channel)
+                try:
+                    message = self.reading.decode(frames)
+                except Exception:
+                    continue
+                self._answer(self, message, channel.name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, self.transport.shell[0])
+            nursery.start_soon(serve, self.transport.control)
+
+    def publish(self, message: Message, msg_type: str, content: Any, parent: Any = None) -> None:
+        frames = self.codec.encode(
+            msg_type, content, parent=message.header if parent is None else parent
+        )
+        self.transport.iopub.send_nowait([b"topic", *frames])
+
+    def reply(self, message: Message, channel: str, content: Any) -> None:
+        kind = message.msg_type.replace("_request", "_reply")
+        frames = self.codec.encode(
+            kind, content, parent=message.header, identities=message.identities
+        )
+        sockets = {"shell": self.transport.shell[0], "control": self.transport.control}
+        sockets[channel].send_nowait(frames)
+
+
+def careless(wire: Wire, message: Message, channel: str) -> None:
+    """Answers everything with ok, whoever sent it and how often."""
+    if not message.msg_type.endswith("_request"):
+        return
+    wire.publish(message, "status", {"execution_state": "busy"})
+    wire.reply(message, channel, {"status": "ok"})
+    wire.publish(message, "status", {"execution_state": "idle"})
+
+
+def mute(wire: Wire, message: Message, channel: str) -> None:
+    """Says busy and idle, and replies to kernel_info_request only."""
+    wire.publish(message, "status", {"execution_state": "busy"})
+    if message.msg_type == "kernel_info_request":
+        wire.reply(message, channel, {"status": "ok"})
+    wire.publish(message, "status", {"execution_state": "idle"})
+
+
+def parentless(wire: Wire, message: Message, channel: str) -> None:
+    """Its parent header is null where there is none, as that of a kernel that is known."""
+    careless(wire, message, channel)
+    frames = wire.codec.encode("stream", {"name": "stdout", "text": ""})
+    body = [frames[2], b"null", frames[4], frames[5]]
+    wire.transport.iopub.send_nowait([b"topic", frames[0], wire.codec.sign(body), *body])
+
+
+async def outcomes(answer: Callable[[Wire, Message, str], None], *ids: str) -> dict[str, Result]:
+    wire, log, found = Wire(answer), Log(), {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.run)
+        transport = wire.transport.connect()
+        client = Client(transport)
+        log.listen(client)
+        async with open_client(transport, client):
+            probe = Probe(Subject(client, is_apart=False), Samples(), log)
+            for one in select():
+                if one.id in ids:
+                    found[one.id] = await result_of(one, probe)
+        nursery.cancel_scope.cancel()
+    assert set(found) == set(ids)
+    return found
+
+
+async def test_a_kernel_that_looks_at_no_signature_is_found(autojump_clock: Any) -> None:
+    found = await outcomes(careless, "wire.unsigned", "wire.replay", "request.malformed")
+    assert {one.outcome for one in found.values()} == {"missed"}
+    assert "a message with the signature b'' is answered" in found["wire.unsigned"].why
+    assert "[2, 2] replies" in found["wire.replay"].why
+
+
+async def test_a_kernel_that_gives_no_reply_is_found_and_shown(autojump_clock: Any) -> None:
+    found = await outcomes(mute, "kernel-info.shell", "execute.reply", "request.malformed")
+    assert found["kernel-info.shell"].outcome == "met"
+    assert found["execute.reply"].why == "execute_request: busy and idle, but no reply"
+    assert found["execute.reply"].shown == (
+        "-> execute_request '1'",
+        '<- iopub status {"execution_state": "busy"}',
+        '<- iopub status {"execution_state": "idle"}',
+        "<- no reply",
+    )
+    assert found["request.malformed"].why.count("but no reply") == 4
+
+
+async def test_a_parent_header_of_null_is_found_and_its_frames_are_shown(
+    autojump_clock: Any,
+) -> None:
+    found = await outcomes(parentless, "messages.parent-object", "messages.readable")
+    assert "the parent frame is a JSON NoneType" in found["messages.parent-object"].why
+    assert any(line.strip() == "b'null'" for line in found["messages.parent-object"].shown)
+    assert found["messages.readable"].outcome == "met"

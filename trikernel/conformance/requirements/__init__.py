@@ -1,0 +1,43 @@
+"""The requirements, a module for each subject; importing them fills the table in this order."""
+
+from __future__ import annotations
+
+from ..manifest import REQUIREMENTS
+from . import (
+    asking,
+    comms,
+    control,
+    debugger,
+    executing,
+    frames,
+    kernelspec,
+    malformed,
+    messages,
+    outputs,
+    sockets,
+    starting,
+    stdin,
+    subshells,
+)
+
+__all__ = ["MODULES"]
+
+MODULES = (
+    kernelspec,
+    asking,
+    executing,
+    outputs,
+    comms,
+    stdin,
+    malformed,
+    frames,
+    control,
+    sockets,
+    starting,
+    debugger,
+    subshells,
+    messages,
+)
+
+_place = {module.__name__: number for number, module in enumerate(MODULES)}
+REQUIREMENTS.sort(key=lambda one: _place[one.check.__module__])

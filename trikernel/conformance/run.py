@@ -1,0 +1,174 @@
+"""Runs checks against a kernel: each requirement becomes a result, whatever the kernel does.
+
+A kernel that dies, or answers no more, costs the requirement that was being checked, and a new one
+is started for the others where that is possible. Knows nothing of command lines and of pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal
+
+import attrs
+import trio
+
+from ..errors import KernelNotReady, TrikernelError, UsageError
+from .evidence import joined, show_execution, show_message, show_unread
+from .manifest import AFTERWARDS, NotChecked, NotOffered, Requirement
+from .probe import Log, Probe, Subject
+from .samples import Samples, samples_of
+
+__all__ = ["Outcome", "Result", "check_samples", "claims", "result_of", "run_checks"]
+
+TIMEOUT = 100  # seconds that one requirement may take
+WIDE = 600  # characters that say why
+REQUESTS = 3  # the last ones of a check, which are shown
+
+Outcome = Literal["met", "missed", "not offered", "not checked"]
+Opener = Callable[[Log], AbstractAsyncContextManager[Subject]]
+
+
+@attrs.frozen
+class Result:
+    """What became of one requirement. ``why`` says why it is not met; ``shown`` are lines with the
+    messages that show it.
+    """
+
+    requirement: Requirement
+    outcome: Outcome
+    why: str = ""
+    shown: tuple[str, ...] = ()
+
+
+def claims(probe: Probe, feature: str) -> str:
+    """Why a kernel does not offer a feature, as far as it says so; empty if it does."""
+    info, spec = probe.client.info, probe.subject.spec
+    features = info.get("supported_features")
+    features = list(features) if isinstance(features, list) else []
+    if feature == "debugger" and not ("debugger" in features or info.get("debugger") is True):
+        return "supported_features has no 'debugger'"
+    if feature == "kernel subshells" and feature not in features:
+        return "supported_features has no 'kernel subshells'"
+    if feature == "curve" and spec is not None and not _claims_curve(spec):
+        return "the kernelspec's metadata has no supported_encryption with 'curve'"
+    if feature == "handshake" and spec is not None:
+        version = str(spec.get("kernel_protocol_version", ""))
+        if _version(version) < (5, 6):
+            return f"the kernelspec's kernel_protocol_version is {version or 'not given'}"
+    return ""
+
+
+def _claims_curve(spec: Mapping[str, Any]) -> bool:
+    metadata = spec.get("metadata")
+    found = metadata.get("supported_encryption") if isinstance(metadata, dict) else None
+    return isinstance(found, list | str) and "curve" in found
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(".")[:2] if one.isdigit())
+
+
+async def result_of(one: Requirement, probe: Probe) -> Result:
+    """Check one requirement. Cancelled, the kernel is left as it is."""
+    probe.asked.clear()
+    probe.seen.clear()
+    probe.unread.clear()
+    unread = len(probe.log.unread)
+    try:
+        if why := claims(probe, one.feature):
+            raise NotOffered(why)
+        with trio.fail_after(TIMEOUT):
+            await one.check(probe)
+        return Result(one, "met")
+    except NotOffered as error:
+        return Result(one, "not offered", str(error))
+    except NotChecked as error:
+        return Result(one, "not checked", str(error))
+    except trio.TooSlowError:
+        why = f"it took more than {TIMEOUT} seconds"
+    except (AssertionError, TrikernelError) as error:
+        why = str(error) or "it is not so"
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        why = f"what came cannot be read: {type(error).__name__}: {error}"
+    asked = [show_execution(one) for one in dict.fromkeys(probe.asked[-REQUESTS:])]
+    seen = [[show_message(one)] for one in probe.seen[-REQUESTS * 2 :]]
+    bad = [show_unread(*one) for one in [*probe.unread, *[*probe.log.unread][unread:]][:REQUESTS]]
+    why = why if len(why) <= WIDE else f"{why[:WIDE]}..."
+    return Result(one, "missed", why, joined([*asked, *seen, *bad]))
+
+
+async def run_checks(
+    requirements: Sequence[Requirement],
+    open_subject: Opener,
+    samples: Samples | None = None,
+    *,
+    log: Log | None = None,
+    can_reopen: bool = False,
+    tell: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Check them in turn; ``tell`` is called with each result.
+
+    ``open_subject`` opens a kernel and, if ``can_reopen``, another one when it has died or answers
+    no more. Raises what that raises the first time, `KernelNotReady` for example, and `UsageError`
+    for samples that are none.
+    """
+    log, results = log or Log(), list[Result]()
+    todo = sorted(requirements, key=lambda one: one.stage)
+
+    def note(result: Result) -> None:
+        results.append(result)
+        tell(result)
+
+    gone = ""
+    while len(results) < len(todo) and not gone:
+        try:
+            async with open_subject(log) as subject:
+                log.listen(subject.client)
+                probe = Probe(subject, samples or samples_of(subject.client.info), log)
+                if not results and not log.finished:
+                    await check_samples(probe)
+                rest = todo[len(results) :]
+                await _check_some(rest, probe, note, can_reopen=can_reopen)
+        except KernelNotReady as error:
+            if not results:
+                raise
+            gone = f"no other kernel could be started: {error}"
+    for one in todo[len(results) :]:
+        note(Result(one, "not checked", gone))
+    return results
+
+
+async def _check_some(
+    requirements: Sequence[Requirement],
+    probe: Probe,
+    note: Callable[[Result], None],
+    *,
+    can_reopen: bool,
+) -> None:
+    """Check them; with another kernel to come, until this one has died or answers no more."""
+    lost = False
+    for one in requirements:
+        lost = lost or probe.client.is_dead
+        if lost and one.stage != AFTERWARDS:
+            if can_reopen:
+                return
+            note(Result(one, "not checked", "the kernel has ended, or answers no more"))
+            continue
+        result = await result_of(one, probe)
+        note(result)
+        if result.outcome == "missed" and one.stage != AFTERWARDS:
+            lost = not await probe.is_alive()
+
+
+async def check_samples(probe: Probe) -> None:
+    """A sample that is none would be the fault behind many others. Raises `UsageError`."""
+    samples = probe.samples
+    if samples.code is not None:
+        code = await probe.execute(samples.code)
+        if code.status != "ok":
+            raise UsageError(f"the sample code={samples.code!r} must end well: {code.error}")
+    if samples.failing is not None and (await probe.execute(samples.failing)).status == "ok":
+        raise UsageError(f"the sample failing={samples.failing!r} must fail")
+    if samples.printing is not None and not (await probe.execute(samples.printing)).stdout:
+        raise UsageError(f"the sample printing={samples.printing!r} must write to stdout")
