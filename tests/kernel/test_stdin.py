@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from trikernel import Kernel
+from trikernel.errors import PeerGone
+from trikernel.testing import open_clients
 
 from ..cells import reply_of, served
 from ..conftest import Serving
@@ -144,11 +146,33 @@ async def test_a_client_without_stdin_is_told_apart(serving: Serving) -> None:
         transport = kernel.server.transport
 
         def gone(frames: Any) -> None:
-            from trikernel.errors import PeerGone
-
             raise PeerGone("no such client")
 
         transport.stdin.send_nowait = gone  # type: ignore[method-assign]
         reply = reply_of(await client.execute("x", on_input=lambda *asked: "never"))
     assert reply["ename"] == "PeerGone"
     assert "no stdin channel open" in reply["evalue"]
+
+
+@pytest.mark.parametrize("code", ["x", "sync"])
+async def test_a_client_that_asks_at_once_may_still_be_connecting_its_stdin(code: str) -> None:
+    kernel = Asking()
+    async with open_clients(kernel, over="tcp") as (client,):
+        connection = kernel.server.connection
+        stdin, tries, came = connection.transport.stdin, [], []
+
+        def connects_late(frames: Any) -> None:
+            tries.append(frames)
+            if len(tries) < 3:
+                raise PeerGone("no such client")
+            came.append(connection.codec.encode("input_reply", {"value": "here"}))
+
+        def receive(*readable: int) -> Any:
+            if not came:
+                raise trio.WouldBlock
+            return came.pop()
+
+        stdin.send_nowait, stdin.receive_nowait = connects_late, receive  # type: ignore[method-assign]
+        reply = reply_of(await client.execute(code, on_input=lambda *asked: "never"))
+    assert reply["payload"] == [{"answer": "here"}]
+    assert len(tries) == 3

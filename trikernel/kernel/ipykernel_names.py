@@ -195,8 +195,9 @@ class IPykernelNames:
         """Ask and block until the answer is there, as `input` does.
 
         Raises `StdinNotImplementedError` at once when the frontend does not allow it, `PeerGone`
-        when it has no stdin channel open, `StdinUnavailable` for a kernel without sockets,
-        `EOFError` for the end of file, `KeyboardInterrupt` when the request is stopped.
+        when it has had no stdin channel open for half a second, `StdinUnavailable` for a kernel
+        without sockets, `EOFError` for the end of file, `KeyboardInterrupt` when the request is
+        stopped.
         """
         answer: str = self.asker.ask(self.sender.current(), str(prompt), password=False)
         return answer

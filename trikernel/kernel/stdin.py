@@ -8,8 +8,10 @@ channel".
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,8 @@ _EOF = "\x04"
 _log = logging.getLogger("trikernel")
 _BAD = 16  # messages that are no message, dropped at a time
 _STALE = 1000  # answers to earlier questions, dropped before a new one
+_PATIENCE = 0.5  # seconds for a client that asks at once: its sockets connect one by one,
+_AGAIN = 0.02  # and libzmq tells nobody when one has
 
 
 class Asker:
@@ -51,7 +55,14 @@ class Asker:
         channel = self._connection.transport.stdin
         async with self._turn:
             with self._one_question():
-                msg_id = self._send_question(asking, prompt, password)
+                msg_id, end = None, trio.current_time() + _PATIENCE
+                while msg_id is None:
+                    try:
+                        msg_id = self._send_question(asking, prompt, password)
+                    except PeerGone:
+                        if trio.current_time() >= end:
+                            raise
+                        await trio.sleep(_AGAIN)
                 while True:
                     answer = self._take_answer(asking, msg_id)
                     if answer is not None:
@@ -64,10 +75,16 @@ class Asker:
         request = _check_allowed(asking, password)
         channel = self._connection.transport.stdin
         with self._one_question(), _waker(request) as wake_fd:
-            msg_id = None
+            msg_id, end = None, time.monotonic() + _PATIENCE
             while request.stop_reason is None and not request.finished:
                 if msg_id is None:
-                    msg_id = self._send_question(request, prompt, password, wake_fd)
+                    try:
+                        msg_id = self._send_question(request, prompt, password, wake_fd)
+                    except PeerGone:
+                        if time.monotonic() >= end:
+                            raise
+                        select.select([wake_fd], [], [], _AGAIN)
+                        continue
                 answer = self._take_answer(request, msg_id)
                 if answer is not None:
                     return _read(answer)
