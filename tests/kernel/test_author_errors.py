@@ -330,3 +330,19 @@ async def test_any_iterable_of_dictionaries_is_a_payload() -> None:
 
     async with served(NodeKernel()) as client:
         assert reply_of(await client.execute("x"))["payload"] == [{"source": "page"}]
+
+
+async def test_a_fact_that_cannot_be_computed_is_a_line_in_the_log_and_has_a_default(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Kernel):
+        implementation = "broken"
+
+        @property
+        def banner(self) -> str:  # type: ignore[override]
+            raise OSError("no such program")
+
+    async with open_memory_client(Broken()) as client:
+        info = (await client.kernel_info()).content
+    assert (info["status"], info["banner"]) == ("ok", "broken")
+    assert "Broken.banner cannot be told: OSError: no such program" in caplog.text

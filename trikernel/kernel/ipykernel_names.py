@@ -16,6 +16,7 @@ from ..core import Job
 from ..wire import PROTOCOL_VERSION, Priority
 from .checks import check_facts, language_info
 from .handlers import built_in
+from .hooks import name_of
 from .sender import ChannelHandle, Sender
 from .settings import settings_of
 
@@ -34,6 +35,16 @@ def note_served(kernel: Any) -> None:
 def served_kernel() -> Any:
     """The kernel that was served last in this process, or None."""
     return next((kernel for find in _served if (kernel := find()) is not None), None)
+
+
+def _told(kernel: Any, name: str, default: Any = "") -> Any:
+    """A fact that an author may compute; the default, and a line in the log, where that raises."""
+    try:
+        return getattr(kernel, name)
+    except Exception as error:  # the boundary of the author's code
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        kernel.log.warning("%s cannot be told: %s", name_of(kernel, name), text)
+        return default
 
 
 class IPykernelNames:
@@ -122,11 +133,14 @@ class IPykernelNames:
     @property
     @built_in
     def kernel_info(self) -> dict[str, Any]:
-        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default."""
-        info = self.language_info
+        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default, and so
+        has what cannot be computed: clients wait for this reply before anything else.
+        """
+        info = _told(self, "language_info", {})
         info = dict(info) if type(info) is dict else language_info(self, info)
-        language, banner, own = self.language, self.banner, self.implementation
-        version, own_version = self.language_version, self.implementation_version
+        language, banner = _told(self, "language"), _told(self, "banner")
+        own, own_version = _told(self, "implementation"), _told(self, "implementation_version")
+        version = _told(self, "language_version")
         info.setdefault("name", str(language or ""))
         info.setdefault("version", str(version or ""))
         info.setdefault("mimetype", "text/plain")
@@ -136,6 +150,7 @@ class IPykernelNames:
         for value in (*facts, *texts):
             if type(value) is not str:
                 check_facts(self, info)
+        features = list(_told(self, "supported_features", ()) or ())
         return {
             "status": "ok",
             "protocol_version": PROTOCOL_VERSION,
@@ -143,9 +158,9 @@ class IPykernelNames:
             "implementation_version": str(own_version or ""),
             "language_info": info,
             "banner": str(banner or own or ""),
-            "help_links": list(self.help_links or ()),
-            "supported_features": list(self.supported_features or ()),
-            "debugger": "debugger" in (self.supported_features or ()),
+            "help_links": list(_told(self, "help_links", ()) or ()),
+            "supported_features": features,
+            "debugger": "debugger" in features,
         }
 
     # The parent
