@@ -75,6 +75,7 @@ def test_an_installed_script_becomes_its_function(kernels: Path, tmp_path: Path)
         (["no-such-program", "x"], "runs 'no-such-program', and there is no such program"),
         (["sh", "x"], "runs 'sh', which is no script of Python's"),
         ([sys.executable, "-m", "trikernel.compat", "x"], "is wrapped already"),
+        ([sys.executable, "-m", "trikernel", "start"], "is a kernel of trikernel's as it is"),
         ([], "has no argv"),
         (["/nowhere/python3", "-m", "x"], "the interpreter of 'its' does not run"),
     ],
@@ -96,6 +97,16 @@ def test_a_class_that_was_written_for_ipykernel_is_told_by_what_it_is_started(
 ) -> None:
     assert main(["install", "--kernel", "tests.compat.kernels:Echo"]) == 2
     assert "python -m trikernel.compat tests.compat.kernels -f FILE" in capsys.readouterr().err
+
+
+def test_one_that_another_goes_before_is_told(
+    kernels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(kernels, "its", OTHER["argv"])
+    assert main(["install", "--name", "its", "--prefix", str(tmp_path / "elsewhere")]) == 0
+    said = capsys.readouterr().err
+    words = f"Jupyter starts the its of {kernels / 'its'}, which goes before it"
+    assert said == f"trikernel: warning: {words}\n"
 
 
 def test_a_kernelspec_that_is_not_there_is_one_line(

@@ -198,6 +198,10 @@ def _install(options: argparse.Namespace) -> int:
             print(f"trikernel: warning: {doubt}", file=sys.stderr)
         name, path = kernelspecs.install(options, kernel_class)
     print(f"installed kernelspec {name} in {path}")
+    first = next((folder for one, _, folder in kernelspecs.installed() if one == name), path)
+    if not os.path.samefile(first, path):
+        warning = f"Jupyter starts the {name} of {first}, which goes before it"
+        print(f"trikernel: warning: {warning}", file=sys.stderr)
     return 0
 
 

@@ -75,6 +75,8 @@ def _wrapped(name: str, argv: Sequence[str]) -> list[str]:
             f"--wrap: {name!r} runs no module: {' '.join(argv)}; "
             "only `python -m MODULE` and installed scripts can be wrapped"
         )
+    if rest[at + 1] == "trikernel":
+        raise UsageError(f"--wrap: {name!r} is a kernel of trikernel's as it is")
     if rest[at + 1] == _LAUNCHER:
         raise UsageError(f"--wrap: {name!r} is wrapped already")
     python = program if Path(program).is_absolute() else shutil.which(program)
