@@ -45,6 +45,10 @@ def test_flags_are_traits_and_wrong_ones_end_nothing(wrapped: KernelProcess) -> 
     assert wrapped.text("facts") == "['hi', 0.0, ['more.txt'], True]"
 
 
+def test_what_a_kernel_starts_on_asyncio_as_it_is_made_runs(wrapped: KernelProcess) -> None:
+    assert wrapped.text("early") == "['begun', 'called', 'ticked', True]"
+
+
 def test_a_blocking_verb_is_interrupted_and_its_sketchy_reply_is_completed(
     wrapped: KernelProcess,
 ) -> None:

@@ -164,7 +164,8 @@ def loop_of(adapter: Any) -> GuestLoop:
 
     Raises `TrikernelError` while the kernel is not served.
     """
-    if adapter.guest_loop is None or not adapter.guest_loop.is_here:
+    loop: GuestLoop | None = adapter.guest_loop
+    if loop is None or not loop.is_here:
         import asyncio
 
         from .guest import GuestLoop
@@ -178,12 +179,13 @@ def loop_of(adapter: Any) -> GuestLoop:
                 kernel.nursery.start_soon(function)
 
         start = functools.partial(server.background.start_soon, name="the asyncio loop")
-        adapter.guest_loop = loop = GuestLoop(start, start_call)
+        if loop is None or loop.is_bound or loop.is_closed():
+            adapter.guest_loop = loop = GuestLoop()
+        loop.bind(start, start_call)
         server.application.at_end.callback(loop.end)
         if adapter.owns_process:
             asyncio.set_event_loop(loop)
-    found: GuestLoop = adapter.guest_loop
-    return found
+    return loop
 
 
 # What an author's class has of ours

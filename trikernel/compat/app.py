@@ -6,6 +6,7 @@ kernel starts without it. Serving is `trikernel.run`'s matter.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from ..transport import ConnectionInfo
 from .adapter import describe
 from .failed import failed_kernel
 from .flags import ALIASES, FLAGS, flags_of_python, take_flags, without_misfits
+from .guest import GuestLoop
 from .kernel import IPythonKernel, Kernel
 
 __all__ = ["IPKernelApp"]
@@ -180,7 +182,13 @@ class IPKernelApp(Application):
             signal.signal(signal.SIGINT, _ignore)
 
     def init_kernel(self) -> None:
-        """Make the kernel. One that cannot be made is told of by another one in its place."""
+        """Make the kernel. One that cannot be made is told of by another one in its place.
+
+        What it starts on asyncio's current loop runs once it is served.
+        """
+        loop = None if _served_process() else GuestLoop()
+        if loop is not None:
+            asyncio.set_event_loop(loop)
         try:
             self.kernel = self.kernel_class.instance(parent=self)
         except UsageError as error:
@@ -191,6 +199,8 @@ class IPKernelApp(Application):
             print(f"error: {text}", file=real_stderr, flush=True)
             self.log.info(text, exc_info=error)
             self.kernel = failed_kernel(cls, error)
+        if loop is not None:
+            self.kernel.trikernel_adapter.guest_loop = loop
 
     def start(self) -> None:
         """Serve the kernel until it is told to shut down; the last thing that a process does."""

@@ -81,15 +81,19 @@ class _Selector(selectors.DefaultSelector):
 
 
 class GuestLoop(asyncio.SelectorEventLoop):
-    """See the top of the module. Made and used in one Trio loop, whose clock is its clock.
+    """See the top of the module. Used in one Trio loop, whose clock is its clock.
 
-    ``start`` starts the pump, in a nursery that lives as long as the loop, ``start_call`` a
-    coroutine of Trio's for a task that nobody waits for.
+    Made before there is one, it keeps what is started on it until `bind`.
     """
 
-    def __init__(self, start: Start, start_call: Start) -> None:
-        self._clock = trio.lowlevel.current_clock()
-        self._token = trio.lowlevel.current_trio_token()
+    _token: trio.lowlevel.TrioToken | None = None
+    _clock: trio.abc.Clock | None = None
+    _shift = 0.0  # seconds, from Trio's clock to this loop's
+    _start: Start
+    _start_call: Start
+
+    def __init__(self) -> None:
+        self._is_early = not trio.lowlevel.in_trio_run()
         self._thread = threading.get_ident()
         self._idle = _Selector()
         self._is_turning = False
@@ -97,12 +101,26 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._due = math.inf  # on Trio's clock, when there is something to do
         self._parked: trio.CancelScope | None = None
         self._is_pumped = False
-        self._start, self._start_call = start, start_call
         super().__init__(self._idle)
 
+    def bind(self, start: Start, start_call: Start) -> None:
+        """Be a guest of the calling Trio loop from now on.
+
+        ``start`` starts the pump, in a nursery that lives as long as the loop, ``start_call`` a
+        coroutine of Trio's for a task that nobody waits for.
+        """
+        clock = trio.lowlevel.current_clock()
+        if self._is_early:  # there may be timers already
+            self._shift = self.time() - clock.current_time()
+        self._clock, self._token = clock, trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
+        self._start, self._start_call = start, start_call
+
     def time(self) -> float:
-        """Seconds on Trio's clock, which may be virtual."""
-        return self._clock.current_time()
+        """Seconds; once it is bound, on Trio's clock, which may be virtual."""
+        if self._clock is None:
+            return super().time()
+        return self._clock.current_time() + self._shift
 
     def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
         """See `asyncio.loop.call_soon`."""
@@ -115,12 +133,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """See `asyncio.loop.call_at`."""
         handle = super().call_at(when, *args, **kwargs)
-        self._note(when)
+        self._note(when - self._shift)
         return handle
 
     def _note(self, when: float) -> None:
-        """There is something to do at that time: the pump is not to sleep beyond it."""
+        """There is something to do at that time of Trio's: the pump is not to sleep beyond it."""
         self._again = True
+        if self._token is None:
+            return
         if threading.get_ident() != self._thread:  # Tornado makes its loop where it is asked for it
             run_in(self._token, partial(self._note, when))
         elif not self._is_turning and when < self._due:
@@ -132,7 +152,12 @@ class GuestLoop(asyncio.SelectorEventLoop):
     @property
     def is_here(self) -> bool:
         """Whether it can still turn, and the caller's Trio loop is the one that it was made in."""
-        return not self.is_closed() and runs_here(self._token)
+        return not self.is_closed() and self._token is not None and runs_here(self._token)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it belongs to a Trio loop."""
+        return self._token is not None
 
     @property
     def is_turning(self) -> bool:
@@ -157,7 +182,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 self._parked.deadline = self._due
 
     def _on_idle(self, seconds: float | None) -> None:
-        self._due = math.inf if seconds is None else self.time() + seconds
+        self._due = math.inf if seconds is None else self.time() - self._shift + seconds
         self._again = False  # unless what runs to the end of this round wants more
         self.stop()
 

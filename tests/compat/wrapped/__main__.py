@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
+from tornado.ioloop import IOLoop, PeriodicCallback
 from traitlets.config import Application
 
 from ..kernels import Awaiting, Blocking
@@ -39,7 +41,28 @@ class Wrapped(Blocking):
 
     banner = IPKernelApp.__module__
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.begun = asyncio.get_event_loop().create_task(asyncio.sleep(0.01, "begun"))
+        self.called: list[str] = []
+        IOLoop.current().add_callback(self.called.append, "called")
+        self.ticks = PeriodicCallback(self.tick, 10)
+        self.ticks.start()
+
+    def tick(self) -> None:
+        self.called.append("ticked")
+        self.ticks.stop()
+
+    async def started_early(self) -> Any:
+        text = await self.begun
+        while len(self.called) < 2:  # noqa: ASYNC110  # as a test sees it
+            await asyncio.sleep(0.01)
+        is_same = self.begun.get_loop() is asyncio.get_event_loop()
+        return super().do_execute(repr([text, *self.called, is_same]), False)
+
     def do_execute(self, code: str, silent: bool, *args: Any, **options: Any) -> Any:
+        if code == "early":
+            return self.started_early()
         if code == "child":
             words = "import signal; print(signal.getsignal(signal.SIGINT).__name__)"
             return super().do_execute(
