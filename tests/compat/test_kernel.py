@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from tornado.ioloop import IOLoop
 from traitlets import TraitError, Type
 from traitlets.config import Config
 
@@ -211,6 +212,17 @@ async def test_asyncios_time_out_ends_what_awaits_trio_when_that_returns(
     began = trio.current_time()
     await awaiting.expect("late", error="TimeoutError")
     assert 3 <= trio.current_time() - began < 3.1
+
+
+async def test_tornados_current_loop_is_the_kernels() -> None:
+    class Asking(Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+            self.current = IOLoop.current()
+
+    kernel = Asking()
+    async with open_memory_client(kernel) as client:
+        await client.execute("x")
+        assert kernel.io_loop is kernel.current
 
 
 async def test_a_thread_that_a_verb_awaits_sends(awaiting: CheckedClient) -> None:

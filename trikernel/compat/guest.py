@@ -46,7 +46,7 @@ import sniffio
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..core import await_unprotected
+from ..core import await_unprotected, call_unprotected
 from ..system import run_in, runs_here
 
 __all__ = ["GuestLoop", "TrioAwaitable"]
@@ -226,6 +226,33 @@ class GuestLoop(asyncio.SelectorEventLoop):
             _log.warning("a task of the asyncio loop was ended", exc_info=error)
         finally:
             self.close()
+
+    # The running loop
+
+    @property
+    def io_loop(self) -> Any:
+        """Tornado's loop over this one: what its `IOLoop.current` returns here; in any thread."""
+        from tornado.ioloop import IOLoop
+
+        return self.call_in_step(IOLoop.current)
+
+    @enable_ki_protection
+    def call_in_step(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a plain function, for which this is the running loop, as for a task's step.
+
+        `KeyboardInterrupt` may be raised in it.
+        """
+        try:
+            outer: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            outer = None
+        library, sniffio.thread_local.name = sniffio.thread_local.name, None
+        asyncio._set_running_loop(self)
+        try:
+            return call_unprotected(function, *args, **kwargs)
+        finally:
+            asyncio._set_running_loop(outer)
+            sniffio.thread_local.name = library
 
     # Coroutines
 

@@ -93,10 +93,7 @@ class _TornadoLoop:
             return self
         if author.trikernel_adapter.guest_loop is None:
             raise AttributeError("a kernel has an io_loop while it is served", name="io_loop")
-        from tornado.platform.asyncio import AsyncIOLoop
-
-        loop = AsyncIOLoop(asyncio_loop=author.trikernel_adapter.guest_loop, make_current=False)
-        return vars(author).setdefault("io_loop", loop)
+        return vars(author).setdefault("io_loop", author.trikernel_adapter.guest_loop.io_loop)
 
 
 class _CommManager:

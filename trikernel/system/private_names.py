@@ -124,6 +124,13 @@ PRIVATE_NAMES = (
         "a cell that runs when Trio crashes is answered as interrupted; the kernel goes on",
     ),
     PrivateName(
+        "asyncio._set_running_loop",
+        ("trikernel.compat.guest",),
+        "a plain verb of a wrapper kernel has a running asyncio loop, as with ipykernel; those who "
+        "write loops are told to use it",
+        "verbs of wrapper kernels that override ours, and io_loop, raise AttributeError",
+    ),
+    PrivateName(
         "comm.base_comm.BaseComm._msg_callback",
         ("trikernel.kernel.comms",),
         "handlers may be async: what the callback returns has to be awaited",
