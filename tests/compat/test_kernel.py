@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -223,6 +224,33 @@ async def test_tornados_current_loop_is_the_kernels() -> None:
     async with open_memory_client(kernel) as client:
         await client.execute("x")
         assert kernel.io_loop is kernel.current
+
+
+async def test_a_plain_verb_has_a_running_loop_and_starts_tasks_in_it() -> None:
+    class Starting(Echo):
+        def do_execute(self, code: str, silent: bool, *args: Any, **options: Any) -> Any:
+            assert asyncio.get_event_loop().is_running()
+            assert asyncio.get_running_loop() is IOLoop.current().asyncio_loop  # type: ignore[attr-defined]
+            self.task = asyncio.create_task(self.speak(code))
+            never = self.speak("never")
+            with pytest.raises(RuntimeError, match="from a running event loop"):
+                asyncio.run(never)
+            never.close()
+            if code == "fail":
+                raise ValueError
+            return super().do_execute("", True)
+
+        async def speak(self, text: str) -> None:
+            await asyncio.sleep(1)
+            super().do_execute(text, False)
+
+    async with open_memory_client(Starting()) as client:
+        for code in ("later", "fail"):
+            execution = await client.execute(code)
+            await trio.sleep(2)
+            assert execution.stdout == code
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
 
 
 async def test_a_thread_that_a_verb_awaits_sends(awaiting: CheckedClient) -> None:

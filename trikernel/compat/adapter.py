@@ -36,7 +36,7 @@ FACTS = (
 )
 """What an author's class says of its kernel; it is read when somebody asks."""
 
-_CALLED = (
+_VERBS = (
     "do_execute",
     "do_complete",
     "do_inspect",
@@ -45,6 +45,10 @@ _CALLED = (
     "do_shutdown",
     "do_apply",
     "do_clear",
+)
+
+_CALLED = (
+    *_VERBS,
     "start",
     "started",
     "init_metadata",
@@ -136,9 +140,15 @@ def describe(error: BaseException) -> str:
 
 
 def _call(name: str, function: Callable[..., Any]) -> Any:
+    is_step = name in _VERBS or name not in _CALLED or name in REQUESTS
+
     @functools.wraps(function)
     def call(adapter: Any, *args: Any, **options: Any) -> Any:
-        return awaited(adapter, getattr(adapter.find_author(), name)(*args, **options))
+        own = getattr(adapter.find_author(), name)
+        loop = adapter.guest_loop
+        if is_step and loop is not None and loop.is_here:
+            return awaited(adapter, loop.call_in_step(own, *args, **options))
+        return awaited(adapter, own(*args, **options))
 
     return call
 

@@ -97,6 +97,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._thread = threading.get_ident()
         self._idle = _Selector()
         self._is_turning = False
+        self._is_in_step = False
         self._again = False
         self._due = math.inf  # on Trio's clock, when there is something to do
         self._parked: trio.CancelScope | None = None
@@ -236,6 +237,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
         return self.call_in_step(IOLoop.current)
 
+    def is_running(self) -> bool:
+        """Whether code runs in it: so it cannot be run by that."""
+        return self._is_in_step or super().is_running()
+
     @enable_ki_protection
     def call_in_step(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a plain function, for which this is the running loop, as for a task's step.
@@ -247,11 +252,16 @@ class GuestLoop(asyncio.SelectorEventLoop):
         except RuntimeError:
             outer = None
         library, sniffio.thread_local.name = sniffio.thread_local.name, None
+        in_step, is_here = self._is_in_step, threading.get_ident() == self._thread
+        if is_here:
+            self._is_in_step = True
         asyncio._set_running_loop(self)
         try:
             return call_unprotected(function, *args, **kwargs)
         finally:
             asyncio._set_running_loop(outer)
+            if is_here:
+                self._is_in_step = in_step
             sniffio.thread_local.name = library
 
     # Coroutines
