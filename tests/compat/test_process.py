@@ -83,6 +83,20 @@ def test_children_have_the_systems_handler_of_interrupts(wrapped: KernelProcess)
     assert wrapped.text("child") == "default_int_handler"
 
 
+def test_the_current_loop_is_there_again_after_an_asyncio_run_in_a_cell() -> None:
+    with module_process("trikernel.compat", "tests.compat.wrapped", "--python") as kernel:
+        first = kernel.text("import asyncio; loop = asyncio.get_event_loop(); print(type(loop))")
+        kernel.execute("import trio")
+        assert "GuestLoop" in first
+        for end in ("", "; 1 / 0"):
+            kernel.execute(f"asyncio.run(asyncio.sleep(0)){end}")
+            assert kernel.text("print(asyncio.get_event_loop() is loop)") == "True\n"
+        kernel.execute("task = asyncio.ensure_future(asyncio.sleep(0.01, 'ran'))")
+        assert kernel.text(
+            "while not task.done(): await trio.sleep(0.01)\nprint(task.result())"
+        ) == ("ran\n")
+
+
 def test_subcommands_are_the_authors() -> None:
     ended = run("tests.compat.wrapped", "install", "--user")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "installs blocking --user\n", "")

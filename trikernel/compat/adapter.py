@@ -195,6 +195,8 @@ def loop_of(adapter: Any) -> GuestLoop:
         server.application.at_end.callback(loop.end)
         if adapter.owns_process:
             asyncio.set_event_loop(loop)
+            if hasattr(adapter, "shell"):  # its cells may call asyncio.run, which leaves none
+                adapter.shell.events.register("post_execute", loop.be_current)
     return loop
 
 

@@ -237,6 +237,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
         return self.call_in_step(IOLoop.current)
 
+    def be_current(self) -> None:
+        """Be the current event loop again, if there is no other one; in the main thread."""
+        if not self.is_closed():
+            try:
+                asyncio.get_event_loop()
+            except RuntimeError:
+                asyncio.set_event_loop(self)
+
     def is_running(self) -> bool:
         """Whether code runs in it: so it cannot be run by that."""
         return self._is_in_step or super().is_running()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from tornado.ioloop import IOLoop, PeriodicCallback
 from traitlets.config import Application
@@ -78,4 +79,7 @@ if __name__ == "__main__":
     if "--async" in sys.argv:
         sys.argv.remove("--async")
         chosen = Awaiting
+    if "--python" in sys.argv:
+        sys.argv.remove("--python")
+        chosen = IPythonKernel
     WrappedApp.launch_instance(kernel_class=chosen)
