@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -262,6 +263,23 @@ async def test_errors_and_replies_of_a_verb_that_awaits(awaiting: CheckedClient)
     execution = await awaiting.execute("reply")
     assert execution.error is not None
     assert execution.error.ename == "Wrong"
+
+
+async def test_an_exit_in_a_verb_that_awaits_says_nothing_later() -> None:
+    class Exiting(Awaiting):
+        async def do_exit(self) -> None:
+            raise SystemExit
+
+        async def do_interrupt(self) -> None:
+            raise KeyboardInterrupt
+
+    async with open_memory_client(Exiting()) as client:
+        await client.expect("exit", error="SystemExit")
+        await client.expect("interrupt", error="KeyboardInterrupt")
+    tasks = [one for one in gc.get_objects() if isinstance(one, asyncio.Task)]
+    raised = [one for one in tasks if one.done() and not one.cancelled()]
+    assert raised
+    assert not any(one._log_traceback for one in raised)
 
 
 async def test_the_traceback_has_no_frames_of_the_loops() -> None:

@@ -373,11 +373,11 @@ class _Steps:
             task.cancel()
             with trio.CancelScope(shield=True):
                 await self._until_done(task)
-            if not task.cancelled():
-                task.exception()  # it is not lost: what is raised is why it was ended
             raise
         finally:
             self.is_running = False
+            if task.done() and not task.cancelled():
+                task.exception()  # it is not lost: it is raised here, or is why it was ended
         return task.result()
 
     async def _until_done(self, task: asyncio.Task[Any]) -> None:
