@@ -305,6 +305,39 @@ async def test_an_interrupt_ends_what_awaits_asyncio(code: str) -> None:
         await client.expect("sleep 1", stdout="slept")
 
 
+@pytest.mark.parametrize("code", ["sleep 60", "trio"])
+async def test_an_interrupts_traceback_says_where_the_verb_awaited(code: str) -> None:
+    class Both(Awaiting):
+        async def do_trio(self) -> None:
+            await trio.sleep(60)
+
+    async with open_memory_client(Both()) as client, client.executing(code) as execution:
+        await execution.wait_started()
+        await trio.sleep(1)
+        await client.interrupt()
+    assert execution.error is not None
+    text = "\n".join(execution.error.traceback)
+    assert "await verb(*code.split()[1:])" in text
+    assert f"do_{code[:5].strip()}" in text
+    assert "guest.py" not in text
+
+
+async def test_who_cleans_up_for_long_is_told_by_the_authors_line() -> None:
+    class Slow(Awaiting):
+        async def do_slow(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(5)
+
+    async with open_memory_client(Slow()) as client, client.executing("slow") as execution:
+        await execution.wait_started()
+        await trio.sleep(1)
+        await client.interrupt()
+    assert "it still waits in asyncio.sleep (line " in execution.stderr
+    assert "Slow.do_slow)" in execution.stderr
+
+
 async def test_a_deadline_ends_what_awaits_asyncio() -> None:
     kernel = Awaiting(config=Config({"Awaiting": {"cell_timeout": 2.0}}))
     async with open_memory_client(kernel) as client:

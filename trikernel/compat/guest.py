@@ -360,19 +360,20 @@ class _Steps:
 
     async def run(self, awaitable: Awaitable[Any]) -> Any:
         """See `GuestLoop.run`."""
+        coroutine = await_unprotected(awaitable)
         token = _current_steps.set(self)
         try:
-            task = self._loop.create_task(self._task(awaitable))
+            task = self._loop.create_task(self._task(coroutine))
         finally:
             _current_steps.reset(token)
         task.add_done_callback(lambda _: self.wake())
         try:
-            await self._until_done(task)
+            await self._until_done(task, coroutine)
         except (trio.Cancelled, KeyboardInterrupt) as raised:
             _forget_loop(raised)
             task.cancel()
             with trio.CancelScope(shield=True):
-                await self._until_done(task)
+                await self._until_done(task, coroutine)
             raise
         finally:
             self.is_running = False
@@ -380,7 +381,10 @@ class _Steps:
                 task.exception()  # it is not lost: it is raised here, or is why it was ended
         return task.result()
 
-    async def _until_done(self, task: asyncio.Task[Any]) -> None:
+    async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
+        """Step it until then. ``stepped`` is by its name what the Trio task waits for
+        (`core.places`).
+        """
         while True:
             self._event = trio.Event()
             if self._turn is not None:
@@ -401,8 +405,8 @@ class _Steps:
             else:
                 await self._event.wait()
 
-    async def _task(self, awaitable: Awaitable[Any]) -> Any:
-        return await _Steppable(self.steps(await_unprotected(awaitable)))
+    async def _task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return await _Steppable(self.steps(coroutine))
 
     def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """The coroutine, as asyncio is to see it."""

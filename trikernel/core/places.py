@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from types import FrameType, TracebackType
+from typing import Any
 
 import trio
 
-from .user_code import is_machinery
+from .user_code import is_machinery, is_ours
 
 __all__ = ["where_it_runs", "where_it_stands", "where_it_waits"]
 
@@ -20,10 +22,43 @@ _LONGEST = 60  # characters of a call that are told
 _LINES = 100  # of a call that is looked at
 
 
+def _await_frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a task and their lines, outermost first.
+
+    One of ours whose ``stepped`` is a coroutine waits for that one, which another loop steps.
+    """
+    for frame, line in task.iter_await_frames():
+        yield frame, line
+        code = frame.f_code
+        stepped = _stepped_by(frame) if is_ours(code.co_filename) else None
+        if stepped is not None:
+            yield from _frames_of(stepped)
+            return
+
+
+def _stepped_by(frame: FrameType) -> Any:
+    is_stepper = "stepped" in frame.f_code.co_varnames
+    return frame.f_locals.get("stepped") if is_stepper else None
+
+
+def _frames_of(awaitable: Any) -> Iterator[tuple[FrameType, int]]:
+    """Of a coroutine that waits, or a generator, and of what it awaits; outermost first."""
+    while awaitable is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, f"{kind}_frame", None)
+            if frame is not None:
+                yield frame, frame.f_lineno
+                inner = "gi_yieldfrom" if kind == "gi" else f"{kind}_await"
+                awaitable = getattr(awaitable, inner)
+                break
+        else:
+            return
+
+
 def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
     """The stack of a task that waits, as the traceback of an exception raised there would be."""
     found: TracebackType | None = None
-    for frame, line in reversed(list(task.iter_await_frames())):
+    for frame, line in reversed(list(_await_frames(task))):
         found = TracebackType(found, frame, frame.f_lasti, line)
     return found
 
@@ -31,9 +66,9 @@ def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
 def where_it_waits(task: trio.lowlevel.Task) -> str:
     """What a task waits in, for a person: the function that was awaited, and the line that did."""
     waits = task.name
-    for frame, line in reversed(list(task.iter_await_frames())):
+    for frame, line in reversed(list(_await_frames(task))):
         code = frame.f_code
-        if not is_machinery(code.co_filename):
+        if not is_machinery(code.co_filename) and not _is_asyncio(frame):
             return f"{waits} (line {line} of {code.co_qualname})"
         waits = _public_name(frame)
     return waits
@@ -98,6 +133,12 @@ def _name_of(expression: ast.expr, frame: FrameType) -> str:
 def _public_name(frame: FrameType) -> str:
     """The name by which people call a function: ``trio.sleep``, ``trio.to_thread.run_sync``."""
     name, module = frame.f_code.co_qualname, str(frame.f_globals.get("__name__", "?"))
+    if _is_asyncio(frame) and hasattr(sys.modules["asyncio"], name):
+        return f"asyncio.{name}"
     if module.startswith("trio.") and hasattr(trio, name):
         return f"trio.{name}"
     return _PUBLIC.get(name, f"{module}.{name}")
+
+
+def _is_asyncio(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "asyncio"
