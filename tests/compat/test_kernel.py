@@ -372,7 +372,7 @@ async def test_a_python_kernels_verbs_are_overridden_and_called() -> None:
         await client.expect("1 / 0", error=ZeroDivisionError)
         assert (await client.kernel_info()).content["banner"] == "ours"
         assert kernel.user_ns["x"] == 42
-        assert kernel.shell.kernel is kernel.trikernel_adapter
+        assert kernel.shell.kernel is kernel
 
 
 async def test_a_python_kernels_shell_is_of_the_authors_class() -> None:
@@ -386,3 +386,18 @@ async def test_a_python_kernels_shell_is_of_the_authors_class() -> None:
     async with open_memory_client(kernel) as client:
         await client.expect("type(get_ipython()).__name__", result="'Shell'")
         assert kernel.user_module is kernel.shell.user_module
+
+
+async def test_cells_know_the_authors_object_as_the_kernel() -> None:
+    class Friendly(IPythonKernel):
+        def hello(self) -> str:
+            return "hello"
+
+    kernel = Friendly()
+    async with open_memory_client(kernel) as client:
+        await client.expect("kernel = get_ipython().kernel; kernel.hello()", result="'hello'")
+        await client.expect("get_ipython().parent.hello()", result="'hello'")
+        await client.expect("from IPython.display import display; display(1)")
+        await client.expect("1 / 0", error=ZeroDivisionError)
+        assert kernel.user_ns["kernel"] is kernel
+        assert isinstance(kernel.shell.kernel, IPythonKernel)

@@ -232,4 +232,7 @@ def _ignore(*_: object) -> None:
 
 def _served_process() -> Any:
     kernel = served_kernel()
-    return kernel if kernel is not None and kernel.owns_process else None
+    if kernel is None or not kernel.owns_process:
+        return None
+    find = getattr(kernel, "find_author", None)
+    return (find() if find is not None else None) or kernel

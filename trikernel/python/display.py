@@ -59,7 +59,7 @@ class CellDisplayHook(DisplayHook):
 
     def log_output(self, format_dict: Any) -> None:
         """Keep it for the history, if the cell is to be in it."""
-        request = self.shell.kernel.sender.current()
+        request = self.shell.find_kernel().sender.current()
         if getattr(request and request.content, "store_history", True):
             super().log_output(format_dict)
 
@@ -67,7 +67,7 @@ class CellDisplayHook(DisplayHook):
         """Send the result, if it has a representation."""
         content, self._content = self._content, None
         if content is not None and content["data"]:
-            kernel = self.shell.kernel
+            kernel = self.shell.find_kernel()
             kernel.send_response(kernel.iopub_socket, "execute_result", content)
 
 
@@ -95,7 +95,7 @@ class CellDisplayPublisher(DisplayPublisher):
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
         if capture is not None and capture.take_display({**content, "update": update}):
             return
-        kernel = served.kernel() or self.shell.kernel
+        kernel = served.kernel() or self.shell.find_kernel()
         if self._is_publishing or self.shell.display_captured(content, update):
             return
         kernel.send_response(
@@ -115,7 +115,7 @@ class CellDisplayPublisher(DisplayPublisher):
 
     def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, at once or when the next output comes."""
-        kernel = served.kernel() or self.shell.kernel
+        kernel = served.kernel() or self.shell.find_kernel()
         kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})
 
 

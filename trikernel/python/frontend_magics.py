@@ -55,13 +55,13 @@ class FrontendMagics(Magics):
     @line_magic
     def connect_info(self, line: str) -> None:
         """Print how another client reaches this kernel, as a file that it takes."""
-        transport = self.shell.kernel.server.transport
+        transport = self.shell.find_kernel().server.transport
         if not hasattr(transport, "info"):
             raise UsageError("%connect_info: this kernel has no sockets of its own")
         print(json.dumps(transport.info.as_dict(), indent=2))
         print("\nIn a file, this is what a client takes:\n    $> jupyter <app> --existing <file>")
-        if self.shell.kernel.connection_file is not None:
-            print(f"Here, that file is {self.shell.kernel.connection_file}")
+        if self.shell.find_kernel().connection_file is not None:
+            print(f"Here, that file is {self.shell.find_kernel().connection_file}")
 
     @line_magic
     def subshell(self, line: str) -> None:

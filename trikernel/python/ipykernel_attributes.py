@@ -19,12 +19,14 @@ __all__ = ["KernelParent", "KernelTrait", "application_config"]
 class KernelTrait(TraitType[Any, Any]):
     """``shell.kernel``: a trait, because that is how TensorBoard tells a notebook. None when the
     kernel is gone. Cannot be set.
+
+    Of a kernel that is served for an author's object, as ipykernel's subclasses are, it is that.
     """
 
     info_text = "the kernel of this shell"
 
     def __get__(self, obj: Any, cls: Any = None) -> Any:
-        return self if obj is None else obj.find_kernel()
+        return self if obj is None else _named(obj.find_kernel())
 
     def set(self, obj: Any, value: Any) -> None:
         """Raises `AttributeError`."""
@@ -39,10 +41,15 @@ class KernelParent(Configurable):
         self._find = find
 
     def __getattr__(self, name: str) -> Any:
-        kernel = None if name == "_find" else self._find()
+        kernel = None if name == "_find" else _named(self._find())
         if kernel is None or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(kernel, name)
+
+
+def _named(kernel: Any) -> Any:
+    """What cells know as the kernel."""
+    return None if kernel is None else kernel.find_author() or kernel
 
 
 def application_config(kernel: Any) -> Config:

@@ -181,6 +181,7 @@ class PythonKernel(Kernel):
         self._own_process: OwnProcess | None = None
         self._is_prepared = False
         self.shell_class: Any = None
+        self.find_author: Callable[[], Any] = weakref.ref(self)  # whom cells know as the kernel
         super().__init__(**settings)
         self.sender.prefers_cells = True
         self.sender.is_strict = False

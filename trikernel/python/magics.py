@@ -62,7 +62,7 @@ class KernelMagics(Magics):
         """
         if line.strip():
             raise UsageError("%tasks takes no argument")
-        tree: TaskTree = self.shell.tasks.tree(self.shell.kernel.user_tasks())
+        tree: TaskTree = self.shell.tasks.tree(self.shell.find_kernel().user_tasks())
         return tree
 
     @line_magic
@@ -75,7 +75,7 @@ class KernelMagics(Magics):
         if not line.strip():
             raise UsageError("%cancel: name a cell (3), a task (#7), or tasks by their name")
         try:
-            names = self.shell.tasks.cancel(line, self.shell.kernel.user_tasks())
+            names = self.shell.tasks.cancel(line, self.shell.find_kernel().user_tasks())
         except LookupError as error:
             raise UsageError(f"%cancel: {error.args[0]}") from None
         print("\n".join(f"cancelled {name}" for name in names))

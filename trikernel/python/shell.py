@@ -111,7 +111,7 @@ class ZMQInteractiveShell(InteractiveShell):
     last_execution_result: Any = None
 
     def __init__(self, *, kernel: Any, **kwargs: Any) -> None:
-        self.find_kernel = weakref.ref(kernel)
+        self.find_kernel: Any = weakref.ref(kernel)
         self.errors = CellErrors()
         super().__init__(**kwargs)
         self.parent = KernelParent(self.find_kernel)
@@ -325,7 +325,7 @@ class ZMQInteractiveShell(InteractiveShell):
         content = self.errors.show_as(evalue, stb)
         if self.displayhook.is_showing:
             self.errors.note_of_display(evalue)
-        kernel = self.kernel
+        kernel = self.find_kernel()
         if kernel.sender.current() is None:  # a startup file's: no cell to show it under
             kernel.log.error("%s", "\n".join(content["traceback"]))
         kernel.send_response(kernel.iopub_socket, "error", content)
@@ -378,7 +378,7 @@ class ZMQInteractiveShell(InteractiveShell):
         keep = bool(self.keepkernel_on_exit)
         self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": keep})
         request = current_request.get()
-        background = self.kernel.server.background
+        background = self.find_kernel().server.background
         if self.owns_process and not keep and request is not None and background is not None:
             request.after_idle(partial(background.start_soon, self._leave, name="exit"))
 
@@ -388,7 +388,7 @@ class ZMQInteractiveShell(InteractiveShell):
         the process is alive.
         """
         await trio.sleep(EXIT_DELAY)
-        self.kernel.server.stop()
+        self.find_kernel().server.stop()
 
     def enable_gui(self, gui: Any = None) -> None:
         """``%gui``: set ``kernel.eventloop`` instead."""
@@ -406,12 +406,12 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def get_parent(self) -> dict[str, Any]:
         """The message that this code runs for, as ipykernel's shell has it."""
-        parent: dict[str, Any] = self.kernel.get_parent()
+        parent: dict[str, Any] = self.find_kernel().get_parent()
         return parent
 
     def set_parent(self, parent: dict[str, Any]) -> None:
         """Make ``parent`` the parent of what this task and its children send."""
-        self.kernel.set_parent([], parent)
+        self.find_kernel().set_parent([], parent)
 
     @property
     def parent_header(self) -> dict[str, Any]:
