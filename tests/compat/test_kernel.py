@@ -170,6 +170,17 @@ async def test_a_fact_that_cannot_be_computed_ends_nothing(
         await client.expect("lives", stdout="lives")
 
 
+async def test_a_computed_kernel_info_has_supers() -> None:
+    class More(Echo):
+        @property
+        def kernel_info(self) -> dict[str, Any]:
+            return {**super().kernel_info, "more": 1}
+
+    async with open_memory_client(More()) as client:
+        info = (await client.kernel_info()).content
+    assert (info["implementation"], info["more"]) == ("Echo", 1)
+
+
 # asyncio
 
 

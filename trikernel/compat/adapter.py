@@ -212,8 +212,12 @@ class Held:
     def __get__(self, author: Any, owner: type) -> Any:
         if author is None:
             return self
-        own = vars(author)
-        return own[self.name] if self.name in own else getattr(author.trikernel_adapter, self.name)
+        own, adapter = vars(author), author.trikernel_adapter
+        if self.name in own:
+            return own[self.name]
+        if self.name in FACTS:  # `super` of one that the author's class computes
+            return getattr(super(type(adapter), adapter), self.name)
+        return getattr(adapter, self.name)
 
     def __set__(self, author: Any, value: Any) -> None:
         try:
