@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -137,6 +138,24 @@ def test_without_ipykernel_a_missing_name_says_so(install: Callable[[], Replacem
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         exec("from ipykernel.comm import nothing")
     assert not hasattr(ipykernel, "__file__")
+
+
+def test_without_ipykernel_there_are_flags_and_a_kernelspec(
+    install: Callable[[], Replacements], tmp_path: Path
+) -> None:
+    install()
+    app = importlib.import_module("ipykernel.kernelapp")
+    assert app.kernel_aliases["f"] == "IPKernelApp.connection_file"
+    assert "quiet" in app.kernel_flags
+    specs = importlib.import_module("ipykernel.kernelspec")
+    place = specs.install(
+        prefix=str(tmp_path), kernel_name="made", display_name="Made", env={"A": "1"}
+    )
+    spec = json.loads((Path(place) / "kernel.json").read_text("utf-8"))
+    assert (spec["display_name"], spec["env"]) == ("Made", {"A": "1"})
+    assert spec["argv"][0] == sys.executable
+    assert spec["argv"][-5:] == ["-m", "trikernel", "start", "-f", "{connection_file}"]
+    assert (Path(place) / "logo-64x64.png").exists()
 
 
 def test_what_is_not_ours_is_the_real_ones(install: Callable[[], Replacements], real: None) -> None:

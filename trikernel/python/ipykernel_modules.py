@@ -56,6 +56,15 @@ _CONNECT = (
     "write_connection_file",
 )
 
+_KERNELSPEC = (
+    "KERNEL_NAME",
+    "RESOURCES",
+    "get_kernel_dict",
+    "install",
+    "make_ipkernel_cmd",
+    "write_kernel_spec",
+)
+
 
 def _of(module: str, *names: str) -> dict[str, str]:
     return {name: f"{module}:{name}" for name in names}
@@ -80,6 +89,8 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "ipykernel.kernelapp": {
             "IPKernelApp": f"{_COMPAT}:IPKernelApp",
+            "kernel_aliases": f"{_COMPAT}.flags:ALIASES",
+            "kernel_flags": f"{_COMPAT}.flags:FLAGS",
             "launch_new_instance": f"{_COMPAT}:IPKernelApp.launch_instance",
             "main": f"{_COMPAT}:IPKernelApp.launch_instance",
         },
@@ -99,6 +110,7 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "ZMQDisplayHook": "trikernel.python.display:CellDisplayHook",
             "ZMQShellDisplayHook": "trikernel.python.display:CellDisplayHook",
         },
+        "ipykernel.kernelspec": _of(f"{_COMPAT}.kernelspec", *_KERNELSPEC),
         "ipykernel.iostream": {"OutStream": "trikernel.kernel.streams:OutStream"},
         "ipykernel.jsonutil": _of(_OURS, "json_clean", "encode_images"),
         "ipykernel.pylab": {},
@@ -107,6 +119,9 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """Of each module the names, and where what stands for them is: ``module:attribute``."""
+
+_REAL_FIRST = frozenset({"ipykernel.kernelspec"})
+"""Those that work as they are, where ipykernel is installed."""
 
 _PACKAGES = frozenset(name.rpartition(".")[0] for name in NAMES if "." in name)
 _LOADED = (
@@ -158,12 +173,12 @@ class _Finder:
         """
         if not _is_ipykernels(name):
             return None
-        if name in NAMES:
+        real = None if name in NAMES and name not in _REAL_FIRST else _find_real(name)
+        if name in NAMES and real is None:
             spec = ModuleSpec(name, _Loader(name), origin="trikernel")
             if name in _PACKAGES:
                 spec.submodule_search_locations = []
             return spec
-        real = _find_real(name)
         if real is None:
             raise ModuleNotFoundError(
                 f"No module named {name!r}: trikernel, which runs here in ipykernel's place, has "
