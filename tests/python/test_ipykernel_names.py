@@ -158,9 +158,19 @@ def test_without_ipykernel_there_are_flags_and_a_kernelspec(
     assert (Path(place) / "logo-64x64.png").exists()
 
 
+def _said_of(module: object, name: str) -> str:
+    with pytest.raises(AttributeError) as caught:
+        getattr(module, name)
+    return str(caught.value)
+
+
 def test_what_is_not_ours_is_the_real_ones(install: Callable[[], Replacements], real: None) -> None:
     install()
     ipykernel = importlib.import_module("ipykernel")
+    assert "installed" not in _said_of(ipykernel, "__wrapped__")
+    folder = Path(str(ipykernel.__file__)).parent
+    assert [str(folder)] == ipykernel.__path__
+    assert (folder / "broken.py").exists()
     assert ipykernel.extra == "real"
     inprocess = importlib.import_module("ipykernel.inprocess")
     assert inprocess.Comm is Comm

@@ -220,6 +220,7 @@ class _Loader(Loader):
             return
         space["__all__"] = [name for name in names if not name.startswith("_")]
         space["__dir__"] = lambda: sorted({*space, *names})
+        space.pop("__path__", None)  # `_find` tells it, once somebody asks: that reads folders
 
         def look_up(name: str) -> Any:
             space[name] = found = self._find(name)
@@ -234,13 +235,18 @@ class _Loader(Loader):
             return _load(place)
         if f"{self._name}.{name}" in NAMES:  # ipykernel's own kernel has them loaded
             return importlib.import_module(f"{self._name}.{name}")
+        spec = _find_real(self._name)
+        if name == "__path__" and self._name in _PACKAGES:
+            return list((spec and spec.submodule_search_locations) or [])
+        if name == "__file__" and spec is not None:
+            return spec.origin
         if not name.startswith("__"):
             real = self._load_real()
             if hasattr(real, name):
                 return getattr(real, name)
         raise AttributeError(
             f"module {self._name!r} has no attribute {name!r}: trikernel runs here in ipykernel's "
-            "place" + ("" if self._real else ", and ipykernel is not installed"),
+            "place" + ("" if spec is not None else ", and ipykernel is not installed"),
             name=name,
         )
 
