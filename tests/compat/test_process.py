@@ -102,6 +102,32 @@ def test_subcommands_are_the_authors() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "installs blocking --user\n", "")
 
 
+SPAWNING = """\
+import multiprocessing
+from ipykernel.kernelapp import IPKernelApp
+
+def child():
+    print(__name__, IPKernelApp.__module__, flush=True)
+
+def main():
+    for method in ("spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=child)
+        process.start()
+        process.join()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_spawned_child_imports_the_module_with_the_same_names(tmp_path: Path) -> None:
+    (tmp_path / "spawning.py").write_text(SPAWNING, "utf-8")
+    ended = run("spawning", folder=tmp_path)
+    assert ended.stdout == "__mp_main__ trikernel.compat.app\n" * 2
+    ended = run("spawning:main", folder=tmp_path)
+    assert ended.stdout == "spawning trikernel.compat.app\n" * 2
+
+
 MODULES = {
     "ends": ("x = 1", "ends is no kernel: it has ended without starting one"),
     "raises": (

@@ -20,7 +20,7 @@ from ..system import real_stderr
 from .adapter import describe
 from .app import IPKernelApp
 
-__all__ = ["main"]
+__all__ = ["main", "name_in_child"]
 
 _USAGE = """\
 usage: python -m trikernel.compat MODULE[:FUNCTION] [-f FILE] [MORE ...]
@@ -28,6 +28,25 @@ usage: python -m trikernel.compat MODULE[:FUNCTION] [-f FILE] [MORE ...]
 Run MODULE as `python -m MODULE` does, or call its FUNCTION, as an installed script does.
 Kernels that were written for ipykernel run on trikernel, unchanged.
 """
+
+
+class _MainName(str):
+    """The name of a process' main module, which multiprocessing's children import by it.
+
+    The name goes to a spawned child pickled. There it is an ordinary one, and ipykernel's names
+    are trikernel's before the main module asks for them.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return name_in_child, (str(self),)
+
+
+def name_in_child(name: str) -> str:
+    """The name of the main module, in a spawned child, where ipykernel can be imported now."""
+    install_ipykernel_modules()
+    return name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,10 +63,11 @@ def main(argv: Sequence[str]) -> int:
     sys.argv[:] = [module, *rest]
     try:
         if function:
+            _name_main()
             found = _function(module, function)
             code: object = found()
         else:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            runpy.run_module(_main_of(module), run_name="__main__", alter_sys=True)
             code = 0
     except SystemExit as error:
         code = error.code
@@ -74,6 +94,19 @@ def _missing(module: str, function: str) -> str:
     except Exception as error:  # a package above it, as it is imported
         return f"importing it raised {describe(error)}"
     return ""
+
+
+def _main_of(module: str) -> _MainName:
+    """The module that is run: of a package, the one in it."""
+    spec = importlib.util.find_spec(module)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    return _MainName(f"{module}.__main__" if is_package else module)
+
+
+def _name_main() -> None:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name == f"{__package__}.__main__":
+        spec.name = _MainName(spec.name)
 
 
 def _function(module: str, path: str) -> Any:
