@@ -10,7 +10,7 @@ import pytest
 from traitlets.config import Config
 
 from trikernel.compat import IPKernelApp
-from trikernel.compat.flags import flags_of_python, take_flags, without_misfits
+from trikernel.compat.flags import ALIASES, flags_of_python, own_flags, take_flags, without_misfits
 
 from .kernels import Configured
 
@@ -80,3 +80,12 @@ def test_a_file_that_raises_is_one_line(
 def test_ipython_reads_what_is_not_about_the_connection() -> None:
     words = ["-f", "its.json", "--ip=::1", "--matplotlib=inline", "--HistoryManager.hist_file", "x"]
     assert flags_of_python(words) == words[3:]
+
+
+def test_an_authors_own_flags_are_not_ipythons() -> None:
+    class App(IPKernelApp):
+        aliases: Any = {**ALIASES, "extra": "App.extra", ("s", "short"): "App.short"}
+
+    words = ["--extra=EX", "-s", "1", "--colors=Linux"]
+    assert own_flags(App()) == {"extra", "s", "short"}
+    assert flags_of_python(words, own_flags(App())) == ["--colors=Linux"]

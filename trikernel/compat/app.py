@@ -26,7 +26,15 @@ from ..system import real_stderr, run_to_the_end
 from ..transport import ConnectionInfo
 from .adapter import describe
 from .failed import failed_kernel
-from .flags import ALIASES, FLAGS, flags_of_python, take_flags, without_misfits
+from .flags import (
+    ALIASES,
+    FLAGS,
+    flags_of_python,
+    name_of_flag,
+    own_flags,
+    take_flags,
+    without_misfits,
+)
 from .guest import GuestLoop
 from .kernel import IPythonKernel, Kernel
 
@@ -142,14 +150,17 @@ class IPKernelApp(Application):
         """Read flags and files, and make the kernel. Nothing listens before `start`."""
         self.classes = [type(self), self.kernel_class, *self.classes]
         words = list(sys.argv[1:] if argv is None else argv)
+        own = None
         if issubclass(self.kernel_class, IPythonKernel):
-            self.kernel_flags = flags_of_python(words)
+            own = own_flags(self)
+            self.kernel_flags = flags_of_python(words, own)
         complaints = take_flags(self, words)
         if self.subapp is not None:
             return
         log_to_stderr(str(self.log_level))
-        for text in complaints if self.kernel_flags is None else ():
-            self.log.warning(text)
+        for text in complaints:
+            if own is None or name_of_flag(text.split()[1]) in own:  # IPython warns of the others
+                self.log.warning(text)
         self.read_files()
         self._hold_signals()
         self.init_kernel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -16,7 +16,15 @@ from traitlets import HasTraits, TraitError
 from traitlets.config import Application, Config
 from traitlets.config.loader import ArgumentError, DeferredConfig
 
-__all__ = ["ALIASES", "FLAGS", "take_flags", "without_misfits"]
+__all__ = [
+    "ALIASES",
+    "FLAGS",
+    "flags_of_python",
+    "name_of_flag",
+    "own_flags",
+    "take_flags",
+    "without_misfits",
+]
 
 _APP = "IPKernelApp"
 _PREFIX = "Bad config encountered during initialization: "
@@ -44,10 +52,23 @@ FLAGS: dict[str, Any] = {
 }
 
 
-def flags_of_python(argv: Sequence[str]) -> list[str]:
-    """The flags that IPython is to read, and warn of."""
-    ours = {"f", "ip", "transport", *_PORTS}
-    names = ((group, group[0].lstrip("-").partition("=")[0]) for group in _groups(argv))
+def own_flags(app: Application) -> set[str]:
+    """The names of the flags that an author's application has, and no other one."""
+    names: set[str] = set()
+    for name in (*app.aliases, *app.flags):
+        names.update([name] if isinstance(name, str) else name)
+    return names - {*ALIASES, *FLAGS}
+
+
+def name_of_flag(word: str) -> str:
+    """The name in ``--name=value``."""
+    return word.lstrip("-").partition("=")[0]
+
+
+def flags_of_python(argv: Sequence[str], own: Set[str] = frozenset()) -> list[str]:
+    """The flags that IPython is to read, and warn of: all but the ``own`` ones of an author."""
+    ours = {"f", "ip", "transport", *_PORTS, *own}
+    names = ((group, name_of_flag(group[0])) for group in _groups(argv))
     return [
         word
         for group, name in names
@@ -57,7 +78,7 @@ def flags_of_python(argv: Sequence[str]) -> list[str]:
 
 
 def take_flags(app: Application, argv: Sequence[str]) -> list[str]:
-    """Have an application read a command line; a line about each flag that cannot be used.
+    """Have an application read a command line; ``flag FLAG has no effect: …`` of each wrong one.
 
     An application with subcommands finds its subcommand.
     """
