@@ -181,6 +181,37 @@ async def test_a_computed_kernel_info_has_supers() -> None:
     assert (info["implementation"], info["more"]) == ("Echo", 1)
 
 
+async def test_a_requests_hooks_are_the_authors_and_see_no_messages_of_the_kernels() -> None:
+    heard: list[str] = []
+
+    class Hooked(Echo):
+        async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            await super().execute_request(stream, ident, parent)
+
+        def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
+            heard.append(f"{channel} {parent['header']['msg_type']}")
+            super().set_parent(ident, parent, channel)
+
+        def init_metadata(self, parent: Any) -> Any:
+            return {**super().init_metadata(parent), "mine": 1}
+
+        def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
+            metadata["fin"] = 2
+            return metadata
+
+        def send_response(self, stream: Any, msg_type: Any, content: Any = None, **_: Any) -> None:
+            heard.append(msg_type)
+            super().send_response(stream, msg_type, content)
+
+    async with open_memory_client(Hooked()) as client:
+        await client.kernel_info()
+        heard.clear()
+        execution = await client.expect("said", stdout="said")
+        assert execution.reply is not None
+        assert execution.reply.metadata.keys() == {"started", "mine", "fin"}
+        assert heard == ["shell execute_request", "stream"]
+
+
 # asyncio
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import current_request
 from ..kernel import ChannelHandle, Kernel, built_in, settings_of
-from ..kernel.handlers import is_built_in
+from ..kernel.handlers import accepted, is_built_in
 from ..wire import REQUESTS, reply_type
 
 if TYPE_CHECKING:
@@ -56,13 +56,15 @@ _CALLED = (
     "should_handle",
     "pre_handler_hook",
     "post_handler_hook",
-    "send_response",
     "show_error",
     "raw_input",
     "getpass",
     *REQUESTS,
 )
-"""What is called there instead of here, if the author's class has its own."""
+"""What is called there instead of here, if the author's class has its own.
+
+Of `send_response` that is not so: ipykernel's own messages do not pass through it either.
+"""
 
 
 class _Handlers(dict[str, Any]):
@@ -108,6 +110,8 @@ def _adapter_class(cls: Any, base: Any) -> Any:
         function = getattr(cls, name)
         if not is_built_in(function):
             space[name] = _call(name, function)
+    if not is_built_in(cls.set_parent):
+        space["should_handle"] = _with_parent(cls.should_handle, cls.set_parent)
     space["start"] = _start
     for name in settings_of(base):
         value = getattr(cls, name)
@@ -151,6 +155,19 @@ def _call(name: str, function: Callable[..., Any]) -> Any:
         return awaited(adapter, own(*args, **options))
 
     return call
+
+
+def _with_parent(function: Callable[..., Any], set_parent: Callable[..., Any]) -> Any:
+    """`should_handle` of a class that has its own `set_parent`, which is called first."""
+
+    @functools.wraps(function)
+    def should_handle(adapter: Any, stream: Any, msg: Any, idents: Any) -> Any:
+        author = adapter.find_author()
+        options = accepted(set_parent, {"channel": stream.name})
+        author.set_parent(idents, msg, **options)
+        return awaited(adapter, author.should_handle(stream, msg, idents))
+
+    return should_handle
 
 
 def _start(adapter: Any) -> Any:

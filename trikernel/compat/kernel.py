@@ -22,6 +22,7 @@ from ..kernel import (
     Application,
     Setting,
     application_of,
+    built_in,
     served_kernel,
     settings_of,
     use_application,
@@ -243,11 +244,13 @@ class Kernel(SingletonConfigurable):
     def _on_log(self, change: Any) -> None:
         self.trikernel_adapter.log = change.new
 
+    @built_in
     def set_parent(
         self, ident: Sequence[bytes], parent: Mapping[str, Any], channel: str = "shell"
     ) -> None:
         """Make ``parent`` (a message) the parent of what this task and its children send."""
-        self.trikernel_adapter.set_parent(ident, parent)
+        if self.trikernel_adapter.get_parent().get("header") != parent.get("header"):
+            self.trikernel_adapter.set_parent(ident, parent)
 
     def _publish_status(
         self, status: str, channel: str = "shell", parent: Mapping[str, Any] | None = None
