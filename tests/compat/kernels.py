@@ -155,5 +155,6 @@ class Blocking(Echo):
             return asyncio.sleep(60)  # type: ignore[return-value]
         if code == "facts":
             app: Any = self.parent
-            code = repr([self.word, self.cell_timeout, app.extra_args, app.kernel is self])
+            is_ours = app.kernel is self and app.session is self.session and app.ports["shell"] > 0
+            code = repr([self.word, self.cell_timeout, app.extra_args, is_ours])
         return super().do_execute(code, silent)

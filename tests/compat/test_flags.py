@@ -89,3 +89,9 @@ def test_an_authors_own_flags_are_not_ipythons() -> None:
     words = ["--extra=EX", "-s", "1", "--colors=Linux"]
     assert own_flags(App()) == {"extra", "s", "short"}
     assert flags_of_python(words, own_flags(App())) == ["--colors=Linux"]
+
+
+def test_an_application_has_a_profile(tmp_path: Path) -> None:
+    app = IPKernelApp(kernel_class=Configured, ipython_dir=str(tmp_path / "made"))
+    assert (app.session, app.user_ns) == (None, None)
+    assert app.profile_dir.location == str(tmp_path / "made" / "profile_default")

@@ -56,9 +56,11 @@ def test_ipykernels_singletons_are_what_serves_this_process(kernel: KernelProces
         "app, kernel = IPKernelApp.instance(), get_ipython().kernel\n"
         "print(IPKernelApp.initialized(), app.kernel is kernel, kernel.parent is app)\n"
         "print(app.ip, app.transport, app.shell_port > 0, app.shell is get_ipython())\n"
+        "print(app.session is kernel.session, app.ports['shell'] == app.shell_port)\n"
+        "print(app.user_ns is kernel.user_ns, app.profile_dir is app.shell.profile_dir)\n"
         "print(Kernel.initialized(), Kernel.instance() is IPythonKernel.instance() is kernel)\n"
     )
-    assert text == "True True True\n127.0.0.1 tcp True True\nTrue True\n"
+    assert text == "True True True\n127.0.0.1 tcp True True\n" + "True True\n" * 3
 
 
 def test_a_comm_of_ipykernels_class_is_a_real_one(kernel: KernelProcess) -> None:

@@ -41,6 +41,16 @@ from .kernel import IPythonKernel, Kernel
 __all__ = ["IPKernelApp"]
 
 
+class _OfKernel:
+    """What the kernel has, unless somebody sets it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, app: Any, owner: type) -> Any:
+        return self if app is None else getattr(app.kernel, self._name, None)
+
+
 class IPKernelApp(Application):
     """Starts a kernel: ``IPKernelApp.launch_instance(kernel_class=MyKernel)``.
 
@@ -64,6 +74,9 @@ class IPKernelApp(Application):
     kernel_class = Type(IPythonKernel, klass=Kernel, help="the kernel's class").tag(config=True)
     kernel = AnyTrait()
     shell = AnyTrait()
+    session = _OfKernel()
+    user_ns = _OfKernel()
+    profile_dir = AnyTrait(help="the folder of the IPython profile")
     connection_file = Unicode(help="the connection file").tag(config=True)
     connection_dir = Unicode(help="where a connection file is that has no folder").tag(config=True)
     ip = Unicode(help="the address to listen on").tag(config=True)
@@ -122,6 +135,22 @@ class IPKernelApp(Application):
     @default("ipython_dir")
     def _default_ipython_dir(self) -> str:
         return os.environ.get("IPYTHONDIR") or os.path.expanduser("~/.ipython")
+
+    @default("profile_dir")
+    def _default_profile_dir(self) -> Any:
+        if self.shell is not None:
+            return self.shell.profile_dir
+        try:
+            from ..python.profile import made_profile_dir
+        except ImportError:  # of a kernel for another language, alone
+            return None
+        return made_profile_dir(self.ipython_dir, self.profile)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Each channel's port, once the kernel is served."""
+        ports = getattr(self.kernel, "trikernel_adapter", self.kernel).ports
+        return {name.removesuffix("_port"): port for name, port in ports.items()}
 
     @property
     def config_file_paths(self) -> list[str]:

@@ -7,6 +7,7 @@ Read as IPython reads them for any kernel: ``ipython_config.py``, then
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from ..errors import UsageError
 from ..kernel import Kernel
 from .flags import ALIASES, FLAGS, apply_settings, leave_out_colors, read_flags
 
-__all__ = ["Profile"]
+__all__ = ["Profile", "made_profile_dir"]
 
 _log = logging.getLogger("trikernel")
 
@@ -103,3 +104,9 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
             _log.warning("the startup files of profile %r were interrupted", self.profile)
         except SystemExit as error:
             _log.warning("a startup file of profile %r exits: %s", self.profile, error)
+
+
+def made_profile_dir(folder: str, name: str) -> Any:
+    """IPython's object of a profile in ``folder``; what is missing is made. Raises `OSError`."""
+    os.makedirs(folder, exist_ok=True)
+    return ProfileDir.create_profile_dir_by_name(folder, name)
