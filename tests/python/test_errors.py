@@ -167,3 +167,90 @@ async def test_a_tasks_name_steers_no_terminal(client: CheckedClient) -> None:
     heard = await client.execute("%cancel \x1b]52;c;eA==\x07\x9b2J")
     assert heard.status == "ok"
     assert "\x1b" not in heard.stdout
+
+
+async def value_of(client: CheckedClient, code: str) -> str:
+    (result,) = contents(await client.execute(code), "execute_result")
+    return str(result["data"]["text/plain"])
+
+
+HANDLER = """
+def handler(shell, etype, value, tb, tb_offset=None):
+    called.append((etype.__name__, str(value), tb.tb_next.tb_frame.f_code.co_name, tb_offset))
+    {0}
+called = []
+get_ipython().set_custom_exc((ArithmeticError,), handler)
+"""
+
+
+@pytest.mark.parametrize("code", ["1/0", "get_ipython().run_cell('1/0').error_in_exec and None"])
+@pytest.mark.parametrize(
+    ("shows", "traceback"),
+    [
+        ("return ['mine', 'own']", [["mine", "own"]]),
+        ("return None", []),
+        ("shell._showtraceback(etype, value, ['shown']); return ['again']", [["shown"]]),
+    ],
+)
+async def test_a_handler_for_errors_shows_them(
+    client: CheckedClient, code: str, shows: str, traceback: list[list[str]]
+) -> None:
+    await client.execute(HANDLER.format(shows))
+    heard = await client.execute(code, stop_on_error=False)
+    assert [one["traceback"] for one in contents(heard, "error")] == traceback
+    assert reply_of(heard)["status"] == ("error" if code == "1/0" else "ok")
+    assert await value_of(client, "called") == (
+        "[('ZeroDivisionError', 'division by zero', '<module>', None)]"
+    )
+
+
+async def test_a_handler_that_fails_leaves_the_error_shown(client: CheckedClient) -> None:
+    await client.execute(HANDLER.format("raise OSError"))
+    (error,) = contents(await client.execute("1/0", stop_on_error=False), "error")
+    assert error["ename"] == "ZeroDivisionError"
+    assert "1/0" in "".join(plain(error["traceback"]))
+    assert contents(await client.execute("[][0]", stop_on_error=False), "error")
+
+
+FRAMES = """
+import sys, traceback
+def frames(tb): return [(one.filename.rpartition("/")[2][:10], one.name) for one in
+                        traceback.extract_tb(tb)]
+"""
+
+
+@pytest.mark.parametrize("code", ["1/0", "raise ExceptionGroup('', [OSError(), OSError()])", "%tb"])
+async def test_a_traceback_begins_in_ipythons_own_frame(client: CheckedClient, code: str) -> None:
+    """As who leaves out ``tb_offset`` frames relies on."""
+    await client.execute(FRAMES)
+    await client.execute("1/0", stop_on_error=False)
+    await client.execute(code, stop_on_error=False)
+    assert (await value_of(client, "frames(sys.last_traceback)")).startswith(
+        "[('interactiv', 'run_code'), ("
+    )
+    assert await value_of(client, "len(frames(sys.last_traceback))") == "2"
+
+
+RENDERER = """
+def show(etype, value, stb):
+    tb = shell._get_exc_info()[2].tb_next  # without what is IPython's
+    send(etype, value, [one.name for one in traceback.extract_tb(tb)])
+import traceback
+shell = get_ipython()
+send, shell._showtraceback = shell._showtraceback, show
+def f(): 1/0
+"""
+
+
+async def test_a_renderer_that_leaves_out_ipythons_frame_shows_the_cells(
+    client: CheckedClient,
+) -> None:
+    await client.execute(RENDERER)
+    (error,) = contents(await client.execute("f()", stop_on_error=False), "error")
+    assert error["traceback"] == ["<module>", "f"]
+
+
+async def test_plain_tracebacks_show_every_frame_of_the_cell(client: CheckedClient) -> None:
+    await client.execute("%xmode Plain\ndef f(): 1/0")
+    (error,) = contents(await client.execute("f()", stop_on_error=False), "error")
+    assert "Cell In[2], line 1" in "".join(plain(error["traceback"]))

@@ -27,7 +27,6 @@ What remains
 from __future__ import annotations
 
 import ast
-import bdb
 import os
 import sys
 import types
@@ -56,8 +55,7 @@ from ..core import (
     is_cancel,
     unwrap_interrupt,
 )
-from ..errors import CellStopped, LeftOpenError
-from ..kernel import NO_TEXT, clean
+from ..errors import CellStopped
 from ..system import (
     LeftOpen,
     close_what_was_left_open,
@@ -72,7 +70,7 @@ from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
 from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
-from .tracebacks import CellErrors, format_group, left_open_error, remember
+from .tracebacks import CellErrors, left_open_error, show_error, visible_below_ipython
 
 if TYPE_CHECKING:
     from .async_magics import AsyncMagics
@@ -288,31 +286,14 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def show(self, error: BaseException) -> None:
         """Publish an error under the current cell, without frames that are not the user's."""
-        if isinstance(error, bdb.BdbQuit):  # the person left the debugger
-            return
-        clean(error)
-        content = self.errors.content(error)
-        lines = format_group(error, self.compile.format_code_name)
-        if isinstance(error, LeftOpenError) and error.__cause__ is None:  # it says all there is
-            lines = f"{content['ename']}: {error}".splitlines()
-        elif lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
-            lines = content["traceback"]
-        if lines is not None:
-            remember(self.InteractiveTB, error)
-            self._showtraceback(type(error), error, lines)
-            return
-        raised, exits = (type(error), error, error.__traceback__), isinstance(error, SystemExit)
-        try:
-            self.showtraceback(raised, exception_only=exits, running_compiled_code=not exits)
-            if exits:
-                print("To exit: use 'exit', 'quit', or Ctrl-D.", file=sys.stderr)
-        except Exception:
-            self._showtraceback(type(error), error, content["traceback"])
+        show_error(self, self.errors, error, self._showtraceback)
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """What IPython shows of an error of its own accord, in ``%run`` for example."""
         kind, error, tb = super()._get_exc_info(exc_tuple)
-        return (kind, error, clean(error).__traceback__) if error is not None else (kind, error, tb)
+        if error is not None:
+            sys.last_traceback = tb = visible_below_ipython(error, tb)
+        return kind, error, tb
 
     def _format_exception_for_storage(
         self, exception: BaseException, *args: Any, **kwargs: Any

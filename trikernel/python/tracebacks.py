@@ -7,26 +7,35 @@ once, under the interrupts of the person who waits for it: what it says is shown
 from __future__ import annotations
 
 import ast
+import bdb
 import linecache
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType
+from functools import cache
+from types import FrameType, TracebackType
 from typing import Any
 
-from ..core import Request, current_request
+from ..core import Request, call_unprotected, current_request, is_machinery
 from ..errors import LeftOpenError
-from ..kernel import render_error
+from ..kernel import NO_TEXT, clean, render_error
 from ..kernel.replacements import Replacements
 from ..system import LeftOpen
 from ..wire import as_content
 
-__all__ = ["CellErrors", "count_lines_of_cells", "format_group", "left_open_error", "remember"]
+__all__ = [
+    "CellErrors",
+    "count_lines_of_cells",
+    "left_open_error",
+    "show_error",
+    "visible_below_ipython",
+]
 
 KEPT = 1000  # frames of code that failed
 _FILE = re.compile(r'File "([^"]+)", line (\d+)')
 
+Send = Callable[[type, BaseException, Any], None]
 NameOf = Callable[[str], tuple[str, str] | None]
 
 
@@ -36,6 +45,7 @@ class CellErrors:
     def __init__(self) -> None:
         self._rendered: tuple[BaseException, dict[str, Any]] | None = None
         self._of_display: tuple[Request | None, BaseException] | None = None
+        self.times_shown = 0
 
     def forget(self) -> None:
         """A cell begins: let go of the last one's error."""
@@ -57,6 +67,7 @@ class CellErrors:
         That is the list that IPython gives, an entry a frame; of somebody's own renderer, whatever
         that gives.
         """
+        self.times_shown += 1
         content = self.content(error)
         is_list = isinstance(lines, (list, tuple))
         content["traceback"] = list(map(str, lines)) if is_list else str(lines).splitlines()
@@ -73,7 +84,89 @@ class CellErrors:
         return error if request is not None and request is current_request.get() else None
 
 
-def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
+def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send) -> None:
+    """Publish an error under the current cell, without frames that are not the user's.
+
+    One that somebody has set a handler for (``set_custom_exc``) is shown as that does, or as it
+    tells by what it returns. ``send`` sends an error with the lines that it is shown with.
+    """
+    if isinstance(error, bdb.BdbQuit):  # the person left the debugger
+        return
+    tb = _below_ipython(clean(error).__traceback__)
+    kind, exits, content = type(error), isinstance(error, SystemExit), errors.content(error)
+    if not exits and isinstance(error, shell.custom_exceptions):
+        _show_by_handler(shell, errors, error, tb, send)
+        return
+    lines = _format_group(error, shell.compile.format_code_name)
+    if isinstance(error, LeftOpenError) and error.__cause__ is None:  # it says all there is
+        lines = f"{content['ename']}: {error}".splitlines()
+    elif lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
+        lines = content["traceback"]
+    if lines is not None:
+        _remember(shell.InteractiveTB, error)
+        send(kind, error, lines)
+        return
+    try:
+        shell.showtraceback(
+            (kind, error, tb), exception_only=exits, running_compiled_code=not exits
+        )
+        if exits:
+            print("To exit: use 'exit', 'quit', or Ctrl-D.", file=sys.stderr)
+    except Exception:
+        send(kind, error, content["traceback"])
+
+
+def _show_by_handler(
+    shell: Any, errors: CellErrors, error: BaseException, tb: TracebackType | None, send: Send
+) -> None:
+    """Have the user's handler show an error; what it returns is shown if it has shown nothing."""
+    before = errors.times_shown
+    try:
+        lines = call_unprotected(shell.CustomTB, type(error), error, tb)
+    except (Exception, KeyboardInterrupt):  # IPython's own guard around it has failed
+        lines = errors.content(error)["traceback"]
+    if lines and errors.times_shown == before:
+        send(type(error), error, lines)
+
+
+def visible_below_ipython(error: BaseException, tb: TracebackType | None) -> TracebackType | None:
+    """Leave machinery out of an error; its traceback, where ``tb`` began in machinery below a
+    frame of IPython's.
+
+    Who shows an IPython's errors leaves out as many frames as ``tb_offset`` says, by default one:
+    that of IPython's ``run_code``.
+    """
+    visible = clean(error).__traceback__
+    if tb is None:
+        return visible
+    if tb.tb_frame is _ipythons_frame():
+        return tb
+    return _below_ipython(visible) if is_machinery(tb.tb_frame.f_code.co_filename) else visible
+
+
+def _below_ipython(tb: TracebackType | None) -> TracebackType | None:
+    if tb is None:
+        return None
+    frame = _ipythons_frame()
+    return TracebackType(tb, frame, frame.f_lasti, frame.f_code.co_firstlineno)
+
+
+@cache
+def _ipythons_frame() -> FrameType:
+    """A frame as that of IPython's ``run_code``; one for all errors, as it refers to nothing."""
+    from IPython.core import interactiveshell
+
+    code = interactiveshell.InteractiveShell.run_code.__code__
+    names = {"__name__": interactiveshell.__name__, "get": sys._getframe}
+    source = "def run_code():\n    __tracebackhide__ = '__ipython_bottom__'\n    return get()"
+    exec(compile(source, code.co_filename, "exec"), names)
+    function: Any = names["run_code"]
+    function.__code__ = function.__code__.replace(co_firstlineno=code.co_firstlineno)
+    frame: FrameType = function()
+    return frame
+
+
+def _format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
     """The lines for an error that is or was caused by a group, which IPython cannot render.
 
     None for any other error. ``name_of`` gives the label and the name of a cell's code.
@@ -96,17 +189,18 @@ def format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
     return [_FILE.sub(rename, line) for line in text.splitlines()]
 
 
-def remember(ipythons: Any, error: BaseException) -> None:
+def _remember(ipythons: Any, error: BaseException) -> None:
     """For ``%debug`` and ``%tb``: the error, or the one leaf that a group is about.
 
     ``ipythons`` is IPython's formatter of tracebacks, which shows it again.
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    tb = _below_ipython(error.__traceback__)
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, tb
     if sys.version_info >= (3, 12):
         sys.last_exc = error
-    ipythons.etype, ipythons.evalue, ipythons.tb = type(error), error, error.__traceback__
+    ipythons.etype, ipythons.evalue, ipythons.tb = type(error), error, tb
 
 
 def count_lines_of_cells(replaced: Replacements) -> None:
