@@ -122,3 +122,24 @@ def test_a_script_may_stay_in_the_background(kernel: KernelProcess) -> None:
     reply, _ = kernel.execute("%%bash --bg --proc p\nsleep 1000")
     assert reply["status"] == "ok"
     assert kernel.text("p.kill(); print('killed')") == "killed\n"
+
+
+def test_scripts_in_the_background_can_be_ended(kernel: KernelProcess) -> None:
+    reply, _ = kernel.execute("%%bash --bg --proc p\nexec sleep 1000")
+    assert reply["status"] == "ok"
+    assert kernel.text("%killbgscripts").endswith("All background processes were killed.\n")
+    assert kernel.text("while p.returncode is None: pass\nprint(p.returncode)") == "-2\n"
+
+
+def test_magics_and_the_history_are_configured_by_ipythons_names(kernel: KernelProcess) -> None:
+    listed = kernel.text("%config").split()
+    for name, trait in (("HistoryManager", "db_cache_size"), ("ScriptMagics", "script_paths")):
+        assert listed.count(name) == 1
+        assert f"{name}.{trait}=" in kernel.text(f"%config {name}")
+    assert (
+        kernel.text(
+            "%config ScriptMagics.script_paths = {'a': 'b'}\n"
+            "print(get_ipython().run_line_magic('config', 'ScriptMagics.script_paths'))"
+        )
+        == "{'a': 'b'}\n"
+    )

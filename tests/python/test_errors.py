@@ -190,6 +190,11 @@ get_ipython().set_custom_exc((ArithmeticError,), handler)
         ("return ['mine', 'own']", [["mine", "own"]]),
         ("return None", []),
         ("shell._showtraceback(etype, value, ['shown']); return ['again']", [["shown"]]),
+        (
+            "import sys; return [str(sys.exc_info()[:2] == (etype, value)), "
+            "str(sys.exc_info()[2] is tb), str(value.__context__)]",
+            [["True", "True", "None"]],
+        ),
     ],
 )
 async def test_a_handler_for_errors_shows_them(

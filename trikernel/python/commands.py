@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from IPython.core.magic import cell_magic, magics_class
-from IPython.core.magics.script import ScriptMagics
+from IPython.core.magic import cell_magic, line_magic, magics_class
+from IPython.core.magics import script
 from IPython.utils.process import arg_split, system
 
-__all__ = ["CellScripts", "finish", "get_output", "refuse_background", "run_in_terminal"]
+__all__ = ["ScriptMagics", "finish", "get_output", "refuse_background", "run_in_terminal"]
 
 GRACE = 0.2  # seconds that an interrupted program has to end by itself
 _POLL = 0.05  # seconds after which output is shown, also if nothing more comes
@@ -128,14 +128,14 @@ def get_output(command: str) -> tuple[str, int]:
 
 
 @magics_class
-class CellScripts(ScriptMagics):
-    """``%%script``, ``%%bash`` and its like."""
+class ScriptMagics(script.ScriptMagics):
+    """``%%script``, ``%%bash`` and its like. ``%config`` finds it by the name of IPython's."""
 
     @cell_magic("script")
     def shebang(self, line: str, cell: str) -> None:
         """Run a cell by a program; see IPython's documentation for the options."""
         words = arg_split(line, posix=sys.platform != "win32")
-        options, command = ScriptMagics.shebang.parser.parse_known_args(words)
+        options, command = script.ScriptMagics.shebang.parser.parse_known_args(words)
         if options.bg or sys.platform == "win32":
             super().shebang(line, cell)
             return
@@ -152,7 +152,12 @@ class CellScripts(ScriptMagics):
         if options.raise_error and status != 0:
             raise subprocess.CalledProcessError(status, source)
 
-    shebang.parser = ScriptMagics.shebang.parser
+    @line_magic  # a class registers its own only
+    def killbgscripts(self, line: str = "") -> None:
+        """End what ``%%script --bg`` and its like have started."""
+        super().killbgscripts(line)
+
+    shebang.parser = script.ScriptMagics.shebang.parser
 
 
 def _appends_to(names: dict[str, Any], name: str) -> Callable[[str], object]:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from IPython.core import formatters
-from IPython.core.history import HistoryManager
+from IPython.core import formatters, history
 from IPython.core.inputtransformer2 import (
     EscapedCommand,
     HelpEnd,
@@ -26,7 +25,7 @@ from IPython.core.inputtransformer2 import (
 )
 from trio.lowlevel import enable_ki_protection
 
-__all__ = ["CellHistory", "CellTransformers", "DisplayFormatter"]
+__all__ = ["CellTransformers", "DisplayFormatter", "HistoryManager"]
 
 _log = logging.getLogger("trikernel")
 
@@ -124,8 +123,11 @@ def _by_type(value: Any) -> dict[str, Any]:
 HISTORY_DELAY = 1  # seconds
 
 
-class CellHistory(HistoryManager):
-    """Keeps cells in memory until `run` has them written; a shutdown writes the rest."""
+class HistoryManager(history.HistoryManager):
+    """Keeps cells in memory until `run` has them written; a shutdown writes the rest.
+
+    ``%config`` finds it by the name of IPython's.
+    """
 
     hist_file: Any  # a path, or ":memory:"
     _news: trio.Event | None = None

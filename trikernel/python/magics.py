@@ -18,7 +18,7 @@ from .tasks import TaskTree
 
 __all__ = ["MAGICS", "register_scripts", "take_timeout"]
 
-_SCRIPTS = "trikernel.python.commands:CellScripts"
+_SCRIPTS = "trikernel.python.commands:ScriptMagics"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
@@ -155,9 +155,9 @@ def register_scripts(shell: Any) -> None:
     if scripts:
         manager.register_lazy("killbgscripts", _SCRIPTS, "line")
     else:  # an IPython that has imported its own already
-        from .commands import CellScripts
+        from .commands import ScriptMagics
 
-        shell.register_magics(CellScripts)
+        shell.register_magics(ScriptMagics)
 
 
 def _is_script(magic: Any) -> bool:

@@ -66,7 +66,7 @@ from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .asyncio_loops import end_asyncio_loops
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
-from .fast_paths import CellHistory, CellTransformers, DisplayFormatter
+from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager
 from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
@@ -407,7 +407,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def init_history(self) -> None:
         """A history that costs a cell nothing."""
-        self.history_manager = CellHistory(shell=self, parent=self)
+        self.history_manager = HistoryManager(shell=self, parent=self)
         self.configurables.append(self.history_manager)
 
     def init_payload(self) -> None:

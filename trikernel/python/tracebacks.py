@@ -119,12 +119,20 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
 def _show_by_handler(
     shell: Any, errors: CellErrors, error: BaseException, tb: TracebackType | None, send: Send
 ) -> None:
-    """Have the user's handler show an error; what it returns is shown if it has shown nothing."""
-    before = errors.times_shown
+    """Have the user's handler show an error; what it returns is shown if it has shown nothing.
+
+    As in IPython, `sys.exc_info` is the error meanwhile.
+    """
+    before, visible, context = errors.times_shown, error.__traceback__, error.__context__
     try:
-        lines = call_unprotected(shell.CustomTB, type(error), error, tb)
-    except (Exception, KeyboardInterrupt):  # IPython's own guard around it has failed
-        lines = errors.content(error)["traceback"]
+        raise error
+    except BaseException:
+        error.__traceback__, error.__context__ = tb, context
+        try:
+            lines = call_unprotected(shell.CustomTB, type(error), error, tb)
+        except (Exception, KeyboardInterrupt):  # IPython's own guard around it has failed
+            lines = errors.content(error)["traceback"]
+        error.__traceback__ = visible
     if lines and errors.times_shown == before:
         send(type(error), error, lines)
 
