@@ -134,6 +134,17 @@ def test_what_means_nothing_here_is_accepted(
             "--InteractiveShell.nope=1",
             "flag --InteractiveShell.nope has no effect: there is no such",
         ),
+        *(
+            (
+                f"--ZMQInteractiveShell.{name}=abc",
+                f"flag --{flag} has no effect: The '{name}' trait expected",
+            )
+            for name, flag in (
+                ("cache_size", "cache-size"),
+                ("autocall", "autocall"),
+                ("xmode", "ZMQInteractiveShell.xmode"),
+            )
+        ),
         ("--IPKernelApp.nope=1", "flag --IPKernelApp.nope has no effect: there is no such setting"),
         ("--Kernel.nope=1", "flag --Kernel.nope has no effect: Kernel has no such setting"),
         ("--Kernel.stop_on_error_timeout=-1", "Kernel: stop_on_error_timeout must be a number"),
@@ -176,6 +187,47 @@ def test_colors_that_nobody_knows_are_one_warning(
         assert "colors has no effect: there are no colors 'bad'" in warning
         assert config.InteractiveShell.get("colors") == ("Linux" if "Linux" in text else None)
         assert "colors" not in config.ZMQInteractiveShell
+
+
+FITTING = """
+c.InteractiveShell.cache_size = 3
+c.InteractiveShell.ast_transformers.append(print)
+c.InteractiveShell.autocall = 1
+c.ZMQInteractiveShell.xmode = "plain"
+c.ZMQInteractiveShell.banner1 = "mine"
+c.HistoryManager.hist_file = ":memory:"
+c.IPCompleter.limit_to__all__ = True
+c.DisplayFormatter.active_types = ["text/plain"]
+c.Mine.value = None
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "ZMQInteractiveShell.autocall = 'x'",
+        "InteractiveShell.autocall = 'x'",
+        "InteractiveShell.cache_size = None",
+        "HistoryManager.db_cache_size = 'many'",
+        "DisplayFormatter.active_types = 3",
+    ],
+)
+def test_a_value_in_a_file_that_does_not_fit_is_one_warning(
+    setting: str, ipython: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = ipython / "profile_default" / "ipython_config.py"
+    file.parent.mkdir()
+    file.write_text(FITTING, "utf-8")
+    config = Profile.read("default").config
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+    name = setting.partition(" ")[0]
+    section, _, trait = name.partition(".")
+    config[section].pop(trait, None)
+    file.write_text(f"{file.read_text('utf-8')}c.{setting}\n", "utf-8")
+    left = Profile.read("default").config
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert warning.startswith(f"{name} has no effect: The '{trait}' trait expected")
+    assert str(left) == str(config)
 
 
 def test_flags_count_where_the_profile_cannot_be_made(
@@ -262,6 +314,7 @@ def test_a_kernel_starts_with_none_of_what_cannot_be_used(tmp_path: Path) -> Non
         f"--profile-dir={tmp_path / 'none'}",
         f"--ipython-dir={tmp_path / 'none'}",
         "--colors=bad",
+        "--ZMQInteractiveShell.cache_size=abc",
         "--debug=1",
         "--a.b.c.d=1",
     )

@@ -24,12 +24,17 @@ from IPython.utils.path import expand_path
 from IPython.utils.PyColorize import theme_table
 from traitlets import Container, HasTraits, TraitError, Unicode
 from traitlets.config import Application, Config
-from traitlets.config.loader import ArgumentError, DeferredConfig, KVArgParseConfigLoader
+from traitlets.config.loader import (
+    ArgumentError,
+    DeferredConfig,
+    KVArgParseConfigLoader,
+    LazyConfigValue,
+)
 
 from ..errors import SettingError
 from ..kernel import Kernel, settings_of
 
-__all__ = ["ALIASES", "FLAGS", "apply_settings", "leave_out_colors", "read_flags"]
+__all__ = ["ALIASES", "FLAGS", "apply_settings", "leave_out_misfits", "read_flags"]
 
 _log = logging.getLogger("trikernel")
 
@@ -83,6 +88,7 @@ _SHORT = {target.rpartition(".")[2]: alias for alias, target in reversed(ALIASES
 
 _CLASSES = {
     "InteractiveShell": "IPython.core.interactiveshell",
+    "ZMQInteractiveShell": "trikernel.python.shell",
     "HistoryManager": "IPython.core.history",
     "HistoryAccessor": "IPython.core.history",
     "IPCompleter": "IPython.core.completer",
@@ -94,6 +100,9 @@ _CLASSES = {
     "ProfileDir": "IPython.core.profiledir",
 }
 """Where the classes are whose values are looked at before the kernel is made with them."""
+
+_LATER = ("StoreMagics", "InlineBackend")
+"""Those of them that a kernel is made without, and that files do not have imported."""
 
 _FOLDERS = (("Profile", "ipython_dir"), ("ProfileDir", "location"))
 
@@ -237,12 +246,32 @@ def apply_settings(config: Config, kernel: Kernel) -> None:
                 _log.warning("%s.%s has no effect: %s", section, name, error)
 
 
-def leave_out_colors(config: Config) -> None:
-    """What files say of colors that IPython does not know: it would end the kernel."""
+def leave_out_misfits(config: Config) -> None:
+    """What files say that would end the kernel: values that do not fit, colors that nobody knows.
+
+    Of each one the log has a warning.
+    """
     for section, name, value in list(_values(config)):
-        if name == "colors" and not _is_theme(value):
-            _log.warning("%s.colors has no effect: there are no colors '%s'", section, value)
+        try:
+            if name == "colors" and not _is_theme(value):
+                raise TraitError(f"there are no colors {str(value)!r}")
+            _check_of_file(section, name, value)
+        except TraitError as error:
+            words = str(error).replace(" of a HasTraits instance", "")
+            _log.warning("%s.%s has no effect: %s", section, name, words)
             del config[section][name]
+
+
+def _check_of_file(section: str, name: str, value: Any) -> None:
+    """Raise `TraitError` for a value that does not fit a class which every kernel makes."""
+    if section not in _CLASSES or section in _LATER:
+        return
+    if isinstance(value, (DeferredConfig, LazyConfigValue)):  # looked at already; or a change
+        return
+    configurable = getattr(importlib.import_module(_CLASSES[section]), section)
+    trait = configurable.class_traits(config=True).get(name)
+    if trait is not None and not (value is None and trait.allow_none):
+        trait.validate(HasTraits(), value)
 
 
 def _is_theme(name: Any) -> bool:

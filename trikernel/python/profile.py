@@ -21,7 +21,7 @@ from traitlets.config import Config
 from ..core import call_unprotected
 from ..errors import UsageError
 from ..kernel import Kernel
-from .flags import ALIASES, FLAGS, apply_settings, leave_out_colors, read_flags
+from .flags import ALIASES, FLAGS, apply_settings, leave_out_misfits, read_flags
 
 __all__ = ["Profile", "made_profile_dir"]
 
@@ -69,7 +69,7 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         for_any_kernel = profile.config.get("IPKernelApp")  # the name that people's files know
         if for_any_kernel:
             profile.update_config(Config(Profile=for_any_kernel))
-        leave_out_colors(profile.config)
+        leave_out_misfits(profile.config)
         return profile
 
     @classmethod
