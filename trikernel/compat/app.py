@@ -35,7 +35,6 @@ from .flags import (
     take_flags,
     without_misfits,
 )
-from .guest import GuestLoop
 from .kernel import IPythonKernel, Kernel
 
 __all__ = ["IPKernelApp"]
@@ -226,6 +225,8 @@ class IPKernelApp(Application):
 
         What it starts on asyncio's current loop runs once it is served.
         """
+        from .guest import GuestLoop  # asyncio takes its time to import
+
         loop = None if _served_process() else GuestLoop()
         if loop is not None:
             asyncio.set_event_loop(loop)
