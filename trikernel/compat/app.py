@@ -6,7 +6,6 @@ kernel starts without it. Serving is `trikernel.run`'s matter.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -225,7 +224,9 @@ class IPKernelApp(Application):
 
         What it starts on asyncio's current loop runs once it is served.
         """
-        from .guest import GuestLoop  # asyncio takes its time to import
+        import asyncio  # which takes its time
+
+        from .guest import GuestLoop
 
         loop = None if _served_process() else GuestLoop()
         if loop is not None:
