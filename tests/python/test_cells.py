@@ -12,6 +12,7 @@ import trio.testing
 
 from trikernel.client import Execution
 from trikernel.python import PythonKernel
+from trikernel.python.shell import ZMQInteractiveShell
 from trikernel.testing import CheckedClient, message_types
 
 from ..cells import ask, contents, reply_of, served, until_input
@@ -403,3 +404,30 @@ async def test_comm_messages_are_served_while_a_cell_awaits(serving: Serving) ->
         await heard.wait()
         assert heard.status == "ok"
         assert results(heard) == ["'woken'"]
+
+
+class OwnShell(ZMQInteractiveShell):
+    def run_cell(self, raw_cell: str, store_history: bool = False, silent: bool = False) -> Any:
+        self.user_ns.setdefault("seen", []).append(raw_cell)
+        return super().run_cell(raw_cell, store_history, silent)
+
+
+async def test_the_run_cell_of_a_subclass_runs_what_awaits_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    kernel = PythonKernel()
+    kernel.shell_class = OwnShell
+    async with served(kernel) as client:
+        for code, status in (
+            ("x = 1", "ok"),
+            ("await __import__('trio').sleep(1)", "ok"),
+            ("%time x", "ok"),
+            ("1/0", "error"),
+        ):
+            heard = await client.execute(code, stop_on_error=False)
+            assert reply_of(heard)["status"] == status
+            assert len(contents(heard, "error")) == (status == "error")
+        heard = await client.execute("seen")
+        (result,) = contents(heard, "execute_result")
+        assert result["data"]["text/plain"] == "['x = 1', '1/0', 'seen']"
+        assert reply_of(heard)["execution_count"] == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import weakref
@@ -282,14 +283,17 @@ class PythonKernel(Kernel):
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()
-        result = await shell.run_cell_async(
-            code,
-            store_history=store_history,
-            silent=silent,
-            transformed_cell=transformed,
-            preprocessing_exc_tuple=failed,
-            cell_id=cell_id,
-        )
+        if shell.has_own_run_cell and failed is None and not _awaits(shell, code, transformed):
+            result = _run_by_subclass(shell, stripped, store_history, silent, cell_id)
+        else:
+            result = await shell.run_cell_async(
+                code,
+                store_history=store_history,
+                silent=silent,
+                transformed_cell=transformed,
+                preprocessing_exc_tuple=failed,
+                cell_id=cell_id,
+            )
         if request is not None and request.abandoned:
             return {}
         return self._finish(result, silent, user_expressions or {})
@@ -387,3 +391,21 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
 
 
 use_application(PythonApplication, PythonKernel)
+
+
+def _run_by_subclass(
+    shell: Any, code: str, store_history: bool, silent: bool, cell_id: str | None
+) -> Any:
+    """Run a cell by the `run_cell` of somebody's own shell; IPython's result."""
+    options: dict[str, Any] = {"store_history": store_history, "silent": silent}
+    parameters = inspect.signature(shell.run_cell).parameters.values()
+    if any(one.name == "cell_id" or one.kind is one.VAR_KEYWORD for one in parameters):
+        options["cell_id"] = cell_id
+    return call_unprotected(shell.run_cell, code, **options)
+
+
+def _awaits(shell: Any, code: str, transformed: str | None) -> bool:
+    """Whether a cell awaits, or calls magics, of which some do."""
+    if "get_ipython().run_" in (transformed or ""):
+        return True
+    return bool(shell.should_run_async(code, transformed_cell=transformed))

@@ -117,6 +117,7 @@ class ZMQInteractiveShell(InteractiveShell):
             self.display_trap = shared_display_trap
         self.autoawait = True
         self.runs_synchronously = False
+        self.has_own_run_cell = _has_own_run_cell(type(self))
         self.exiter.set_ip(self)
         self.loop_runner = refuse_to_run
         self.tasks = Tasks(self.compile.format_code_name)
@@ -475,6 +476,13 @@ class ZMQInteractiveShell(InteractiveShell):
         if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
             raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
         return int(count)
+
+
+def _has_own_run_cell(cls: type) -> bool:
+    """Whether cells go by a subclass' `run_cell`, as in ipykernel, where they await nothing."""
+    ours: Any = ZMQInteractiveShell
+    mine: Any = cls
+    return mine.run_cell is not ours.run_cell and mine.run_cell_async is ours.run_cell_async
 
 
 InteractiveShellABC.register(ZMQInteractiveShell)
