@@ -21,6 +21,10 @@ What is done
     on. A coroutine of this package runs outside of the asyncio loop (`TrioAwaitable`): the cells in
     it may call `asyncio.run`.
 
+    A plain verb is called as a step of a task would be (`call_in_step`): there is a running loop,
+    which it may start tasks in. The loop is made before the kernel is, whose author may start
+    something on it at once; Trio's loop takes it over later (`bind`).
+
 What remains
     Where the system has no descriptor that says that others are ready (Windows), the loop looks
     every 10 ms. Callbacks and tasks that an author has started by asyncio's own means cannot be
