@@ -44,6 +44,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Replacemen
 
     monkeypatch.setattr(ipykernel_modules, "PathFinder", Elsewhere)
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ipykernel"]:
+        monkeypatch.delitem(sys.modules, name)  # which another test has loaded
     replaced = Replacements()
     before = dict(sys.modules)
 
