@@ -102,7 +102,7 @@ class Workhorse(Recorder):
         raise OSError("crashed")
 
     async def cell_odd(self, rest: str) -> Any:
-        return {"status": "ok", "user_expressions": {"a": object()}, "payload": [{1, 2}]}
+        return {"status": "ok", "user_expressions": {"a": object()}, "payload": [{"a": {1, 2}}]}
 
     async def cell_keyboard(self, rest: str) -> None:
         await trio.sleep(TICK)

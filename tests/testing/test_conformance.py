@@ -50,7 +50,7 @@ async def test_the_python_kernel_meets_them_all_in_a_process() -> None:
     samples = attrs.evolve(
         PYTHON,
         sleeping="import time; time.sleep(1)",
-        computing="_ = sum(range(3 * 10**7))",
+        computing="_ = sum(range(10**8))",
         flooding=None,
     )
     async with open_kernel() as client:
