@@ -388,7 +388,7 @@ class OnShell(Slow):
             return self.kernel_info
         if self.is_silent:
             await trio.sleep_forever()
-        raise NotImplementedError
+        raise NotImplementedError  # as a kernel that does not know it there
 
 
 @pytest.mark.parametrize("is_silent", [True, False])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import current_request
 from ..kernel import ChannelHandle, Kernel, built_in, settings_of
+from ..kernel.application import FACTS
 from ..kernel.handlers import accepted, is_built_in
 from ..wire import REQUESTS, reply_type
 
@@ -23,17 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "delegated", "describe", "loop_of", "make_adapter"]
 
-FACTS = (
-    "implementation",
-    "implementation_version",
-    "language",
-    "language_version",
-    "language_info",
-    "banner",
-    "help_links",
-    "supported_features",
-    "kernel_info",
-)
+_TOLD = (*FACTS, "kernel_info")
 """What an author's class says of its kernel; it is read when somebody asks."""
 
 _VERBS = (
@@ -105,7 +96,7 @@ def make_adapter(author: Any, base: Any) -> Any:
 @functools.cache
 def _adapter_class(cls: Any, base: Any) -> Any:
     space: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-    space |= {name: _read(name) for name in FACTS if not isinstance(getattr(cls, name), Held)}
+    space |= {name: _read(name) for name in _TOLD if not isinstance(getattr(cls, name), Held)}
     for name in _CALLED:
         function = getattr(cls, name)
         if not is_built_in(function):
@@ -232,7 +223,7 @@ class Held:
         own, adapter = vars(author), author.trikernel_adapter
         if self.name in own:
             return own[self.name]
-        if self.name in FACTS:  # `super` of one that the author's class computes
+        if self.name in _TOLD:  # `super` of one that the author's class computes
             return getattr(super(type(adapter), adapter), self.name)
         return getattr(adapter, self.name)
 

@@ -431,7 +431,7 @@ class _Steps:
                 try:
                     value = yield yielded
                     resume = partial(coroutine.send, value)
-                except BaseException as error:  # a cancel, or the end of the coroutine itself
+                except BaseException as error:  # it goes on in the coroutine, a cancel too
                     resume = partial(coroutine.throw, error)
             else:
                 cancelled = yield from self._trapped(yielded)

@@ -48,7 +48,14 @@ from .stdin import Asker
 from .takeover import Takeover
 from .tracebacks import render_error
 
-__all__ = ["BACKGROUND_FAILED", "Application", "application_of", "serve", "use_application"]
+__all__ = [
+    "BACKGROUND_FAILED",
+    "FACTS",
+    "Application",
+    "application_of",
+    "serve",
+    "use_application",
+]
 
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
 _ABORTED_LIMIT = 10_000
@@ -66,7 +73,7 @@ _HOOKS = frozenset(
         "send_response",
     }
 )
-_FACTS = (
+FACTS = (
     "implementation",
     "implementation_version",
     "language",
@@ -76,6 +83,7 @@ _FACTS = (
     "help_links",
     "supported_features",
 )
+"""What a class says of its kernel, in a ``kernel_info_reply``."""
 
 
 async def serve(
@@ -126,7 +134,7 @@ class Application:
         self._rows: dict[str, MessageType] = dict(REQUESTS)
         cls, static = type(kernel), inspect.getattr_static
         self._overrides_hooks = not all(is_built_in(static(cls, name)) for name in _HOOKS)
-        facts = [static(cls, name) for name in _FACTS]
+        facts = [static(cls, name) for name in FACTS]
         self._computes_facts = not is_built_in(
             getattr(static(cls, "kernel_info"), "fget", None)
         ) or any(hasattr(one, "__get__") and not is_built_in(one) for one in facts)

@@ -126,7 +126,7 @@ def _show_by_handler(
     before, visible, context = errors.times_shown, error.__traceback__, error.__context__
     try:
         raise error
-    except BaseException:
+    except BaseException:  # the very one: a cell's error, which has ended its cell already
         error.__traceback__, error.__context__ = tb, context
         try:
             lines = call_unprotected(shell.CustomTB, type(error), error, tb)
