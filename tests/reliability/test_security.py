@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,50 +189,56 @@ async def test_a_deadline_that_is_none_is_an_error_and_ends_nothing(seconds: str
         await client.expect("say on", stdout="on")
 
 
+class Talkative(Recorder):
+    """Its replies soon fill what the system keeps for a connection."""
+
+    def do_is_complete(self, code: str) -> dict[str, Any]:
+        return {"status": "incomplete", "indent": " " * 20_000}
+
+
+@contextmanager
+def slow_reader(kernel: Recorder) -> Iterator[zmq.Socket[bytes]]:
+    """A client for whom little is kept on the way: who does not read is soon seen."""
+    transport: Any = kernel.server.transport  # type: ignore[attr-defined]
+    transport.shell[0]._socket.set(zmq.SNDHWM, 1)  # for those who connect from now on
+    with zmq.Context() as context, context.socket(zmq.DEALER) as reader:
+        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
+            reader.set(option, value)
+        reader.connect(transport.info.endpoint(transport.info.shell_port))
+        yield reader
+
+
 async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -> None:
-    budget = 1 << 20
-    kernel = Recorder(max_backlog_bytes=budget)
+    budget = 1 << 17
+    kernel = Talkative(max_backlog_bytes=budget)
     async with served(kernel, "tcp") as client:
-        info = kernel.server.transport.info  # type: ignore[attr-defined]
-        with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
-            for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
-                deaf.set(option, value)
-            deaf.connect(info.endpoint(info.shell_port))
-            codec = Codec(info.key.encode())
-            size = len(codec.encode("is_complete_request", {"code": "x" * 100})[5])
-            for _ in range(12_000):
-                await trio.lowlevel.checkpoint()
-                deaf.send_multipart(codec.encode("is_complete_request", {"code": "x" * size}))
-            with trio.fail_after(180):
-                while not kernel.server.connection.replies._slow:
-                    await client.kernel_info()
-                waiting = next(iter(kernel.server.connection.replies._slow.values()))
-                while not waiting.lost:
-                    await client.kernel_info()
-            assert waiting.size <= budget
+        replies = kernel.server.connection.replies  # type: ignore[attr-defined]
+        codec = Codec(kernel.server.transport.info.key.encode())  # type: ignore[attr-defined]
+        with slow_reader(kernel) as deaf, trio.fail_after(180):
+            while not any(one.lost for one in replies._slow.values()):
+                frames = codec.encode("is_complete_request", {"code": "x" * 1000})
+                with suppress(zmq.Again):  # the kernel reads, sooner or later
+                    deaf.send_multipart(frames, zmq.NOBLOCK)
+                await client.kernel_info()
+            (waiting,) = replies._slow.values()
+            assert 0 < waiting.size <= budget
             await client.expect("say on", stdout="on")
         with trio.fail_after(180):
-            while kernel.server.connection.replies._slow:  # until it is seen that it has left
+            while replies._slow:  # until it is seen that it has left
                 await client.kernel_info()
 
 
 async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
-    kernel = Recorder()
+    kernel = Talkative()
     async with served(kernel, "tcp") as client:
-        info = kernel.server.transport.info  # type: ignore[attr-defined]
-        with zmq.Context() as context, context.socket(zmq.DEALER) as slow:
-            for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
-                slow.set(option, value)
-            slow.connect(info.endpoint(info.shell_port))
-            codec, ids = Codec(info.key.encode()), []
-            for _ in range(8_000):
+        replies = kernel.server.connection.replies  # type: ignore[attr-defined]
+        codec, ids = Codec(kernel.server.transport.info.key.encode()), []  # type: ignore[attr-defined]
+        with slow_reader(kernel) as slow, trio.fail_after(180):
+            while not any(len(one.waiting) > 20 for one in replies._slow.values()):
                 frames = codec.encode("is_complete_request", {"code": ""})
                 ids.append(codec.decode_header(frames[2]).msg_id)
                 slow.send_multipart(frames)
-                await trio.lowlevel.checkpoint()
-            with trio.fail_after(60):
-                while not kernel.server.connection.replies._slow:
-                    await client.kernel_info()
+                await client.kernel_info()
             answered: list[str | None] = []
             while len(answered) < len(ids):
                 assert await trio.to_thread.run_sync(slow.poll, 30_000)

@@ -97,10 +97,13 @@ class DisplayFormatter(formatters.DisplayFormatter):
         return not any(id(obj) in printers for printers in self._singletons)
 
     def _learn(self) -> None:
-        """Note the tables of every formatter; again, once one of them is replaced."""
-        self._known = list(self.formatters.items())
+        """Note the tables of every formatter; again, once one of them is replaced.
+
+        ``_known`` is set last: an interrupt of the cell may come between any two lines.
+        """
+        known = list(self.formatters.items())
         self.observe(self._forget, ("mimebundle_formatter", "ipython_display_formatter"))
-        others = [one for mime_type, one in self._known if mime_type != "text/plain"]
+        others = [one for mime_type, one in known if mime_type != "text/plain"]
         others += [self.mimebundle_formatter, self.ipython_display_formatter]
         for one in others:
             one.observe(self._forget, _TABLES)
@@ -109,6 +112,7 @@ class DisplayFormatter(formatters.DisplayFormatter):
         own = [one for one in others if type(one).__module__ != formatters.__name__]
         if own or "text/plain" not in self.formatters:
             self._printers = [(_KEYS, ())]  # somebody's own formatter: who knows what it says
+        self._known = known
 
     def _forget(self, change: Any) -> None:
         self._known = None
