@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -51,6 +55,37 @@ plain = st.recursive(
 def test_plain_objects_look_the_same(value: Any) -> None:
     ours, theirs = both()
     assert ours.format(value) == theirs.format(value)
+
+
+def format_interrupted(ours: CellDisplayFormatter, value: Any, line: int) -> bool:
+    """Raise `KeyboardInterrupt` in the nth line of ours that this comes to; whether there is one."""
+    left = count(line, -1)
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if "fast_paths" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and next(left) == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with suppress(KeyboardInterrupt):
+            ours.format(value)
+    finally:
+        sys.settrace(before)
+    return next(left) < 0
+
+
+def test_an_interrupt_anywhere_while_the_first_value_is_shown_is_the_end_of_that_one_only() -> None:
+    line = 0
+    ours, theirs = both()
+    while format_interrupted(ours, 5, line):
+        assert ours.format(5) == theirs.format(5)
+        assert ours.format(Number(3)) == theirs.format(Number(3))
+        line, ours = line + 1, CellDisplayFormatter()
+    assert line > 15
 
 
 @pytest.mark.parametrize("value", [Shown(), Number(3), [Shown()], Shown, 1 + 2j, {1, 2}, range(3)])
