@@ -58,7 +58,7 @@ def test_plain_objects_look_the_same(value: Any) -> None:
 
 
 def format_interrupted(ours: CellDisplayFormatter, value: Any, line: int) -> bool:
-    """Raise `KeyboardInterrupt` in the nth line of ours that this comes to; whether there is one."""
+    """Raise `KeyboardInterrupt` in the nth line of ours that it comes to; whether there is one."""
     left = count(line, -1)
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -199,7 +199,7 @@ class Talkative(Recorder):
 @contextmanager
 def slow_reader(kernel: Recorder) -> Iterator[zmq.Socket[bytes]]:
     """A client for whom little is kept on the way: who does not read is soon seen."""
-    transport: Any = kernel.server.transport  # type: ignore[attr-defined]
+    transport: Any = kernel.server.transport
     transport.shell[0]._socket.set(zmq.SNDHWM, 1)  # for those who connect from now on
     with zmq.Context() as context, context.socket(zmq.DEALER) as reader:
         for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
@@ -212,8 +212,9 @@ async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -
     budget = 1 << 17
     kernel = Talkative(max_backlog_bytes=budget)
     async with served(kernel, "tcp") as client:
-        replies = kernel.server.connection.replies  # type: ignore[attr-defined]
-        codec = Codec(kernel.server.transport.info.key.encode())  # type: ignore[attr-defined]
+        server: Any = kernel.server
+        replies, info = server.connection.replies, server.transport.info
+        codec = Codec(info.key.encode())
         with slow_reader(kernel) as deaf, trio.fail_after(180):
             while not any(one.lost for one in replies._slow.values()):
                 frames = codec.encode("is_complete_request", {"code": "x" * 1000})
@@ -231,8 +232,9 @@ async def test_a_client_that_reads_no_replies_costs_a_budget_and_nobody_else() -
 async def test_replies_that_waited_come_in_order_once_they_are_read() -> None:
     kernel = Talkative()
     async with served(kernel, "tcp") as client:
-        replies = kernel.server.connection.replies  # type: ignore[attr-defined]
-        codec, ids = Codec(kernel.server.transport.info.key.encode()), []  # type: ignore[attr-defined]
+        server: Any = kernel.server
+        replies, info = server.connection.replies, server.transport.info
+        codec, ids = Codec(info.key.encode()), []
         with slow_reader(kernel) as slow, trio.fail_after(180):
             while not any(len(one.waiting) > 20 for one in replies._slow.values()):
                 frames = codec.encode("is_complete_request", {"code": ""})

@@ -24,9 +24,10 @@ from .user_code import UserNursery
 
 __all__ = [
     "admit_again",
+    "answer_lost",
     "follow_abandoned",
-    "lose_loop",
     "loses_loop",
+    "take_what_waits",
     "what_crashed",
     "what_is_gone",
 ]
@@ -61,8 +62,8 @@ def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery
 
 
 @enable_ki_protection
-def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
-    """Answer what ran with ``error``, and return what waited. Outside of any loop.
+def answer_lost(dispatcher: Dispatcher, error: BaseException) -> None:
+    """Answer what ran in a loop that is lost with ``error``. Outside of any loop.
 
     ``dispatcher.shell.window.known_at`` is when that could be known, if it aborts what is queued.
     """
@@ -73,6 +74,11 @@ def lose_loop(dispatcher: Dispatcher, error: BaseException) -> list[Request]:
     for request in lost:
         _answer(dispatcher, request, error, Event.FINISH)
     dispatcher.stopper.running.clear()
+
+
+@enable_ki_protection
+def take_what_waits(dispatcher: Dispatcher) -> list[Request]:
+    """What a lost loop has left in its queues, for the next one. Outside of any loop."""
     dispatcher.posted.drain()
     queues = dispatcher.shell, dispatcher.comm, dispatcher.control
     return [request for queue in queues for request in queue.close()]

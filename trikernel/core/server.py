@@ -41,9 +41,10 @@ from .iopub import OutputLimits
 from .lanes import Job
 from .recovery import (
     admit_again,
+    answer_lost,
     follow_abandoned,
-    lose_loop,
     loses_loop,
+    take_what_waits,
     what_crashed,
     what_is_gone,
 )
@@ -137,7 +138,10 @@ def run_in_this_thread(
                 trio.run(run)
                 return
             except BaseException as crash:
-                if not servers or servers[0].stopping.is_set() or not loses_loop(crash):
+                if servers and servers[0].stopping.is_set():
+                    servers[0].publish_shutdown()
+                    raise
+                if not servers or not loses_loop(crash):
                     raise
                 servers[0].lose_loop(crash)
             gc.collect()  # the coroutines of that loop end now, not in the middle of the next one
@@ -458,18 +462,21 @@ class Server:
     # A lost loop
 
     def lose_loop(self, crash: BaseException) -> None:
-        """Trio has given up: answer what ran, keep what waits for the next loop. Outside of any."""
-        if self._thread is not None:
-            self._thread.end_now()
-        self.stopper.restore()
-        cause = what_crashed(crash)
+        """Trio has given up: answer what ran, keep what waits for the next loop. Outside of any.
+
+        A shutdown that is under way is carried out by the services, which then exit.
+        """
+        cause, told = what_crashed(crash), bool(self.stopper.running)
         error = LoopLost(
             f"Trio's loop crashed by {type(cause).__name__}: {cause}. "
             f"A new one has been started; names are kept, {what_is_gone(self.background_tasks)}."
         )
         error.__cause__ = cause
-        told = bool(self.stopper.running)
-        self._left += lose_loop(self.dispatcher, error)
+        answer_lost(self.dispatcher, error)
+        if self._thread is not None:
+            self._thread.end_now(shuts_down=self._shutdown is not None)
+        self.stopper.restore()
+        self._left += take_what_waits(self.dispatcher)
         self._failed_at = self.dispatcher.shell.window.known_at
         if not told:
             self.application.report_background_error(error)

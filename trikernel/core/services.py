@@ -178,8 +178,13 @@ class ServiceThread:
                 if self._result is not None:
                     self._result.unwrap()
 
-    def end_now(self) -> None:
-        """End it and join it, from outside of any loop: the user loop is lost."""
+    def end_now(self, *, shuts_down: bool) -> None:
+        """End it and join it, from outside of any loop: the user loop is lost.
+
+        If it is about to shut the kernel down, that is its end, as with a loop that is blocked.
+        """
+        if self._watch is not None and shuts_down:
+            self._thread.join(3 * self._watch.grace + JOIN_TIMEOUT)
         if self._thread.is_alive():
             self._leave()
             self._thread.join(JOIN_TIMEOUT)
