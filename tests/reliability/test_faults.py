@@ -204,6 +204,21 @@ def test_it_goes_on_in_a_new_loop(code: str) -> None:
         ends_well(kernel)
 
 
+def test_a_kernel_that_loses_each_new_loop_ends() -> None:
+    with kernel_process() as kernel:
+        kernel.send(
+            "import trio\n"
+            "async def crash():\n"
+            "    trio.lowlevel.current_trio_token().run_sync_soon(lambda: 1 / 0)\n"
+            "    await trio.sleep_forever()\n"
+            "get_ipython().kernel.server.application.enter_loop = crash\n"
+            "await crash()"
+        )
+        assert kernel.process.wait(TIMEOUT) == 1
+        assert kernel.process.stderr is not None
+        assert "ZeroDivisionError" in kernel.process.stderr.read()
+
+
 def test_a_loop_that_crashes_during_a_shutdown_does_not_hold_it_up() -> None:
     with kernel_process() as kernel:
         kernel.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .connection import Connection, Rejections
 from .iopub import SHORT, IOPub, OutputLimits, StreamText, TextKey
 from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
+from .own_process import run_in_this_thread
 from .request import (
     Event,
     Reply,
@@ -14,7 +15,7 @@ from .request import (
     background_scope,
     current_request,
 )
-from .server import Server, Services, run_in_this_thread, serve
+from .server import Server, Services, serve
 from .stop import Stopper
 from .user_code import (
     BackgroundNursery,

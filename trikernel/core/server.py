@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,7 +42,6 @@ from .recovery import (
     admit_again,
     answer_lost,
     follow_abandoned,
-    loses_loop,
     take_what_waits,
     what_crashed,
     what_is_gone,
@@ -53,7 +51,7 @@ from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
 from .user_code import OutermostScope, UserNursery
 
-__all__ = ["Server", "Services", "run_in_this_thread", "serve"]
+__all__ = ["Server", "Services", "serve"]
 
 ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 
@@ -108,47 +106,6 @@ async def serve(
     finally:
         is_served.reset(served)
         application.unbind()
-
-
-def run_in_this_thread(
-    application: Application, transport: Transport, on_start: Callable[[Server], object]
-) -> None:
-    """Serve in a process of the kernel's own, in loops of this thread, until it is shut down.
-
-    The user's code may crash Trio. The loop is lost then, with all its tasks; the kernel, its
-    sockets and its namespace are not: what ran is answered with `LoopLost`, and a new loop goes on.
-    ``on_start`` is called with the server before anything else.
-    """
-    servers: list[Server] = []
-
-    async def run() -> None:
-        is_served.set(True)
-        if not servers:
-            server = Server(application, transport, inline=False, owns_process=True)
-            application.bind(server)
-            servers.append(server)
-            on_start(server)
-        else:
-            servers[0].enter_loop()
-        await servers[0].run()
-
-    try:
-        while True:
-            try:
-                trio.run(run)
-                return
-            except BaseException as crash:
-                if servers and servers[0].stopping.is_set():
-                    servers[0].publish_shutdown()
-                    raise
-                if not servers or not loses_loop(crash):
-                    raise
-                servers[0].lose_loop(crash)
-            gc.collect()  # the coroutines of that loop end now, not in the middle of the next one
-    finally:
-        if servers:
-            faulthandler.cancel_dump_traceback_later()
-            application.unbind()
 
 
 class Server:
