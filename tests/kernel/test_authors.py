@@ -6,7 +6,8 @@ import functools
 import logging
 import pydoc
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -196,6 +197,14 @@ async def coroutine(self: Any, *args: Any, **options: Any) -> None:
     """Where a plain function must be."""
 
 
+def yields(self: Any, code: str, silent: bool) -> Iterator[str]:
+    yield code
+
+
+async def async_yields(self: Any, code: str, cursor_pos: int) -> AsyncIterator[str]:
+    yield code
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"__init__": no_super}, "NodeKernel.__init__ must call super().__init__("),
     ({"language_info": "node"}, "NodeKernel.language_info must be a dictionary, such as"),
@@ -209,6 +218,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"do_execute": lambda self, code: None}, "NodeKernel.do_execute(code) cannot be called as"),
     ({"do_execute": lambda self, code, silent, more: None}, "missing a required argument: 'more'"),
     ({"do_execute": "run"}, "NodeKernel.do_execute must be a function, plain or async, not str"),
+    ({"do_execute": yields}, "NodeKernel.do_execute must return its value, not yield"),
+    ({"do_inspect": async_yields}, "NodeKernel.do_inspect must return its value, not yield"),
     ({"do_complete": lambda self, code: None}, "do_complete(code, cursor_pos): too many"),
     ({"do_is_complete": lambda: None}, "NodeKernel.do_is_complete must take self"),
     ({"do_shutdown": lambda self: None}, "do_shutdown(restart): too many"),
@@ -232,6 +243,35 @@ async def test_a_class_that_cannot_work_is_refused_at_the_start(
     with pytest.raises(KernelClassError, match=re.escape(words)):
         async with open_memory_client(type("NodeKernel", (Kernel,), body)()):
             pass
+
+
+@virtual
+async def test_a_start_that_does_not_end_is_told_by_the_hooks_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Waits(Recorder):
+        async def started(self) -> None:
+            await trio.sleep(11)
+
+    async with served(Waits()) as client:
+        await client.expect("say on", stdout="on")
+    (told,) = [one.message for one in caplog.records if "has not returned" in one.message]
+    assert told == (
+        "Waits.started has not returned for 10 seconds: nothing is answered before it has"
+    )
+
+
+@virtual
+async def test_a_start_that_leaves_the_process_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Leaves(Recorder):
+        async def started(self) -> None:
+            sys.exit(3)
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with served(Leaves()):
+            pass
+    assert raised.value.subgroup(SystemExit) is not None
+    assert "the kernel ends: Leaves.started has left the process" in caplog.text
 
 
 @virtual

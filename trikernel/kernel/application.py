@@ -38,7 +38,7 @@ from ..wire import REQUESTS, Limits, MessageType, as_content
 from ..wire import contents as c
 from .checks import check_kernel, doubts
 from .handlers import complete_execute_reply, is_built_in, positional_count
-from .hooks import name_of, run_hook, run_protected_hook
+from .hooks import name_of, run_hook, run_protected_hook, telling_if_it_lasts
 from .ipykernel_names import note_served
 from .kernel import Kernel
 from .own_types import declared_row
@@ -177,11 +177,17 @@ class Application:
         for doubt in doubts(self.kernel):
             self.kernel.log.warning("%s", doubt)
         self.prepare()
+        nursery = self.kernel.server.background
+        assert nursery is not None
         try:
-            await run_protected_hook(self.kernel, "start")
-            await run_protected_hook(self.kernel, "started")
+            for hook in ("start", "started"):
+                with telling_if_it_lasts(self.kernel, hook, nursery):
+                    await run_protected_hook(self.kernel, hook)
         except BaseException as raised:
             self.start_error = None if is_cancel(raised) else raised
+            if isinstance(raised, SystemExit):
+                name = name_of(self.kernel, hook)
+                self.kernel.log.warning("the kernel ends: %s has left the process", name)
             raise
 
     def prepare(self) -> None:

@@ -219,6 +219,11 @@ def _check_call(kernel: Any, name: str, positional: list[str], options: list[str
             f"{name_of(kernel, name)} must be a function, plain or async, "
             f"not {type(function).__name__} {function!r:.80}"
         )
+    if _yields(function):
+        raise KernelClassError(
+            f"{name_of(kernel, name)} must return its value, not yield: output goes out by "
+            "print() or send_response() while it runs"
+        )
     signature = _signature(kernel, name, function)
     if signature is None:
         return
@@ -230,6 +235,15 @@ def _check_call(kernel: Any, name: str, positional: list[str], options: list[str
         raise KernelClassError(
             f"{name_of(kernel, name)}{signature} cannot be called as {name}({called}): {error}"
         ) from None
+
+
+def _yields(function: Any) -> bool:
+    """Whether calling it makes a generator; one of `types.coroutine` can be awaited."""
+    if inspect.isasyncgenfunction(function):
+        return True
+    code = getattr(function, "__code__", None)
+    awaitable = code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return inspect.isgeneratorfunction(function) and not awaitable
 
 
 def _signature(kernel: Any, name: str, function: Any) -> inspect.Signature | None:

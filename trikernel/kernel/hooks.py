@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import trio
 
 from ..core import is_cancel, run_unprotected
 
-__all__ = ["is_of_hook", "name_of", "run_hook", "run_protected_hook"]
+__all__ = ["is_of_hook", "name_of", "run_hook", "run_protected_hook", "telling_if_it_lasts"]
+
+LONG = 10  # seconds, after which a hook that clients wait for is told of
 
 
 def name_of(kernel: Any, member: str) -> str:
@@ -37,6 +42,24 @@ async def run_protected_hook(kernel: Any, name: str) -> None:
     except BaseException as raised:
         _note(kernel, name, raised)
         raise
+
+
+@contextmanager
+def telling_if_it_lasts(kernel: Any, name: str, nursery: trio.Nursery) -> Iterator[None]:
+    """Around a hook of the start: clients wait for it without a word, so the log has one."""
+    scope = trio.CancelScope()
+
+    async def tell() -> None:
+        with scope:
+            await trio.sleep(LONG)
+            text = "%s has not returned for %d seconds: nothing is answered before it has"
+            kernel.log.warning(text, name_of(kernel, name), LONG)
+
+    nursery.start_soon(tell, name=f"{name} watch")
+    try:
+        yield
+    finally:
+        scope.cancel()
 
 
 def is_of_hook(kernel: Any, names: Sequence[str], raised: BaseException) -> bool:
