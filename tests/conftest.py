@@ -90,6 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
         about = f"{table.mark}(number, ...): rows of {table.path.name} that a test shows"
         config.addinivalue_line("markers", about)
     config.addinivalue_line("markers", "slow: repeats something often, whatever the Python")
+    config.addinivalue_line(
+        "markers", "thorough: only with --thorough; another says nearly the same"
+    )
     config.addinivalue_line("markers", "python: the kernel under test is the Python kernel")
 
 
@@ -98,6 +101,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameters = getattr(item, "callspec", None)
         in_memory = parameters is not None and parameters.params.get("medium") == "memory"
+        if item.get_closest_marker("thorough") and not config.getoption("--thorough"):
+            item.add_marker(pytest.mark.skip("with --thorough"))
         if in_memory or "autojump_clock" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_on_virtual_time), append=False)
     items.sort(key=lambda item: item.nodeid.startswith("tests/test_evidence.py"))

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+
+from trikernel.cli.app import main
 
 from ..processes import ROOT
 
@@ -27,6 +30,27 @@ def trikernel(*arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "200", **env},
         cwd=ROOT,
     )
+
+
+Called = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Called:
+    """As `trikernel`, in this process: for calls that start nothing, of which there are many."""
+
+    def call(*arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
+        for name, value in {"COLUMNS": "200", **env}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(ROOT)
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
 
 
 def notebook(path: Path, *cells: str) -> Path:
@@ -128,12 +152,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_notebook_is_one_line_and_exit_code_2(tmp_path: Path, case: str) -> None:
+def test_a_broken_notebook_is_one_line_and_exit_code_2(
+    tmp_path: Path, case: str, called: Called
+) -> None:
     content, words = BROKEN[case]
     path = tmp_path / "broken.ipynb"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    run = trikernel("run", path, "-o", tmp_path / "out.ipynb")
+    run = called("run", path, "-o", tmp_path / "out.ipynb")
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert words in line
@@ -168,8 +194,10 @@ def test_the_flag_of_ipykernels_trio_loop_is_understood() -> None:
         (["install", "--user", "--prefix", "x"], "not allowed with"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_exit_code_2(arguments: list[str], words: str) -> None:
-    run = trikernel(*arguments)
+def test_a_wrong_call_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, called: Called
+) -> None:
+    run = called(*arguments)
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert words in line
@@ -187,7 +215,9 @@ def test_a_wrong_environment_variable_is_one_line() -> None:
     "name", [".", "..", "...", "../..", ".x", "-x", "a/b", "", "x\n", "\u00e9"]
 )
 @pytest.mark.parametrize("command", ["install", "remove"])
-def test_a_name_that_is_no_folders_removes_nothing(tmp_path: Path, command: str, name: str) -> None:
+def test_a_name_that_is_no_folders_removes_nothing(
+    tmp_path: Path, command: str, name: str, called: Called
+) -> None:
     """``..`` was the whole share/jupyter, ``.`` every kernelspec."""
     kernels = tmp_path / "share" / "jupyter" / "kernels"
     for other in (kernels / "other" / "kernel.json", kernels.parent / "lab" / "settings.json"):
@@ -195,7 +225,7 @@ def test_a_name_that_is_no_folders_removes_nothing(tmp_path: Path, command: str,
         other.write_text("{}")
     before = sorted(tmp_path.rglob("*"))
     where = ["--prefix", tmp_path, f"--name={name}"] if command == "install" else ["--", name]
-    run = trikernel(command, *where, JUPYTER_PATH=str(kernels.parent))
+    run = called(command, *where, JUPYTER_PATH=str(kernels.parent))
     assert run.returncode == 2
     assert run.stderr.startswith("trikernel: error: ")
     assert sorted(tmp_path.rglob("*")) == before

@@ -47,6 +47,7 @@ POSIX = [
     ),
     "message",
 ]
+MAINLY_SIGNAL = [POSIX[0], pytest.param("message", marks=pytest.mark.thorough)]
 
 
 async def begin(client: Client, held: str, seconds: float) -> Execution:
@@ -77,7 +78,7 @@ async def test_the_traceback_shows_where_it_stood(by: By) -> None:
             assert "# the line" in assert_interrupted(execution), held
 
 
-@pytest.mark.parametrize("by", POSIX)
+@pytest.mark.parametrize("by", MAINLY_SIGNAL)
 @pytest.mark.parametrize("held", ["a shield", "a thread"])
 async def test_after_half_a_second_one_line_says_what_it_waits_in(held: str, by: By) -> None:
     async with open_process() as client:
@@ -94,7 +95,7 @@ async def test_after_half_a_second_one_line_says_what_it_waits_in(held: str, by:
         assert_interrupted(execution)
 
 
-@pytest.mark.parametrize("by", POSIX)
+@pytest.mark.parametrize("by", MAINLY_SIGNAL)
 async def test_a_second_interrupt_leaves_it_behind_at_once(by: By) -> None:
     """And another one, and another one, beside those that were left behind before."""
     async with open_process() as client:
@@ -111,7 +112,7 @@ async def test_a_second_interrupt_leaves_it_behind_at_once(by: By) -> None:
             assert following.result == {"text/plain": "'alive'"}
 
 
-@pytest.mark.parametrize("by", POSIX)
+@pytest.mark.parametrize("by", MAINLY_SIGNAL)
 async def test_where_an_interrupt_works_at_once_nothing_is_said(by: By) -> None:
     async with open_process() as client:
         for code in ("await trio.sleep_forever()", "time.sleep(60)", "while True: pass"):
@@ -126,7 +127,7 @@ async def test_where_an_interrupt_works_at_once_nothing_is_said(by: By) -> None:
 
 
 @pytest.mark.parametrize("verb", ["thread", "shield"])
-@pytest.mark.parametrize("by", POSIX)
+@pytest.mark.parametrize("by", MAINLY_SIGNAL)
 async def test_an_authors_verb_that_was_held_up_replies_with_an_error(verb: str, by: By) -> None:
     async with open_process(f"{HERE}:Author") as client:
         execution = client.start(f"{verb} 1")

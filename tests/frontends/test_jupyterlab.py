@@ -64,6 +64,7 @@ def test_a_slider_is_moved_while_a_cell_awaits(lab: Lab) -> None:
         notebook.expect_text(1, "heard of it")
 
 
+@pytest.mark.thorough
 def test_a_background_task_updates_a_display(lab: Lab) -> None:
     cells = [
         "import trio\n"
@@ -88,6 +89,7 @@ def test_a_background_task_updates_a_display(lab: Lab) -> None:
         expect(notebook.output(1)).not_to_contain_text("printed later")
 
 
+@pytest.mark.thorough
 def test_a_plot_is_an_image(lab: Lab) -> None:
     with lab.open(["import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);"]) as notebook:
         notebook.run(0)
@@ -96,6 +98,7 @@ def test_a_plot_is_an_image(lab: Lab) -> None:
         assert image.evaluate("image => image.naturalWidth") > 300
 
 
+@pytest.mark.thorough
 def test_an_error_stops_run_all(lab: Lab) -> None:
     """All cells have reached the kernel when one fails: the browser may take its time to send them.
 
@@ -129,21 +132,23 @@ def test_an_error_stops_run_all(lab: Lab) -> None:
             expect(notebook.prompt(number)).not_to_have_text("[*]:")
 
 
-@pytest.mark.parametrize(
-    "waiting", ["import trio\nawait trio.sleep_forever()", "while True:\n    pass"]
-)
-def test_the_stop_button_stops_a_cell(lab: Lab, waiting: str) -> None:
-    with lab.open([f"print('running')\n{waiting}", "print('next')"]) as notebook:
-        notebook.run(0)
-        notebook.expect_text(0, "running")
-        notebook.expect_running(0)
-        notebook.stop()
-        notebook.expect_text(0, "KeyboardInterrupt")
-        notebook.page.wait_for_timeout(300)  # an error aborts what comes within 0.1 s of it
-        notebook.run(1)
-        notebook.expect_text(1, "next")
+def test_the_stop_button_stops_a_cell(lab: Lab) -> None:
+    waiting = ["import trio\nawait trio.sleep_forever()", "while True:\n    pass"]
+    with lab.open(
+        [*(f"print('running')\n{code}" for code in waiting), "print('next')"]
+    ) as notebook:
+        for number in range(len(waiting)):
+            notebook.run(number)
+            notebook.expect_text(number, "running")
+            notebook.expect_running(number)
+            notebook.stop()
+            notebook.expect_text(number, "KeyboardInterrupt")
+            notebook.page.wait_for_timeout(300)  # an error aborts what comes within 0.1 s of it
+        notebook.run(2)
+        notebook.expect_text(2, "next")
 
 
+@pytest.mark.thorough
 def test_tab_completes(lab: Lab) -> None:
     with lab.open(["a_long_name_to_complete = 1", "a_long_n"]) as notebook:
         notebook.run(0)
@@ -162,17 +167,19 @@ def test_tab_completes(lab: Lab) -> None:
         expect(editor).to_contain_text("a_long_name_to_complete", timeout=TIMEOUT)
 
 
-@pytest.mark.parametrize(
-    "ask", ["input('name? ')", "await __import__('trikernel.notebook').notebook.input('name? ')"]
-)
-def test_input_asks_below_its_cell(lab: Lab, ask: str) -> None:
-    with lab.open([f"answer = {ask}\nprint('hello', answer)"]) as notebook:
-        notebook.run(0)
-        box = notebook.output(0).locator("input.jp-Stdin-input")
-        box.wait_for(timeout=TIMEOUT)
-        box.fill("Ada")
-        box.press("Enter")
-        notebook.expect_text(0, "hello Ada")
+def test_input_asks_below_its_cell(lab: Lab) -> None:
+    asking = [
+        "input('name? ')",
+        "await __import__('trikernel.notebook').notebook.input('name? ')",
+    ]
+    with lab.open([f"answer = {ask}\nprint('hello', answer)" for ask in asking]) as notebook:
+        for number, name in enumerate(("Ada", "Grace")):
+            notebook.run(number)
+            box = notebook.output(number).locator("input.jp-Stdin-input")
+            box.wait_for(timeout=TIMEOUT)
+            box.fill(name)
+            box.press("Enter")
+            notebook.expect_text(number, f"hello {name}")
 
 
 def test_live_tasks_are_a_table(lab: Lab) -> None:

@@ -51,7 +51,7 @@ def test_a_request_takes_no_more_calls(name: str) -> None:
     assert 1.1 * ratio > CALLS[name], f"lower the budget: {name} takes {ratio:.3f}"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_a_request_takes_no_more_instructions() -> None:
     counted = count_instructions()
