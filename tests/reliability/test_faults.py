@@ -113,7 +113,32 @@ GOES_ON = {
 }
 
 
-@pytest.mark.parametrize("code", GOES_ON.values(), ids=GOES_ON)
+# Each costs a process: these are for the longer run.
+RARE = {
+    "SIGCHLD is ignored",
+    "Trio in a thread",
+    "a child of a process with closed streams",
+    "a low recursion limit",
+    "an empty environment",
+    "asyncio in the main thread",
+    "clocks go wrong",
+    "logging is shut down",
+    "multiprocessing by spawn",
+    "no garbage collection",
+    "no working directory",
+    "one allocation is too big",
+    "open is another one",
+    "print is gone",
+    "ten thousand tasks",
+    "warnings are errors",
+}
+CASES = [
+    pytest.param(code, id=name, marks=pytest.mark.thorough if name in RARE else ())
+    for name, code in GOES_ON.items()
+]
+
+
+@pytest.mark.parametrize("code", CASES)
 def test_it_goes_on(code: str) -> None:
     with kernel_process() as kernel:
         if "fork" in code:
