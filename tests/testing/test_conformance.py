@@ -45,6 +45,7 @@ async def test_the_python_kernel_meets_them_all() -> None:
     assert [one for one in without_optional(found) if one != "stdin.not-allowed"] == expected
 
 
+@pytest.mark.thorough  # beside the kernelspec's run in tests/conformance
 async def test_the_python_kernel_meets_them_all_in_a_process() -> None:
     """All but what starts kernels of a kernelspec, which is not known of a client."""
     samples = attrs.evolve(
