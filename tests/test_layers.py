@@ -111,8 +111,9 @@ OFFERED = {
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
-        "MemoryTransport", "Transport", "ZmqClientTransport", "ZmqTransport",
-        "new_connection_file", "read_connection_file", "receive", "remove_stale_files",
+        "MemoryTransport", "Registrar", "Registration", "Transport", "ZmqClientTransport",
+        "ZmqTransport", "new_connection_file", "offers_handshake", "read_connection_file",
+        "read_startup_file", "receive", "register", "remove_stale_files",
         "write_connection_file",
     },
     "trikernel.client": {

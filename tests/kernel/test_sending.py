@@ -90,7 +90,7 @@ async def test_a_message_of_the_session_can_be_sent(serving: Serving) -> None:
         assert heard.stdout == "wholeby session"
         session = kernel.server.connection.codec.session
         assert {one.header.session for one in heard.messages} == {session}
-        assert {one.header.version for one in heard.messages} == {"5.5"}
+        assert {one.header.version for one in heard.messages} == {"5.6"}
 
 
 @pytest.mark.seed(20)

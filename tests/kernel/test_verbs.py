@@ -166,7 +166,7 @@ async def test_kernel_info_says_what_the_class_says(serving: Serving) -> None:
         assert reply["language_info"]["mimetype"] == "text/plain"
         assert reply["banner"] == "Welcome"
         assert reply["help_links"] == [{"text": "Help", "url": "https://example.org"}]
-        assert reply["protocol_version"] == "5.5"
+        assert reply["protocol_version"] == "5.6"
 
 
 @pytest.mark.seed(2)

@@ -16,18 +16,26 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 import outcome
 import trio
 
-from ..errors import KernelDied, KernelNotReady, NoSuchKernel
+from ..errors import KernelDied, KernelNotReady, NoSuchKernel, WireError
 from ..system import harmless, wait_for_process_end
-from ..transport import ConnectionInfo
+from ..transport import ConnectionInfo, Registrar
+from .handshake import (
+    check_offers_handshake,
+    connection_info_of,
+    expect_registration,
+    note_ports,
+)
 
-__all__ = ["KernelProcess", "new_manager"]
+__all__ = ["KernelProcess", "new_manager", "quoted"]
 
 OWN_KERNEL = "trikernel"  # the name that the Python kernel of this environment goes by
 OWN_ARGV = ("-P", "-m", "trikernel", "start")  # -P: no module beside the notebook is in the way
@@ -55,6 +63,7 @@ class KernelProcess:
         self._limiter = trio.CapacityLimiter(1)  # of its own: others' threads must not delay a kill
         self._manager: Any = None
         self._start_options: dict[str, Any] = {}
+        self._handshake: float | None = None
         self._starts = 0
         self._restarting: trio.Event | None = None
         self.info = ConnectionInfo()
@@ -71,11 +80,16 @@ class KernelProcess:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         extra_arguments: Sequence[str] = (),
+        handshake: float | None = None,
     ) -> None:
         """Start it; `info` then says where it will listen.
 
-        Raises `NoSuchKernel`, or `KernelNotReady` when the provisioner cannot start it.
+        With a ``handshake`` the kernel chooses its ports: it is started with a registration file,
+        and has so many seconds to register; `info` then says where it listens already. Raises
+        `NoSuchKernel`, `UsageError` for a kernelspec that does not offer the handshake, or
+        `KernelNotReady` when the provisioner cannot start it, or it does not register.
         """
+        self._handshake = handshake
         self._start_options = {
             "cwd": None if cwd is None else str(cwd),
             "env": {**os.environ, **(env or {})},
@@ -85,22 +99,78 @@ class KernelProcess:
 
     async def _start(self) -> None:
         self._manager = await self._in_thread(partial(new_manager, self._spec_name))
-        start = partial(
-            self._manager.start_kernel,
+        options = {
             **self._start_options,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+            "stdin": subprocess.DEVNULL,
+            "stdout": self._log,
+            "stderr": self._log,
+        }
+        if self._handshake is not None:
+            self.info = await self._start_and_register(options, self._handshake)
+        else:
+            await self._launch(partial(self._manager.start_kernel, **options))
+            self.info = connection_info_of(self._manager)
+        self._starts += 1
+
+    async def _launch(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """Call what starts it in the asyncio loop. Raises `KernelNotReady`."""
         try:
-            await self._call(start)
+            return await self._call(function)
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise KernelNotReady(
                 f"kernel {self.kernel_name!r} cannot be started: {reason}"
             ) from error
-        self.info = _connection_info(self._manager)
-        self._starts += 1
+
+    async def _start_and_register(
+        self, options: Mapping[str, Any], timeout: float
+    ) -> ConnectionInfo:
+        """What ``start_kernel`` does, with the registration before its last step, which connects
+        to the kernel.
+        """
+        manager, name = self._manager, self.kernel_name
+        if self._spec_name is not None:
+            check_offers_handshake(name, manager.kernel_spec)
+
+        async def launch() -> dict[str, Any]:
+            command, further = await manager.pre_start_kernel(**options)
+            await manager.provisioner.launch_kernel(command, **further)
+            return dict(further)
+
+        manager.kernel_id = str(uuid.uuid4())
+        folder = await self._in_thread(_runtime_folder)
+        with expect_registration(manager, folder) as registrar_of:
+            further = await self._launch(launch)
+            registrar = registrar_of()
+            if registrar is None:
+                raise KernelNotReady(f"kernel {name!r}: its provisioner asks for no file to write")
+            info = await self._registered(registrar, timeout)
+        note_ports(manager, info)
+        await self._launch(partial(manager.post_start_kernel, **further))
+        return info
+
+    async def _registered(self, registrar: Registrar, timeout: float) -> ConnectionInfo:
+        """Where it listens. Raises `KernelNotReady` when it ends before, or in place of that."""
+        why = f"has not registered within {timeout:g} seconds"
+        found: list[ConnectionInfo] = []
+
+        async def see_its_end() -> None:
+            nonlocal why
+            why = f"{await self._wait_ended()} before it had registered"
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(see_its_end)
+            try:
+                with trio.move_on_after(timeout):
+                    found.append(await registrar.wait_registered())
+            except WireError as error:
+                why = f"has registered wrongly: {error}"
+            nursery.cancel_scope.cancel()
+        if found:
+            return found[0]
+        refused = f"; refused there: {dict(registrar.refused)}" if registrar.refused else ""
+        raise KernelNotReady(f"kernel {self.kernel_name!r} {why}{refused}{quoted(self.log_tail())}")
 
     async def restart(self) -> None:
         """End it now, with the processes of its group, and start it anew as `start` did; `info`
@@ -280,15 +350,22 @@ def _own_specs() -> Any:
     return OwnSpecs()
 
 
-def _connection_info(manager: Any) -> ConnectionInfo:
-    """jupyter_client's connection information as ours; its keys are bytes."""
-    plain = {
-        name: value.decode() if isinstance(value, bytes) else value
-        for name, value in manager.get_connection_info(session=False).items()
-    }
-    fields = ConnectionInfo().as_dict()
-    known: dict[str, Any] = {name: plain.pop(name) for name in fields if name in plain}
-    return ConnectionInfo(**known, extra=plain)
+def _runtime_folder() -> Path:
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir())
+
+
+def quoted(log: str) -> str:
+    """The end of a kernel's log as an error shows it."""
+    if not log:
+        return ""
+    lines = log.splitlines()
+    crashes = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if crashes:  # faulthandler's: the cause comes first, and then the innermost frames
+        lines = [line for line in lines[crashes[-1] :] if "/trikernel/" not in line][:10]
+    lines = lines[-10:]
+    return "; its last words:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _how_it_ended(pid: int) -> str:

@@ -29,7 +29,7 @@ from ..transport import (
     receive,
 )
 from .client import Client
-from .kernel_process import KernelProcess
+from .kernel_process import KernelProcess, quoted
 
 __all__ = [
     "attach",
@@ -150,6 +150,7 @@ async def open_kernel(
     timeout: float = STARTUP_TIMEOUT,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     restart_stuck: bool = False,
+    handshake: bool = False,
 ) -> AsyncIterator[Client]:
     """Start a kernel and have a client of it; the kernel ends with the block.
 
@@ -166,7 +167,9 @@ async def open_kernel(
     does not answer within ``timeout`` seconds. Leaving the block, whatever happened in it, asks
     the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
     later; cancelling does not shorten that. Its ports are chosen before it binds them: where
-    another process was faster, it is started once more with others.
+    another process was faster, it is started once more with others. With ``handshake`` it chooses
+    them itself, and tells them (JEP 66), so that any number may start at once; `UsageError` for a
+    kernelspec whose ``kernel_protocol_version`` is below 5.6.
 
     With ``restart_stuck`` it is restarted when a cell was to stop, by its ``timeout`` or a cancel,
     and does not: see `CellStillRuns`. The same client goes on; what waited raises `KernelDied`.
@@ -175,7 +178,12 @@ async def open_kernel(
     for tries_left in reversed(range(STARTS)):
         process = KernelProcess(kernel_name)
         try:
-            await process.start(cwd=cwd, env=env, extra_arguments=extra_arguments)
+            await process.start(
+                cwd=cwd,
+                env=env,
+                extra_arguments=extra_arguments,
+                handshake=timeout if handshake else None,
+            )
             opened = attach(process, timeout=timeout, restart_stuck=restart_stuck)
             async with opened as client, _shut_down_after(client, process, shutdown_timeout):
                 is_open = True
@@ -295,7 +303,7 @@ async def wait_until_ready(client: Client, timeout: float) -> None:
     garbage = f"; {unread} messages of it could not be read: {dict(client.rejected)}"
     raise KernelNotReady(
         f"{client.name} has not answered within {timeout:g} seconds"
-        f"{garbage if unread else ''}{_quoted(client.log_tail())}"
+        f"{garbage if unread else ''}{quoted(client.log_tail())}"
     )
 
 
@@ -319,7 +327,7 @@ async def _first(functions: Iterable[Callable[[], Awaitable[object]]]) -> None:
 
 async def _watch_process(client: Client, process: KernelProcess) -> None:
     how = await process.wait_ended()
-    client.die(how + _quoted(process.log_tail()))
+    client.die(how + quoted(process.log_tail()))
 
 
 async def _watch_heartbeat(client: Client, channel: Channel, timeout: float) -> None:
@@ -363,18 +371,6 @@ async def _shut_down_after(
             with suppress(KernelDied):
                 client.send("shutdown_request", {"restart": False}, channel="control")
             await process.wait_ended()
-
-
-def _quoted(log: str) -> str:
-    """The end of a kernel's log as an error shows it."""
-    if not log:
-        return ""
-    lines = log.splitlines()
-    crashes = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
-    if crashes:  # faulthandler's: the cause comes first, and then the innermost frames
-        lines = [line for line in lines[crashes[-1] :] if "/trikernel/" not in line][:10]
-    lines = lines[-10:]
-    return "; its last words:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 # The nursery that such a block hides inside, for what serves its body

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from ..errors import KernelNotReady, TrikernelError, UsageError
+from ..transport import offers_handshake
 from .evidence import joined, show_execution, show_message, show_unread
 from .manifest import AFTERWARDS, NotChecked, NotOffered, Requirement
 from .probe import Log, Probe, Subject
@@ -54,7 +55,7 @@ def claims(probe: Probe, feature: str) -> str:
         return "the kernelspec's metadata has no supported_encryption with 'curve'"
     if feature == "handshake" and spec is not None:
         version = str(spec.get("kernel_protocol_version", ""))
-        if _version(version) < (5, 6):
+        if not offers_handshake(version):
             return f"the kernelspec's kernel_protocol_version is {version or 'not given'}"
     return ""
 
@@ -63,10 +64,6 @@ def _claims_curve(spec: Mapping[str, Any]) -> bool:
     metadata = spec.get("metadata")
     found = metadata.get("supported_encryption") if isinstance(metadata, dict) else None
     return isinstance(found, list | str) and "curve" in found
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(one) for one in text.split(".")[:2] if one.isdigit())
 
 
 async def result_of(one: Requirement, probe: Probe) -> Result:

@@ -113,6 +113,9 @@ class Kernel(IPykernelNames):
     replay_window: int = setting(
         8_192, "verified signatures that are remembered", minimum=1, maximum=1 << 24
     )
+    registration_timeout: float = setting(
+        20.0, "seconds that a launcher has to acknowledge a registration", maximum=_MINUTES
+    )
     capture_output: bool = setting(
         True, "what is printed, and input(), go to the cell, in a process of the kernel's own"
     )

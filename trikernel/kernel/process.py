@@ -9,6 +9,7 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,9 +25,12 @@ from ..errors import KernelClassError, UsageError
 from ..system import on_fork, real_stderr, report_crash, run_to_the_end
 from ..transport import (
     ConnectionInfo,
+    Registration,
     ZmqTransport,
     new_connection_file,
     read_connection_file,
+    read_startup_file,
+    register,
     write_connection_file,
 )
 from .application import application_of
@@ -51,41 +55,75 @@ def run(
 
     ``connection_file`` names one: a path, or the name of one in Jupyter's runtime folder. If there
     is none, a new one is written, by that name, with ``info`` if that is given, named on stderr,
-    and removed at the end. Ports of 0 are bound first and then written back. Raises
-    `ConnectionFileError` for a file that cannot be used, `KernelClassError` for a class that cannot
-    work, or that is given in place of a kernel, and what ``started`` raises as it was raised.
+    and removed at the end. Ports of 0 are bound first and then written back.
+
+    A registration file (JEP 66) is known by its content. Then the ports are any that are free, and
+    told to the launcher. The connection file is a new one in Jupyter's runtime folder, removed at
+    the end.
+
+    Raises `ConnectionFileError` for a file that cannot be used, and where no launcher acknowledges
+    within ``registration_timeout`` seconds, `KernelClassError` for a class that cannot work, or
+    that is given in place of a kernel, and what ``started`` raises as it was raised.
     """
     application = application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())
-        path = _find_file(connection_file) if connection_file else None
-        is_new = path is None
-        if path is None:
-            path = stack.enter_context(_new_file(connection_file, info))
-        info = read_connection_file(path)
-        transport = stack.enter_context(
-            ZmqTransport(
-                info,
-                shell_channels=kernel.shell_channels,
-                max_message_bytes=kernel.max_message_bytes,
-                source=f"connection file {path}",
-            )
-        )
-        if transport.info != info:
-            write_connection_file(path, transport.info)
-        if is_new:
-            signals.before_exit.append(partial(path.unlink, missing_ok=True))
-            print(f"connect with: jupyter console --existing {_name_of(path)}", file=sys.stderr)
-            print(f"connection file: {path}", file=sys.stderr)
-        kernel.record_ports(transport.ports)
-        kernel.connection_file = str(path)
+        transport = _open_connection(kernel, connection_file, info, stack, signals)
         try:
             run_in_this_thread(application, transport, signals.listen)
         except BaseExceptionGroup:
             if application.start_error is None:
                 raise
             raise application.start_error from None  # without the groups of our nurseries
+
+
+def _open_connection(
+    kernel: Kernel,
+    given: str | os.PathLike[str] | None,
+    info: ConnectionInfo | None,
+    stack: ExitStack,
+    signals: _TerminationSignals,
+) -> ZmqTransport:
+    """Bind where the file says that was given, or register there; closed with ``stack``."""
+    path = _find_file(given) if given else None
+    startup = read_startup_file(path) if path else None
+    is_new = path is None
+    if isinstance(startup, Registration):
+        info, given = startup.connection(), _file_name_for(startup.kernel_id)
+    if path is None or isinstance(startup, Registration):
+        path = stack.enter_context(_new_file(given, info))
+        signals.before_exit.append(partial(path.unlink, missing_ok=True))
+        info = read_connection_file(path)
+    else:
+        info = startup
+    assert info is not None
+    source = startup.source if isinstance(startup, Registration) else f"connection file {path}"
+    transport = stack.enter_context(
+        ZmqTransport(
+            info,
+            shell_channels=kernel.shell_channels,
+            max_message_bytes=kernel.max_message_bytes,
+            source=source,
+        )
+    )
+    if transport.info != info:
+        write_connection_file(path, transport.info)
+    if isinstance(startup, Registration):
+        register(startup, transport.ports, kernel.registration_timeout)
+    if is_new:
+        print(f"connect with: jupyter console --existing {_name_of(path)}", file=sys.stderr)
+        print(f"connection file: {path}", file=sys.stderr)
+    kernel.record_ports(transport.ports)
+    kernel.connection_file = str(path)
+    return transport
+
+
+def _file_name_for(kernel_id: str) -> str | None:
+    """The name of a connection file that others know a kernel by, if it can be one and is free."""
+    name = f"kernel-{kernel_id}.json"
+    is_plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", kernel_id) is not None
+    return name if is_plain and not os.path.lexists(Path(_runtime_folder(), name)) else None
 
 
 def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:

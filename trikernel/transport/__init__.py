@@ -14,6 +14,13 @@ from .connection_file import (
     write_connection_file,
 )
 from .memory import MemoryClient, MemoryTransport
+from .registration import (
+    Registrar,
+    Registration,
+    offers_handshake,
+    read_startup_file,
+    register,
+)
 from .zmq_transport import ZmqClientTransport, ZmqTransport
 
 __all__ = [
@@ -23,12 +30,17 @@ __all__ = [
     "ConnectionInfo",
     "MemoryClient",
     "MemoryTransport",
+    "Registrar",
+    "Registration",
     "Transport",
     "ZmqClientTransport",
     "ZmqTransport",
     "new_connection_file",
+    "offers_handshake",
     "read_connection_file",
+    "read_startup_file",
     "receive",
+    "register",
     "remove_stale_files",
     "write_connection_file",
 ]

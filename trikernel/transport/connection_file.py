@@ -36,10 +36,14 @@ from ..errors import ConnectionFileError
 
 __all__ = [
     "ConnectionInfo",
+    "connection_info",
+    "is_registration",
     "new_connection_file",
     "read_connection_file",
+    "read_fields",
     "remove_stale_files",
     "write_connection_file",
+    "write_for_owner",
 ]
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
@@ -131,9 +135,29 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     Raises `ConnectionFileError`, which names the file and the field, when the file is missing,
     unreadable, no plain file, somebody else's, readable by others (with
     ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no JSON object, or has a field of the wrong
-    kind, or something about CURVE that is not complete and valid.
+    kind, or something about CURVE that is not complete and valid; or when it is a registration
+    file, which says nothing of where a kernel listens.
     """
     path = Path(path)
+    fields = read_fields(path)
+    if is_registration(fields):
+        raise ConnectionFileError(
+            f"connection file {path}: is a registration file, for a kernel that is started with it;"
+            " it writes a connection file of its own"
+        )
+    return connection_info(path, fields)
+
+
+def is_registration(fields: Mapping[str, Any]) -> bool:
+    """Whether these are a registration file's: where to register, in place of where to listen."""
+    return "registration_port" in fields or "registration_ip" in fields
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The JSON object in a connection file or registration file, whatever its fields are.
+
+    Raises `ConnectionFileError`, as `read_connection_file` does, for a file that is none of ours.
+    """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             _check_owner(path, os.fstat(file.fileno()))
@@ -152,7 +176,7 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
         raise ConnectionFileError(f"connection file {path}: is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ConnectionFileError(f"connection file {path}: holds no JSON object")
-    return _info(path, fields)
+    return fields
 
 
 def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) -> None:
@@ -160,7 +184,13 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
 
     Raises `ConnectionFileError` when the folder cannot be written.
     """
-    path = Path(path)
+    write_for_owner(Path(path), info.as_dict(), "connection file")
+
+
+def write_for_owner(path: Path, fields: Mapping[str, Any], what: str) -> None:
+    """Write JSON that only its owner can read; a reader never sees half of it. ``what`` it is, for
+    the `ConnectionFileError` when the folder cannot be written.
+    """
     try:
         for folder in reversed(path.parent.parents):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -168,15 +198,13 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(info.as_dict(), file, indent=2)
+                json.dump(fields, file, indent=2)
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
             raise
     except OSError as error:
-        raise ConnectionFileError(
-            f"connection file {path}: cannot be written: {error.strerror}"
-        ) from None
+        raise ConnectionFileError(f"{what} {path}: cannot be written: {error.strerror}") from None
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -209,7 +237,9 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     )
 
 
-def _info(path: Path, fields: dict[str, Any]) -> ConnectionInfo:
+def connection_info(path: Path, fields: Mapping[str, Any]) -> ConnectionInfo:
+    """The fields of a connection file as a value. Raises `ConnectionFileError`."""
+
     def wrong(name: str, what: str) -> ConnectionFileError:
         return ConnectionFileError(
             f"connection file {path}: field {name!r} must be {what}, not {fields[name]!r}"
@@ -262,8 +292,9 @@ def new_connection_file(
     remove_stale_files(folder)
     path = Path(folder) / (name or f"kernel-{uuid.uuid4()}.json")
     process = _describe()
-    extra = {PROCESS_FIELD: process} if process else {}
-    write_connection_file(path, attrs.evolve(info or ConnectionInfo(), extra=extra))
+    info = info or ConnectionInfo()
+    extra = {**info.extra, PROCESS_FIELD: process} if process else info.extra
+    write_connection_file(path, attrs.evolve(info, extra=extra))
     return path
 
 

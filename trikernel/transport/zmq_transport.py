@@ -24,7 +24,7 @@ from ..errors import ConnectionFileError
 from .connection_file import PORTS, ConnectionInfo
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
-__all__ = ["ZmqClientTransport", "ZmqTransport", "last_port"]
+__all__ = ["ZmqClientTransport", "ZmqTransport", "bind_socket", "last_port", "new_socket"]
 
 IOPUB_HWM = 128  # messages kept for one subscriber: 8 MiB of text, before it counts as full
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
@@ -117,13 +117,13 @@ class ZmqTransport:
             zmq.SNDHWM: REPLY_HWM,
         }
         largest = largest if largest is not None else self._largest
-        socket = _new_socket(self._context, zmq.ROUTER, self._options(options, largest))
+        socket = new_socket(self._context, zmq.ROUTER, self._options(options, largest))
         self._bind(name, socket)
         return ZmqChannel(name, socket)
 
     def _iopub(self) -> ZmqBroadcastChannel:
         options: Options = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
-        socket = _new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
+        socket = new_socket(self._context, zmq.XPUB, self._options(options, SMALL_BYTES))
         self._bind("iopub", socket)
         return ZmqBroadcastChannel("iopub", socket)
 
@@ -145,7 +145,7 @@ class ZmqTransport:
                 heartbeat = Heartbeat(endpoint, self._options({}, SMALL_BYTES))
                 port = heartbeat.port
             else:
-                port = _bind_socket(socket, endpoint)
+                port = bind_socket(socket, endpoint)
         except zmq.ZMQError as error:
             reason = error.strerror or str(error)
             raise ConnectionFileError(
@@ -205,7 +205,7 @@ class ZmqClientTransport:
 
     def _connect(self, name: str, kind: int, options: Options) -> ZmqChannel:
         common: Options = {zmq.RECONNECT_IVL: RECONNECT, **self._secrets}
-        socket = _new_socket(self._context, kind, {**options, **common})
+        socket = new_socket(self._context, kind, {**options, **common})
         socket.connect(self.info.endpoint(getattr(self.info, f"{name}_port")))
         return ZmqChannel(name, socket)
 
@@ -229,8 +229,8 @@ class Heartbeat:
     def __init__(self, endpoint: str, options: Options) -> None:
         self._context = zmq.Context()
         try:
-            self._socket = _new_socket(self._context, zmq.ROUTER, options)
-            self.port = _bind_socket(self._socket, endpoint)
+            self._socket = new_socket(self._context, zmq.ROUTER, options)
+            self.port = bind_socket(self._socket, endpoint)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -250,7 +250,7 @@ class Heartbeat:
         self._thread.join()
 
 
-def _new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.Socket[Any]:
+def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.Socket[Any]:
     """A socket with options that must stand before it binds or connects."""
     socket: zmq.Socket[Any] = context.socket(kind)
     for option, value in options.items():
@@ -258,7 +258,7 @@ def _new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.S
     return socket
 
 
-def _bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
+def bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
     """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
 
     Raises `zmq.ZMQError` when the address is taken or no address.

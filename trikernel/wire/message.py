@@ -16,7 +16,7 @@ from . import json
 
 __all__ = ["PROTOCOL_VERSION", "Header", "Message"]
 
-PROTOCOL_VERSION = "5.5"
+PROTOCOL_VERSION = "5.6"
 
 
 @attrs.frozen(eq=False, slots=True)

@@ -1,4 +1,4 @@
-"""How a kernel begins and ends: connection files, transports, keys, parents, the handshake.
+"""How a kernel begins and ends: connection files, transports, keys, parents.
 
 Each of these starts kernels of its own, by the kernelspec.
 """
@@ -18,9 +18,9 @@ import attrs
 import trio
 
 from ...system import wait_for_process_end
-from ...transport import ConnectionInfo, ZmqClientTransport, ZmqTransport, receive
+from ...transport import ConnectionInfo, ZmqClientTransport, receive
 from ...transport.connection_file import PORTS
-from ...wire import DELIMITER, Codec
+from ...wire import Codec
 from ..manifest import NotChecked, NotOffered, requirement
 from ..probe import Probe
 from ..schema import require
@@ -238,63 +238,3 @@ async def _hears_nothing(info: ConnectionInfo) -> None:
             with trio.move_on_after(0.3) as scope:
                 await receive(getattr(transport, name))
             require(scope.cancelled_caught, f"it hears something on {name}")
-
-
-@requirement(
-    "handshake.registers",
-    "With a registration file it binds ports of its own, tells them signed, and listens there.",
-    "JEP 66:",
-    "handshake",
-)
-async def check_handshake(probe: Probe) -> None:
-    key = os.urandom(16).hex()
-    with ZmqTransport(ConnectionInfo(key=key)) as registrar:
-        only = _registration_file(registrar, key)
-        async with probe.start(only=only, connects=False) as other:
-            ports = await _registered(registrar, key)
-            codec = Codec(key.encode())
-            ack = json.dumps({"kernel_id": "conform", "status": "ok"}).encode()
-            registrar.shell[0].send_nowait(
-                [ports.pop("identity"), DELIMITER, codec.sign([ack]), ack]
-            )
-            other.info = ConnectionInfo(key=key)
-            await _speaks(other, {name: int(ports[name]) for name in PORTS})
-
-
-def _registration_file(registrar: ZmqTransport, key: str) -> dict[str, Any]:
-    return {
-        "kernel_id": "conform",
-        "transport": "tcp",
-        "registration_ip": "127.0.0.1",
-        "registration_port": registrar.ports["shell_port"],
-        "signature_scheme": "hmac-sha256",
-        "key": key,
-    }
-
-
-async def _registered(registrar: ZmqTransport, key: str) -> dict[str, Any]:
-    with trio.move_on_after(MORE) as scope:
-        frames = await receive(registrar.shell[0])
-    require(not scope.cancelled_caught, f"no registration came in {MORE} seconds")
-    cut = list(frames).index(DELIMITER)
-    signature, body = frames[cut + 1], bytes(frames[cut + 2])
-    require(Codec(key.encode()).sign([body]) == signature, "the registration's signature is wrong")
-    fields: dict[str, Any] = json.loads(body)
-    missing = [name for name in PORTS if not str(fields.get(name, "")).isdigit()]
-    require(not missing, f"the registration has no {', '.join(missing)}")
-    return {**fields, "identity": bytes(frames[0])}
-
-
-@requirement(
-    "handshake.unacknowledged", "Without an acknowledgement that is signed it ends.", "JEP 66:",
-    "handshake",
-)  # fmt: skip
-async def check_unacknowledged(probe: Probe) -> None:
-    key = os.urandom(16).hex()
-    with ZmqTransport(ConnectionInfo(key=key)) as registrar:
-        only = _registration_file(registrar, key)
-        async with probe.start(only=only, connects=False) as other:
-            ports = await _registered(registrar, key)
-            ack = b'{"status": "ok"}'
-            registrar.shell[0].send_nowait([ports["identity"], DELIMITER, b"0" * 64, ack])
-            require(await other.has_ended(MORE), f"it still runs {MORE} seconds later")
