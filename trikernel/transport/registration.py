@@ -314,7 +314,10 @@ class Registrar:
         self._channel.send_nowait([*identities, DELIMITER, self._codec.sign([ack]), ack])
 
     def close(self) -> None:
-        """Close the socket; an acknowledgement that is on its way has a second to leave."""
+        """Close the socket; an acknowledgement that is on its way has a second to leave.
+
+        Twice does no harm.
+        """
         self._channel.close()
         self._context.term()
         if self._place.transport == "ipc":
