@@ -178,7 +178,7 @@ async def test_a_flood_of_wrong_keys_keeps_nobody_waiting_and_leaves_nothing_ope
             few = process.num_fds() + 10  # some are opened once the services have begun
 
             def few_are_open() -> bool:
-                return process.num_fds() <= few
+                return bool(process.num_fds() <= few)
 
             with flooded(transport.info) as counts, ZmqClientTransport(transport.info) as sockets:
                 peer = Peer(sockets)

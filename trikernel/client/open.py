@@ -13,9 +13,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -168,23 +169,33 @@ async def open_kernel(
     the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
     later; cancelling does not shorten that. Its ports are chosen before it binds them: where
     another process was faster, it is started once more with others. With ``handshake`` it chooses
-    them itself, and tells them (JEP 66), so that any number may start at once; `UsageError` for a
+    them itself and tells them (JEP 66), so any number may start at once; raises `UsageError` for a
     kernelspec whose ``kernel_protocol_version`` is below 5.6.
 
     With ``restart_stuck`` it is restarted when a cell was to stop, by its ``timeout`` or a cancel,
     and does not: see `CellStillRuns`. The same client goes on; what waited raises `KernelDied`.
     """
+    start: dict[str, Any] = {"cwd": cwd, "env": env, "extra_arguments": extra_arguments}
+    start["handshake"] = timeout if handshake else None
+    attaching = partial(attach, timeout=timeout, restart_stuck=restart_stuck)
+    async with _opened(kernel_name, start, attaching, shutdown_timeout) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _opened(
+    kernel_name: str | None,
+    start: Mapping[str, Any],
+    attaching: Callable[[KernelProcess], AbstractAsyncContextManager[Client]],
+    shutdown_timeout: float,
+) -> AsyncIterator[Client]:
+    """Start it, once more where its ports are taken, and have a client; it ends with the block."""
     is_open = False
     for tries_left in reversed(range(STARTS)):
         process = KernelProcess(kernel_name)
         try:
-            await process.start(
-                cwd=cwd,
-                env=env,
-                extra_arguments=extra_arguments,
-                handshake=timeout if handshake else None,
-            )
-            opened = attach(process, timeout=timeout, restart_stuck=restart_stuck)
+            await process.start(**start)
+            opened = attaching(process)
             async with opened as client, _shut_down_after(client, process, shutdown_timeout):
                 is_open = True
                 yield client
