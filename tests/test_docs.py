@@ -49,9 +49,25 @@ def test_the_embedded_example_runs() -> None:
     assert (run.stdout, run.stderr) == ("hello -> ok\n", "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "printed"),
+    [
+        ("start_many.py", ["0 squared is 0", "1 squared is 1", "2 squared is 4"]),
+        ("launch_encrypted.py", ["42"]),
+    ],
+)
+def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> None:
+    command = [sys.executable, example]
+    run = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=120)
+    assert (sorted(run.stdout.splitlines()), run.stderr) == (printed, "")
+
+
 @pytest.mark.parametrize(
     ("page", "example"),
     [
+        ("how-to/start-many-kernels.md", "start_many.py"),
+        ("how-to/encrypt-a-connection.md", "launch_encrypted.py"),
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
     ],
