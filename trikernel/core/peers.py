@@ -186,12 +186,12 @@ class ReplySender:
         reply: Reply,
         error_reply: Callable[[Request, BaseException], Reply],
     ) -> list[bytes]:
-        """The frames of a reply. If an author's metadata or buffers cannot be sent, that is logged,
-        and the frames are those of ``error_reply``.
+        """The frames of a reply. If what is in it cannot be sent, that is logged, and the frames
+        are those of ``error_reply``.
         """
         try:
             return self._encode(request, reply)
-        except Exception as error:
+        except BaseException as error:  # no interrupt gets here: a value in it has raised that
             self._log.exception("the reply to %s cannot be sent", request.msg_type)
             return self._encode(request, error_reply(request, error))
 

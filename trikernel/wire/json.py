@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,6 +28,8 @@ _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else 32 for byt
 _LONG_NUMBER = b"0" * 19
 _MAX_ITEMS = 100_000  # of an iterator
 _MAX_DEPTH = 200
+_MAX_CUTS = 1000
+_RAISED = (Exception, SystemExit, GeneratorExit)  # of somebody else's code; not an interrupt
 
 
 def loads(data: bytes | memoryview) -> Any:
@@ -50,19 +53,19 @@ def dumps(value: Any) -> bytes:
     """Encode any value as one JSON document in UTF-8; never raises for the value's sake.
 
     NaN and infinities become ``null``; bytes become base64 text (as MIME bundles carry them);
-    dates become ISO 8601; sets, tuples and other iterables become arrays; keys become text;
-    lone surrogates are escaped; what is left is represented by its `repr`. Cycles and
-    nesting beyond 200 levels are cut with ``"..."``.
+    dates become ISO 8601; numpy's scalars and arrays become what they hold; sets, tuples and other
+    iterables become arrays; keys become text; lone surrogates are escaped; what is left is
+    represented by its `repr`. Cycles and nesting beyond 200 levels are cut with ``"..."``.
     """
     try:
         return orjson.dumps(value, _default)
     except TypeError:
-        return json.dumps(_clean(value, _MAX_DEPTH), separators=(",", ":")).encode()
+        return json.dumps(_Cleaner().clean(value, _MAX_DEPTH), separators=(",", ":")).encode()
 
 
 def _default(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode()
+        return base64.b64encode(bytes(value)).decode()
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Integral):
@@ -71,6 +74,10 @@ def _default(value: Any) -> Any:
         return float(value)
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, (date, time)):  # subclasses, pandas' timestamps for example
+        return value.isoformat()
+    if hasattr(type(value), "tolist") and hasattr(type(value), "dtype"):
+        return _held_by(value)
     if isinstance(value, Iterable) and not hasattr(value, "__fspath__"):
         if isinstance(value, Collection):
             return list(value)
@@ -79,33 +86,66 @@ def _default(value: Any) -> Any:
     return _safe_repr(value)
 
 
+def _held_by(value: Any) -> Any:
+    """What a scalar or an array of numpy's holds; its dates are text already."""
+    is_date = value.dtype.kind in "mM"
+    held = (value.astype(str) if is_date else value).tolist()
+    return _safe_repr(value) if held is value else held
+
+
 def _safe_repr(value: object) -> str:
     try:
         return str(value) if hasattr(value, "__fspath__") else repr(value)
-    except Exception:
+    except _RAISED:
         return f"<unprintable {type(value).__name__} object>"
 
 
-def _clean(value: Any, depth: int) -> Any:
-    """Rebuild ``value`` out of what the standard library's encoder takes."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if depth == 0:
-        return "..."
+class _Cleaner:
+    """Rebuilds a value out of what the standard library's encoder takes.
+
+    A value that is inside of itself is cut where it comes again. What makes new values without an
+    end is cut at a depth; were there two at each level, that would be done for ever, so after a
+    thousand cuts nothing is followed any more.
+    """
+
+    def __init__(self) -> None:
+        self._around: set[int] = set()  # ids of the containers that a value is in
+        self._cuts = 0
+
+    def clean(self, value: Any, depth: int) -> Any:
+        """The value, with so many levels of what is in it."""
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, int):
+            return _integer(value)
+        if isinstance(value, float):
+            return float.__float__(value) if math.isfinite(float.__float__(value)) else None
+        if depth == 0 or id(value) in self._around or self._cuts > _MAX_CUTS:
+            self._cuts += 1
+            return "..."
+        self._around.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return {_key(key): self.clean(item, depth - 1) for key, item in value.items()}
+            if isinstance(value, (list, tuple)):
+                return [self.clean(item, depth - 1) for item in value]
+            return self.clean(_natively(value), depth - 1)
+        except _RAISED:  # an iterator, a mapping or a number of the user's that raises
+            return _safe_repr(value)
+        finally:
+            self._around.discard(id(value))
+
+
+def _integer(value: int) -> int | str:
+    """The integer, if the interpreter is willing to write it in decimal."""
+    plain = int.__int__(value)
     try:
-        if isinstance(value, Mapping):
-            return {_key(key): _clean(item, depth - 1) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [_clean(item, depth - 1) for item in value]
-        return _clean(_natively(value), depth - 1)
-    except Exception:  # an iterator, a mapping or a number of the user's that raises
-        return _safe_repr(value)
+        repr(plain)
+    except ValueError:  # sys.set_int_max_str_digits
+        return _safe_repr(plain)
+    return plain
 
 
 def _natively(value: Any) -> Any:
@@ -119,6 +159,9 @@ def _natively(value: Any) -> Any:
 def _key(key: Any) -> str:
     if isinstance(key, str):
         return str.__str__(key)
-    if key is None or isinstance(key, (bool, int, float)):
+    if key is None or isinstance(key, (bool, float)):
         return json.dumps(key)
-    return _safe_repr(key)
+    try:
+        return str(_integer(int(key))) if isinstance(key, Integral) else _safe_repr(key)
+    except _RAISED:
+        return _safe_repr(key)
