@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from .busy import measure_busy, measure_interrupts
+from .connections import measure_connections
 from .environments import CONTENDERS, add_earlier
 from .growth import measure_growth
 from .measuring import Kernel, started
@@ -31,7 +32,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "interrupts": measure_interrupts,
     "idle": measure_idle,
 }
-ALONE = ("growth", "clients", "transports")
+ALONE = ("growth", "clients", "transports", "connections")
 
 
 def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
@@ -93,6 +94,8 @@ def main() -> None:
         alone |= measure_clients(options.rounds)
     if "transports" in groups:
         alone |= measure_transports()
+    if "connections" in groups:
+        alone |= measure_connections(options.rounds)
     report = Report(figures, options.rounds)
     print(report.as_json() if options.json else report.as_text())
     if options.write:

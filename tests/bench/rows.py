@@ -103,6 +103,11 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("notebook_nbclient_ipykernel", "nbclient on ipykernel takes x as long", (_least(3),)),
         Row("notebook_nbclient", "nbclient on trikernel takes x as long", (_least(1.5),)),
     ),
+    "Connections (trikernel)": (
+        Row("handshake_start", "start by the handshake, over the classic one", (_most(1),)),
+        Row("curve_execute", "execute over CURVE, over plain", (_most(1.3),)),
+        Row("curve_large", "32 MiB output over CURVE, over plain"),
+    ),
     "Waiting for a socket (trikernel)": (
         Row("round_trip", "round trip over tcp in one loop, µs"),
         Row("round_trip_future", "zmq-anyio's Future takes x as long"),

@@ -47,7 +47,7 @@ async def test_our_kernels_miss_nothing(
     results = await results_of(name, over)
     assert [(str(one.requirement), one.why) for one in results if one.outcome == "missed"] == []
     offered = {one.requirement.feature for one in results if one.outcome == "met"}
-    assert {"core", "sockets", "welcome", "comm", "kernelspec", "curve"} <= offered
+    assert {"core", "sockets", "welcome", "comm", "kernelspec", "curve", "handshake"} <= offered
     unchecked = [one for one in results if one.outcome == "not checked"]
     assert all("no sample" in one.why for one in unchecked)
     assert name != "python" or not unchecked
