@@ -22,6 +22,7 @@ from trikernel.transport import (
     ConnectionInfo,
     Registrar,
     Registration,
+    ZmqTransport,
     offers_handshake,
     read_connection_file,
     read_startup_file,
@@ -280,6 +281,16 @@ async def test_ports_may_be_strings_or_numbers() -> None:
 def test_a_registration_socket_that_cannot_be_bound_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFileError, match="registration socket: cannot bind tcp://"):
         Registrar(ConnectionInfo(ip="no-such-interface"))
+
+
+def test_an_ipc_path_in_no_folder_is_told(tmp_path: Path) -> None:
+    place = ConnectionInfo(transport="ipc", ip=str(tmp_path / "none" / "socket"))
+    for make in (Registrar, ZmqTransport):
+        with pytest.raises(
+            ConnectionFileError, match=r"cannot bind ipc:.*: No such file"
+        ) as caught:
+            make(place)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

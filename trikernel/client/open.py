@@ -78,6 +78,14 @@ def _descriptors_left() -> int | None:
     return None if limit == resource.RLIM_INFINITY else max(0, limit - is_open)
 
 
+def _see_room_for_sockets() -> None:
+    """Raises `KernelNotReady` if there is none."""
+    left = _descriptors_left()
+    if left is not None and left < FOR_SOCKETS:
+        text = "the limit of open files (ulimit -n) leaves no room for its sockets"
+        raise KernelNotReady(text)
+
+
 @asynccontextmanager
 async def open_client(
     transport: ClientTransport, client: Client | None = None
@@ -191,6 +199,8 @@ async def _opened(
 ) -> AsyncIterator[Client]:
     """Start it, once more where its ports are taken, and have a client; it ends with the block."""
     is_open = False
+    if start["handshake"] is not None:  # the registration socket is open before the others are
+        _see_room_for_sockets()
     for tries_left in reversed(range(STARTS)):
         process = KernelProcess(kernel_name)
         try:
@@ -255,10 +265,7 @@ class _Sockets:
     """The sockets to a kernel, and to the one that takes its place."""
 
     def __init__(self, info: ConnectionInfo) -> None:
-        left = _descriptors_left()
-        if left is not None and left < FOR_SOCKETS:
-            text = "the limit of open files (ulimit -n) leaves no room for its sockets"
-            raise KernelNotReady(text)
+        _see_room_for_sockets()
         self.current = ZmqClientTransport(info)
 
     @asynccontextmanager

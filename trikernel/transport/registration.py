@@ -259,7 +259,7 @@ class Registrar:
             bounds: Options = {zmq.MAXMSGSIZE: LARGEST, zmq.HANDSHAKE_IVL: HANDSHAKE}
             router = new_socket(self._context, zmq.ROUTER, {**options, **bounds})
             port = bind_socket(router, endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, OSError) as error:
             self._context.destroy(linger=0)
             raise ConnectionFileError(
                 f"registration socket: cannot bind {endpoint}: {error.strerror or error}"

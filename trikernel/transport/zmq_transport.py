@@ -146,7 +146,7 @@ class ZmqTransport:
                 port = heartbeat.port
             else:
                 port = bind_socket(socket, endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, OSError) as error:
             reason = error.strerror or str(error)
             raise ConnectionFileError(
                 f"{self._source}: field {field!r}: cannot bind {endpoint}: {reason}"
@@ -261,7 +261,8 @@ def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.So
 def bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
     """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
 
-    Raises `zmq.ZMQError` when the address is taken or no address.
+    Raises `zmq.ZMQError` when the address is taken or no address, `OSError` for an ipc path in a
+    folder that is not there, or in which nothing can be made.
     """
     if endpoint.startswith("tcp:"):
         socket.bind(endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)
