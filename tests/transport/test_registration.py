@@ -17,7 +17,7 @@ import pytest
 import trio
 import zmq
 
-from trikernel.errors import ConnectionFileError, SettingError, WireError
+from trikernel.errors import ConnectionFileError, WireError
 from trikernel.transport import (
     ConnectionInfo,
     Registrar,
@@ -95,13 +95,14 @@ async def test_the_ports_that_a_kernel_has_bound_reach_its_launcher(
         registrar.write(tmp_path / "registration.json")
         registration = read_startup_file(tmp_path / "registration.json")
         assert isinstance(registration, Registration)
-        assert registration.connection().curve_keys() == place_keys(registrar)
+        asked = registration.connection()
+        assert asked.curve_keys() == place_keys(registrar)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(registering, registration)
             info = await registrar.wait_registered()
     assert info.ports == PORTS
     zeros: dict[str, Any] = dict.fromkeys(PORTS, 0)
-    assert attrs.evolve(info, **zeros) == registration.connection()
+    assert attrs.evolve(info, **zeros) == asked
     assert os.listdir(tmp_path) == ["registration.json"]
 
 
@@ -125,6 +126,8 @@ def place_keys(registrar: Registrar) -> tuple[bytes, bytes] | None:
         ({"registration_port": 1 << 16}, "'registration_port' must be a port"),
         ({"transport": "udp"}, "'transport' must be one of 'tcp' and 'ipc'"),
         ({"key": None}, "'key' is missing"),
+        ({"key": "secret-key\n"}, "'key' must be a string of printable characters"),
+        ({"signature_scheme": "hmac-nonsense"}, "signature_scheme: 'hmac-nonsense' is not known"),
         ({"shell_port": 1}, "'shell_port' is a connection file's"),
         ({"curve_secretkey": "x"}, "'curve_publickey' is missing"),
         ({"curve_publickey": "x", "curve_secretkey": "y"}, "'curve_publickey' must be a CURVE key"),
@@ -146,14 +149,6 @@ def test_a_bad_file_is_refused_by_file_and_field(
     assert "secret-key" not in text
 
 
-def test_a_scheme_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bad.json"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({**GOOD, "signature_scheme": "hmac-nonsense"}))
-    with pytest.raises(SettingError, match="hmac-nonsense"):
-        read_startup_file(path)
-
-
 def test_no_client_takes_it_for_a_connection_file(tmp_path: Path) -> None:
     path = tmp_path / "registration.json"
     path.touch(mode=0o600)
@@ -173,6 +168,15 @@ def test_nobody_listens() -> None:
         registration = registrar.registration
     with pytest.raises(ConnectionFileError, match="nobody listens at tcp://127"):
         register(registration, PORTS, 0.2)
+
+
+def test_nobody_listens_on_an_ipc_path(tmp_path: Path) -> None:
+    """The kernel would take the path itself, and register with itself."""
+    with Registrar(place("ipc", tmp_path)) as registrar:
+        registration = registrar.registration
+        assert registration.connection().ip == registration.registration_ip
+    with pytest.raises(ConnectionFileError, match="nobody listens at ipc:"):
+        registration.connection()
 
 
 def test_who_listens_does_not_speak_zeromq() -> None:

@@ -241,9 +241,8 @@ def connection_info(path: Path, fields: Mapping[str, Any]) -> ConnectionInfo:
     """The fields of a connection file as a value. Raises `ConnectionFileError`."""
 
     def wrong(name: str, what: str) -> ConnectionFileError:
-        return ConnectionFileError(
-            f"connection file {path}: field {name!r} must be {what}, not {fields[name]!r}"
-        )
+        found = "" if name == "key" else f", not {fields[name]!r}"
+        return ConnectionFileError(f"connection file {path}: field {name!r} must be {what}{found}")
 
     known = {field.name: field.type for field in attrs.fields(ConnectionInfo)}
     values: dict[str, Any] = {}

@@ -39,7 +39,7 @@ from typing import Any
 import attrs
 import zmq
 
-from ..errors import ConnectionFileError, WireError
+from ..errors import ConnectionFileError, SettingError, WireError
 from ..wire import DELIMITER, Codec
 from .base import receive
 from .connection_file import (
@@ -90,6 +90,10 @@ class Registration:
         Raises `ConnectionFileError` for an address that no way leads to.
         """
         if self.transport == "ipc":
+            path = Path(f"{self.registration_ip}-{self.registration_port}")
+            if not path.name.startswith("@") and not path.is_socket():
+                # Else the first path that is free might be this one, and be the kernel's own.
+                raise ConnectionFileError(f"{self.source}: nobody listens at {self.endpoint}")
             return self._place(self.registration_ip)
         try:
             return self._place(_address_towards(self.registration_ip, self.registration_port))
@@ -145,9 +149,8 @@ def _registration(path: Path, fields: dict[str, Any]) -> Registration:
     def wrong(name: str, what: str) -> ConnectionFileError:
         if name not in fields:
             return ConnectionFileError(f"{source}: field {name!r} is missing")
-        return ConnectionFileError(
-            f"{source}: field {name!r} must be {what}, not {fields[name]!r:.80}"
-        )
+        found = "" if name == "key" else f", not {fields[name]!r:.80}"
+        return ConnectionFileError(f"{source}: field {name!r} must be {what}{found}")
 
     both = [name for name in PORTS if name in fields]
     if both:
@@ -169,7 +172,10 @@ def _registration(path: Path, fields: dict[str, Any]) -> Registration:
     known = {field.name for field in attrs.fields(Registration)} - {"extra", "source"}
     extra = {name: value for name, value in fields.items() if name not in known}
     found = Registration(**{name: values[name] for name in known}, extra=extra, source=source)
-    _codec(found.key, found.signature_scheme)
+    try:
+        _codec(found.key, found.signature_scheme)
+    except SettingError as error:
+        raise ConnectionFileError(f"{source}: field {error}") from None
     found._place("").curve_keys(source)
     return found
 
