@@ -97,7 +97,8 @@ OFFERED = {
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {
-        "LeftOpen", "Mailbox", "RemoteNursery", "RepeatedEvent", "SignalArrivals", "SignalTimer",
+        "Latch", "LeftOpen", "Mailbox", "RemoteNursery",
+        "RepeatedEvent", "SignalArrivals", "SignalTimer",
         "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
         "gc_paused", "harmless", "interrupt_nested_run", "is_anything_left_open", "is_nested_in",
         "on_fork", "real_stderr", "report_crash", "run_in", "run_nested", "run_to_the_end",

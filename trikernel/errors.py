@@ -24,6 +24,7 @@ __all__ = [
     "KernelNotReady",
     "LeftOpenError",
     "LoopLost",
+    "NoSubshell",
     "NoSuchKernel",
     "PeerGone",
     "QueueFull",
@@ -100,6 +101,10 @@ class LeftOpenError(TrikernelError):
             " or start tasks in `trikernel.notebook.nursery`"
         )
         self.what = what
+
+
+class NoSubshell(TrikernelError):
+    """There is no subshell of that id, or the kernel has none at all."""
 
 
 class LoopLost(TrikernelError):

@@ -104,6 +104,7 @@ def steps() -> list[tuple[str, Any, str]]:
     """What is timed, in the order in which a cell meets it."""
     from trikernel.core.dispatch import Dispatcher
     from trikernel.core.iopub import IOPub
+    from trikernel.core.shell_lane import ShellLane
     from trikernel.kernel.sender import Sender
     from trikernel.python.kernel import PythonKernel
     from trikernel.python.shell import ZMQInteractiveShell
@@ -115,7 +116,7 @@ def steps() -> list[tuple[str, Any, str]]:
         ("decode: frames to a message", Codec, "decode"),
         ("verify and sign: HMAC-SHA256", Codec, "sign"),
         ("deliver: make a request, choose its lane", Dispatcher, "deliver"),
-        ("queue: the priority channel", Dispatcher, "admit"),
+        ("queue: the priority channel", ShellLane, "admit"),
         ("busy and idle: what to say", IOPub, "encode_status"),
         ("encode: a message to frames", Codec, "encode"),
         ("iopub: keep the order", IOPub, "post"),
@@ -126,7 +127,7 @@ def steps() -> list[tuple[str, Any, str]]:
         (RUN, ZMQInteractiveShell, "run_cell_async"),
         ("run the code: ours, and the code", ZMQInteractiveShell, "run_code"),
         ("everything said goes out", IOPub, "flush"),
-        ("reply and idle: send them", Dispatcher, "send_reply_and_idle"),
+        ("reply and idle: send them", ShellLane, "send_reply_and_idle"),
     ]
 
 

@@ -8,7 +8,7 @@ import trio
 from .path import PathCount, count_path
 
 FRAMES = {"Kernel": 150, "PythonKernel": 200}
-MODULES = {"Kernel": 16, "PythonKernel": 30}
+MODULES = {"Kernel": 17, "PythonKernel": 30}
 
 
 @pytest.fixture(scope="module")

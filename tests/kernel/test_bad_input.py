@@ -57,7 +57,7 @@ async def test_a_bad_message_is_dropped_and_the_next_good_one_answered(
         msg_id = peer.send("kernel_info_request", channel=channel)
         reply = await peer.receive(channel)
         assert (reply.parent_id, reply.content["status"]) == (msg_id, "ok")
-        assert dict(server.rejected) == {kind: 1}
+        assert dict(server.dispatcher.rejected) == {kind: 1}
         assert len(server.connection.codec._seen._known) == remembered + 1
         assert (await client.execute("say on")).stdout == "on"
     assert len([one for one in caplog.messages if "dropped a message" in one]) == 1
@@ -73,7 +73,7 @@ async def test_a_replayed_message_runs_once(serving: Serving) -> None:
         await peer.receive()
         peer.send("execute_request", {"code": "say on"})
         await peer.receive()
-        assert dict(kernel.server.rejected) == {"replay": 2}
+        assert dict(kernel.server.dispatcher.rejected) == {"replay": 2}
     assert kernel.ran == ["say x", "say on"]
 
 

@@ -100,7 +100,7 @@ async def test_garbage_on_stdin_is_dropped(serving: Serving) -> None:
         peer.send_frames([b"garbage"], channel="stdin")
         answer(peer, {"value": "ok"})
         assert (await peer.receive()).content["payload"] == [{"answer": "ok"}]
-        assert kernel.server.rejected["delimiter"] == 1
+        assert kernel.server.dispatcher.rejected["delimiter"] == 1
 
 
 async def test_input_is_refused_at_once_when_not_allowed(serving: Serving) -> None:

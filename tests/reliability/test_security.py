@@ -106,7 +106,7 @@ async def test_bytes_that_are_no_zmtp_and_half_greetings_harm_nobody() -> None:
                         half.sendall(greeting)
             for number in range(20):
                 await client.expect(f"say {number}", stdout=str(number))
-        assert not kernel.server.rejected
+        assert not kernel.server.dispatcher.rejected
 
 
 async def test_a_frame_beyond_the_bound_is_not_even_read() -> None:
@@ -142,7 +142,7 @@ async def test_a_message_that_came_is_refused_wherever_it_comes_again() -> None:
                     peer.send_frames(frames, channel=channel)
                     peer.send_frames([*frames, b"a buffer"], channel=channel)
                     await peer.until_idle(peer.send("kernel_info_request", channel=channel))
-                    assert kernel.server.rejected["replay"] == 2 * number + 1
+                    assert kernel.server.dispatcher.rejected["replay"] == 2 * number + 1
     assert kernel.ran == ["say once"]
 
 

@@ -6,11 +6,12 @@ processes are started, nor of notebooks.
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import trio
 
@@ -21,6 +22,7 @@ from .comms import Comm, Comms
 from .connection import Connection
 from .execution import Execution, InputHandler
 from .stopping import REPLY_GRACE, Stopper, timed_out
+from .subshells import create_subshell, delete_subshell
 
 __all__ = ["Client"]
 
@@ -55,7 +57,8 @@ class Client:
     whether there is one, and raises nothing. ``rejected`` counts messages that could not
     be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
     message before anybody else; where one returns true, no execution and no comm gets it.
-    ``connection`` is the lower half, for who speaks to the kernel by frames.
+    ``connection`` is the lower half, for who speaks to the kernel by frames. ``subshell_id`` is
+    where the cells of this client run, None for the main shell: see `open_subshell`.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Client:
         self.name = name
         self.on_input: InputHandler | None = None
         self.info: Mapping[str, Any] = {}
+        self.subshell_id: str | None = None
         self.log_tail: Callable[[], str] = str
         self.restart: Restart | None = None
         self._info_channel = "control"
@@ -83,14 +87,7 @@ class Client:
         Ready, by ``task_status``, once every channel is received from.
         """
         ask = partial(self.connection.spawn, self._stopper.answer)
-        await self.connection.run(self._hear, ask, task_status=task_status)
-
-    def _hear(self, message: Message) -> None:
-        self._stopper.hear(message)
-        if message.msg_type == "shutdown_reply":  # on iopub it is the last message of all
-            self.connection.spawn(_end_after_replies, self)
-        elif message.msg_type.startswith("comm_"):
-            self._comms.take(message)
+        await self.connection.run(partial(_hear, self), ask, task_status=task_status)
 
     def die(self, why: str, *, tell_shutdown: bool = True) -> None:
         """The kernel has ended: every waiter raises `KernelDied`, and so does every request.
@@ -122,7 +119,12 @@ class Client:
         ``stdin``. Raises `KernelDied` when the kernel is known to have ended.
         """
         return self.connection.send(
-            msg_type, content, channel=channel, metadata=metadata, buffers=buffers
+            msg_type,
+            content,
+            channel=channel,
+            metadata=metadata,
+            buffers=buffers,
+            subshell_id=self.subshell_id if channel == "shell" else None,
         )
 
     async def request(
@@ -239,12 +241,34 @@ class Client:
             self._comms.fail(lambda: KernelDied(f"{self.name} {why}"))
 
     async def interrupt(self) -> None:
-        """Interrupt whatever runs: by signal or by message, as the kernelspec says.
+        """Interrupt whatever runs: by signal or by message, as the kernelspec says. Of a subshell,
+        what runs there.
 
         Returns when the signal is sent, or the message answered. Raises `KernelDied`. Cancelled,
         it may have been sent.
         """
-        await self._stopper.interrupt()
+        await self._stopper.interrupt(self.subshell_id)
+
+    @asynccontextmanager
+    async def open_subshell(self) -> AsyncIterator[Self]:
+        """A subshell of the kernel, deleted with the block: a client of the same class, whose cells
+        run there, beside those of the main shell.
+
+        ::
+
+            async with client.open_subshell() as shell:
+                await shell.execute("progress")
+
+        What has no subshell, `shutdown` say, is about the kernel. Raises `NoSubshell` for a kernel
+        that gives none, `KernelDied`. Cancelled at any time, the subshell is deleted.
+        """
+        subshell_id = await create_subshell(self.connection)
+        try:
+            shell = copy.copy(self)
+            shell.subshell_id = subshell_id
+            yield shell
+        finally:
+            await delete_subshell(self.connection, subshell_id)
 
     # The other verbs. Each returns the reply; its docstring names the fields of the content. They
     # raise `KernelDied`; cancelled, the kernel goes on, and the answer is dropped as it comes.
@@ -331,6 +355,14 @@ class Client:
         content = {"comm_id": comm.comm_id, "target_name": target_name, "data": dict(data or {})}
         comm.opened = self.send("comm_open", content, buffers=buffers, metadata=metadata)
         return comm
+
+
+def _hear(client: Client, message: Message) -> None:
+    client._stopper.hear(message)
+    if message.msg_type == "shutdown_reply":  # on iopub it is the last message of all
+        client.connection.spawn(_end_after_replies, client)
+    elif message.msg_type.startswith("comm_"):
+        client._comms.take(message)
 
 
 async def _end_after_replies(client: Client) -> None:

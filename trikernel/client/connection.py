@@ -62,13 +62,19 @@ class Connection:
         channel: str = "shell",
         metadata: Mapping[str, Any] | None = None,
         buffers: Sequence[bytes] = (),
+        subshell_id: str | None = None,
     ) -> Execution:
         """Send a request now; what comes about it gathers in the returned `Execution`.
 
         Raises `KernelDied` when the kernel is known to have ended.
         """
-        frames = self._codec.encode(msg_type, content, metadata=metadata, buffers=buffers)
-        return self.post(frames, msg_type, content, channel)
+        header = self._codec.header(msg_type, subshell_id=subshell_id) if subshell_id else None
+        frames = self._codec.encode(
+            msg_type, content, metadata=metadata, buffers=buffers, header=header
+        )
+        execution = self.post(frames, msg_type, content, channel)
+        execution.subshell_id = subshell_id
+        return execution
 
     def post(
         self, frames: Sequence[bytes], msg_type: str, content: Mapping[str, Any], channel: str

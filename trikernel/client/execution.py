@@ -158,7 +158,8 @@ class Execution:
     aborted. ``faults`` are sentences about fields that the kernel sent with a value of a wrong
     type (each also a warning in the log ``trikernel.client``); they count as missing. ``stuck`` is
     set when it was to stop and did not; ``stands_in`` is where its code stands then, if the kernel
-    has said so, and ``restarted`` that the kernel was restarted for that.
+    has said so, and ``restarted`` that the kernel was restarted for that. ``subshell_id`` is the
+    subshell that it was sent to, None for the main shell.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -178,6 +179,7 @@ class Execution:
         self.stuck = False
         self.restarted = False
         self.stands_in = ""
+        self.subshell_id: str | None = None
         self.interrupting: trio.Event | None = None
         self.on_change: Callable[[], object] | None = None
         self.on_input: InputHandler | None = None

@@ -63,16 +63,25 @@ class Stopper:
         self._interrupt = interrupt
         self._abandoned: dict[str, Execution] = {}  # to be stopped as they begin
 
-    async def interrupt(self) -> None:
-        """Interrupt what runs, in the way that the kernel is interrupted."""
-        for execution in self._connection.waiting():
+    async def interrupt(self, subshell_id: str | None = None) -> None:
+        """Interrupt what runs, in the way that the kernel is interrupted; with ``subshell_id`` what
+        runs in that subshell, which is by message always.
+        """
+
+        def meant() -> list[Execution]:
+            everything = self._connection.waiting()
+            return [one for one in everything if subshell_id in (None, one.subshell_id)]
+
+        for execution in meant():
             execution.interrupted = execution.interrupted or execution.started
-        if self._interrupt is not None:
+        if self._interrupt is not None and subshell_id is None:
             await self._interrupt()
         else:
-            asked = self._connection.send("interrupt_request", {}, channel="control")
+            asked = self._connection.send(
+                "interrupt_request", {}, channel="control", subshell_id=subshell_id
+            )
             place = (await (await asked.wait()).wait_reply()).content.get("still_runs")
-            for execution in self._connection.waiting():
+            for execution in meant():
                 if execution.interrupted and isinstance(place, str):
                     execution.stands_in = place
 
@@ -86,7 +95,8 @@ class Stopper:
         waiting = self._connection.waiting()
         if execution not in waiting:
             return  # nobody will answer it any more
-        ahead = (one for one in waiting if one.msg_type == "execute_request")
+        same_shell = [one for one in waiting if one.subshell_id == execution.subshell_id]
+        ahead = (one for one in same_shell if one.msg_type == "execute_request")
         is_first = next(ahead, execution) is execution
         with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
             being_stopped, execution.being_stopped = execution.being_stopped, True
@@ -98,7 +108,7 @@ class Stopper:
                 content = {"msg_ids": [execution.msg_id]}
                 self._connection.send("abort_request", content, channel="control")
             else:
-                await self.interrupt()
+                await self.interrupt(execution.subshell_id)
             if is_first:
                 await self._insist(execution)
                 if execution.interrupting is not None:  # or it would hit what is sent next
@@ -115,7 +125,7 @@ class Stopper:
                 await execution.wait_ended()
                 return
             if execution.started and not execution.idle:
-                await self.interrupt()
+                await self.interrupt(execution.subshell_id)
 
     def hear(self, message: Message) -> None:
         """An iopub message has come: a cell that was given up begins, or one ends."""
@@ -139,7 +149,7 @@ class Stopper:
                 with trio.move_on_after(ABORT_GRACE):
                     await execution.wait_ended()
                 if not execution.idle:
-                    await self.interrupt()
+                    await self.interrupt(execution.subshell_id)
         finally:
             sent.set()
 

@@ -269,7 +269,7 @@ class Kernel(SingletonConfigurable):
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """Abort what is queued, as a failed cell does."""
-        self.trikernel_adapter.server.dispatcher.abort_queued(
+        self.trikernel_adapter.server.dispatcher.main.abort_queued(
             self.trikernel_adapter.stop_on_error_timeout
         )
 

@@ -17,6 +17,7 @@ from .request import (
 )
 from .server import Server, Services, serve
 from .stop import Stopper
+from .subshell_loop import SubshellKey, current_subshell
 from .user_code import (
     BackgroundNursery,
     await_unprotected,
@@ -48,11 +49,13 @@ __all__ = [
     "StopReason",
     "Stopper",
     "StreamText",
+    "SubshellKey",
     "TextKey",
     "await_unprotected",
     "background_scope",
     "call_unprotected",
     "current_request",
+    "current_subshell",
     "holds_cancel",
     "is_cancel",
     "is_machinery",

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from logging import Logger
 from typing import Any, Protocol
 
-from ..wire import MessageType
+from ..wire import Limits, MessageType
+from .iopub import OutputLimits
 from .request import Reply, Request
 
-__all__ = ["Facts", "Handlers"]
+__all__ = ["Application", "Facts", "Handlers"]
 
 
 class Facts(Protocol):
@@ -60,3 +61,31 @@ class Handlers(Protocol):
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
         """These ids were not seen yet; abort them when they come."""
+
+
+class Application(Handlers, Protocol):
+    """What serving asks of the other side of the wall, beside the `Handlers` of requests."""
+
+    def bind(self, server: Any) -> None:
+        """The kernel is about to be served by ``server``."""
+
+    def unbind(self) -> None:
+        """It is no longer served."""
+
+    async def enter_loop(self) -> None:
+        """Called in each user loop: before `start`, and again when a loop was lost."""
+
+    async def start(self) -> None:
+        """Called in the user loop before anything is received."""
+
+    async def call_shutdown(self, restart: bool) -> dict[str, Any]:
+        """The author's ``do_shutdown``; the content of the reply."""
+
+    async def enter_subshell(self) -> None:
+        """Called in the loop of each subshell, before it takes requests."""
+
+    def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
+        """The bounds of a message, of output, and of the bytes of replies that are kept."""
+
+    def report_background_error(self, error: BaseException) -> None:
+        """A task that outlives its cell raised; show it under the cell that started it."""

@@ -1,4 +1,4 @@
-"""The life of a request, from frames to ``idle``, top to bottom.
+"""From frames to the lane that will handle a request.
 
 ::
 
@@ -6,91 +6,154 @@
                                   │
                        deliver: the table of message types says which lane
                                   │
-            ┌─────────────────────┼──────────────────────┐
-       ShellQueue             CommQueue             ControlQueue
-    one at a time,          in order within       in order, in the
-    most urgent first       one comm              service loop
-            │                     │                      │
-            └──── perform: START, busy, ─────────────────┘
-                  run_handler (the boundary),
-                  outputs are flushed,
-                  reply (ANSWER), idle (FINISH)
+            ┌─────────────────────┴──────────────────────┐
+        ShellLane                                  ControlQueue
+    in the user loop: cells,                   in order, in the
+    and comms beside them                      service loop
+            │                                            │
+            └──── `ShellLane.perform` does each ─────────┘
 
-`perform` is one place, for every lane: ``busy``, the handler, everything it put out, the reply,
-``idle``, in this order, always, also under exceptions and cancellation. `run_handler` is the
-boundary: whatever a handler raises becomes an `Outcome`, and only a cancel from outside passes
-through. `refuse` answers what never starts.
+The shell channels are read in the user loop, and while there are subshells in the service loop,
+because a main shell that blocks must not keep a subshell waiting. The place changes at any time,
+also while the user loop does not turn; each message is read once, and none out of order. Who reads
+is told by a token, which is looked at under a lock around each batch, and receiving never waits, so
+nothing is half read. A receiver of before that is still parked in a loop that does not turn finds,
+when it wakes, that it is not its turn. What was read elsewhere is in the lane's mailbox before the
+place changes back, and comes first.
 
-The shell lane's requests run in the lane's own task, so that what a cell sets in context variables
-is there for the next cell. When a request is left behind (a second interrupt while its code does
-not end), its reply and ``idle`` go out at once, and the lane goes on in a new task with a copy of
-the old one's context; what the old task still does is for nobody. What was sent for the shell lane
-over control is posted to the user loop, because no queue, scope or window of it may be touched from
-another one.
-
-What happens when, in terms of states, stands in `request` (a request), `stop` (how it is stopped)
-and `peers` (clients that do not read).
+What is sent for a shell lane over control is posted to the user loop. What happens to a request
+from there on stands in `shell_lane`. What happens when, in terms of states, stands in `request` (a
+request), `stop` (how it is stopped) and `peers` (clients that do not read).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from functools import partial
-from logging import Logger
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 from weakref import ref
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import (
-    AbortedError,
-    ContentError,
-    DeadlineExceeded,
-    LeftOpenError,
-    QueueFull,
-    WireError,
-)
-from ..system import (
-    LeftOpen,
-    Mailbox,
-    close_what_was_left_open,
-    exit_forked,
-    is_anything_left_open,
-    runs_here,
-)
+from ..errors import NoSubshell, QueueFull, WireError
+from ..system import RepeatedEvent, run_in
 from ..transport import Channel
 from ..wire import LaneName, MessageType, Priority
 from .application import Handlers
 from .connection import Connection, Rejections
-from .lanes import CommQueue, ControlQueue, Job, RequestBudget, ShellQueue, Turn
-from .request import (
-    Event,
-    Outcome,
-    Reply,
-    Request,
-    RequestScope,
-    State,
-    StopReason,
-    current_request,
-)
+from .lanes import ControlQueue, RequestBudget
+from .request import Request
+from .shell_lane import ShellLane
 from .stop import Stopper
-from .user_code import OutermostScope, UserNursery, raise_cancel, run_unprotected, unwrap_interrupt
+from .user_code import OutermostScope
 
-__all__ = ["Dispatcher", "route"]
+__all__ = ["Dispatcher", "find_subshell", "route"]
+
+T = TypeVar("T")
 
 READ_BATCH = 64  # messages that are read before other tasks have their turn
 SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
 BAD = 16  # what refusing a message counts for: whoever floods us with them is read slowly
 OVERHEAD = 2048  # bytes that a queued request takes beside its frames
-LANE_BATCH = 8  # requests that are handled in a row before the lane itself lets other tasks run
+
+
+@attrs.define(eq=False)
+class _Place:
+    """One loop that may read: told when the turn has changed; what it reads in."""
+
+    changed: RepeatedEvent = attrs.field(factory=RepeatedEvent)
+    scope: trio.CancelScope | None = None
+
+
+class ShellReaders:
+    """Reads channels in one of several loops: in the one of ``token`` at first, and until `move`.
+
+    ``read`` delivers what has arrived on a channel, within a number of messages. `is_away` says
+    whether another loop than the first one reads.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        read: Callable[[Channel, int], object],
+        token: trio.lowlevel.TrioToken,
+    ) -> None:
+        self._channels = channels
+        self._read = read
+        self._turn = self._home = token
+        self.is_away = False
+        self._lock = threading.RLock()
+        self._places: dict[trio.lowlevel.TrioToken, _Place] = {}
+
+    def move(self, token: trio.lowlevel.TrioToken | None = None) -> None:
+        """Have the loop of ``token`` read from now on, or the first one; from any thread.
+
+        When it returns, no other loop reads any more.
+        """
+        with self._lock:
+            self._turn = token or self._home
+            self.is_away = self._turn is not self._home
+        for token, place in tuple(self._places.items()):
+            place.changed.set()
+            run_in(token, self._leave)
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Read whenever it is this loop's turn, until cancelled; nothing is lost by that."""
+        token = trio.lowlevel.current_trio_token()
+        place = self._places[token] = _Place()
+        try:
+            while True:
+                if self._turn is token:
+                    with trio.CancelScope() as place.scope:
+                        async with trio.open_nursery() as nursery:
+                            for one in self._channels:
+                                name = f"{one.name} receiver"
+                                nursery.start_soon(self._receive, one, token, name=name)
+                await place.changed.wait()
+        finally:
+            del self._places[token]
+
+    def sweep(self, budget: int) -> None:
+        """Read what has arrived, if it is this loop's turn."""
+        with self._lock:
+            if self._turn is trio.lowlevel.current_trio_token():
+                for channel in self._channels:
+                    self._read(channel, budget)
+
+    def _leave(self) -> None:
+        """In a loop that may have lost its turn."""
+        token = trio.lowlevel.current_trio_token()
+        place = self._places.get(token)
+        if self._turn is not token and place is not None and place.scope is not None:
+            place.scope.cancel()
+
+    @enable_ki_protection
+    async def _receive(self, channel: Channel, token: trio.lowlevel.TrioToken) -> None:
+        while True:
+            await channel.wait_readable()
+            with self._lock:
+                if self._turn is not token:
+                    return
+                self._read(channel, READ_BATCH)
+
+
+class Subshell(Protocol):
+    """Where requests go whose header names a subshell."""
+
+    def deliver(self, request: Request, lane: LaneName) -> None:
+        """Queue a request there."""
 
 
 class Dispatcher:
-    """Handles what arrives for one kernel. Made in the user loop: ``user_token`` is that loop's,
-    ``outermost`` the scope around all that is ours in it.
+    """Reads the channels of one kernel, and gives each request to its lane.
+
+    `subshells` are who has a lane of his own, by the id that a header names.
+
+    Made in the user loop: ``user_token`` is that loop's, ``outermost`` the scope around all that is
+    ours in it. `main` is the lane of the cells.
     """
 
     def __init__(
@@ -103,23 +166,34 @@ class Dispatcher:
     ) -> None:
         self.application = application
         self.connection = connection
-        self.stopper = stopper
         self.rejected = Rejections(application.kernel.log)
-        self.shell = ShellQueue()
-        self.comm = CommQueue()
         self.control = ControlQueue()
-        self.posted = Mailbox(user_token)
-        self._user_token = user_token
-        self._outermost = outermost
+        self.budget = RequestBudget()
+        self.main = ShellLane(
+            application,
+            connection,
+            stopper,
+            user_token,
+            outermost,
+            budget=self.budget,
+            sweep=self.sweep,
+        )
+        self.subshells: Mapping[str, Subshell] = {}
+        self.readers = ShellReaders(
+            [one for one in connection.transport.shell if one is not connection.transport.control],
+            self.read,
+            user_token,
+        )
         self._kernel_ref = ref(application.kernel)
-        self._budget = RequestBudget()
-        self.turn = Turn()
 
     # What comes in
 
     @enable_ki_protection
     async def receive(self, channel: Channel) -> None:
-        """Deliver what arrives on a channel, forever; nothing is lost when cancelled."""
+        """Deliver what arrives on a channel, forever; nothing is lost when cancelled.
+
+        For control; the shell channels have `readers`, because where they are read may change.
+        """
         while True:
             await channel.wait_readable()
             self.read(channel, READ_BATCH)
@@ -134,9 +208,8 @@ class Dispatcher:
             budget -= 1 if self.deliver(channel, frames) else BAD
 
     def sweep(self) -> None:
-        """Admit what has already arrived for the shell lane; in the user loop."""
-        for channel in self.connection.transport.shell:
-            self.read(channel)
+        """Deliver what has already arrived on the shell channels; in the loop that reads them."""
+        self.readers.sweep(SWEEP)
 
     def deliver(self, channel: Channel, frames: Sequence[bytes]) -> bool:
         """Decode one message and put it on its lane. False if it cannot be decoded."""
@@ -151,73 +224,30 @@ class Dispatcher:
         size = sum(map(len, frames)) + OVERHEAD
         request = Request(message, channel, row, priority, self._kernel_ref, size=size)
         limit = self.application.kernel.max_queue_bytes
-        if not self._budget.take(request, limit):
+        if not self.budget.take(request, limit):
             words = "bytes of requests wait already: ask again when some of them have run"
-            self.refuse(request, QueueFull(f"{limit} {words}"))
-        elif on_control and lane is not LaneName.CONTROL and not runs_here(self._user_token):
-            self.posted.post(partial(self.admit, request, lane))
-        else:
-            self.admit(request, lane)
-        return True
-
-    def admit(self, request: Request, lane: LaneName) -> None:
-        """Queue it on its lane, in that lane's loop; what comes after the end is refused."""
-        if lane is LaneName.SHELL:
-            refused = self.shell.admit(request, trio.current_time(), _utc_now)
-        elif lane is LaneName.COMM:
-            refused = self.comm.admit(request)
-        else:
+            self.main.refuse(request, QueueFull(f"{limit} {words}"))
+        elif lane is LaneName.CONTROL:
             refused = self.control.admit(request)
-        if refused is not None:
-            self.refuse(refused)
-
-    # The lanes
-
-    @enable_ki_protection
-    async def run_shell_lane(self) -> None:
-        """Take and handle requests until the queue is closed, or one of them is left behind."""
-        with suppress(trio.ClosedResourceError):
-            while True:
-                if self.posted.waiting:
-                    self.posted.drain()
-                await self.shell.wait_nonempty()
-                if not await self._handle_batch():
-                    return
-
-    async def _handle_batch(self) -> bool:
-        """Handle some requests in a row. False when another task has become the lane."""
-        for _ in range(LANE_BATCH):
-            lock = self.turn.lock
-            try:
-                lock.acquire_nowait()  # one checkpoint for each batch is enough
-            except trio.WouldBlock:
-                await lock.acquire()
-            try:
-                if lock is self.turn.lock:
-                    await self._take()
-            finally:
-                lock.release()
-            if lock is not self.turn.lock:
-                return False
-            if self.posted.waiting:
-                self.posted.drain()
-            if not len(self.shell):
-                break
+            if refused is not None:
+                self.main.refuse(refused)
+        elif message.header.subshell_id is not None:
+            self._deliver_to_subshell(request, lane)
+        elif on_control or self.readers.is_away:
+            self.main.deliver(request, lane)
+        else:
+            self.main.admit(request, lane)
         return True
 
-    @enable_ki_protection
-    async def run_comm_lane(self, nursery: UserNursery) -> None:
-        """Start a task for each comm that has messages: comms are served beside each other."""
-        async for comm_id in self.comm:
-            nursery.start_soon(self._serve_comm, comm_id, name=f"comm {comm_id}")
-
-    @enable_ki_protection
-    async def _serve_comm(self, comm_id: str) -> None:
+    def _deliver_to_subshell(self, request: Request, lane: LaneName) -> None:
         try:
-            for request in self.comm.take(comm_id):
-                await self.perform(request)
-        finally:
-            self.comm.leave(comm_id)
+            subshell = find_subshell(self.subshells, request.message.header.subshell_id)
+        except NoSubshell as error:
+            self.main.refuse(request, error)
+        else:
+            subshell.deliver(request, lane)
+
+    # Control
 
     @enable_ki_protection
     async def run_control_lane(self) -> None:
@@ -228,217 +258,17 @@ class Dispatcher:
         async with trio.open_nursery() as nursery:
             async for request in self.control:
                 if request.type is not None and request.type.may_wait:
-                    nursery.start_soon(self.perform, request, name=request.msg_type)
+                    nursery.start_soon(self.main.perform, request, name=request.msg_type)
                 else:
-                    await self.perform(request)
-
-    async def process_one(self, wait: bool) -> int | None:
-        """Handle the most urgent request of the shell lane; its priority, or None if none waits.
-
-        Called from inside a running request it handles the other one within that, one at a time.
-        Cancelled while waiting, it has taken none.
-        """
-        self.posted.drain()
-        self.sweep()
-        while True:
-            lock = self.turn.lock_of(current_request.get(), self.stopper.running)
-            async with lock:
-                if lock is not self.turn.lock_of(current_request.get(), self.stopper.running):
-                    continue  # the request was left behind meanwhile
-                priority = await self._take()
-            if priority is not None or not wait:
-                return priority
-            await self.shell.wait_nonempty()
-
-    async def _take(self) -> int | None:
-        """Take and handle the most urgent item, if there is one; its priority."""
-        taken = self.shell.take_nowait()
-        if taken is None:
-            return None
-        priority, item = taken
-        if isinstance(item, Job):
-            await _run_job(item, self.application.kernel.log)
-            return priority
-        await self._run_request(item)
-        return priority
-
-    async def _run_request(self, request: Request) -> None:
-        """Handle a request of the shell lane; it can be stopped from here on."""
-        running = self.stopper.running
-        running.append(request)
-        if self.stopper.installed and (request.type is None or not request.type.quiet):
-            self.stopper.reinstall()
-        try:
-            if self.comm.unstarted and request.runs_user_code and request.stop_reason is None:
-                await self.comm.wait_until_started(request)
-            await self.perform(request)
-        except trio.Cancelled:
-            if request.state is State.QUEUED:  # cancelled before it was performed
-                self.refuse(request)
-            raise
-        finally:
-            if request.state is not State.RUNNING and request in running:
-                running.remove(request)  # else it was left behind, or its loop is lost
-
-    # One request
-
-    @enable_ki_protection
-    async def perform(self, request: Request) -> None:
-        """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
-        iopub, header = self.connection.iopub, request.message.header
-        self._budget.give_back(request)
-        request.advance(Event.START)
-        request.task = trio.lowlevel.current_task()
-        outer = current_request.get()
-        current_request.set(request)
-        iopub.post(
-            iopub.encode_status("busy", header), hold=self.application.busy_may_wait(request)
-        )
-        reply: Reply | None = None
-        cancelled: BaseException | None = None
-        try:
-            outcome = await self.run_handler(request)
-            if not request.abandoned:
-                reply = self.reply_to(request, outcome)
-                if request.stop_on_error and reply is not None and reply.failed:
-                    self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if request.type is None or not request.type.quiet:
-                    await iopub.flush()
-        except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
-            request.state = State.FINISHED
-            raise
-        except BaseException as raised:  # a cancel from outside
-            cancelled = raised
-            raise
-        finally:
-            if cancelled is not None and reply is None and not self._outermost.is_lost:
-                ended = self._outermost.is_ended_from_outside or self.shell.closed
-                by_user = outer is None and request.stop_reason is None and not ended
-                error = cancelled if by_user else AbortedError()
-                reply = self.reply_to(request, Outcome(error=error))
-            if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
-                iopub.drain(wait=cancelled is not None)
-                self.send_reply_and_idle(request, reply)
-            current_request.set(outer)
-
-    async def run_handler(self, request: Request) -> Outcome:
-        """The boundary: run a request's handler inside its cancel scope; how it ended.
-
-        Whatever the handler raises is its outcome, a cancel from outside excepted. What it has left
-        open (a nursery, a scope) is closed, so that this task can go on, and is an error.
-        """
-        application, process = self.application, os.getpid()
-        if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and this
-            return Outcome(error=request.stop_error())
-        if request.stop_reason is not None:
-            return Outcome(application.aborted_reply(request))
-        left_open: list[LeftOpen] = []
-        try:
-            with RequestScope(request) as scope:
-                try:
-                    reply = await application.handle(request)
-                    if os.getpid() != process:
-                        exit_forked()
-                finally:
-                    if is_anything_left_open(scope):
-                        left_open = await close_what_was_left_open(scope)
-                if left_open:
-                    raise LeftOpenError(left_open)
-        except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
-            if os.getpid() != process:
-                exit_forked(raised)
-            raise_cancel(raised, partial(application.report_failure, request))
-            return Outcome(error=unwrap_interrupt(raised))
-        if scope.cancelled_caught:
-            return Outcome(error=request.stop_error())
-        if request.stop_reason is not None and _is_ok(reply):  # it has ended without noticing
-            return Outcome(error=request.stop_error())
-        return Outcome(reply)
-
-    def reply_to(self, request: Request, outcome: Outcome) -> Reply | None:
-        """The reply to a request whose handler ended so; an error is shown under its cell."""
-        error, application = outcome.error, self.application
-        if error is None:
-            return outcome.reply
-        if isinstance(error, KeyboardInterrupt) and request.stop_reason is not None:
-            where = error.__traceback__ or request.stood
-            error = request.stop_error().with_traceback(where)
-        if isinstance(error, AbortedError):
-            reply = application.aborted_reply(request)
-        else:
-            reply = application.error_reply(request, error)
-        if isinstance(error, ContentError):
-            application.kernel.log.warning("%s", error)
-        elif not isinstance(error, (AbortedError, DeadlineExceeded)):
-            application.report_failure(request, error)
-        application.publish_error(request, error)
-        return reply
-
-    def send_reply_and_idle(
-        self, request: Request, reply: Reply | None, end: Event = Event.FINISH
-    ) -> None:
-        """Send a request's reply, once, if one is due, and ``idle``. By that it has come to its
-        ``end``.
-
-        Both are encoded first: what leaves together wakes libzmq's own thread only once.
-        """
-        if request.finished:  # answered when it was left behind, or when its loop was lost
-            if request.abandoned:
-                request.advance(Event.FINISH)
-            return
-        connection = self.connection
-        iopub, frames = connection.iopub, None
-        due = request.state is State.RUNNING or request.state is State.QUEUED
-        due = due and request.stop_reason is not StopReason.TERMINATION
-        if due and reply is not None and request.wants_reply:
-            frames = connection.replies.encode(request, reply, self.application.error_reply)
-            if reply.failed and request.stop_on_error:
-                self.shell.window.known_at = _utc_now()
-        idle = iopub.encode_status("idle", request.message.header)
-        if frames is not None:
-            request.advance(Event.ANSWER)
-            connection.replies.send(request.channel, frames)
-        iopub.post(idle)
-        request.advance(end)
-        request.run_after_idle()
-
-    @enable_ki_protection
-    def refuse(self, request: Request, error: BaseException | None = None) -> None:
-        """Answer a request that will not run: ``aborted``, or with the error that says why."""
-        iopub, application = self.connection.iopub, self.application
-        self._budget.give_back(request)
-        iopub.post(iopub.encode_status("busy", request.message.header))
-        if error is None:
-            self.send_reply_and_idle(request, application.aborted_reply(request))
-        else:
-            self.send_reply_and_idle(request, application.error_reply(request, error))
-
-    async def wait_until_idle(self) -> None:
-        """Wait until nothing of the shell lane runs and nothing is queued."""
-        while len(self.shell) or self.stopper.running:
-            async with self.turn.lock:
-                await trio.lowlevel.checkpoint()
-
-    # Aborting
-
-    def abort_queued(self, seconds: float) -> None:
-        """Abort what is queued, and what is admitted within so many seconds; in the user loop."""
-        self.posted.drain()
-        self.sweep()
-        self.shell.window.close(trio.current_time(), seconds)
+                    await self.main.perform(request)
 
 
-async def _run_job(job: Job, log: Logger) -> None:
-    """Make a scheduled call; what it raises is logged."""
-
-    def report(error: BaseException) -> None:
-        log.error("a scheduled call failed", exc_info=error)
-
-    try:
-        await run_unprotected(job.function, *job.args)
-    except BaseException as raised:  # `raise_cancel` lets a cancel from outside go on
-        raise_cancel(raised, report)
-        report(raised)
+def find_subshell(subshells: Mapping[str, T], subshell_id: object) -> T:
+    """The subshell of that id. Raises `NoSubshell`."""
+    found = subshells.get(subshell_id) if isinstance(subshell_id, str) else None
+    if found is None:
+        raise NoSubshell(f"there is no subshell {subshell_id!r:.80}: deleted, or never created")
+    return found
 
 
 def route(row: MessageType | None, on_control: bool) -> tuple[LaneName, int]:
@@ -450,11 +280,3 @@ def route(row: MessageType | None, on_control: bool) -> tuple[LaneName, int]:
     if row.lane is LaneName.COMM:
         return LaneName.COMM, row.priority
     return LaneName.SHELL, Priority.CONTROL if on_control else row.priority
-
-
-def _is_ok(reply: Reply | None) -> bool:
-    return reply is not None and reply.content.get("status", "ok") == "ok"
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -7,14 +7,14 @@ from trio.lowlevel import enable_ki_protection
 
 from ..system import RepeatedEvent
 from .application import Facts
-from .dispatch import Dispatcher
+from .shell_lane import ShellLane
 from .user_code import call_unprotected, is_cancel
 
 __all__ = ["follow_eventloop"]
 
 
 @enable_ki_protection
-async def follow_eventloop(kernel: Facts, dispatcher: Dispatcher, changed: RepeatedEvent) -> None:
+async def follow_eventloop(kernel: Facts, lane: ShellLane, changed: RepeatedEvent) -> None:
     """Give turns to ``kernel.eventloop``, which may be swapped or cleared at any time, while no
     message waits: every ``poll_interval`` seconds while it is set, never while it is None.
     """
@@ -22,8 +22,8 @@ async def follow_eventloop(kernel: Facts, dispatcher: Dispatcher, changed: Repea
         if kernel.eventloop is None:
             await changed.wait()
             continue
-        dispatcher.sweep()
-        if not len(dispatcher.shell) and not dispatcher.stopper.running:
+        lane.sweep()
+        if not len(lane.shell) and not lane.stopper.running:
             _advance(kernel)
         await trio.sleep(kernel.poll_interval)
 

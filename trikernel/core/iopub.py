@@ -145,8 +145,7 @@ class IOPub:
         self._channel = channel
         budget = self.limits.budget_seconds, self.limits.budget_bytes
         self._subscribers = Subscribers(channel, codec, *budget)
-        self._codec = codec
-        self._prefix = f"kernel.{ident}."
+        self._codec, self._prefix = codec, f"kernel.{ident}."
         self._status_topic = [self.topic("status")]
         self._may_block = may_block
         self._bound = self.limits.budget_bytes // 16
@@ -160,6 +159,7 @@ class IOPub:
         self._head: list[bytes] | None = None
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
         self._armed = self._must_look = False
+        self._lookers: set[object] = set()
         self._flusher: RepeatedEvent | None = None
         self._room: RepeatedEvent | None = None
         on_fork(self)
@@ -299,10 +299,10 @@ class IOPub:
             self._armed = True
             self._flusher.set()
 
-    def look(self, must_look: bool) -> None:
-        """Whether who writes has to look, at each text, whether it is to stop."""
-        self._must_look = must_look
-        self.open_text = None
+    def look(self, must_look: bool, who: object = None) -> None:
+        """Whether who writes has to look, at each text, whether it is to stop; as ``who`` says."""
+        (self._lookers.add if must_look else self._lookers.discard)(who)
+        self._must_look, self.open_text = bool(self._lookers), None
 
     async def run_flusher(self) -> None:
         """Send text soon after it was written; waits without a timer while there is none."""

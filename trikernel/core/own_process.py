@@ -14,7 +14,8 @@ import trio
 from ..transport import Transport
 from .recovery import loses_loop
 from .request import is_served
-from .server import Application, Server
+from .application import Application
+from .server import Server
 
 __all__ = ["run_in_this_thread"]
 

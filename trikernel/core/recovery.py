@@ -17,13 +17,16 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..wire import LaneName
 from .dispatch import Dispatcher, route
 from .left_behind import LeftBehind
 from .request import Event, Outcome, Request, current_request
+from .shell_lane import ShellLane
 from .user_code import UserNursery
 
 __all__ = [
     "admit_again",
+    "answer",
     "answer_lost",
     "follow_abandoned",
     "loses_loop",
@@ -35,26 +38,26 @@ __all__ = [
 MOST_NAMES = 10  # of tasks that are gone
 
 
-async def follow_abandoned(dispatcher: Dispatcher, nursery: UserNursery) -> None:
+async def follow_abandoned(lane: ShellLane, nursery: UserNursery) -> None:
     """Answer the requests whose code is to be left behind, and go on in a new lane; forever."""
     left_behind = LeftBehind()
-    async for request in dispatcher.stopper.abandoned:
-        if request in dispatcher.stopper.running:
+    async for request in lane.stopper.abandoned:
+        if request in lane.stopper.running:
             if request.task is not None:
                 left_behind.watch(request.task)
-            _leave_behind(dispatcher, request, nursery)
+            _leave_behind(lane, nursery)
 
 
 @enable_ki_protection
-def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery) -> None:
-    """Answer it now, and all that it runs within, whose code does not come back either."""
-    running, context = dispatcher.stopper.running, None
+def _leave_behind(lane: ShellLane, nursery: UserNursery) -> None:
+    """Answer what runs now, and all that it runs within, whose code does not come back either."""
+    running, context = lane.stopper.running, None
     while running:
         left = running.pop()
-        _answer(dispatcher, left, left.stop_error(), Event.ABANDON)
+        answer(lane, left, left.stop_error(), Event.ABANDON)
         context = left.task.context if left.task is not None else None
-    dispatcher.turn.pass_on()
-    start = partial(nursery.start_soon, dispatcher.run_shell_lane, name="shell lane")
+    lane.turn.pass_on()
+    start = partial(nursery.start_soon, lane.run, name="shell lane")
     if context is None:
         start()
     else:
@@ -65,22 +68,24 @@ def _leave_behind(dispatcher: Dispatcher, request: Request, nursery: UserNursery
 def answer_lost(dispatcher: Dispatcher, error: BaseException) -> None:
     """Answer what ran in a loop that is lost with ``error``. Outside of any loop.
 
-    ``dispatcher.shell.window.known_at`` is when that could be known, if it aborts what is queued.
+    ``lane.shell.window.known_at`` is when that could be known, if it aborts what is queued.
     """
-    dispatcher.shell.window.known_at = None
-    lost = [*reversed(dispatcher.stopper.running), *dispatcher.comm.active]
+    lane = dispatcher.main
+    lane.shell.window.known_at = None
+    lost = [*reversed(lane.stopper.running), *lane.comm.active]
     if any(request.stop_on_error for request in lost):
-        dispatcher.shell.window.abort_all()
+        lane.shell.window.abort_all()
     for request in lost:
-        _answer(dispatcher, request, error, Event.FINISH)
-    dispatcher.stopper.running.clear()
+        answer(lane, request, error, Event.FINISH)
+    lane.stopper.running.clear()
 
 
 @enable_ki_protection
 def take_what_waits(dispatcher: Dispatcher) -> list[Request]:
     """What a lost loop has left in its queues, for the next one. Outside of any loop."""
-    dispatcher.posted.drain()
-    queues = dispatcher.shell, dispatcher.comm, dispatcher.control
+    lane = dispatcher.main
+    lane.posted.drain()
+    queues = lane.shell, lane.comm, dispatcher.control
     return [request for queue in queues for request in queue.close()]
 
 
@@ -119,14 +124,20 @@ def what_is_gone(background: UserNursery) -> str:
 def admit_again(dispatcher: Dispatcher, request: Request) -> None:
     """Queue what waited in a loop that is lost; in the new one."""
     on_control = request.channel is dispatcher.connection.transport.control
-    dispatcher.admit(request, route(request.type, on_control)[0])
+    lane, _ = route(request.type, on_control)
+    if lane is LaneName.CONTROL:
+        dispatcher.control.admit(request)
+    else:
+        dispatcher.main.admit(request, lane)
 
 
-def _answer(dispatcher: Dispatcher, request: Request, error: BaseException, end: Event) -> None:
+@enable_ki_protection
+def answer(lane: ShellLane, request: Request, error: BaseException, end: Event) -> None:
+    """Answer a request whose code does not come back, with ``error``; its ``end`` is by that."""
     token = current_request.set(request)
     try:
-        reply = dispatcher.reply_to(request, Outcome(error=error))
-        dispatcher.connection.iopub.drain(wait=True)
-        dispatcher.send_reply_and_idle(request, reply, end)
+        reply = lane.reply_to(request, Outcome(error=error))
+        lane.connection.iopub.drain(wait=True)
+        lane.send_reply_and_idle(request, reply, end)
     finally:
         current_request.reset(token)

@@ -107,6 +107,7 @@ class StopReason(enum.Enum):
     TIMEOUT = "timeout"
     ABORT = "abort"
     SHUTDOWN = "shutdown"
+    DELETION = "deletion"  # of its subshell
     TERMINATION = "termination"  # by a signal: it gets no reply
 
 
@@ -115,6 +116,7 @@ _STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
     StopReason.TIMEOUT: (DeadlineExceeded, "the cell was stopped at its deadline"),
     StopReason.ABORT: (AbortedError, "aborted by an abort_request"),
     StopReason.SHUTDOWN: (AbortedError, "the kernel is shutting down"),
+    StopReason.DELETION: (AbortedError, "its subshell was deleted"),
     StopReason.TERMINATION: (AbortedError, "the kernel was told to end by a signal"),
 }
 
@@ -244,6 +246,15 @@ class Request:
             self._wake()
         while self._after_idle:
             self._after_idle.pop(0)()
+
+    def again(self) -> Request:
+        """The same message as a request that has not begun: this one is no longer queued."""
+        size, self.size = self.size, 0
+        again = Request(
+            self.message, self.channel, self.type, self.priority, self._kernel, size=size
+        )
+        again.stop_reason = self.stop_reason
+        return again
 
     def replace_deadline(self, withdraw: Callable[[], object]) -> None:
         """Withdraw the deadline of before; ``withdraw`` ends this one, at idle at the latest."""

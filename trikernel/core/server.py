@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -31,12 +31,10 @@ from trio.lowlevel import enable_ki_protection
 from ..errors import LoopLost
 from ..system import RepeatedEvent, call_in, run_in, stderr_descriptor
 from ..transport import Transport
-from ..wire import Limits
-from .application import Handlers
-from .connection import Connection, Rejections
+from .application import Application
+from .connection import Connection
 from .dispatch import Dispatcher
 from .eventloop import follow_eventloop
-from .iopub import OutputLimits
 from .lanes import Job
 from .recovery import (
     admit_again,
@@ -49,6 +47,8 @@ from .recovery import (
 from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
+from .subshell_loop import current_subshell
+from .subshells import Subshells
 from .user_code import OutermostScope, UserNursery
 
 __all__ = ["Server", "Services", "serve"]
@@ -56,31 +56,6 @@ __all__ = ["Server", "Services", "serve"]
 ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 
 Services = Literal["thread", "inline"]
-
-
-class Application(Handlers, Protocol):
-    """What serving asks of the other side of the wall, beside the `Handlers` of requests."""
-
-    def bind(self, server: Server) -> None:
-        """The kernel is about to be served by ``server``."""
-
-    def unbind(self) -> None:
-        """It is no longer served."""
-
-    async def enter_loop(self) -> None:
-        """Called in each user loop: before `start`, and again when a loop was lost."""
-
-    async def start(self) -> None:
-        """Called in the user loop before anything is received."""
-
-    async def call_shutdown(self, restart: bool) -> dict[str, Any]:
-        """The author's ``do_shutdown``; the content of the reply."""
-
-    def connection_limits(self) -> tuple[Limits, OutputLimits, int]:
-        """The bounds of a message, of output, and of the bytes of replies that are kept."""
-
-    def report_background_error(self, error: BaseException) -> None:
-        """A task that outlives its cell raised; show it under the cell that started it."""
 
 
 @enable_ki_protection
@@ -167,12 +142,20 @@ class Server:
             self.application, self.connection, self.stopper, self.user_token, self._outermost
         )
         self._control = ControlService(self.dispatcher)
+        self.subshells = Subshells(
+            self.application,
+            self.connection,
+            self.dispatcher,
+            self.stopper.services,
+            inline=self.inline,
+        )
         self._thread: ServiceThread | None = None
 
     @property
-    def rejected(self) -> Rejections:
-        """How many messages were refused, by the kind of `WireError`."""
-        return self.dispatcher.rejected
+    def stopper_here(self) -> Stopper:
+        """What stops the code of the shell that the caller runs in."""
+        subshell = current_subshell.get()
+        return self.stopper if subshell is None else subshell.stopper
 
     # Running
 
@@ -183,9 +166,13 @@ class Server:
         with self._outermost, self._sigint():
             async with self._open_services():
                 try:
-                    await self._run_user_tasks(task_status)
+                    try:
+                        await self._run_user_tasks(task_status)
+                    finally:
+                        if not self._outermost.is_lost:  # else `lose_loop` sees to them
+                            await self.subshells.close(StopReason.SHUTDOWN)
                     await self._control.finish()
-                    self._refuse(dispatcher.shell.close())  # what control had for it, too
+                    self._refuse(dispatcher.main.shell.close())  # what control had for it, too
                     self.publish_shutdown()
                 finally:
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
@@ -238,10 +225,10 @@ class Server:
                     await background.start(self.cells.run, report, self._start_lane)
                     await self._run_until_stopped(task_status)
                 finally:
-                    self._refuse(dispatcher.shell.close())
+                    self._refuse(dispatcher.main.shell.close())
                 background.cancel_scope.cancel()
         finally:
-            self._refuse(dispatcher.comm.close())
+            self._refuse(dispatcher.main.comm.close())
 
     async def _start(self, background: trio.Nursery) -> None:
         """Have the kernel start, unless it is told to stop meanwhile."""
@@ -260,30 +247,36 @@ class Server:
         for request in left:
             admit_again(self.dispatcher, request)
         if self._failed_at is not None:
-            window = self.dispatcher.shell.window
+            window = self.dispatcher.main.shell.window
             window.close(trio.current_time(), self.kernel.stop_on_error_timeout)
             window.known_at, self._failed_at = self._failed_at, None
             self.dispatcher.sweep()  # what was on its way when the loop ended
 
     def _start_lane(self, nursery: trio.Nursery) -> None:
         """The nursery of the cells has opened: the shell lane is a task in it."""
-        if not self.dispatcher.shell.closed:
-            nursery.start_soon(self.dispatcher.run_shell_lane, name="shell lane")
+        if not self.dispatcher.main.shell.closed:
+            nursery.start_soon(self.dispatcher.main.run, name="shell lane")
 
     async def _run_until_stopped(self, task_status: trio.TaskStatus[Server]) -> None:
-        dispatcher = self.dispatcher
+        dispatcher, lane = self.dispatcher, self.dispatcher.main
         async with trio.open_nursery() as nursery:
-            for channel in self.transport.shell:
-                if channel is not self.transport.control:
-                    nursery.start_soon(dispatcher.receive, channel, name=f"{channel.name} receiver")
-            nursery.start_soon(dispatcher.run_comm_lane, self.cells, name="comm lane")
-            nursery.start_soon(follow_abandoned, dispatcher, self.cells, name="abandoned requests")
+            nursery.start_soon(dispatcher.readers.run, name="shell receivers")
+            nursery.start_soon(lane.run_comms, self.cells, name="comm lane")
             nursery.start_soon(
-                follow_eventloop, self.kernel, dispatcher, self.eventloop_changed, name="event loop"
+                follow_abandoned, dispatcher.main, self.cells, name="abandoned requests"
+            )
+            nursery.start_soon(
+                follow_eventloop,
+                self.kernel,
+                dispatcher.main,
+                self.eventloop_changed,
+                name="event loop",
             )
             task_status.started(self)
             await self.stopping.wait()
-            await self._wind_down()
+            async with trio.open_nursery() as ending:  # every shell, within the grace
+                ending.start_soon(self.subshells.close, StopReason.SHUTDOWN)
+                await lane.wind_down(StopReason.SHUTDOWN, self.kernel.shutdown_grace)
             nursery.cancel_scope.cancel()
 
     # Aborting and shutting down
@@ -294,18 +287,35 @@ class Server:
         Returns when that is done, so that it does not hit what is sent afterwards; at once if the
         user loop does not turn.
         """
-        abort = partial(self.dispatcher.abort_queued, 0)
+        lane = self.dispatcher.main
+        self.dispatcher.sweep()
+        elsewhere = self.subshells.abort(msg_ids)
+        abort = partial(lane.abort_queued, 0)
         if msg_ids is not None:
+            msg_ids = msg_ids - elsewhere
             for request in tuple(self.stopper.running):
                 if request.msg_id in msg_ids:
                     self.stopper.stop(request, StopReason.ABORT)
-            abort = partial(abort_by_id, self.dispatcher, msg_ids)
+            abort = partial(lane.abort_by_id, msg_ids)
         with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
             await call_in(self.user_token, abort)
 
+    def interrupt(self, subshell_id: object = None) -> str:
+        """Interrupt the cell that runs in a subshell, or in every shell; where one stands that has
+        been told to stop before. Raises `NoSubshell`.
+        """
+        if subshell_id is not None:
+            return self.subshells.interrupt(subshell_id)
+        place = self.stopper.stands_in()
+        self.stopper.interrupt()
+        other = self.subshells.interrupt()
+        return place or other
+
     def schedule(self, priority: int, job: Job) -> None:
         """Have a call made by the shell lane in its turn; from any thread."""
-        self.dispatcher.posted.post(partial(self.dispatcher.shell.schedule, job, priority))
+        self.dispatcher.main.posted.post(
+            partial(self.dispatcher.main.shell.schedule, job, priority)
+        )
 
     async def shut_down(
         self,
@@ -326,10 +336,11 @@ class Server:
             seconds = 3 * self.kernel.shutdown_grace + 1
             with contextlib.suppress(RuntimeError, ValueError, OSError):  # then without
                 faulthandler.dump_traceback_later(seconds, exit=True, file=stderr_descriptor())
-        self.dispatcher.posted.post(partial(self.dispatcher.abort_queued, math.inf))
+        self.dispatcher.main.posted.post(partial(self.dispatcher.main.abort_queued, math.inf))
         running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it runs within these
             self.stopper.stop(one, reason)
+        self.stopper.services.start_soon(self.subshells.close, reason)
         if request is not None:
             request.after_idle(self.stop)
         with trio.move_on_after(self.kernel.shutdown_grace):
@@ -392,22 +403,13 @@ class Server:
         for function in self.before_exit:
             function()
 
-    async def _wind_down(self) -> None:
-        """Abort what is queued and stop what runs, each by its own scope, within the grace."""
-        self.dispatcher.abort_queued(math.inf)
-        for running in tuple(self.stopper.running):
-            running.mark(StopReason.SHUTDOWN)
-            running.cancel()
-        with trio.move_on_after(self.kernel.shutdown_grace):
-            await self.dispatcher.wait_until_idle()
-
     def _refuse(self, requests: list[Request]) -> None:
         """Answer what a closed queue has left; the queue of a lost loop is for the next one."""
         if self._outermost.is_lost:
             self._left += requests
             return
         for request in requests:
-            self.dispatcher.refuse(request)
+            self.dispatcher.main.refuse(request)
 
     def publish_shutdown(self) -> None:
         """The shutdown's content on iopub, once, after everything else."""
@@ -421,7 +423,7 @@ class Server:
     def lose_loop(self, crash: BaseException) -> None:
         """Trio has given up: answer what ran, keep what waits for the next loop. Outside of any.
 
-        A shutdown that is under way is carried out by the services, which then exit.
+        A shutdown that is under way is carried out by the services, which then exit. Subshells end.
         """
         cause, told = what_crashed(crash), bool(self.stopper.running)
         error = LoopLost(
@@ -433,24 +435,8 @@ class Server:
         if self._thread is not None:
             self._thread.end_now(shuts_down=self._shutdown is not None)
         self.stopper.restore()
+        self.subshells.lose(LoopLost("the main shell's loop has crashed, and this one's with it"))
         self._left += take_what_waits(self.dispatcher)
-        self._failed_at = self.dispatcher.shell.window.known_at
+        self._failed_at = self.dispatcher.main.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
-
-
-def abort_by_id(dispatcher: Dispatcher, msg_ids: set[str]) -> None:
-    """Abort these requests, queued or running; ids not seen yet are remembered for when they come.
-    In the user loop.
-    """
-    dispatcher.posted.drain()
-    dispatcher.sweep()
-    window, stopper = dispatcher.shell.window, dispatcher.stopper
-    found = window.find(msg_ids)
-    window.abort(found)
-    running = {request for request in stopper.running if request.msg_id in msg_ids}
-    for request in running:
-        if request.stop_reason is None:  # it started since the abort was asked for
-            stopper.stop(request, StopReason.ABORT)
-    seen = {request.msg_id for request in found | running}
-    dispatcher.application.remember_aborted(msg_ids - seen)

@@ -56,7 +56,7 @@ class ControlService:
         finally:
             dispatcher.read(control)
             for request in dispatcher.control.close():
-                dispatcher.refuse(request)
+                dispatcher.main.refuse(request)
             self._token = None
             self._closed.set()
 
@@ -77,13 +77,15 @@ async def run_services(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the services until cancelled."""
-    connection, stopper = dispatcher.connection, dispatcher.stopper
+    connection, stopper = dispatcher.connection, dispatcher.main.stopper
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.run, name="control")
         nursery.start_soon(_welcome_subscribers, connection, name="iopub subscriptions")
         nursery.start_soon(connection.iopub.run_flusher, name="output flusher")
         nursery.start_soon(connection.replies.run, name="replies that wait")
         nursery.start_soon(connection.transport.stdin.service_connections, name="stdin connections")
+        if in_thread:
+            nursery.start_soon(dispatcher.readers.run, name="shell receivers")
         stopper.serve_from(nursery, resends=in_thread and stopper.installed)
         task_status.started()
         try:
@@ -229,7 +231,7 @@ class ServiceThread:
                     end = partial(_end_a_blocked_process, self._watch, self._user_token)
                     nursery.start_soon(end, name="shutdown watch")
                     nursery.start_soon(_watch_parent, self._watch, name="parent watch")
-                    nursery.start_soon(_follow_interrupt_event, self._dispatcher.stopper)
+                    nursery.start_soon(_follow_interrupt_event, self._dispatcher.main.stopper)
                 run_in(self._user_token, self._ready.set)
 
 

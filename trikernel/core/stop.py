@@ -94,6 +94,7 @@ import trio
 from ..errors import CellStopped
 from ..system import (
     RemoteNursery,
+    RepeatedEvent,
     SignalArrivals,
     interrupt_nested_run,
     is_nested_in,
@@ -107,6 +108,7 @@ from .line_lot import Swallowed
 from .places import where_it_runs, where_it_stands, where_it_waits
 from .request import Request, StopReason, current_request, is_served, request_of
 from .stop_signals import STOP_TRANSITIONS, StopEvent, StopSignal, StopState
+from .thread_stop import raise_in_thread
 from .user_code import in_finalizer
 
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
@@ -128,6 +130,10 @@ class Stopper:
     ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task of the user loop
     is a host's. `pending` are the wishes that nothing has heard of yet, `services` is where
     deadlines are watched, `abandoned` yields requests whose code is to be left behind.
+
+    ``thread`` is the loop's, if that is not the main one: no signal reaches it, so what computes
+    there is told by `thread_stop`, and what does not hear for two steps sets `stuck`: its thread is
+    to be left. ``services`` is another stopper's then, which has opened it.
     """
 
     def __init__(
@@ -138,6 +144,8 @@ class Stopper:
         tell: Callable[[Request, str], object] = lambda request, text: None,
         owns_loop: bool = False,
         grace: float = 1.0,
+        services: RemoteNursery | None = None,
+        thread: int | None = None,
     ) -> None:
         self.running: list[Request] = []
         self.pending: list[StopSignal] = []
@@ -149,8 +157,11 @@ class Stopper:
         self._tell = tell
         self._owns_loop = owns_loop
         self._grace = grace
-        self.services = RemoteNursery()
-        self._resends = False
+        self.services = services or RemoteNursery()
+        self.stuck = RepeatedEvent()
+        self._thread = thread or threading.main_thread().ident or 0
+        self._is_main = thread is None
+        self._resends = not self._is_main
         self._forced_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
@@ -163,7 +174,7 @@ class Stopper:
         self._resends = False
         self.services.close()
         self.pending.clear()
-        if signal.getsignal(signal.SIGINT) == self._on_sigint:
+        if self._is_main and signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
         self._own_signal.close()
@@ -183,7 +194,7 @@ class Stopper:
         overdue = time.monotonic() - self._grace
         late = [one.request for one in tuple(self.pending) if one.since < overdue]
         if any(one in late or one.stops >= INSISTS for one in tuple(self.running)):
-            return where_it_runs(threading.main_thread().ident)
+            return where_it_runs(self._thread)
         return ""
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
@@ -223,19 +234,27 @@ class Stopper:
             self._abandoned.send_nowait(request)
 
     async def _resend(self, stop_signal: StopSignal) -> None:
-        """Signal the main thread until it is delivered (it may be in protected code), and go on
-        with the next step by itself, unless that is a person's to say.
+        """Signal the thread until it is delivered (it may be in protected code), and go on with the
+        next step by itself, unless that is a person's to say.
         """
         request, told_at = stop_signal.request, time.monotonic() + 2 * self._grace
-        await trio.sleep(SOON)
+        await trio.sleep(SOON if self._is_main else TURN_TIMEOUT)
         while stop_signal.state is StopState.PENDING and _is_live(stop_signal, self.running):
-            self._forced_at = time.monotonic()
-            self._own_signal.send(self._on_sigint)
+            if self._is_main:
+                self._forced_at = time.monotonic()
+                self._own_signal.send(self._on_sigint)
+            elif _is_stuck(stop_signal, self._grace):
+                self.stuck.set()
+                return
+            elif not _is_ending(request, self._grace):
+                insists = request is not None and request.stops >= INSISTS
+                kind = CellStopped if insists else KeyboardInterrupt
+                raise_in_thread(self._thread, kind, partial(self.consume, request), hard=insists)
             await trio.sleep(TURN_TIMEOUT)
             if request is not None and time.monotonic() > told_at:
                 told_at = math.inf
                 if stop_signal is next((one for one in self.pending if one.request is request), 0):
-                    place = where_it_runs(threading.main_thread().ident)
+                    place = where_it_runs(self._thread)
                     self._tell(request, tell_place(place))
         if request is None:
             return
@@ -276,18 +295,19 @@ class Stopper:
         if (
             request is not None
             and any(one.request is request for one in self.pending)
-            and threading.current_thread() is threading.main_thread()
+            and threading.get_ident() == self._thread
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
         ):
             self.consume(request)
             raise self._exception_for(request, sys._getframe())
 
-    def consume(self, request: Request) -> None:
+    def consume(self, request: Request | None) -> None:
         """The caller raises in the code of the request, which has heard of it by that."""
         for stop_signal in tuple(self.pending):
             if stop_signal.request is request:
                 self._mark_delivered(stop_signal, StopEvent.RAISE)
-        request.consume_interrupt()
+        if request is not None:
+            request.consume_interrupt()
 
     def _mark_delivered(self, stop_signal: StopSignal, event: StopEvent) -> None:
         stop_signal.advance(event)
@@ -447,6 +467,16 @@ class Stopper:
 def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
     """Whether it still makes sense: a signal that comes late must hit nobody else."""
     return stop_signal.request is None or stop_signal.request in running
+
+
+def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
+    """Whether the code of a request in a thread of its own is to be left: it has not heard."""
+    request = stop_signal.request
+    if request is None:
+        return False
+    by_itself = stop_signal.reason is not StopReason.INTERRUPT
+    seconds = TURN_TIMEOUT if request.stops > 1 else grace if by_itself else math.inf
+    return time.monotonic() - stop_signal.since > seconds + TURN_TIMEOUT
 
 
 def _is_ending(request: Request | None, grace: float) -> bool:

@@ -155,7 +155,9 @@ class Application:
     def _connect(self, server: Server) -> None:
         kernel, connection = self.kernel, server.connection
         kernel.sender.connect(connection, server.stopper)
-        kernel.asker = Asker(connection, server.stopper, server.rejected, server.user_thread)
+        kernel.asker = Asker(
+            connection, server.stopper, server.dispatcher.rejected, server.user_thread
+        )
 
     def unbind(self) -> None:
         """It is no longer served."""
@@ -170,6 +172,10 @@ class Application:
         """Called in each user loop: before `start`, and again when a loop was lost."""
         self._connect(self.kernel.server)
         self.takeover.enter_loop()
+
+    async def enter_subshell(self) -> None:
+        """Called in the loop of each subshell, before it takes requests."""
+        self.takeover.enter_task()
 
     async def start(self) -> None:
         """Called once, before anything is received. Interrupts do not reach it."""
@@ -306,17 +312,12 @@ class Application:
 
     def error_reply(self, request: Request, error: BaseException) -> Reply:
         """The reply that says what was raised, complete for its type."""
-        return Reply(self._completed(request, as_content(render_error(error))))
+        return Reply(_completed(self.kernel, request, as_content(render_error(error))))
 
     def aborted_reply(self, request: Request) -> Reply:
         """The reply to a request that was not run, or stopped by its id."""
         metadata = {"status": "aborted", "engine": self.kernel.ident}
-        return Reply(self._completed(request, {"status": "aborted"}), metadata)
-
-    def _completed(self, request: Request, content: dict[str, Any]) -> dict[str, Any]:
-        if request.msg_type == "execute_request":
-            return complete_execute_reply(self.kernel, request, content)
-        return content
+        return Reply(_completed(self.kernel, request, {"status": "aborted"}), metadata)
 
     def report_failure(self, request: Request, error: BaseException) -> None:
         """Log what a handler raised: an error of a cell is the user's, and stands under the cell.
@@ -355,6 +356,12 @@ class Application:
                 raise
             self.kernel.log.exception("%s failed", name_of(self.kernel, "do_shutdown"))
             return default
+
+
+def _completed(kernel: Kernel, request: Request, content: dict[str, Any]) -> dict[str, Any]:
+    if request.msg_type == "execute_request":
+        return complete_execute_reply(kernel, request, content)
+    return content
 
 
 def _no_server() -> None:

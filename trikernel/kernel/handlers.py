@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Reply, Request, run_unprotected
-from ..errors import ContentError
+from ..core import Reply, Request, current_subshell, run_unprotected
+from ..errors import ContentError, NoSubshell
 from ..wire import REQUESTS, Message, as_content, parse
 from ..wire import contents as c
 from .hooks import run_hook
@@ -145,7 +145,7 @@ def _set_deadline(self: Any, request: Request) -> None:
             f"from 0 to {_LONGEST:g}, not {seconds!r:.80}"
         )
     if seconds:
-        self.server.stopper.stop_after(request, seconds)
+        self.server.stopper_here.stop_after(request, seconds)
 
 
 @enable_ki_protection
@@ -270,13 +270,13 @@ async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
 async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
     """Interrupt what runs; the reply does not wait for its end.
 
+    With a ``subshell_id`` in its header, what runs in that subshell; else what runs in every shell.
+
     Content: none. Reply: ``ok``, and as ``still_runs`` (str) where the user's code stands, if it
     has been told to stop before: it has not heard of that for `stop_grace`, or goes on after the
     third step.
     """
-    stopper = self.server.stopper
-    place = stopper.stands_in()
-    stopper.interrupt()
+    place = self.server.interrupt(request.message.header.subshell_id)
     return {"status": "ok", **({"still_runs": place} if place else {})}
 
 
@@ -291,6 +291,42 @@ async def abort_request(self: Any, request: Request) -> c.OkReply:
         msg_ids = [msg_ids]
     await self.server.abort(set(msg_ids) if msg_ids else None)
     return c.OkReply()
+
+
+# Subshells
+
+
+async def create_subshell_request(self: Any, request: Request) -> c.CreateSubshellReply:
+    """A new subshell, for kernels whose class says that its verbs may run in several threads.
+
+    Content: none. Reply: ``subshell_id`` (str).
+    """
+    return c.CreateSubshellReply(subshell_id=_subshells(self).create())
+
+
+async def delete_subshell_request(self: Any, request: Request) -> c.OkReply:
+    """End a subshell: what runs in it is stopped, or left behind after `shutdown_grace`.
+
+    Content: ``subshell_id`` (str). Reply: ``ok``, once it has ended; an error for an unknown id.
+    """
+    subshell_id = _parse(c.DeleteSubshellRequest, request).subshell_id
+    await _subshells(self).delete(subshell_id)
+    return c.OkReply()
+
+
+async def list_subshell_request(self: Any, request: Request) -> c.ListSubshellReply:
+    """Which subshells there are. Content: none. Reply: ``subshell_id``, a list of str."""
+    return c.ListSubshellReply(subshell_id=_subshells(self).ids)
+
+
+def _subshells(self: Any) -> Any:
+    if not self.has_subshells:
+        name = type(self).__name__
+        raise NoSubshell(
+            f"{name} has no subshells: its class has to say has_subshells = True, "
+            "for its verbs would run in several threads"
+        )
+    return self.server.subshells
 
 
 # Comms: a manager is any object with ``comms``, ``comm_open``, ``comm_msg`` and ``comm_close``
@@ -375,6 +411,10 @@ def built_in(value: T) -> T:
 @built_in
 def begin_execution(self: Any, content: c.ExecuteRequest) -> int:
     """The number of the cell that starts; silent ones do not count."""
+    subshell = current_subshell.get()
+    if subshell is not None:
+        subshell.key.execution_count += not content.silent
+        return subshell.key.execution_count
     if not content.silent:
         self.execution_count += 1
     count: int = self.execution_count

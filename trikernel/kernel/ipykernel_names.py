@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core import Job
+from ..core import Job, current_subshell
 from ..wire import PROTOCOL_VERSION, Priority
 from .checks import check_facts, language_info
 from .handlers import built_in
@@ -59,6 +59,7 @@ class IPykernelNames:
         banner: str
         help_links: Sequence[Mapping[str, str]]
         supported_features: Sequence[str]
+        has_subshells: bool
         sender: Sender
         server: Any
         ports: dict[str, int]
@@ -151,6 +152,8 @@ class IPykernelNames:
             if type(value) is not str:
                 check_facts(self, info)
         features = list(_told(self, "supported_features", ()) or ())
+        if self.has_subshells and "kernel subshells" not in features:
+            features.append("kernel subshells")
         return {
             "status": "ok",
             "protocol_version": PROTOCOL_VERSION,
@@ -233,7 +236,9 @@ class IPykernelNames:
         With ``wait`` it waits for one. From inside a running cell the request is handled
         within that cell's turn: a failure of it aborts queued requests, never the cell.
         """
-        priority: int | None = await self.server.dispatcher.process_one(wait)
+        subshell = current_subshell.get()
+        lane = self.server.dispatcher.main if subshell is None else subshell.lane
+        priority: int | None = await lane.process_one(wait)
         return priority
 
     async def do_one_iteration(self) -> None:

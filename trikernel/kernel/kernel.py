@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..core import BackgroundNursery, Server
+from ..core import BackgroundNursery, Server, current_subshell
 from ..errors import KernelClassError, TrikernelError, UnknownMessageType
 from ..wire import REQUESTS, as_content
 from . import handlers
@@ -133,6 +133,9 @@ class Kernel(IPykernelNames):
     banner = ""
     help_links: Sequence[Mapping[str, str]] = ()
     supported_features: Sequence[str] = ()
+    has_subshells = False
+    """Whether clients may create subshells. Verbs and hooks are called in the thread of the
+    subshell that a request is for, several at once: a class that can do that says so."""
 
     msg_types: ClassVar[list[str]] = [
         row.name for row in REQUESTS.values() if "shell" in row.channels
@@ -155,6 +158,9 @@ class Kernel(IPykernelNames):
     shutdown_request = handlers.shutdown_request
     interrupt_request = handlers.interrupt_request
     abort_request = handlers.abort_request
+    create_subshell_request = handlers.create_subshell_request
+    delete_subshell_request = handlers.delete_subshell_request
+    list_subshell_request = handlers.list_subshell_request
     apply_request = handlers.apply_request
     clear_request = handlers.clear_request
     comm_open = handlers.comm_open
@@ -205,13 +211,14 @@ class Kernel(IPykernelNames):
 
     @property
     def nursery(self) -> BackgroundNursery:
-        """A nursery for tasks that outlive the request that starts them."""
-        server = self.server
+        """A nursery for tasks that outlive the request that starts them: of the loop, the kernel's
+        or a subshell's, that the calling code runs in.
+        """
+        server, subshell = self.server, current_subshell.get()
         if server.background is None:
             raise TrikernelError("the background nursery is open once the kernel is served")
-        return BackgroundNursery(
-            server.background_tasks, server.application.report_background_error
-        )
+        tasks = server.background_tasks if subshell is None else subshell.background_tasks
+        return BackgroundNursery(tasks, server.application.report_background_error)
 
     # Sending and asking
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Connection, Event, Request, Stopper, TextKey, current_request
+from ..core import Connection, Event, Request, Stopper, TextKey, current_request, current_subshell
 from ..errors import TrikernelError
 from ..transport import Channel
 from ..wire import DELIMITER, Header, json, reply_type
@@ -241,7 +241,8 @@ class Sender:
 
         Not protected by itself: in the kernel's own code it does nothing.
         """
-        stopper, connection = self._stopper, self._connection
+        subshell, connection = current_subshell.get(), self._connection
+        stopper = self._stopper if subshell is None else subshell.stopper
         if stopper is not None and connection is not None:
             if stopper.pending:
                 stopper.raise_pending()

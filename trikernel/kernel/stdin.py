@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Connection, Rejections, Request, Stopper
+from ..core import Connection, Rejections, Request, Stopper, current_subshell
 from ..errors import PeerGone, StdinNotImplementedError, WireError
 from ..wire import Message
 
@@ -93,7 +93,8 @@ class Asker:
         if reason is None:
             raise StdinNotImplementedError("the cell that asks for input has ended")
         error = request.stop_error()
-        self._stopper.consume(request)
+        subshell = current_subshell.get()
+        (self._stopper if subshell is None else subshell.stopper).consume(request)
         raise error
 
     @contextmanager

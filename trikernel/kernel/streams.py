@@ -36,7 +36,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
-from ..core import SHORT, IOPub, Request, StreamText, current_request
+from ..core import SHORT, IOPub, Request, StreamText, current_request, current_subshell
 from ..system import on_fork
 from .sender import Sender
 
@@ -299,14 +299,16 @@ def carrying_submit(original: Callable[..., Future[Any]]) -> Callable[..., Futur
     def submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        carry = partial(_set_both, current_request.get(), current_capture.get())
+        carry = partial(
+            _set_all, current_request.get(), current_capture.get(), current_subshell.get()
+        )
         return original(self, _in_turn(carry, partial(fn, *args, **kwargs)))
 
     return submit
 
 
 def _carry(thread: threading.Thread) -> None:
-    """Have a thread run with the two variables set, and no frame of ours in its tracebacks."""
+    """Have a thread run with the variables set, and no frame of ours in its tracebacks."""
     context = getattr(thread, "_context", None)  # Python 3.14: what the program has chosen for it
     if context is None:
         inherits = getattr(sys.flags, "thread_inherit_context", False)
@@ -314,6 +316,7 @@ def _carry(thread: threading.Thread) -> None:
         thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
     _contexts[thread] = context
     with suppress(RuntimeError):  # the context is in use, by this very code perhaps
+        context.run(current_subshell.set, current_subshell.get())
         context.run(current_request.set, current_request.get())
         context.run(current_capture.set, current_capture.get())
 
@@ -328,7 +331,8 @@ def _in_turn(first: Callable[[], object], then: Callable[[], Any]) -> Callable[[
     return partial(next, itertools.islice(calls, 1, None))
 
 
-def _set_both(request: Request | None, capture: Capture | None) -> None:
+def _set_all(request: Request | None, capture: Capture | None, subshell: Any) -> None:
     """In a thread of a pool, which keeps it until its next call says something else."""
+    current_subshell.set(subshell)
     current_request.set(request)
     current_capture.set(capture)

@@ -35,13 +35,17 @@ class Takeover:
         from .comms import with_comms
 
         kernel = self._kernel
-        current_kernel.set(weakref.ref(kernel))
+        self.enter_task()
         with_comms.add(kernel)
         if self._anywhere or self._captures:
             from .cell_io import captured
 
             captured.add(kernel)
         self._follow_descriptors()
+
+    def enter_task(self) -> None:
+        """The calling task, and those that it starts, are the kernel's."""
+        current_kernel.set(weakref.ref(self._kernel))
 
     def begin(self) -> None:
         """The kernel starts, in its first loop."""

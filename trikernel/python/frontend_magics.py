@@ -12,6 +12,8 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magics.code import CodeMagics
 from IPython.display import Javascript, display
 
+from ..core import current_subshell
+
 __all__ = ["FrontendMagics"]
 
 
@@ -65,14 +67,15 @@ class FrontendMagics(Magics):
 
     @line_magic
     def subshell(self, line: str) -> None:
-        """Print which subshell and which thread this cell runs in; this kernel has no subshells."""
+        """Print which subshell and which thread this cell runs in, and what subshells there are."""
+        subshell = current_subshell.get()
         facts: dict[str, object] = {
-            "subshell id": None,
+            "subshell id": None if subshell is None else subshell.key.id,
             "thread id": threading.get_ident(),
             "main thread id": threading.main_thread().ident,
             "pid": os.getpid(),
             "thread count": threading.active_count(),
-            "subshell list": [],
+            "subshell list": self.shell.find_kernel().server.subshells.ids,
         }
         for name, value in facts.items():
             print(f"{name}: {value}")

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Server, call_unprotected, current_request
+from ..core import Server, call_unprotected, current_request, current_subshell
 from ..errors import AbortedError, UsageError
 from ..kernel import Application, Kernel, built_in, setting, use_application
 from ..system import gc_paused
@@ -50,6 +51,8 @@ class PythonApplication(Application):
     def __init__(self, kernel: PythonKernel) -> None:
         """Raises `UsageError` where the packages of the extra are not installed."""
         super().__init__(kernel)
+        self._one_by_one = threading.Lock()
+        self._traps = contextlib.ExitStack()  # of IPython's, which stay entered for subshells
         try:
             import comm  # noqa: F401  # the lightest of them; IPython waits for the sockets
         except ImportError as error:
@@ -99,6 +102,19 @@ class PythonApplication(Application):
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
 
+    async def enter_subshell(self) -> None:
+        """Called in the loop of each subshell, before it takes requests."""
+        from .nested_runs import note_outer_asyncio_loop
+        from .subshells import enter_subshell
+
+        await super().enter_subshell()
+        shell = self.kernel.shell
+        if not self.kernel.server.inline:  # else it is the loop of before
+            note_outer_asyncio_loop()
+            trio.lowlevel.add_instrument(shell.tasks)
+        with self._one_by_one:
+            enter_subshell(shell, self._traps)
+
     def prepare(self) -> None:
         """Take over what a kernel has to itself, and run the person's startup files."""
         kernel = self.kernel
@@ -118,6 +134,7 @@ class PythonApplication(Application):
                 stack.callback(kernel._own_process.stop)
             stack.callback(served.remove, kernel)
             stack.callback(self.takeover.give_back)
+            stack.callback(self._traps.close)
 
 
 def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
@@ -151,6 +168,7 @@ class PythonKernel(Kernel):
     profile: str = setting("default", "the IPython profile whose configuration is read")
     flags: Sequence[str] | None = ()
 
+    has_subshells = True
     display_name = "Python 3 (Trio)"
     implementation = "trikernel"
     implementation_version = "0.1.0"
@@ -240,8 +258,8 @@ class PythonKernel(Kernel):
         return application.instance()
 
     def user_tasks(self) -> frozenset[trio.lowlevel.Task]:
-        """The tasks that cells run in or have started, without those within them."""
-        server = self.server
+        """The tasks that cells of this shell run in or have started, without those within them."""
+        server = current_subshell.get() or self.server
         return server.cells.child_tasks | server.background_tasks.child_tasks
 
     def show_error(self, error: BaseException) -> None:
@@ -279,7 +297,7 @@ class PythonKernel(Kernel):
         try:
             stripped, seconds = shell.take_timeout(code)
             if seconds is not None and request is not None:
-                self.server.stopper.stop_after(request, seconds)
+                self.server.stopper_here.stop_after(request, seconds)
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()

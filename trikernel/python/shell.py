@@ -360,9 +360,9 @@ class ZMQInteractiveShell(InteractiveShell):
         keep = bool(self.keepkernel_on_exit)
         self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": keep})
         request = current_request.get()
-        background = self.find_kernel().server.background
-        if self.owns_process and not keep and request is not None and background is not None:
-            request.after_idle(partial(background.start_soon, self._leave, name="exit"))
+        services = self.find_kernel().server.stopper.services
+        if self.owns_process and not keep and request is not None:
+            request.after_idle(partial(services.start_soon, self._leave))
 
     @enable_ki_protection
     async def _leave(self) -> None:

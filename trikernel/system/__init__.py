@@ -6,7 +6,7 @@ from .fork import exit_forked, on_fork
 from .gc_pause import gc_paused
 from .import_path import with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
-from .loops import Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
+from .loops import Latch, Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .process_end import run_to_the_end, wait_for_process_end
 from .signal_timer import SignalTimer, can_signal
@@ -15,6 +15,7 @@ from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
 
 __all__ = [
+    "Latch",
     "LeftOpen",
     "Mailbox",
     "RemoteNursery",

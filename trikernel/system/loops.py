@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
-__all__ = ["Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "run_in", "runs_here"]
+__all__ = ["Latch", "Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "run_in", "runs_here"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,32 @@ async def call_in(token: trio.lowlevel.TrioToken, function: Callable[[], T]) -> 
     token.run_sync_soon(call)
     await done.wait()
     return results[0].unwrap()
+
+
+class Latch:
+    """An event that any thread may set, once, and any number of tasks wait for, in any loop."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._waiting: list[tuple[trio.lowlevel.TrioToken, trio.Event]] = []
+
+    def set(self) -> None:
+        """Have all go on who wait or will; from any thread."""
+        self.is_set = True
+        for token, event in tuple(self._waiting):
+            run_in(token, event.set)
+
+    async def wait(self) -> None:
+        """Wait until it is set. Always a checkpoint."""
+        waiting = trio.lowlevel.current_trio_token(), trio.Event()
+        self._waiting.append(waiting)
+        try:
+            if self.is_set:
+                await trio.lowlevel.checkpoint()
+            else:
+                await waiting[1].wait()
+        finally:
+            self._waiting.remove(waiting)
 
 
 class RepeatedEvent:

@@ -72,9 +72,10 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "sys._current_frames",
-        ("trikernel.core.places",),
-        "who waits for a stop is told in which line the main thread stands",
-        "the line is not told",
+        ("trikernel.core.places", "trikernel.core.thread_stop"),
+        "who waits for a stop is told in which line a thread stands; a subshell's thread is looked "
+        "at, whether it executes the user's code, before that is stopped",
+        "the line is not told; code that computes in a subshell is left behind",
     ),
     PrivateName(
         "trio._core._run.Nursery._children",

@@ -100,8 +100,13 @@ class Codec:
         self._headers: dict[str, bytes] = {}  # of the same few types, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
 
-    def header(self, msg_type: str, msg_id: str | None = None) -> bytes:
+    def header(
+        self, msg_type: str, msg_id: str | None = None, *, subshell_id: str | None = None
+    ) -> bytes:
         """A new header of this session, as JSON; ``msg_id`` is unique unless given."""
+        if subshell_id is not None:
+            fields = json.loads(self.header(msg_type, msg_id))
+            return json.dumps({**fields, "subshell_id": subshell_id})
         return (self._headers.get(msg_type) or self._header_of(msg_type)) % (
             json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
             datetime.now(UTC).isoformat().encode(),
@@ -258,4 +263,5 @@ def _header(raw: bytes) -> Header:
         fields["date"],
         fields["version"],
         raw,
+        fields.get("subshell_id"),
     )

@@ -25,6 +25,9 @@ __all__ = [
     "CompleteRequest",
     "ConnectReply",
     "ConnectRequest",
+    "CreateSubshellReply",
+    "CreateSubshellRequest",
+    "DeleteSubshellRequest",
     "Empty",
     "ErrorContent",
     "ExecuteReply",
@@ -39,6 +42,8 @@ __all__ = [
     "IsCompleteRequest",
     "KernelInfoReply",
     "KernelInfoRequest",
+    "ListSubshellReply",
+    "ListSubshellRequest",
     "OkReply",
     "ShutdownReply",
     "ShutdownRequest",
@@ -84,6 +89,21 @@ class UsageRequest(Empty):
 
 class InterruptRequest(Empty):
     """Asks to interrupt what runs."""
+
+
+class CreateSubshellRequest(Empty):
+    """Asks for a new subshell."""
+
+
+class ListSubshellRequest(Empty):
+    """Asks which subshells there are."""
+
+
+@attrs.frozen(slots=False, eq=False, repr=False)
+class DeleteSubshellRequest(Content):
+    """``subshell_id`` names the subshell that is to end."""
+
+    subshell_id: str
 
 
 class ClearRequest(Empty):
@@ -210,6 +230,20 @@ class OkReply(Content):
     """A reply that says no more than that it went well."""
 
     status: str = "ok"
+
+
+@attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
+class CreateSubshellReply(OkReply):
+    """``subshell_id`` is what requests for it have in their headers."""
+
+    subshell_id: str
+
+
+@attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
+class ListSubshellReply(OkReply):
+    """``subshell_id`` is a list of all ids, the main shell apart."""
+
+    subshell_id: list[str]
 
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)

@@ -25,6 +25,8 @@ class Header:
     (ISO 8601 text), ``version`` (of the protocol), all `str`.
 
     ``raw`` is the header's JSON as it stood on the wire, fields that we do not know included.
+    ``subshell_id`` names the subshell that a request is for, None the main shell; what a client
+    sends there may be anything.
     """
 
     msg_id: str
@@ -34,6 +36,7 @@ class Header:
     date: str
     version: str
     raw: bytes
+    subshell_id: object = None
 
     def as_dict(self) -> dict[str, Any]:
         """The header as it stood on the wire, a new `dict` each time."""

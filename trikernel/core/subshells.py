@@ -1,0 +1,271 @@
+"""The subshells of a kernel (JEP 91): created, found by their id, deleted.
+
+Everything here runs in the service loop, where requests arrive while there are subshells: a main
+shell that blocks keeps nobody waiting. Each subshell has a loop of its own (`subshell_loop`), which
+is replaced when it is lost: its thread is in C code that does not return after a stop, or the
+user's code has crashed Trio there.
+
+A request for a subshell is noted until its ``idle`` is out, so that whatever becomes of the loop,
+it is answered. Source: JEP 91; messaging.rst, "Subshells".
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import LoopLost, NoSubshell
+from ..system import Latch, RemoteNursery, RepeatedEvent
+from ..wire import LaneName
+from .application import Application
+from .connection import Connection
+from .dispatch import Dispatcher, find_subshell
+from .request import Request, State, StopReason
+from .stop import TURN_TIMEOUT
+from .subshell_loop import SubshellKey, SubshellLoop
+
+__all__ = ["Subshell", "Subshells"]
+
+
+class Subshell:
+    """One subshell. ``open_loop`` makes a loop for it that has begun, ``refuse`` answers a request
+    that will not run.
+    """
+
+    def __init__(
+        self,
+        open_loop: Callable[[], SubshellLoop],
+        refuse: Callable[[Request, BaseException | None], object],
+    ) -> None:
+        self._open_loop = open_loop
+        self._refuse = refuse
+        self.loop = open_loop()
+        self._unanswered: dict[Request, LaneName] = {}
+        self._early: list[Request] = []
+
+    def deliver(self, request: Request, lane: LaneName) -> None:
+        """Queue a request there."""
+        self._unanswered[request] = lane
+        request.after_idle(partial(self._unanswered.pop, request, None))
+        if self.loop.ready.is_set:
+            self.loop.lane.deliver(request, lane)
+        else:
+            self._early.append(request)
+
+    async def run(self) -> None:
+        """Have it served until it was told to end, or no new thread can be had."""
+        while True:
+            loop = self.loop
+            await loop.ready.wait()
+            self._send_early(loop)
+            await self._watch(loop)
+            if loop.stops_taking:
+                return
+            if loop.ended.is_set and not loop.has_begun:  # and would not the next time
+                self.lose(loop.crash or NoSubshell("it did not start"))
+                return
+            try:
+                self._replace(loop)
+            except RuntimeError as error:  # the limit of threads
+                for request in self._leave(loop, error):
+                    self._refuse(request, error)
+                return
+
+    def _send_early(self, loop: SubshellLoop) -> None:
+        early, self._early = self._early, []
+        for request in early if loop.crash is None else ():  # else they are left with it
+            loop.lane.deliver(request, self._unanswered[request])
+
+    async def _watch(self, loop: SubshellLoop) -> None:
+        """Wait until it has ended, or does not hear of a stop."""
+
+        async def wait_until_stuck(scope: trio.CancelScope) -> None:
+            await loop.stopper.stuck.wait()
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            if loop.crash is None:
+                nursery.start_soon(wait_until_stuck, nursery.cancel_scope)
+            await loop.ended.wait()
+            nursery.cancel_scope.cancel()
+
+    def _replace(self, loop: SubshellLoop) -> None:
+        """Go on in a new loop: what waits is for that one."""
+        lost = None
+        if loop.crash is not None:
+            lost = LoopLost(
+                f"Trio's loop of this subshell crashed by {type(loop.crash).__name__}: "
+                f"{loop.crash}. A new one has been started; names are kept."
+            )
+            lost.__cause__ = loop.crash
+        self.loop = self._open_loop()
+        for request in self._leave(loop, lost):
+            again = request.again()
+            lane = self._unanswered.pop(request)
+            self.deliver(again, lane)
+
+    def interrupt(self) -> str:
+        """Interrupt what runs in it; where that stands, if it has been told to stop before."""
+        if not self.loop.ready.is_set:
+            return ""
+        place = self.loop.stopper.stands_in()
+        self.loop.stopper.interrupt()
+        return place
+
+    def abort(self, msg_ids: set[str] | None) -> set[str]:
+        """Abort requests by id, running or queued, or all that is queued; which ids it has."""
+        found = set()
+        for request in tuple(self._unanswered):
+            if request.msg_id in (msg_ids or ()):
+                found.add(request.msg_id)
+            elif msg_ids is not None or request.type is None or not request.type.abortable:
+                continue
+            if request.state is State.QUEUED:
+                request.mark(StopReason.ABORT)
+            if request.state is State.RUNNING and (msg_ids or request.stop_reason):
+                self.loop.stopper.stop(request, StopReason.ABORT)
+        return found
+
+    def _leave(self, loop: SubshellLoop, error: BaseException | None = None) -> list[Request]:
+        return loop.leave(list(self._unanswered), error)
+
+    async def end(self, reason: StopReason, grace: float) -> None:
+        """Have it end, within the grace: what runs is stopped, and left if it does not stop."""
+        loop = self.loop
+        for request in tuple(self._unanswered):
+            if request.state is State.QUEUED:
+                request.mark(reason)
+        loop.end(reason)
+        with trio.move_on_after(grace + TURN_TIMEOUT):
+            await loop.ended.wait()
+        for request in self._leave(loop) if self._unanswered or not loop.ended.is_set else ():
+            self._refuse(request, None)
+
+    def lose(self, error: BaseException) -> None:
+        """Answer all that it has with ``error``, and go without it. From outside of any loop."""
+        for request in self._leave(self.loop, error):
+            self._refuse(request, error)
+
+
+class Subshells:
+    """The subshells of one kernel. ``inline`` is true when they share the loop of everything else.
+
+    ``dispatcher`` finds them by id, in its ``subshells``, and reads elsewhere while there are any.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        connection: Connection,
+        dispatcher: Dispatcher,
+        services: RemoteNursery,
+        *,
+        inline: bool,
+    ) -> None:
+        self._application = application
+        self._connection = connection
+        self._dispatcher = dispatcher
+        self._services = services
+        self._inline = inline
+        self._found: dict[str, Subshell] = {}
+        dispatcher.subshells = self._found
+        self._grace = application.kernel.shutdown_grace
+        self._closing, self._closed = False, Latch()
+
+    def create(self) -> str:
+        """A new subshell's id. Raises `RuntimeError` where no thread can be had, `NoSubshell` once
+        the kernel ends.
+        """
+        if self._closing:
+            raise NoSubshell("the kernel is shutting down: it makes no more subshells")
+        key = SubshellKey(str(uuid.uuid4()))
+
+        def open_loop() -> SubshellLoop:
+            loop = SubshellLoop(
+                key,
+                self._application,
+                self._connection,
+                self._dispatcher.budget,
+                self._services,
+                in_thread=not self._inline,
+            )
+            loop.start()
+            return loop
+
+        subshell = self._found[key.id] = Subshell(open_loop, self._dispatcher.main.refuse)
+        if not self._inline:
+            self._dispatcher.readers.move(trio.lowlevel.current_trio_token())
+        self._services.start_soon(self._serve, key.id, subshell)
+        return key.id
+
+    @enable_ki_protection
+    async def _serve(self, subshell_id: str, subshell: Subshell) -> None:
+        await subshell.run()
+        self._forget(subshell_id)
+
+    def _forget(self, subshell_id: str) -> Subshell | None:
+        subshell = self._found.pop(subshell_id, None)
+        if not self._found:
+            self._dispatcher.readers.move()
+        return subshell
+
+    @property
+    def ids(self) -> list[str]:
+        """Those that there are, the oldest first."""
+        return list(self._found)
+
+    async def delete(self, subshell_id: object) -> None:
+        """End a subshell, within the grace. Raises `NoSubshell`."""
+        subshell = find_subshell(self._found, subshell_id)
+        self._forget(str(subshell_id))
+        await subshell.end(StopReason.DELETION, self._grace)
+
+    def interrupt(self, subshell_id: object = None) -> str:
+        """Interrupt one of them, or all; where one stands that was told before. Raises
+        `NoSubshell`.
+        """
+        one = find_subshell(self._found, subshell_id) if subshell_id is not None else None
+        found = tuple(self._found.values()) if one is None else (one,)
+        places = [subshell.interrupt() for subshell in found]
+        return next(filter(None, places), "")
+
+    def abort(self, msg_ids: set[str] | None) -> set[str]:
+        """Abort requests by id, or all that is queued; which ids were found."""
+        return {one for shell in tuple(self._found.values()) for one in shell.abort(msg_ids)}
+
+    async def follow_signals(self, arrived: RepeatedEvent) -> None:
+        """Interrupt them whenever a SIGINT has arrived, which the main thread handles for the main
+        shell only; forever.
+        """
+        while True:
+            await arrived.wait()
+            self.interrupt()
+
+    @enable_ki_protection
+    async def close(self, reason: StopReason) -> None:
+        """End all of them, within the grace; in any loop, and a second time only wait."""
+        if not self._closing:
+            self._closing = True
+            found = tuple(self._found.values())
+            self._found.clear()
+            self._dispatcher.readers.move()
+            try:
+                with trio.CancelScope(shield=True):
+                    async with trio.open_nursery() as nursery:
+                        for subshell in found:
+                            nursery.start_soon(subshell.end, reason, self._grace)
+            finally:
+                self._closed.set()
+        with trio.CancelScope(shield=True):
+            await self._closed.wait()
+
+    def lose(self, error: BaseException) -> None:
+        """The main loop is lost, and they go with it. From outside of any loop."""
+        self._closing = True
+        for subshell in self._found.values():
+            subshell.lose(error)
+        self._closed.set()

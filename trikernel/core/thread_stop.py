@@ -1,0 +1,69 @@
+"""Raising in the user's code that another thread executes, which no signal handler reaches.
+
+What is wanted: a subshell's cell that computes is stopped as one of the main shell is, and the
+kernel's own code in that thread is not hit.
+
+What does not work: a signal; Python runs handlers in the main thread only. To raise in a thread
+without a look at what it executes: that may be Trio, or the lane.
+
+What is done: Python has another thread raise an exception at its next step. Whoever holds the
+interpreter lock may look where that thread stands first: it is the user's code if no frame of ours
+or of Trio's comes before the call that crosses the line (`call_unprotected`). The thread raises as
+soon as it has the lock again, so it cannot have gone on meanwhile. The exception's class says when
+it is made, which the thread does itself: until then it has not heard.
+
+What remains: code in C that does not return, `time.sleep` above all, hears nothing before it does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from .user_code import await_unprotected, call_unprotected, is_machinery
+
+__all__ = ["raise_in_thread"]
+
+_LINE = (call_unprotected.__code__, await_unprotected.__code__)
+
+
+def raise_in_thread(
+    ident: int, kind: type[BaseException], heard: Callable[[], object], *, hard: bool = False
+) -> bool:
+    """Have the user's code in a thread raise a ``kind``, unless it runs no such code now; whether
+    it will. ``heard`` is called in that thread as it raises. A finalizer is hit only if ``hard``.
+    """
+    made = _class_of(kind, heard)
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    number, value = ctypes.c_ulong(ident), ctypes.py_object(made)
+    frame = sys._current_frames().get(ident)
+    if frame is None or not _is_users(frame, hard):
+        return False
+    if sys._current_frames().get(ident) is not frame:  # the lock was lost while it was looked at
+        return False
+    set_exception(number, value)
+    return True
+
+
+def _is_users(frame: FrameType | None, hard: bool) -> bool:
+    """Whether the line to the user's code was crossed, and not back."""
+    while frame is not None:
+        code = frame.f_code
+        if code in _LINE:
+            return True
+        if is_machinery(code.co_filename) or (code.co_name == "__del__" and not hard):
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _class_of(kind: type[BaseException], heard: Callable[[], object]) -> type[BaseException]:
+    """A class of the same name, which tells when it is raised."""
+
+    def __init__(self: BaseException, *args: object) -> None:
+        BaseException.__init__(self, *args)
+        heard()
+
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__init__": __init__})
