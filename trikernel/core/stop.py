@@ -133,7 +133,8 @@ class Stopper:
 
     ``thread`` is the loop's, if that is not the main one: no signal reaches it, so what computes
     there is told by `thread_stop`, and what does not hear for two steps sets `stuck`: its thread is
-    to be left. ``services`` is another stopper's then, which has opened it.
+    to be left. ``services`` is another stopper's then, which has opened it. `came` is set for each
+    SIGINT, of which the main thread tells its own loop only.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Stopper:
         self._owns_loop = owns_loop
         self._grace = grace
         self.services = services or RemoteNursery()
-        self.stuck = RepeatedEvent()
+        self.stuck, self.came = RepeatedEvent(), RepeatedEvent()
         self._thread = thread or threading.main_thread().ident or 0
         self._is_main = thread is None
         self._resends = not self._is_main
@@ -370,7 +371,7 @@ class Stopper:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self._own_signal.take()
-        self._arrivals = SignalArrivals()
+        self._arrivals = SignalArrivals(self.came.set)
         self.installed = True
 
     def reinstall(self) -> None:

@@ -19,7 +19,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import LoopLost, NoSubshell
-from ..system import Latch, RemoteNursery, RepeatedEvent
+from ..system import Latch, RemoteNursery
 from ..wire import LaneName
 from .application import Application
 from .connection import Connection
@@ -175,6 +175,7 @@ class Subshells:
         dispatcher.subshells = self._found
         self._grace = application.kernel.shutdown_grace
         self._closing, self._closed = False, Latch()
+        self._follows = False
 
     def create(self) -> str:
         """A new subshell's id. Raises `RuntimeError` where no thread can be had, `NoSubshell` once
@@ -200,6 +201,9 @@ class Subshells:
         if not self._inline:
             self._dispatcher.readers.move(trio.lowlevel.current_trio_token())
         self._services.start_soon(self._serve, key.id, subshell)
+        if not self._follows:
+            self._follows = True
+            self._services.start_soon(self._follow_signals)
         return key.id
 
     @enable_ki_protection
@@ -237,13 +241,16 @@ class Subshells:
         """Abort requests by id, or all that is queued; which ids were found."""
         return {one for shell in tuple(self._found.values()) for one in shell.abort(msg_ids)}
 
-    async def follow_signals(self, arrived: RepeatedEvent) -> None:
-        """Interrupt them whenever a SIGINT has arrived, which the main thread handles for the main
-        shell only; forever.
+    async def _follow_signals(self) -> None:
+        """Interrupt them whenever a SIGINT came, which the main thread handles for the main shell
+        only; while there are any.
         """
-        while True:
-            await arrived.wait()
-            self.interrupt()
+        try:
+            while self._found:
+                await self._dispatcher.main.stopper.came.wait()
+                self.interrupt()
+        finally:
+            self._follows = False
 
     @enable_ki_protection
     async def close(self, reason: StopReason) -> None:

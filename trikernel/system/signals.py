@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -61,12 +62,14 @@ class SignalArrivals:
     Python runs a handler between two instructions of the main thread, which may be blocked; the C
     code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
     taken over, from the creation of this object, in the main thread, to `close`. Every signal with
-    a Python handler writes there: only SIGINT counts, the others are the user's own.
+    a Python handler writes there: only SIGINT counts, the others are the user's own. ``came`` is
+    called for each, where they are waited for.
     """
 
     HEARD = 0xFF  # no signal has that number
 
-    def __init__(self) -> None:
+    def __init__(self, came: Callable[[], object] = lambda: None) -> None:
+        self._came = came
         self._since: float | None = None  # when what has not been heard has come
         self._reading, self._writing = socket.socketpair()
         self._reading.setblocking(False)
@@ -92,8 +95,9 @@ class SignalArrivals:
                 for number in await self._receive():
                     if number == self.HEARD:
                         self._since = None
-                    elif number == signal.SIGINT and self._since is None:
-                        self._since = time.monotonic()
+                    elif number == signal.SIGINT:
+                        self._since = self._since or time.monotonic()
+                        self._came()
             if scope.cancelled_caught and self._since is not None:
                 return time.monotonic() - self._since
 
