@@ -7,7 +7,7 @@ come of it, it asserts only where nothing is injected (`Rig.undisturbed`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -632,3 +632,44 @@ async def a_reconnect_between_a_question_and_its_answer(rig: Rig) -> None:
     again = rig.connect(b"first")
     again.send("input_reply", {"value": "Ada"}, channel="stdin")
     await rig.idle(*rig.run("say on", peer=again), peer=again)
+
+
+class _WithSubshells(Workhorse):
+    """Its clients may create subshells."""
+
+    has_subshells = True
+
+
+@scenario(kernel=_WithSubshells)
+async def cells_in_subshells(rig: Rig) -> None:
+    one = await _create_subshell(rig)
+    ids = [_run_in(rig, one, "sleep 1"), *rig.run("say main"), _run_in(rig, "unknown", "say lost")]
+    await rig.idle(*ids[1:])
+    await rig.ask("interrupt_request")
+    await rig.idle(ids[0])
+    ids = [_run_in(rig, one, "shield"), _run_in(rig, one, "say queued")]
+    await rig.ask("delete_subshell_request", {"subshell_id": one})
+    await rig.idle(*ids)
+
+
+@scenario(kernel=_WithSubshells)
+async def a_shutdown_with_a_busy_subshell(rig: Rig) -> None:
+    one = await _create_subshell(rig)
+    ids = [_run_in(rig, one, "sleep 1"), *rig.run("sleep 1"), _run_in(rig, one, "say queued")]
+    await rig.busy(ids[0])
+    await rig.ask("shutdown_request", {"restart": False})
+    await rig.idle(*ids)
+
+
+async def _create_subshell(rig: Rig) -> str:
+    """Its id; empty if something was injected in the way of the reply."""
+    await rig.ask("create_subshell_request")
+    with suppress(trio.WouldBlock):
+        frames = rig.peer.transport.control.receive_nowait()
+        return str(rig.peer.codec.decode(frames).content.get("subshell_id", ""))
+    return ""
+
+
+def _run_in(rig: Rig, subshell_id: str, code: str) -> str:
+    header = rig.peer.codec.header("execute_request", subshell_id=subshell_id)
+    return rig.peer.send("execute_request", {"code": code}, header=header)
