@@ -12,9 +12,9 @@ from collections.abc import Callable
 import trio
 
 from ..transport import Transport
+from .application import Application
 from .recovery import loses_loop
 from .request import is_served
-from .application import Application
 from .server import Server
 
 __all__ = ["run_in_this_thread"]
