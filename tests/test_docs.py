@@ -70,6 +70,7 @@ def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> 
         ("how-to/encrypt-a-connection.md", "launch_encrypted.py"),
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
+        ("how-to/subshells.md", "progress_in_a_subshell.py"),
     ],
 )
 def test_a_page_shows_the_file_that_is_tested(page: str, example: str) -> None:
@@ -112,6 +113,17 @@ def test_an_example_passes_its_own_tests(name: str, passed: str) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert passed in run.stdout
+
+
+def test_the_subshell_example_runs() -> None:
+    run = subprocess.run(
+        [sys.executable, "progress_in_a_subshell.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (run.stdout, run.stderr) == ("not yet at the end: True\n", "")
 
 
 def test_the_client_example_runs() -> None:

@@ -143,11 +143,12 @@ class SubshellLoop:
         )
         try:
             with outermost, self._scope:
-                await self._run_user_tasks(kernel.shutdown_grace)
+                try:
+                    await self._run_user_tasks(kernel.shutdown_grace)
+                finally:
+                    if not outermost.is_lost:  # else who finds that goes on with what waits
+                        self._refuse(self.lane.shell.close() + self.lane.comm.close())
         finally:
-            if not outermost.is_lost:
-                self._refuse(self.lane.shell.close())
-                self._refuse(self.lane.comm.close())
             iopub.look(False, who=self.key)
             if not self._in_thread:
                 self.ended.set()
@@ -175,7 +176,7 @@ class SubshellLoop:
             nursery.start_soon(self.lane.run, name="shell lane")
 
     def _refuse(self, requests: list[Request]) -> None:
-        for request in requests:
+        for request in requests if not self.is_left else ():
             self.lane.refuse(request)
 
     # When it does not end, or has crashed

@@ -1,0 +1,240 @@
+"""Subshells of the Python kernel: what each has its own of, what all share, and their threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from trikernel.client import open_kernel
+from trikernel.python import PythonKernel
+from trikernel.testing import CheckedClient, open_clients
+
+
+async def test_names_are_shared_and_numbers_and_results_are_not(
+    kernel_client: CheckedClient,
+) -> None:
+    await kernel_client.expect("x = 40\nx + 1", result="41")
+    async with kernel_client.open_subshell() as shell:
+        first = await shell.expect("x + 2", result="42")
+        assert first.reply is not None
+        assert first.reply.content["execution_count"] == 1
+        await shell.expect("y = _ + 1\nIn[1], Out, _i, y", result="('x + 2', {1: 42}, 'x + 2', 43)")
+        await shell.expect("%history", stdout=re.compile(r"^x \+ 2\ny = ", re.MULTILINE))
+        await shell.expect("get_ipython().execution_count", result="5")
+        await kernel_client.expect("y, _, Out", result="(43, 41, {1: 41})")
+        await kernel_client.expect("len(In)", result="4")
+
+
+async def test_magics_and_formatters_are_those_of_the_main_shell(
+    kernel_client: CheckedClient,
+) -> None:
+    await kernel_client.expect(
+        "from IPython.core.magic import register_line_magic\n"
+        "@register_line_magic\ndef double(line): return int(line) * 2\n"
+        "get_ipython().display_formatter.formatters['text/plain'].for_type(set, "
+        "lambda value, printer, cycle: printer.text('a set'))"
+    )
+    async with kernel_client.open_subshell() as shell:
+        await shell.expect("%double 21", result="42")
+        await shell.expect("{1}", result="a set")
+        await shell.expect("%time 1 + 1", result="2")
+        await shell.expect("%%time\nz = 7")
+        await shell.expect("%timeit -n 1 -r 1 z")
+        await shell.expect("def f(): return z\n[f() for _ in range(2)]", result="[7, 7]")
+
+
+async def test_an_error_is_shown_and_kept_apart(kernel_client: CheckedClient) -> None:
+    async with kernel_client.open_subshell() as shell:
+        failed = await shell.expect("def f():\n    1 / 0\nf()", error=ZeroDivisionError)
+        assert failed.error is not None
+        assert any("f()" in re.sub(r"\x1b[^m]*m", "", one) for one in failed.error.traceback)
+        await kernel_client.expect("1", result="1")
+        await shell.expect("undefined", error=NameError)
+
+
+async def test_output_of_its_threads_and_tasks_stays_under_its_cell(
+    kernel_client: CheckedClient,
+) -> None:
+    code = (
+        "import threading, trio\nfrom trikernel.notebook import nursery\n"
+        "thread = threading.Thread(target=print, args=('thread',)); thread.start(); thread.join()\n"
+        "async def task(): print('task')\n"
+        "nursery.start_soon(task)\nawait trio.sleep(0.01)\nprint('cell')"
+    )
+    async with kernel_client.open_subshell() as shell:
+        waiting = kernel_client.start("await trio.sleep(1)")
+        await shell.expect(code, stdout="thread\ntask\ncell")
+        await waiting.wait()
+        assert waiting.stdout == ""
+
+
+async def test_the_subshell_magic_tells_where_a_cell_runs(kernel_client: CheckedClient) -> None:
+    async with kernel_client.open_subshell() as shell:
+        told = (await shell.expect("%subshell")).stdout.splitlines()
+        assert told[0] == f"subshell id: {shell.subshell_id}"
+        assert told[-1] == f"subshell list: ['{shell.subshell_id}']"
+        assert (await kernel_client.expect("%subshell")).stdout.startswith("subshell id: None")
+
+
+async def test_its_background_tasks_end_with_it(kernel_client: CheckedClient) -> None:
+    async with kernel_client.open_subshell() as shell:
+        await shell.expect(
+            "import trio\nfrom trikernel.notebook import nursery\nended = []\n"
+            "async def task():\n    try: await trio.sleep_forever()\n"
+            "    finally: ended.append(1)\nnursery.start_soon(task)\nawait trio.sleep(0)"
+        )
+        assert "task" in repr((await shell.expect("%tasks")).result)
+        await kernel_client.expect("%tasks", result="no tasks")
+    await kernel_client.expect("ended", result="[1]")
+
+
+# In threads: a kernel in this process over real sockets
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """No thread and no descriptor more than before."""
+
+    def count() -> tuple[int, int]:
+        gc.collect()
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    yield
+    for _ in range(100):
+        if count() <= before:
+            break
+        threading.Event().wait(0.05)  # a thread that has said its last word still has to end
+    assert count() <= before
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no list of descriptors")
+async def test_nothing_is_left_of_many() -> None:
+    async with open_clients(PythonKernel(), over="tcp") as (client,):
+        async with client.open_subshell() as shell:  # what the first one imports
+            await shell.execute("1")
+        with nothing_left():
+            for _ in range(40):
+                async with client.open_subshell() as shell:
+                    await shell.execute("1")
+
+
+STOPPED = {
+    "computes": "while True: pass",
+    "prints": "while True: print('x')",
+    "sleeps now and then": "import time\nwhile True: time.sleep(0.01)",
+    "awaits": "import trio\nawait trio.sleep_forever()",
+    "swallows it": "while True:\n  try:\n    while 1: pass\n  except KeyboardInterrupt: pass",
+    "does not come back": "import time\ntime.sleep(60)",
+}
+
+
+@pytest.fixture(scope="module")
+def threaded() -> Any:
+    """Calls a function with a client of a kernel whose subshells have threads."""
+
+    def run(function: Any, *args: Any) -> None:
+        async def main() -> None:
+            with trio.fail_after(60):
+                async with open_clients(PythonKernel(), over="tcp") as (client,):
+                    await function(client, *args)
+
+        trio.run(main)
+
+    return run
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_an_interrupt_stops_what(name: str, threaded: Any) -> None:
+    async def check(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            cell = shell.start(STOPPED[name])
+            await cell.wait_started()
+            while not cell.done:
+                await shell.interrupt()
+                with trio.move_on_after(0.2):
+                    await cell.wait()
+            assert cell.status == "error"
+            await shell.expect("1 + 1", result="2")  # the subshell goes on, in a new thread maybe
+            await client.expect("1 + 1", result="2")
+
+    threaded(check)
+
+
+def test_a_deadline_stops_what_computes(threaded: Any) -> None:
+    async def check(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            cell = await shell.execute("while True: pass", metadata={"trikernel.timeout": 0.2})
+            assert cell.error is not None
+            assert cell.error.ename == "DeadlineExceeded"
+
+    threaded(check)
+
+
+def test_one_that_does_not_come_back_is_deleted_all_the_same(threaded: Any) -> None:
+    async def check(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            cells = [shell.start("import time; time.sleep(3)"), shell.start("1")]
+            await cells[0].wait_started()
+            await client.expect("1", result="1")
+        for cell in cells:
+            await cell.wait()
+            assert (cell.status, cell.replies) == ("aborted", 1)
+
+    threaded(check)
+
+
+def test_a_crash_of_its_loop_is_its_own(threaded: Any) -> None:
+    crash = (
+        "import trio\nasync def fall(): raise OSError('fallen')\n"
+        "trio.lowlevel.spawn_system_task(fall)\nawait trio.sleep(60)"
+    )
+
+    async def check(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            cells = [shell.start(crash, stop_on_error=False), shell.start("1 + 1")]
+            for cell in cells:
+                await cell.wait()
+            assert cells[0].error is not None
+            assert cells[0].error.ename == "LoopLost"
+            assert cells[1].status == "ok"
+            await client.expect("1", result="1")
+
+    threaded(check)
+
+
+# In a process of its own: the main shell may block
+
+
+TARGET = """
+def opened(comm, message):
+    comm.on_msg(lambda message: comm.send({"heard": message["content"]["data"]["value"]}))
+    comm.send({"heard": None})
+get_ipython().kernel.comm_manager.register_target("echo", opened)
+"""
+
+
+async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
+    with trio.fail_after(120):
+        async with open_kernel() as client:
+            await client.execute(TARGET)
+            comm = client.comm_open("echo")
+            await comm.receive()  # it is open
+            blocked = client.start("import time\ntime.sleep(4)\nprint('awake')")
+            await blocked.wait_started()
+            async with client.open_subshell() as shell:
+                shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 7}})
+                assert (await comm.receive()).content["data"] == {"heard": 7}
+                answered = await shell.execute("input('who? ')", on_input=lambda *_: "Ada")
+                assert answered.result == {"text/plain": "'Ada'"}
+                assert blocked.reply is None
+            await blocked.wait()
+            assert blocked.stdout == "awake\n"
