@@ -13,7 +13,18 @@ import pytest
 from .processes import ROOT
 
 PACKAGE = ROOT / "trikernel"
-ORDER = ["errors", "system", "wire", "transport", "core", "kernel", "python", "compat", "cli"]
+ORDER = [
+    "errors",
+    "system",
+    "wire",
+    "transport",
+    "core",
+    "kernel",
+    "debugger",
+    "python",
+    "compat",
+    "cli",
+]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "client": {"errors", "system", "wire", "transport"},
@@ -101,7 +112,8 @@ OFFERED = {
         "RepeatedEvent", "SignalArrivals", "SignalTimer",
         "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
         "gc_paused", "harmless", "interrupt_nested_run", "is_anything_left_open", "is_nested_in",
-        "on_fork", "real_stderr", "report_crash", "run_in", "run_nested", "run_to_the_end",
+        "mark_untraced", "on_fork", "real_stderr", "report_crash", "run_beside", "run_in",
+        "run_nested", "run_to_the_end",
         "runs_here", "signal_main_thread", "stderr_descriptor", "unblock_signal",
         "unused_signal", "wait_for_process_end", "with_working_folder",
     },
@@ -131,6 +143,9 @@ OFFERED = {
         "REQUIREMENTS", "CheckedClient", "InjectedScope", "Requirement", "Samples",
         "assert_conforms", "assert_meets", "assert_order", "at_every_checkpoint", "message_types",
         "open_clients", "open_memory_client", "requirements_of",
+    },
+    "trikernel.debugger": {
+        "COMMANDS", "Debuggee", "Debugger", "Needs", "Traced", "as_json", "is_installed",
     },
     "trikernel.python": {"PythonKernel"},
     "trikernel.compat": {"IPKernelApp", "IPythonKernel", "Kernel"},

@@ -11,7 +11,8 @@ HERE = Path(__file__).parent
 STACK = [
     ("cli", "the trikernel command"),
     ("compat", "kernels that were written for ipykernel, as they are"),
-    ("python", "IPython for the language: shell, output, magics, comms, debugger"),
+    ("python", "IPython for the language: shell, output, magics, comms"),
+    ("debugger", "the Debug Adapter Protocol, by debugpy; knows no IPython"),
     ("kernel", "what an author subclasses: Kernel, its settings, its process"),
     ("core", "a request's life: dispatch, lanes, stop, iopub, replies, server"),
     ("transport", "frames over sockets or in memory; looks into none of them"),
@@ -20,9 +21,9 @@ STACK = [
 ]
 # Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
 BESIDE = [
-    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 4, 4),
-    ("testing", "the test kit;\nmay import all\nbut cli", 1, 2),
-    ("conformance", "checks any kernel", 3, 3),
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 5, 4),
+    ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
+    ("conformance", "checks any kernel", 4, 4),
 ]
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 

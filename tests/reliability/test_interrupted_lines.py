@@ -23,6 +23,12 @@ from trikernel.python import PythonKernel
 
 from ..cells import served
 
+# A coroutine that was made and not yet awaited is no harm.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 OURS = str(Path(trikernel.__file__).parent)
 CELLS = {
     "text, a display and a result": "print('a'); display({'text/plain': 'b'}, raw=True)\n{1: 2}",

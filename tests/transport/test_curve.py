@@ -135,7 +135,7 @@ async def test_nobody_else_gets_beyond_the_first_words_on_any(
                 peer = Peer(sockets)
                 peer.send("execute_request", {"code": "say yes"})
                 assert (await peer.receive()).content["status"] == "ok"
-            assert not kernel.server.rejected
+            assert not kernel.server.dispatcher.rejected
     assert kernel.ran == ["say yes"]
 
 
@@ -191,5 +191,5 @@ async def test_a_flood_of_wrong_keys_keeps_nobody_waiting_and_leaves_nothing_ope
                     msg_id = peer.send("kernel_info_request", channel="control")
                     assert (await peer.receive("control")).parent_id == msg_id
             await trio.to_thread.run_sync(wait_until, few_are_open, "the connections to be closed")
-            assert not kernel.server.rejected
+            assert not kernel.server.dispatcher.rejected
     assert kernel.ran == [f"say {one}" for one in range(1, number + 1)]

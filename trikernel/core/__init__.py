@@ -19,6 +19,7 @@ from .server import Server, Services, serve
 from .stop import Stopper
 from .subshell_loop import SubshellKey, current_subshell
 from .user_code import (
+    MACHINERY,
     BackgroundNursery,
     await_unprotected,
     call_unprotected,
@@ -31,6 +32,7 @@ from .user_code import (
 )
 
 __all__ = [
+    "MACHINERY",
     "SHORT",
     "BackgroundNursery",
     "Connection",

@@ -259,6 +259,7 @@ class Dispatcher:
             async for request in self.control:
                 if request.type is not None and request.type.may_wait:
                     nursery.start_soon(self.main.perform, request, name=request.msg_type)
+                    await trio.lowlevel.checkpoint()  # so that they begin in order
                 else:
                     await self.main.perform(request)
 

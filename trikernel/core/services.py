@@ -20,7 +20,14 @@ import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..system import RepeatedEvent, call_in, report_crash, run_in, wait_for_process_end
+from ..system import (
+    RepeatedEvent,
+    call_in,
+    mark_untraced,
+    report_crash,
+    run_in,
+    wait_for_process_end,
+)
 from .connection import Connection
 from .dispatch import READ_BATCH, Dispatcher
 from .iopub import IOPub
@@ -157,7 +164,8 @@ class ServiceThread:
         self._result: outcome.Outcome[None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
-        self._thread = threading.Thread(target=self._run, name="trikernel services", daemon=True)
+        thread = threading.Thread(target=self._run, name="trikernel services", daemon=True)
+        self._thread = mark_untraced(thread)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

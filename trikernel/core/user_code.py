@@ -36,6 +36,7 @@ from ..system import exit_forked, runs_here
 from .request import background_scope
 
 __all__ = [
+    "MACHINERY",
     "BackgroundNursery",
     "OutermostScope",
     "UserNursery",
@@ -55,7 +56,8 @@ T = TypeVar("T")
 Report = Callable[[BaseException], object]
 
 _OURS = str(Path(__file__).parent.parent) + os.sep
-_MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in (trio, outcome)))
+MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in (trio, outcome)))
+"""The folders of our own code and of Trio's."""
 
 
 # Whose code it is
@@ -68,7 +70,7 @@ def is_ours(filename: str) -> bool:
 
 def is_machinery(filename: str) -> bool:
     """Whether code of that file is ours or Trio's, not the user's."""
-    return filename.startswith(_MACHINERY)
+    return filename.startswith(MACHINERY)
 
 
 def in_finalizer(frame: FrameType | None) -> bool:

@@ -67,6 +67,7 @@ _CALLS: Mapping[str, tuple[str, str]] = {
     "do_shutdown": ("restart", ""),
     "do_apply": ("content bufs msg_id reply_metadata", ""),
     "do_clear": ("", ""),
+    "do_debug_request": ("msg", ""),
     "start": ("", ""),
     "started": ("", ""),
     "init_metadata": ("parent", ""),

@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, current_subshell, run_unprotected
-from ..errors import ContentError, NoSubshell
+from ..errors import ContentError, NoSubshell, UnknownMessageType
+from ..system import run_beside
 from ..wire import REQUESTS, Message, as_content, parse
 from ..wire import contents as c
 from .hooks import run_hook
@@ -45,6 +45,7 @@ __all__ = [
     "built_in",
     "complete_execute_reply",
     "is_built_in",
+    "offer_no_debugger",
     "positional_count",
 ]
 
@@ -254,7 +255,7 @@ async def usage_request(self: Any, request: Request) -> dict[str, Any]:
     """What this process and its children use. Content: none. Reply: see `usage.measure`."""
     if self.server.inline:  # one loop does everything, under a virtual clock perhaps
         return {"status": "ok", **measure()}
-    return {"status": "ok", **await trio.to_thread.run_sync(measure)}
+    return {"status": "ok", **await run_beside(measure, "trikernel usage")}
 
 
 async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
@@ -278,6 +279,15 @@ async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
     """
     place = self.server.interrupt(request.message.header.subshell_id)
     return {"status": "ok", **({"still_runs": place} if place else {})}
+
+
+@enable_ki_protection
+async def debug_request(self: Any, request: Request) -> Any:
+    """A request of the Debug Adapter Protocol, for `do_debug_request`.
+
+    Content: `DebugRequest`. Reply: a DAP response, see `DebugReply`.
+    """
+    return await run_unprotected(self.do_debug_request, dict(request.message.content))
 
 
 async def abort_request(self: Any, request: Request) -> c.OkReply:
@@ -419,6 +429,16 @@ def begin_execution(self: Any, content: c.ExecuteRequest) -> int:
         self.execution_count += 1
     count: int = self.execution_count
     return count
+
+
+def offer_no_debugger(self: Any, msg: dict[str, Any]) -> Any:
+    """Answer a request of the Debug Adapter Protocol by a DAP response.
+
+    Called in the service loop, beside the running cell; requests come in order, and one may come
+    while another one is awaited. A kernel that has this verb says so in `supported_features`
+    (``"debugger"``).
+    """
+    raise UnknownMessageType(f"{type(self).__name__} offers no debugger")
 
 
 def is_built_in(value: object) -> bool:

@@ -161,11 +161,13 @@ class Kernel(IPykernelNames):
     create_subshell_request = handlers.create_subshell_request
     delete_subshell_request = handlers.delete_subshell_request
     list_subshell_request = handlers.list_subshell_request
+    debug_request = handlers.debug_request
     apply_request = handlers.apply_request
     clear_request = handlers.clear_request
     comm_open = handlers.comm_open
     comm_msg = handlers.comm_msg
     comm_close = handlers.comm_close
+    do_debug_request: Any = handlers.offer_no_debugger
     _begin_execution = handlers.begin_execution
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

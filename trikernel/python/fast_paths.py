@@ -25,6 +25,8 @@ from IPython.core.inputtransformer2 import (
 )
 from trio.lowlevel import enable_ki_protection
 
+from ..system import mark_untraced
+
 __all__ = ["CellTransformers", "DisplayFormatter", "HistoryManager"]
 
 _log = logging.getLogger("trikernel")
@@ -141,6 +143,8 @@ class HistoryManager(history.HistoryManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.db_cache_size = 1 << 30
+        if self.save_thread is not None:
+            mark_untraced(self.save_thread)
 
     def init_db(self) -> None:
         """In memory, where the file cannot be made; IPython takes care of one that is corrupt."""

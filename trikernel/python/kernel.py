@@ -19,13 +19,15 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import Server, call_unprotected, current_request, current_subshell
-from ..errors import AbortedError, UsageError
+from ..errors import AbortedError, TrikernelError, UsageError
 from ..kernel import Application, Kernel, built_in, setting, use_application
 from ..system import gc_paused
+from ..wire import Header
 from ..wire import contents as c
 from . import introspect
 
 if TYPE_CHECKING:
+    from ..debugger import Debugger
     from .process import OwnProcess
     from .shell import ZMQInteractiveShell
 
@@ -137,6 +139,13 @@ class PythonApplication(Application):
             stack.callback(self._traps.close)
 
 
+def _existing(find: Callable[[], PythonKernel | None]) -> PythonKernel:
+    kernel = find()
+    if kernel is None:
+        raise TrikernelError("the kernel that is debugged is gone")
+    return kernel
+
+
 def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
     """IPython's events surround what a comm's message calls, as they do cells."""
     kernel = find()
@@ -192,6 +201,14 @@ class PythonKernel(Kernel):
         {"text": "IPython Reference", "url": "https://ipython.org/documentation.html"},
     )
 
+    @property
+    @built_in
+    def supported_features(self) -> Sequence[str]:  # type: ignore[override]
+        """The debugger where debugpy is installed."""
+        from ..debugger import is_installed
+
+        return ("debugger",) if is_installed() else ()
+
     given_names: tuple[ModuleType | None, dict[str, Any] | None] = (None, None)
     """The module and the namespace that cells have; by default new ones."""
 
@@ -199,6 +216,8 @@ class PythonKernel(Kernel):
         self._shell: ZMQInteractiveShell | None = None
         self._own_process: OwnProcess | None = None
         self._is_prepared = False
+        self._debugger: Debugger | None = None
+        self.debug_header: Header | None = None
         self.shell_class: Any = None
         self.find_author: Callable[[], Any] = weakref.ref(self)  # whom cells know as the kernel
         super().__init__(**settings)
@@ -377,6 +396,16 @@ class PythonKernel(Kernel):
         """Empty the namespace."""
         self.shell.reset(False)
         return {"status": "ok"}
+
+    async def do_debug_request(self, msg: dict[str, Any]) -> dict[str, Any]:
+        """Answer by debugpy; it is imported when the first frontend starts a debugger."""
+        if self._debugger is None:
+            from .debuggee import start_debugger
+
+            self._debugger = start_debugger(partial(_existing, weakref.ref(self)))
+        request = current_request.get()
+        self.debug_header = request.message.header if request is not None else None
+        return await self._debugger.answer(msg)
 
 
 def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:

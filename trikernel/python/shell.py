@@ -43,12 +43,11 @@ from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from IPython.core.payload import PayloadManager
 from IPython.utils.text import LSString, SList
 from traitlets import CBool, Instance, Type, default, validate
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ..core import (
     RequestScope,
     StopReason,
-    await_unprotected,
     call_unprotected,
     current_request,
     holds_cancel,
@@ -249,7 +248,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if request.stop_reason is not None:
             return request.stop_error()
         try:
-            await self._run_unprotected(code_obj, async_)
+            await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
         except BaseException as raised:
             if self.is_forked:
                 exit_forked(raised)
@@ -271,17 +270,10 @@ class ZMQInteractiveShell(InteractiveShell):
 
     async def _error_at_startup(self, code_obj: types.CodeType, async_: bool) -> Exception | None:
         try:
-            await self._run_unprotected(code_obj, async_)
+            await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
         except Exception as raised:
             return raised
         return None
-
-    async def _run_unprotected(self, code_obj: types.CodeType, async_: bool) -> None:
-        __tracebackhide__ = True
-        if async_:
-            await await_unprotected(eval(code_obj, self.user_global_ns, self.user_ns))
-        else:
-            call_unprotected(exec, code_obj, self.user_global_ns, self.user_ns)
 
     # Errors
 
@@ -476,6 +468,20 @@ class ZMQInteractiveShell(InteractiveShell):
         if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
             raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
         return int(count)
+
+
+@disable_ki_protection
+async def run_statement(
+    code: types.CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
+) -> None:
+    """Run one statement of a cell, in which `KeyboardInterrupt` may be raised. A debugger finds the
+    next statement by the name of this function: see `debugger.tracing`.
+    """
+    __tracebackhide__ = True
+    if async_:
+        await eval(code, module, names)
+    else:
+        exec(code, module, names)
 
 
 def _has_own_run_cell(cls: type) -> bool:

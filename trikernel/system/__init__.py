@@ -8,6 +8,7 @@ from .import_path import with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Latch, Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
+from .own_threads import mark_untraced, run_beside
 from .process_end import run_to_the_end, wait_for_process_end
 from .signal_timer import SignalTimer, can_signal
 from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
@@ -32,9 +33,11 @@ __all__ = [
     "interrupt_nested_run",
     "is_anything_left_open",
     "is_nested_in",
+    "mark_untraced",
     "on_fork",
     "real_stderr",
     "report_crash",
+    "run_beside",
     "run_in",
     "run_nested",
     "run_to_the_end",

@@ -72,7 +72,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "sys._current_frames",
-        ("trikernel.core.places", "trikernel.core.thread_stop"),
+        ("trikernel.core.places", "trikernel.core.thread_stop", "trikernel.debugger.tasks"),
         "who waits for a stop is told in which line a thread stands; a subshell's thread is looked "
         "at, whether it executes the user's code, before that is stopped",
         "the line is not told; code that computes in a subshell is left behind",

@@ -21,6 +21,7 @@ import attrs
 import zmq
 
 from ..errors import ConnectionFileError
+from ..system import mark_untraced
 from .connection_file import PORTS, ConnectionInfo
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
@@ -234,7 +235,8 @@ class Heartbeat:
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self._thread = threading.Thread(target=self._echo, name="trikernel heartbeat", daemon=True)
+        thread = threading.Thread(target=self._echo, name="trikernel heartbeat", daemon=True)
+        self._thread = mark_untraced(thread)
         self._thread.start()
 
     def _echo(self) -> None:

@@ -27,6 +27,8 @@ __all__ = [
     "ConnectRequest",
     "CreateSubshellReply",
     "CreateSubshellRequest",
+    "DebugReply",
+    "DebugRequest",
     "DeleteSubshellRequest",
     "Empty",
     "ErrorContent",
@@ -108,6 +110,16 @@ class DeleteSubshellRequest(Content):
 
 class ClearRequest(Empty):
     """Asks an engine to clear its namespace (IPython.parallel)."""
+
+
+@attrs.frozen(slots=False, eq=False, repr=False)
+class DebugRequest(Content):
+    """A request of the Debug Adapter Protocol: ``type`` is ``request``."""
+
+    seq: int
+    command: str
+    type: str = "request"
+    arguments: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.frozen(slots=False, eq=False, repr=False)
@@ -334,6 +346,19 @@ class KernelInfoReply(OkReply):
     help_links: list[dict[str, str]] = attrs.Factory(list)
     supported_features: list[str] = attrs.Factory(list)
     debugger: bool = False
+
+
+@attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
+class DebugReply(Content):
+    """A response of the Debug Adapter Protocol; with ``success`` false, ``message`` says why."""
+
+    request_seq: int
+    command: str
+    seq: int = 0
+    type: str = "response"
+    success: bool = True
+    message: str = ""
+    body: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)

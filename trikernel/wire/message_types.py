@@ -54,8 +54,9 @@ class MessageType:
     else that arrives on control joins its own lane at `Priority.CONTROL`. ``quiet`` marks those
     that put nothing out, and run nothing of the user's and nothing of the author's: their reply
     waits for nobody's output. ``may_wait`` gives it a task of its own in the control lane, where
-    what comes later would wait for it. ``runs_user_code`` marks those that run a cell: earlier
-    comm messages start before it. ``reply`` is None for types that get no reply.
+    what comes later would wait for it; such tasks begin in the order of arrival.
+    ``runs_user_code`` marks those that run a cell: earlier comm messages start before it. ``reply``
+    is None for types that get no reply.
     """
 
     name: str
@@ -177,6 +178,14 @@ REQUESTS = _table(
         reply=c.ListSubshellReply,
     ),
     _Row(
+        name="debug_request",
+        channels=("control",),
+        concurrent=True,
+        may_wait=True,
+        content=c.DebugRequest,
+        reply=c.DebugReply,
+    ),
+    _Row(
         name="apply_request",
         abortable=True,
         runs_user_code=True,
@@ -202,6 +211,7 @@ IOPUB_TYPES = (
     "comm_open",
     "comm_msg",
     "comm_close",
+    "debug_event",
     "shutdown_reply",
     "iopub_welcome",
 )

@@ -1,0 +1,229 @@
+"""What is answered without a debugger: cells' files, sources, modules, and names while nothing is
+stopped.
+
+Values of the user's are asked for their text in a thread beside, which debuggers leave alone; one
+that does not answer in time is left behind, and until it has ended nobody else is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from ..system import run_beside
+from .dap import Ask, Refused, text_argument
+from .values import Values
+
+__all__ = ["Debuggee", "Local", "as_json"]
+
+T = TypeVar("T")
+
+VALUE_TIMEOUT = 5.0  # seconds
+LARGE = 1 << 24  # bytes; a source that is larger is not read
+_NO_NAMES = ("special variables", "function variables", "class variables", "protected variables")
+
+
+class Debuggee(Protocol):
+    """The kernel, as its debugger knows it."""
+
+    @property
+    def folder(self) -> str:
+        """Where the files of cells are, that frontends name by the hash of a text."""
+
+    @property
+    def hash_seed(self) -> int:
+        """The seed of that hash."""
+
+    @property
+    def machinery(self) -> Sequence[str]:
+        """The folders of code that is not to be debugged."""
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The cells' names."""
+
+    @property
+    def formatter(self) -> str:
+        """An expression, for any frame: a function that makes `as_json` of a value."""
+
+    @property
+    def tasks(self) -> frozenset[trio.lowlevel.Task]:
+        """The tasks of the user's, without those within them."""
+
+    def cell_path(self, code: str) -> str:
+        """The file name that a cell is compiled under."""
+
+    def format(self, value: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The representations of a value, and their metadata, by MIME type."""
+
+    def keep_lines(self, keep: bool) -> None:
+        """Whether cells keep leading empty lines, so that each line has the frontend's number."""
+
+    def publish(self, event: Mapping[str, Any], task: trio.lowlevel.Task | None) -> None:
+        """Send an event, about what that task does; None for the last debug request."""
+
+    def in_user_loop(self, function: Callable[[], object]) -> None:
+        """Have a function called in the loop that cells run in."""
+
+
+class Local:
+    """Answers for one kernel."""
+
+    def __init__(self, debuggee: Debuggee) -> None:
+        self.values = Values()
+        self._debuggee = debuggee
+        self._is_asking = False
+
+    async def dump_cell(self, ask: Ask) -> dict[str, Any]:
+        """Write a cell to the file whose name it is compiled under."""
+        code = text_argument(ask, "code")
+
+        def dump() -> str:
+            path = Path(self._debuggee.cell_path(code))
+            make_private(path.parent)
+            path.write_bytes(code.encode("utf-8", "surrogatepass"))
+            return str(path)
+
+        return {"sourcePath": await run_beside(partial(_told, dump), "trikernel cell's file")}
+
+    async def source(self, ask: Ask) -> dict[str, Any]:
+        """The text of a file."""
+        source = ask.arguments.get("source")
+        path = source.get("path") if isinstance(source, dict) else None
+        if not isinstance(path, str):
+            raise Refused("source: the argument source.path must be a string")
+        return {"content": await run_beside(partial(_read, path), "trikernel source")}
+
+    async def modules(self, ask: Ask) -> dict[str, Any]:
+        """The modules that have a file of source."""
+        start, count = ask.arguments.get("startModule", 0), ask.arguments.get("moduleCount", 0)
+        if not isinstance(start, int) or not isinstance(count, int):
+            raise Refused("modules: startModule and moduleCount must be numbers")
+        found = []
+        for number, (name, module) in enumerate(tuple(sys.modules.items())):
+            path = getattr(getattr(module, "__spec__", None), "origin", None)
+            if isinstance(path, str) and path.endswith(".py"):
+                found.append({"id": number, "name": name, "path": path})
+        begin = max(start, 0)
+        end = begin + count if count > 0 else math.inf
+        shown = [one for place, one in enumerate(found) if begin <= place < end]
+        return {"modules": shown, "totalModules": len(found)}
+
+    async def inspect(self) -> dict[str, Any]:
+        """The user's names; references of before are of no use any more."""
+        values = self.values
+        values.forget()
+        return {"variables": await self.in_time(lambda: values.names(self._debuggee.namespace))}
+
+    async def inside(self, reference: int) -> dict[str, Any]:
+        """What is inside of something that `inspect` or a task's frame has shown."""
+        try:
+            return {"variables": await self.in_time(lambda: self.values.inside(reference))}
+        except KeyError:
+            raise Refused("variables: this reference is of nothing any more") from None
+
+    async def rich(self, name: str) -> dict[str, Any]:
+        """The representations of a global name."""
+        if name in _NO_NAMES:
+            return {"data": {}, "metadata": {}}
+        names = self._debuggee.namespace
+        if not name.isidentifier() or name not in names:
+            raise Refused(f"there is no variable {name!r:.80}")
+        value = names[name]
+        text = await self.in_time(lambda: as_json(self._debuggee.format, value))
+        body: dict[str, Any] = json.loads(text)
+        return body
+
+    async def evaluate(
+        self, expression: str, names: dict[str, Any], inner: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The value of an expression, among these globals, and these names of a frame.
+
+        What it raises is the message of a failure.
+        """
+
+        def evaluate() -> dict[str, Any]:
+            value = eval(compile(expression, "<debugger>", "eval"), names, inner)
+            shown = self.values.variable("", value)
+            return {"result": shown["value"], **shown}
+
+        shown = await self.in_time(evaluate)
+        return {name: shown[name] for name in ("result", "type", "variablesReference")}
+
+    async def evaluate_text(
+        self, expression: str, names: dict[str, Any], inner: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """As `evaluate`, of an expression whose value is a text, which is not cut."""
+        return {"result": await self.in_time(lambda: str(eval(expression, names, inner)))}
+
+    async def in_time(self, function: Callable[[], T]) -> T:
+        """Call what runs code of the user's. Raises `Refused` for what that raises, or if it takes
+        too long; `KeyError` passes through.
+        """
+        if self._is_asking:
+            raise Refused("an object that was asked for its text has not answered yet")
+
+        def call() -> T:
+            try:
+                return _told(function)
+            finally:
+                self._is_asking = False
+
+        self._is_asking = True
+        with trio.move_on_after(VALUE_TIMEOUT):
+            return await run_beside(call, "trikernel values")
+        raise Refused(f"an object has not told its text within {VALUE_TIMEOUT:g} seconds")
+
+
+def as_json(
+    form: Callable[[object], tuple[Mapping[str, Any], Mapping[str, Any]]], value: object
+) -> str:
+    """The representations of a value, and their metadata, as the body of a response."""
+    data, metadata = form(value)
+    data = {
+        name: b64encode(one).decode() if isinstance(one, bytes) else one
+        for name, one in data.items()
+    }
+    return json.dumps({"data": data, "metadata": dict(metadata)}, default=str)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that is its owner's alone. Raises `Refused` for one that is somebody else's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sys.platform != "win32":
+        found = folder.lstat()
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+            raise Refused(f"{folder} is not this user's own folder")
+        if found.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
+def _read(path: str) -> str:
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGE:
+            raise Refused("source unavailable")
+        return Path(path).read_text("utf-8", "replace")
+    except (OSError, ValueError) as error:
+        raise Refused(f"source unavailable: {error}") from None
+
+
+def _told(function: Callable[[], T]) -> T:
+    """The result; what the user's code or the file system raises is `Refused`."""
+    try:
+        return function()
+    except (Refused, KeyError):
+        raise
+    except BaseException as error:  # the boundary of the user's code, in a thread of its own
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise Refused(text) from None

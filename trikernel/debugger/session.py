@@ -1,0 +1,112 @@
+"""One session with a debugger that traces this process: requests out, responses and events in.
+
+Each request out has a number of ours, so that frontends may number theirs as they like. Sending
+waits for nobody; whoever wants the response waits for that. When the connection ends, every waiter
+is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from .dap import DapStream, Refused
+
+__all__ = ["Pending", "Session"]
+
+_GONE = "the debugger's session has ended"
+
+
+@attrs.define(eq=False)
+class Pending:
+    """A request whose response is awaited."""
+
+    command: str
+    _came: trio.Event = attrs.field(factory=trio.Event)
+    _message: dict[str, Any] | None = None
+
+    def resolve(self, message: dict[str, Any] | None) -> None:
+        """The response is there; None if there will be none."""
+        self._message = message
+        self._came.set()
+
+    async def response(self, seconds: float = math.inf) -> dict[str, Any]:
+        """The response. Raises `Refused` if it does not come within so many seconds, or will not.
+
+        Cancelled, the response is dropped as it comes.
+        """
+        with trio.move_on_after(seconds):
+            await self._came.wait()
+            if self._message is None:
+                raise Refused(_GONE)
+            return self._message
+        raise Refused(f"debugpy has not answered {self.command} within {seconds:g} seconds")
+
+
+class Session:
+    """Speaks to the debugger over ``stream``; ``on_event`` is called with each event."""
+
+    def __init__(self, stream: DapStream, on_event: Callable[[dict[str, Any]], object]) -> None:
+        self._stream = stream
+        self._on_event = on_event
+        self._numbers = itertools.count(2)  # the first request was the one for the secret
+        self._pending: dict[int, Pending] = {}
+        self._out, self._queue = trio.open_memory_channel[dict[str, Any]](math.inf)
+        self.is_open = True
+
+    async def run(self) -> None:
+        """Send and receive until the connection ends, or until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_queued)
+                try:
+                    await self._receive()
+                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel):
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.is_open = False
+            pending, self._pending = self._pending, {}
+            for one in pending.values():
+                one.resolve(None)
+
+    async def _send_queued(self) -> None:
+        try:
+            async for message in self._queue:
+                await self._stream.send(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.sleep_forever()  # the receiver finds the end, too
+
+    async def _receive(self) -> None:
+        while True:
+            message = await self._stream.receive()
+            if message.get("type") == "event":
+                self._on_event(message)
+                continue
+            pending = self._pending.pop(message.get("request_seq", 0), None)
+            if pending is not None:
+                pending.resolve(message)
+
+    def send(self, command: str, arguments: Mapping[str, Any]) -> Pending:
+        """Send a request, after those that were sent before. Raises `Refused` at the end."""
+        if not self.is_open:
+            raise Refused(_GONE)
+        number = next(self._numbers)
+        pending = self._pending[number] = Pending(command)
+        self._out.send_nowait(
+            {"seq": number, "type": "request", "command": command, "arguments": dict(arguments)}
+        )
+        return pending
+
+    async def ask(
+        self, command: str, arguments: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        """Send a request and wait for a response that says success. Raises `Refused` otherwise."""
+        message = await self.send(command, arguments).response(seconds)
+        if not message.get("success"):
+            raise Refused(str(message.get("message") or f"{command} has failed"))
+        return message

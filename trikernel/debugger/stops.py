@@ -1,0 +1,116 @@
+"""Where code stands: the events of a session, as frontends get them.
+
+An event about what runs goes out under the cell that it is about. A stop in the kernel's own code,
+to which a step or an exception has led, is none for the person: it is passed by.
+
+The person's code stands in pydevd's wait, in the main thread mostly. An interrupt or a shutdown is
+raised there, as in any code of the user's. pydevd does not expect that: it is told that the thread
+goes on, and the thread is traced anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from .local import Debuggee
+from .tasks import FIRST_TASK, TaskFrames, find_running, is_users, living_tasks
+from .tracing import trace_this_thread
+
+__all__ = ["Stops"]
+
+MOST_STEPS = 1000  # through the kernel's own code, before it just goes on
+_OF_CODE = {"stopped", "continued", "output", "thread"}  # events about what runs
+_GOES_ON = {"continue", "next", "stepIn", "stepOut", "goto", "disconnect"}
+
+Send = Callable[[str, Mapping[str, Any]], object]
+
+
+class Stops:
+    """What is stopped, if anything is. ``send`` sends the debugger a request.
+
+    ``numbers`` are those of messages to frontends.
+    """
+
+    def __init__(self, debuggee: Debuggee, send: Send, numbers: itertools.count[int]) -> None:
+        self._debuggee = debuggee
+        self._send = send
+        self._numbers = numbers
+        self._is_told_to_go_on = False
+        self._is_passing = False
+        self._passed = 0
+        self._last_step = "next"
+        self.where: dict[str, Any] | None = None  # the body of the event
+        self.tasks = TaskFrames()
+        self.is_attached = False
+
+    def note_request(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A request is about to be sent; its arguments, with a task's thread as the real one."""
+        if command in _GOES_ON:
+            self._is_told_to_go_on, self._last_step = True, command
+        thread = arguments.get("threadId")
+        if self.where is not None and isinstance(thread, int) and thread >= FIRST_TASK:
+            return {**arguments, "threadId": self.where["threadId"]}  # all tasks run in that one
+        return dict(arguments)
+
+    def go_on(self) -> None:
+        """Nothing is stopped any more."""
+        self.where = None
+        self.tasks.forget()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """An event of the debugger's."""
+        name, body = event.get("event"), event.get("body") or {}
+        if name == "initialized" and not self.is_attached:
+            return  # of the session's own start
+        if name == "output" and "callback set in sys.settrace" in str(body.get("output")):
+            return  # an interrupt has hit it, see `_repair`
+        if name == "continued" and self._is_passing:
+            return
+        task = self._running_task() if name in _OF_CODE else None
+        if name == "stopped":
+            if self._pass_by(body):
+                return
+            self.where, self._is_told_to_go_on = dict(body), False
+            if task is not None:
+                others = living_tasks(self._debuggee.tasks)
+                waiting = [one for one in others if one is not task]
+                self.tasks.take(waiting, tuple(self._debuggee.machinery))
+        self._debuggee.publish({**event, "seq": next(self._numbers)}, task)
+        if name == "continued":
+            was_told = self._is_told_to_go_on
+            self.go_on()
+            if not was_told:
+                self._repair()
+
+    def _running_task(self) -> trio.lowlevel.Task | None:
+        try:
+            return find_running(living_tasks(self._debuggee.tasks), _main())
+        except RuntimeError:  # the loop turns: tasks come and go
+            return None
+
+    def _pass_by(self, body: Mapping[str, Any]) -> bool:
+        """Go on by itself if a step, or an exception, has led into the kernel's own code."""
+        reason, self._is_passing = body.get("reason"), False
+        if reason not in ("step", "exception") or is_users(_main()):
+            self._passed = 0
+            return False
+        self._passed += 1
+        self._is_passing = self._is_told_to_go_on = True
+        steps = reason == "step" and self._passed < MOST_STEPS
+        command = self._last_step if steps else "continue"
+        self._send(command, {"threadId": body.get("threadId")})
+        return True
+
+    def _repair(self) -> None:
+        """A thread has left its stop by an exception, as an interrupt is."""
+        self._send("continue", {"threadId": 0})
+        self._debuggee.in_user_loop(trace_this_thread)
+
+
+def _main() -> int:
+    return threading.main_thread().ident or 0

@@ -1,0 +1,129 @@
+"""Trio's tasks as threads of the Debug Adapter Protocol, while the loop stands at a breakpoint.
+
+A task that waits has frames like a thread that is stopped, and they can be looked at: its stack,
+its names, and expressions in them. Its number is out of a range of ours. To go on, or a step, is
+for the thread that is stopped, which is the one that all tasks run in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+import attrs
+import trio
+
+from ..core import (
+    Request,
+    await_unprotected,
+    call_unprotected,
+    current_request,
+    is_machinery,
+    is_ours,
+)
+
+__all__ = ["FIRST_TASK", "TaskFrames", "find_running", "is_users", "living_tasks"]
+
+FIRST_TASK = 1 << 28
+"""Threads from here on are tasks, those below the debugger's."""
+FIRST_FRAME = 1 << 29
+# the functions of ours that call code of the user's
+_TO_USERS = {call_unprotected.__name__, await_unprotected.__name__, "run_statement"}
+
+
+@attrs.frozen(eq=False)
+class _Frame:
+    frame: FrameType
+    line: int
+
+
+class TaskFrames:
+    """The tasks that wait while another one is stopped, as they are then."""
+
+    def __init__(self) -> None:
+        self._stacks: dict[int, tuple[str, list[int]]] = {}
+        self._frames: dict[int, _Frame] = {}
+
+    def forget(self) -> None:
+        """The loop goes on: let go of the frames."""
+        self._stacks, self._frames = {}, {}
+
+    def take(self, tasks: Iterable[trio.lowlevel.Task], machinery: tuple[str, ...]) -> None:
+        """Note where these tasks wait, without frames of code in ``machinery``, which are folders.
+        From another thread than theirs, which stands still.
+        """
+        self.forget()
+        for number, task in enumerate(tasks, FIRST_TASK):
+            ids = []
+            for frame, line in task.iter_await_frames():
+                if not frame.f_code.co_filename.startswith(machinery):
+                    ids.append(FIRST_FRAME + len(self._frames))
+                    self._frames[ids[-1]] = _Frame(frame, line)
+            if ids:  # the innermost one comes last
+                self._stacks[number] = _title(task), ids[::-1]
+
+    def threads(self) -> list[dict[str, Any]]:
+        """An entry for each task, for a ``threads`` response."""
+        return [{"id": number, "name": title} for number, (title, _) in self._stacks.items()]
+
+    def stack(self, number: int) -> list[dict[str, Any]]:
+        """The frames of one of the tasks, for a ``stackTrace`` response. Raises `KeyError`."""
+        return [
+            {
+                "id": one,
+                "name": self._frames[one].frame.f_code.co_qualname,
+                "line": self._frames[one].line,
+                "column": 1,
+                "source": {"path": self._frames[one].frame.f_code.co_filename},
+            }
+            for one in self._stacks[number][1]
+        ]
+
+    def frame(self, number: int) -> FrameType:
+        """The frame that has this number. Raises `KeyError`."""
+        return self._frames[number].frame
+
+
+def living_tasks(roots: Iterable[trio.lowlevel.Task]) -> Iterator[trio.lowlevel.Task]:
+    """These tasks and those within them."""
+    for task in roots:
+        yield task
+        for nursery in task.child_nurseries:
+            yield from living_tasks(nursery.child_tasks)
+
+
+def find_running(tasks: Iterable[trio.lowlevel.Task], thread: int) -> trio.lowlevel.Task | None:
+    """The one of these tasks that a thread is in, by its identifier."""
+    frames = set()
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        frames.add(frame)
+        frame = frame.f_back
+    return next((one for one in tasks if getattr(one.coro, "cr_frame", None) in frames), None)
+
+
+def is_users(thread: int) -> bool:
+    """Whether what a thread does at its stop has been called by code of the user's, and is not the
+    kernel's own. True where that cannot be told.
+    """
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code.co_name != "do_wait_suspend":
+        frame = frame.f_back
+    while frame is not None:
+        if is_ours(frame.f_code.co_filename):
+            return frame.f_code.co_name in _TO_USERS
+        if is_machinery(frame.f_code.co_filename):  # Trio's, which runs a task of the user's
+            return True
+        frame = frame.f_back
+    return True
+
+
+def _title(task: trio.lowlevel.Task) -> str:
+    request: Request | None = task.context.get(current_request)
+    cell = f"In [{request.number}]" if request is not None and request.number is not None else ""
+    if request is not None and request.task is task:
+        return f"{cell or 'a cell'}, its own task"
+    name = task.name.removeprefix("__main__.")
+    return f"task {name}{cell and ', of ' + cell}"

@@ -1,0 +1,192 @@
+"""Starting and ending debugpy in this process, and the stream to it.
+
+debugpy traces this process by pydevd, which speaks the Debug Adapter Protocol itself; an adapter's
+process in between would add nothing. pydevd connects to a socket of ours, on 127.0.0.1, that takes
+one connection and is closed again: no port stays open by which somebody else on the machine could
+run code here. A secret tells that it is really this process that has connected.
+
+Both start and end in a thread of their own: debugpy takes half a second to import, and waits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import attrs
+import trio
+
+from ..system import on_fork, run_beside
+from .dap import DapStream, Refused
+
+__all__ = ["Traced", "is_installed", "start_debugpy", "trace_this_thread", "untrace_this_thread"]
+
+CONNECT_TIMEOUT = 30.0  # seconds, for the import of debugpy on a loaded machine
+STOP_TIMEOUT = 2.0  # seconds
+_ENVIRONMENT = {
+    # without it, four lines of warnings about frozen modules go to stderr
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    # each statement of a cell is compiled by itself: stepping goes on in the next one, if the
+    # functions around are these
+    "PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1",
+    "PYDEVD_IPYTHON_CONTEXT": "interactiveshell.py, run_statement, _error_of",
+}
+
+
+def is_installed() -> bool:
+    """Whether debugpy can be imported; it is not."""
+    try:
+        return importlib.util.find_spec("debugpy") is not None
+    except (ImportError, ValueError):  # a module of that name that is broken
+        return False
+
+
+@attrs.frozen
+class Traced:
+    """A connection to a debugger that traces this process, once ``is_on`` is set.
+
+    That is after ``configurationDone``.
+    """
+
+    stream: DapStream
+    is_on: trio.Event
+
+
+@asynccontextmanager
+async def start_debugpy() -> AsyncIterator[Traced]:
+    """Have debugpy connect; it stops tracing at the end. Raises `Refused` if that fails."""
+    session = _Session(secrets.token_hex())
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    failure: Refused | None = None
+    async with trio.open_nursery() as nursery:
+        is_on, failed = trio.Event(), trio.CancelScope()
+
+        async def connect() -> None:
+            nonlocal failure
+            try:
+                await run_beside(lambda: session.connect(port), "trikernel debugger's start")
+            except Exception as error:  # whatever debugpy raises
+                failure = Refused(f"debugpy cannot be started: {type(error).__name__}: {error}")
+                failed.cancel()
+            is_on.set()
+
+        nursery.start_soon(connect, name="debugpy")
+        stream: DapStream | None = None
+        try:
+            with failed, trio.move_on_after(CONNECT_TIMEOUT):
+                async with listener:
+                    stream = await _accept(listener, session.secret)
+            if stream is not None:
+                yield Traced(stream, is_on)
+            elif failure is None:
+                failure = Refused("debugpy does not connect")
+        finally:
+            session.is_ended.set()
+            with trio.move_on_after(STOP_TIMEOUT, shield=True):
+                await run_beside(session.stop, "trikernel debugger's end")
+                if stream is not None:
+                    await stream.aclose()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _accept(listener: trio.SocketListener, secret: str) -> DapStream:
+    """The first connection that knows the secret."""
+    while True:
+        stream = DapStream(await listener.accept())
+        with suppress(trio.BrokenResourceError, trio.EndOfChannel):
+            arguments = {"debugServerAccessToken": None}
+            ask = {"seq": 1, "type": "request", "command": "pydevdAuthorize"}
+            await stream.send({**ask, "arguments": arguments})
+            with trio.move_on_after(CONNECT_TIMEOUT / 10):
+                while True:
+                    message = await stream.receive()
+                    if message.get("request_seq") == 1:
+                        break
+                given = str((message.get("body") or {}).get("clientAccessToken"))
+                if secrets.compare_digest(given.encode(), secret.encode()):
+                    return stream
+        await stream.aclose()
+
+
+class _Session:
+    """debugpy as it is loaded in this process, from its start to its end; in threads of ours."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.is_ended = threading.Event()
+        on_fork(self)
+
+    def connect(self, port: int) -> None:
+        """Connect to ``port``; returns when ``configurationDone`` has come and this process is
+        traced.
+        """
+        with _environment():
+            import debugpy
+
+            debugpy.configure(subProcess=False)  # which imports pydevd; children are left alone
+        debugpy.connect(("127.0.0.1", port), access_token=self.secret)
+        if self.is_ended.is_set():
+            self.stop()
+
+    def stop(self) -> None:
+        """Trace nothing any more, and end the debugger's threads."""
+        pydevd = sys.modules.get("pydevd")
+        if pydevd is None:
+            return
+        debugger = pydevd.get_global_debugger()
+        if debugger is not None:
+            debugger.ready_to_run = True  # else `connect` waits for configurationDone for ever
+        pydevd.stoptrace()
+        if pydevd.get_global_debugger() is debugger:  # its reader ends it, and takes its time
+            sys.modules["_pydevd_bundle.pydevd_constants"].set_global_debugger(None)
+
+    def after_fork(self) -> None:
+        """In a forked child: nobody is there to say that it may go on, so it is not traced."""
+        if self.is_ended.is_set() or "pydevd_tracing" not in sys.modules:
+            return
+        sys.modules["pydevd_tracing"].restore_sys_set_trace_func()  # theirs does nothing
+        sys.settrace(None)
+        threading.settrace(None)
+        if sys.version_info >= (3, 12):
+            monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
+            with suppress(ValueError):
+                monitoring.set_events(tool, monitoring.events.NO_EVENTS)
+                for name, event in vars(monitoring.events).items():
+                    if name.isupper() and name != "NO_EVENTS":
+                        with suppress(ValueError):  # a group of others
+                            monitoring.register_callback(tool, event, None)
+
+
+def untrace_this_thread() -> None:
+    """Have the calling thread run at full speed again, once the session has ended (on 3.11)."""
+    trace = sys.gettrace()
+    if trace is not None and type(trace).__module__.startswith("_pydevd"):
+        sys.settrace(None)
+
+
+def trace_this_thread() -> None:
+    """Have the calling thread traced again, after an exception has ended that (on 3.11)."""
+    debugpy = sys.modules.get("debugpy")
+    if debugpy is not None:
+        with suppress(RuntimeError):  # the session has ended
+            debugpy.trace_this_thread(True)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What pydevd reads when it is imported; what is set already stays."""
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
