@@ -139,6 +139,7 @@ class KernelProcess:
 
         manager.kernel_id = str(uuid.uuid4())
         folder = await self._in_thread(_runtime_folder)
+        options["env"].setdefault("JUPYTER_RUNTIME_DIR", str(folder))  # or it has to find out, too
         with expect_registration(manager, folder) as registrar_of:
             further = await self._launch(launch)
             registrar = registrar_of()

@@ -92,7 +92,7 @@ def _open_connection(
     if isinstance(startup, Registration):
         info, given = startup.connection(), _file_name_for(startup.kernel_id)
     if path is None or isinstance(startup, Registration):
-        path = stack.enter_context(_new_file(given, info))
+        path = stack.enter_context(_new_file(given, info, tidies=is_new))
         signals.before_exit.append(partial(path.unlink, missing_ok=True))
         info = read_connection_file(path)
     else:
@@ -302,6 +302,8 @@ class _TerminationSignals:
 
 
 def _runtime_folder() -> str:
+    if told := os.environ.get("JUPYTER_RUNTIME_DIR"):  # as jupyter_core does first of all
+        return told
     from jupyter_core.paths import jupyter_runtime_dir  # not for a kernel that is given its file
 
     return str(jupyter_runtime_dir())
@@ -317,9 +319,11 @@ def _find_file(given: str | os.PathLike[str]) -> Path | None:
 
 
 @contextmanager
-def _new_file(given: str | os.PathLike[str] | None, info: ConnectionInfo | None) -> Iterator[Path]:
+def _new_file(
+    given: str | os.PathLike[str] | None, info: ConnectionInfo | None, *, tidies: bool
+) -> Iterator[Path]:
     folder, name = os.path.split(given or "")
-    path = new_connection_file(folder or _runtime_folder(), info, name or None)
+    path = new_connection_file(folder or _runtime_folder(), info, name or None, tidies=tidies)
     try:
         yield path
     finally:

@@ -281,14 +281,20 @@ def _is_z85_key(value: object) -> bool:
 
 
 def new_connection_file(
-    folder: str | os.PathLike[str], info: ConnectionInfo | None = None, name: str | None = None
+    folder: str | os.PathLike[str],
+    info: ConnectionInfo | None = None,
+    name: str | None = None,
+    *,
+    tidies: bool = True,
 ) -> Path:
     """A new connection file with a key and, unless ``info`` says more, ports of 0, for a kernel in
     this process. Its name is its own, if none is given.
 
-    Removes the stale ones beside it. Raises `ConnectionFileError` when it cannot be written.
+    Removes the stale ones beside it, if it ``tidies``: that takes as long as there are files.
+    Raises `ConnectionFileError` when it cannot be written.
     """
-    remove_stale_files(folder)
+    if tidies:
+        remove_stale_files(folder)
     path = Path(folder) / (name or f"kernel-{uuid.uuid4()}.json")
     process = _describe()
     info = info or ConnectionInfo()
