@@ -7,10 +7,10 @@ What does not work: a signal; Python runs handlers in the main thread only. To r
 without a look at what it executes: that may be Trio, or the lane.
 
 What is done: Python has another thread raise an exception at its next step. Whoever holds the
-interpreter lock may look where that thread stands first: it is the user's code if no frame of ours
-or of Trio's comes before the call that crosses the line (`call_unprotected`). The thread raises as
-soon as it has the lock again, so it cannot have gone on meanwhile. The exception's class says when
-it is made, which the thread does itself: until then it has not heard.
+interpreter lock may look where that thread stands first: whether an interrupt might be raised there
+if it were the main thread, by the marks that Trio goes by. The thread raises as soon as it has the
+lock again, so it cannot have gone on meanwhile. The exception's class says when it is made, which
+the thread does itself: until then it has not heard.
 
 What remains: code in C that does not return, `time.sleep` above all, hears nothing before it does.
 """
@@ -20,13 +20,17 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import Any
 
-from .user_code import await_unprotected, call_unprotected, is_machinery
+import trio
+
+from .user_code import call_unprotected, is_machinery, is_ours
 
 __all__ = ["raise_in_thread"]
 
-_LINE = (call_unprotected.__code__, await_unprotected.__code__)
+_STEP = "unrolled_run"  # what of Trio steps the tasks of a loop
 
 
 def raise_in_thread(
@@ -48,15 +52,33 @@ def raise_in_thread(
 
 
 def _is_users(frame: FrameType | None, hard: bool) -> bool:
-    """Whether the line to the user's code was crossed, and not back."""
+    """Whether that frame is not protected: by the first one that is marked, or by whose task it is.
+
+    As Trio does it for the main thread, but for tasks: they inherit that, and only those that the
+    user's code has started begin with code that is not ours.
+    """
+    marked = _marks()
     while frame is not None:
         code = frame.f_code
-        if code in _LINE:
+        is_of_kernel = is_ours(code.co_filename)
+        if code.co_name == _STEP and is_machinery(code.co_filename) and not is_of_kernel:
             return True
-        if is_machinery(code.co_filename) or (code.co_name == "__del__" and not hard):
+        with suppress(KeyError):
+            return not marked[code]
+        if is_of_kernel and not marked:
+            return code is call_unprotected.__code__
+        if code.co_name == "__del__" and not hard:
             return False
         frame = frame.f_back
     return False
+
+
+def _marks() -> Any:
+    """Which code is protected, and which is not; without that nothing of ours is hit."""
+    try:
+        return trio._core._ki._CODE_KI_PROTECTION_STATUS_WMAP
+    except AttributeError:
+        return {}
 
 
 def _class_of(kind: type[BaseException], heard: Callable[[], object]) -> type[BaseException]:

@@ -60,6 +60,9 @@ MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in
 """The folders of our own code and of Trio's."""
 
 
+_step = object  # any call will do: `object()` is the fastest one
+
+
 # Whose code it is
 
 
@@ -96,7 +99,9 @@ def call_unprotected(function: Callable[..., T], *args: Any, **kwargs: Any) -> T
 async def await_unprotected(awaitable: Awaitable[T]) -> T:
     """Await the user's coroutine; `KeyboardInterrupt` may be raised in it."""
     __tracebackhide__ = True
-    return await awaitable
+    result = await awaitable
+    _step()  # at which Python raises what another thread has asked for, if not before
+    return result
 
 
 async def run_unprotected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

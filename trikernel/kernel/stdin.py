@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakKeyDictionary
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -47,13 +48,14 @@ class Asker:
         self._rejected = rejected
         self._user_thread = user_thread
         self._lock = threading.Lock()
-        self._turn = trio.Lock()
+        self._turns: WeakKeyDictionary[trio.lowlevel.TrioToken, trio.Lock] = WeakKeyDictionary()
 
     async def ask_async(self, request: Request | None, prompt: str, password: bool) -> str:
         """Ask, and wait for the answer while other tasks go on."""
         asking = _check_allowed(request, password)
         channel = self._connection.transport.stdin
-        async with self._turn:
+        turn = self._turns.setdefault(trio.lowlevel.current_trio_token(), trio.Lock())
+        async with turn:
             with self._one_question():
                 msg_id, end = None, trio.current_time() + _PATIENCE
                 while msg_id is None:
@@ -99,8 +101,8 @@ class Asker:
 
     @contextmanager
     def _one_question(self) -> Iterator[None]:
-        """Questions are asked one by one; a thread waits for its turn, the user loop never."""
-        may_wait = threading.get_ident() != self._user_thread
+        """Questions are asked one by one; a thread waits for its turn, a loop of cells never."""
+        may_wait = threading.get_ident() != self._user_thread and not trio.lowlevel.in_trio_task()
         if not self._lock.acquire(blocking=may_wait):
             raise StdinNotImplementedError("another input() is waiting for its answer")
         try:

@@ -78,6 +78,12 @@ PRIVATE_NAMES = (
         "the line is not told; code that computes in a subshell is left behind",
     ),
     PrivateName(
+        "trio._core._ki._CODE_KI_PROTECTION_STATUS_WMAP",
+        ("trikernel.core.thread_stop",),
+        "which code of a subshell's thread may be interrupted, as Trio knows it of the main thread",
+        "what computes within a comm's handler, a hook or a magic of ours is left behind there",
+    ),
+    PrivateName(
         "trio._core._run.Nursery._children",
         ("trikernel.system.nested_run",),
         "nurseries of a loop that has crashed wait for nobody any more",
