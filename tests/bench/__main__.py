@@ -22,6 +22,7 @@ from .outputs import measure_outputs
 from .report import Report, compared
 from .requests import measure_requests
 from .starting import measure_idle, measure_start
+from .subshells import measure_subshells
 from .transports import measure_transports
 
 GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
@@ -30,6 +31,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "outputs": measure_outputs,
     "busy": measure_busy,
     "interrupts": measure_interrupts,
+    "subshells": measure_subshells,
     "idle": measure_idle,
 }
 ALONE = ("growth", "clients", "transports", "connections")

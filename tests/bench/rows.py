@@ -77,6 +77,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("interrupt_sleep", "interrupt to reply: `time.sleep`, ms", (_most(10),)),
         Row("interrupt_await", "interrupt to reply: `await`, ms", (_most(10),)),
     ),
+    "Subshells": (
+        Row("subshell_created", "created, to its first reply, ms", (_most(20),)),
+        Row("subshells_waiting", "execute beside 8 that await, over alone", (_most(1.1),)),
+    ),
     "Start and rest": (
         Row("start", "start to first reply, ms", (_most(1, "xeus-python"),)),
         Row("start_cell", "start to first executed cell, ms", (_most(1.3, "xeus-python"),)),
