@@ -70,6 +70,7 @@ def test_what_can_be_known_is_taken_from_the_class(folder: Path) -> None:
     assert spec["display_name"] == "Javascript (node)"
     assert spec["interrupt_mode"] == "message"
     assert spec["metadata"]["supported_encryption"] == ["curve"]
+    assert spec["metadata"]["debugger"] is False
     there = folder / "share" / "jupyter" / "kernels" / "mynode"
     assert sorted(one.name for one in there.iterdir()) == ["kernel.json", "logo-64x64.png"]
     assert (there / "logo-64x64.png").read_bytes() == b"a picture"

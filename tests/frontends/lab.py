@@ -72,6 +72,27 @@ class Notebook:
         """Send a ``comm_open``, as a widget does; after all that was sent before."""
         self.page.evaluate(_OPEN_COMM, target)
 
+    def debug(self) -> None:
+        """Press the button with the bug, and wait until it is on."""
+        button = self.page.locator(".jp-DebuggerBugButton").first
+        button.wait_for(timeout=TIMEOUT)
+        self.page.wait_for_function(_CAN_DEBUG, timeout=TIMEOUT)
+        button.click()
+        self.page.locator(".jp-DebuggerBugButton[aria-pressed=true]").wait_for(timeout=TIMEOUT)
+
+    def break_at(self, number: int, line: int) -> None:
+        """Click beside a line of a cell, where breakpoints are; lines count from 1."""
+        gutter = self.cell(number).locator(".cm-breakpoint-gutter .cm-gutterElement")
+        gutter.nth(line).click(force=True)  # the first one is a spacer
+        self.cell(number).locator(".cm-breakpoint-icon").nth(1).wait_for(timeout=TIMEOUT)
+
+    def screenshot(self, name: str = "") -> None:
+        """Keep what the page shows, if somebody wants to see it."""
+        shots = os.environ.get("SCREENSHOTS")
+        if shots:
+            test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
+            self.page.screenshot(path=f"{shots}/{test}{name and '-' + name}.png")
+
     def stop(self) -> None:
         """Press the button in the toolbar."""
         self.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
@@ -118,10 +139,7 @@ class Lab:
             page.wait_for_function(_READY, timeout=TIMEOUT)
             yield Notebook(page)
         finally:
-            shots = os.environ.get("SCREENSHOTS")
-            if shots:
-                test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
-                page.screenshot(path=f"{shots}/{test}.png")
+            Notebook(page).screenshot()
             page.evaluate(_SHUT_DOWN)
             page.close()
 
@@ -177,6 +195,10 @@ _NUMBERED = re.compile(r"\[\d+\]:")
 _READY = """() => {
     const panel = window.jupyterapp?.shell.currentWidget;
     return panel?.sessionContext?.session?.kernel?.status === "idle";
+}"""
+_CAN_DEBUG = """() => {
+    const button = document.querySelector(".jp-DebuggerBugButton");
+    return button && !button.disabled && button.getAttribute("aria-disabled") !== "true";
 }"""
 _OPEN_COMM = """target => {
     const session = window.jupyterapp.shell.currentWidget.sessionContext.session;

@@ -16,5 +16,6 @@ def write_spec(data: Path) -> None:
     path = data / "kernels" / SPEC / "kernel.json"
     path.parent.mkdir(parents=True)
     argv = [sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": SPEC, "language": "python"}
+    metadata = {"debugger": True}
+    spec = {"argv": argv, "display_name": SPEC, "language": "python", "metadata": metadata}
     path.write_text(json.dumps(spec), "utf-8")

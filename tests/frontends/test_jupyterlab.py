@@ -193,3 +193,24 @@ def test_live_tasks_are_a_table(lab: Lab) -> None:
         row = notebook.output(1).locator("tbody tr")
         expect(row).to_contain_text("In [1]", timeout=TIMEOUT)
         expect(row).to_contain_text("watch")
+
+
+def test_a_breakpoint_is_set_by_a_click_and_names_are_looked_at(lab: Lab) -> None:
+    pytest.importorskip("debugpy")
+    with lab.open(
+        ["def half(number):\n    result = number / 2\n    return result\nhalf(84)"]
+    ) as notebook:
+        notebook.debug()
+        notebook.break_at(0, 3)
+        notebook.run(0)
+        page = notebook.page
+        expect(notebook.cell(0).locator(".jp-DebuggerEditor-highlight")).to_contain_text(
+            "return result", timeout=TIMEOUT
+        )
+        variables = page.locator(".jp-DebuggerVariables")
+        expect(variables).to_contain_text("result", timeout=TIMEOUT)
+        expect(variables).to_contain_text("42", timeout=TIMEOUT)
+        expect(page.locator(".jp-DebuggerCallstack")).to_contain_text("half", timeout=TIMEOUT)
+        notebook.screenshot("stopped")
+        notebook.command("debugger:continue")
+        notebook.expect_text(0, "42.0")

@@ -81,6 +81,8 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     spec["display_name"] = options.display_name or _display_name(kernel_class, spec["language"])
     spec["interrupt_mode"] = kernel_class.interrupt_mode
     spec["env"] = variables(options)
+    features = kernel_class.supported_features
+    spec["metadata"]["debugger"] = isinstance(features, Sequence) and "debugger" in features
     put(spec, folder, _logos(kernel_class))
     return folder.name, str(folder)
 

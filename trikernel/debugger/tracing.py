@@ -11,6 +11,7 @@ Both start and end in a thread of their own: debugpy takes half a second to impo
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import secrets
 import sys
@@ -28,6 +29,7 @@ __all__ = ["Traced", "is_installed", "start_debugpy", "trace_this_thread", "untr
 
 CONNECT_TIMEOUT = 30.0  # seconds, for the import of debugpy on a loaded machine
 STOP_TIMEOUT = 2.0  # seconds
+_sessions = itertools.count(1)
 _ENVIRONMENT = {
     # without it, four lines of warnings about frozen modules go to stderr
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -83,6 +85,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
                 async with listener:
                     stream = await _accept(listener, session.secret)
             if stream is not None:
+                session.renumber()
                 yield Traced(stream, is_on)
             elif failure is None:
                 failure = Refused("debugpy does not connect")
@@ -135,6 +138,15 @@ class _Session:
         debugpy.connect(("127.0.0.1", port), access_token=self.secret)
         if self.is_ended.is_set():
             self.stop()
+
+    def renumber(self) -> None:
+        """Have pydevd, which counts the changes of its breakpoints and filters, begin with a number
+        of this session's own. It keeps what it knows of each function by that number, over the end
+        of a session, and would take what was so in an earlier one for what is so now.
+        """
+        debugger = sys.modules["pydevd"].get_global_debugger()
+        if debugger is not None:
+            debugger.mtime = next(_sessions) % 20_000 * 100_000  # a C int
 
     def stop(self) -> None:
         """Trace nothing any more, and end the debugger's threads."""

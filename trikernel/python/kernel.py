@@ -44,6 +44,16 @@ class _Banner:
         return BANNER
 
 
+class _Features:
+    """A debugger where debugpy is installed; of the class too, for its kernelspec."""
+
+    @built_in
+    def __get__(self, instance: object, owner: object) -> Sequence[str]:
+        from ..debugger import is_installed
+
+        return ("debugger",) if is_installed() else ()
+
+
 class PythonApplication(Application):
     """What is set up and taken down around a `PythonKernel` that is served."""
 
@@ -182,6 +192,7 @@ class PythonKernel(Kernel):
     implementation = "trikernel"
     implementation_version = "0.1.0"
     banner = _Banner()
+    supported_features: Any = built_in(_Features())
     language = "python"
     language_version = sys.version.split()[0]
     language_info = MappingProxyType(
@@ -200,14 +211,6 @@ class PythonKernel(Kernel):
         {"text": "Trio Reference", "url": "https://trio.readthedocs.io"},
         {"text": "IPython Reference", "url": "https://ipython.org/documentation.html"},
     )
-
-    @property
-    @built_in
-    def supported_features(self) -> Sequence[str]:  # type: ignore[override]
-        """The debugger where debugpy is installed."""
-        from ..debugger import is_installed
-
-        return ("debugger",) if is_installed() else ()
 
     given_names: tuple[ModuleType | None, dict[str, Any] | None] = (None, None)
     """The module and the namespace that cells have; by default new ones."""
