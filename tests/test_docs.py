@@ -71,6 +71,7 @@ def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> 
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
         ("how-to/subshells.md", "progress_in_a_subshell.py"),
+        ("how-to/start-kernels-warm.md", "warm_kernels.py"),
     ],
 )
 def test_a_page_shows_the_file_that_is_tested(page: str, example: str) -> None:
@@ -142,6 +143,17 @@ def test_the_client_example_runs() -> None:
         "['import']",
     ]
     assert run.stderr == ""
+
+
+def test_the_warm_example_runs() -> None:
+    run = subprocess.run(
+        [sys.executable, "warm_kernels.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (sorted(run.stdout.splitlines()), run.stderr) == (["'0'", "'1'", "'2'"], "")
 
 
 def test_the_tutorial_shows_the_package_that_is_tested() -> None:

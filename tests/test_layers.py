@@ -27,10 +27,11 @@ ORDER = [
 ]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
-    "client": {"errors", "system", "wire", "transport"},
+    "warm": {"errors", "system"},
+    "client": {"errors", "system", "wire", "transport", "warm"},
     "conformance": {"errors", "system", "wire", "transport", "client"},
-    "testing": {*ORDER[:-1], "client", "conformance"},
-    "cli": {*ORDER[:-1], "client", "conformance"},
+    "testing": {*ORDER[:-1], "warm", "client", "conformance"},
+    "cli": {*ORDER[:-1], "warm", "client", "conformance"},
     "__init__": {"errors", "system", "wire", "transport", "core", "kernel"},
     "__main__": {"cli"},
     "notebook": {"errors", "core"},
@@ -129,9 +130,10 @@ OFFERED = {
         "read_startup_file", "receive", "register", "remove_stale_files",
         "write_connection_file",
     },
+    "trikernel.warm": {"ForkServer", "WarmProcess", "open_fork_server", "warm_is_possible"},
     "trikernel.client": {
-        "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_kernel",
-        "room_for_kernels", "run_notebook",
+        "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_fork_server",
+        "open_kernel", "room_for_kernels", "run_notebook",
     },
     "trikernel.conformance": {
         "FEATURES", "REQUIREMENTS", "Log", "NotChecked", "NotOffered", "Probe", "Requirement",

@@ -24,6 +24,7 @@ BESIDE = [
     ("client", "the other end: Client,\nkernel processes,\nnotebooks", 5, 4),
     ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
     ("conformance", "checks any kernel", 4, 4),
+    ("warm", "kernels by a fork of\na process that waits", 7, 7),
 ]
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 

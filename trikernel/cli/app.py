@@ -22,6 +22,7 @@ from ..kernel import (
 )
 from ..system import with_working_folder
 from ..transport import remove_stale_files
+from ..warm import warm_is_possible
 from . import kernelspecs
 from .runflags import add_conform_flags, add_run_flags
 
@@ -189,12 +190,15 @@ def _conform(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     sys.path[:] = with_working_folder(sys.path)
     if options.wrap is not None:
+        if options.warm or options.preload is not None:
+            raise UsageError("--warm and --preload do not go with --wrap")
         from . import wrapping
 
         name, path = wrapping.wrap(options)
     else:
         kernel_class = load_kernel_class(options.kernel)
-        for doubt in check_class(kernel_class):
+        not_warm = warm_is_possible() if options.warm else None
+        for doubt in (*check_class(kernel_class), *filter(None, [not_warm])):
             print(f"trikernel: warning: {doubt}", file=sys.stderr)
         name, path = kernelspecs.install(options, kernel_class)
     print(f"installed kernelspec {name} in {path}")

@@ -35,6 +35,7 @@ __all__ = [
     "variables",
 ]
 
+PROVISIONER = "trikernel-warm"  # an entry point of this package
 PYTHON_NAME = "trikernel"  # of our own Python kernel
 _FILES = Path(__file__).parent / "kernelspec"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -58,6 +59,10 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     )
     wrap = "a kernelspec beside the installed one NAME: it runs that kernel here, as it is"
     what.add_argument("--wrap", metavar="NAME", help=wrap)
+    warm = "start it by forking a process that has imported everything (Linux only)"
+    parser.add_argument("--warm", action="store_true", help=warm)
+    names = "with --warm: what that process imports, too, as in pandas,matplotlib.pyplot"
+    parser.add_argument("--preload", metavar="MODULES", help=names)
 
 
 def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[str, str]:
@@ -83,8 +88,22 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     spec["env"] = variables(options)
     features = kernel_class.supported_features
     spec["metadata"]["debugger"] = isinstance(features, Sequence) and "debugger" in features
+    if options.warm or options.preload is not None:
+        spec["metadata"]["kernel_provisioner"] = _warm(options)
     put(spec, folder, _logos(kernel_class))
     return folder.name, str(folder)
+
+
+def _warm(options: argparse.Namespace) -> dict[str, Any]:
+    """What names the provisioner. Raises `UsageError` for flags that do not go together."""
+    if not options.warm:
+        raise UsageError("--preload goes with --warm")
+    names = [one.strip() for one in (options.preload or "").split(",") if one.strip()]
+    wrong = next((one for one in names if not all(map(str.isidentifier, one.split(".")))), None)
+    if wrong is not None:
+        raise UsageError(f"--preload: {wrong!r} is no module's name")
+    config = {"config": {"preload": names}} if names else {}
+    return {"provisioner_name": PROVISIONER, **config}
 
 
 def checked_name(name: str) -> str:

@@ -12,8 +12,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..client.notebooks import (
 )
 from ..errors import KernelDied, KernelNotReady, TrikernelError, UsageError
 from ..system import harmless
+from ..warm import ForkServer, open_fork_server, warm_is_possible
 from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]
@@ -105,16 +106,26 @@ class _Runs:
                 scope = trio.CancelScope()
                 await nursery.start(_cancel_on_signals, scope, self._codes)
                 with scope:
-                    async with trio.open_nursery() as running:
+                    async with self._fork_server(len(jobs)) as warm, trio.open_nursery() as running:
                         for job in jobs:  # started in their order, each as soon as one has ended
                             await self._limit.acquire_on_behalf_of(job)
-                            running.start_soon(self._run_one, job, view)
+                            running.start_soon(self._run_one, job, view, warm)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         return max(self._codes)
 
-    async def _run_one(self, job: Job, view: View) -> None:
+    @asynccontextmanager
+    async def _fork_server(self, jobs: int) -> AsyncIterator[ForkServer | None]:
+        """One that starts the kernels, if enough of them follow one another to repay its start."""
+        follow = jobs - 2 * int(self._limit.total_tokens)
+        if follow <= 0 or self._options.kernel is not None or warm_is_possible() is not None:
+            yield None
+            return
+        async with open_fork_server() as server:
+            yield server
+
+    async def _run_one(self, job: Job, view: View, warm: ForkServer | None) -> None:
         options, progress = self._options, view.open(job.path, job.cells)
         try:
             await run_notebook(
@@ -127,6 +138,7 @@ class _Runs:
                 timeout=options.timeout,
                 cwd=options.cwd,
                 progress=progress,
+                warm=warm,
             )
         except ScreenError:
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..warm import open_fork_server
 from .client import Client
 from .comms import Comm
 from .execution import CellError, Execution
@@ -22,6 +23,7 @@ __all__ = [
     "Execution",
     "connect",
     "open_client",
+    "open_fork_server",
     "open_kernel",
     "room_for_kernels",
     "run_notebook",

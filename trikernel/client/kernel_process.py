@@ -28,6 +28,7 @@ import trio
 from ..errors import KernelDied, KernelNotReady, NoSuchKernel, WireError
 from ..system import harmless, wait_for_process_end
 from ..transport import ConnectionInfo, Registrar
+from ..warm import ForkServer, WarmProcess
 from .handshake import (
     check_offers_handshake,
     connection_info_of,
@@ -52,10 +53,12 @@ class KernelProcess:
     """One kernel that this program starts and ends. ``kernel_name`` is a kernelspec's, or None
     for the Python kernel of this very environment, which needs no kernelspec.
 
-    What the kernel writes to its stdout and stderr goes to a temporary file, see `log_tail`.
+    What the kernel writes to its stdout and stderr goes to a temporary file, see `log_tail`. With
+    ``warm`` that fork server starts it, where it can.
     """
 
-    def __init__(self, kernel_name: str | None = None) -> None:
+    def __init__(self, kernel_name: str | None = None, warm: ForkServer | None = None) -> None:
+        self._warm = warm
         self.kernel_name = kernel_name or OWN_KERNEL
         self._spec_name = kernel_name
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -98,7 +101,7 @@ class KernelProcess:
         await self._start()
 
     async def _start(self) -> None:
-        self._manager = await self._in_thread(partial(new_manager, self._spec_name))
+        self._manager = await self._in_thread(self._new_manager)
         options = {
             **self._start_options,
             "stdin": subprocess.DEVNULL,
@@ -173,6 +176,14 @@ class KernelProcess:
         refused = f"; refused there: {dict(registrar.refused)}" if registrar.refused else ""
         raise KernelNotReady(f"kernel {self.kernel_name!r} {why}{refused}{quoted(self.log_tail())}")
 
+    def _new_manager(self) -> Any:
+        manager = new_manager(self._spec_name)
+        if self._warm is not None:
+            from ..warm.provisioner import provide
+
+            provide(manager, self._warm)
+        return manager
+
     async def restart(self) -> None:
         """End it now, with the processes of its group, and start it anew as `start` did; `info`
         then says where it will listen, which is somewhere else. Raises `KernelNotReady`.
@@ -203,6 +214,8 @@ class KernelProcess:
             return "ended"
         handle = process._handle if sys.platform == "win32" else process.pid
         await wait_for_process_end(int(handle))
+        if isinstance(process, WarmProcess):
+            return _in_words(await self._in_thread(process.peek))
         return _how_it_ended(process.pid)
 
     async def interrupt(self) -> None:
@@ -375,8 +388,14 @@ def _how_it_ended(pid: int) -> str:
         return "died"
     with contextlib.suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is not None and found.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-            return f"died by signal {found.si_status} ({signal.strsignal(found.si_status)})"
         if found is not None:
-            return f"died with exit code {found.si_status}"
+            killed = found.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+            return _in_words(-found.si_status if killed else found.si_status)
     return "died"
+
+
+def _in_words(code: int | None) -> str:
+    """An exit code, negative for a signal."""
+    if code is not None and code < 0:
+        return f"died by signal {-code} ({signal.strsignal(-code)})"
+    return "died" if code is None else f"died with exit code {code}"

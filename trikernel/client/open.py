@@ -29,6 +29,7 @@ from ..transport import (
     read_connection_file,
     receive,
 )
+from ..warm import ForkServer
 from .client import Client
 from .kernel_process import KernelProcess, quoted
 
@@ -160,6 +161,7 @@ async def open_kernel(
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     restart_stuck: bool = False,
     handshake: bool = False,
+    warm: ForkServer | None = None,
 ) -> AsyncIterator[Client]:
     """Start a kernel and have a client of it; the kernel ends with the block.
 
@@ -170,7 +172,7 @@ async def open_kernel(
 
     ``kernel_name`` names a kernelspec, whose provisioner starts the kernel; without one it is the
     Python kernel of this environment. ``cwd``, ``env`` (added to this process's) and
-    ``extra_arguments`` are handed to the provisioner.
+    ``extra_arguments`` are handed to the provisioner. ``warm`` is an `open_fork_server` to do it.
 
     Raises `NoSuchKernel`; `KernelNotReady`, with the kernel's last log lines, when it ends or
     does not answer within ``timeout`` seconds. Leaving the block, whatever happened in it, asks
@@ -186,13 +188,14 @@ async def open_kernel(
     start: dict[str, Any] = {"cwd": cwd, "env": env, "extra_arguments": extra_arguments}
     start["handshake"] = timeout if handshake else None
     attaching = partial(attach, timeout=timeout, restart_stuck=restart_stuck)
-    async with _opened(kernel_name, start, attaching, shutdown_timeout) as client:
+    make = partial(KernelProcess, kernel_name, warm)
+    async with _opened(make, start, attaching, shutdown_timeout) as client:
         yield client
 
 
 @asynccontextmanager
 async def _opened(
-    kernel_name: str | None,
+    make: Callable[[], KernelProcess],
     start: Mapping[str, Any],
     attaching: Callable[[KernelProcess], AbstractAsyncContextManager[Client]],
     shutdown_timeout: float,
@@ -202,7 +205,7 @@ async def _opened(
     if start["handshake"] is not None:  # the registration socket is open before the others are
         _see_room_for_sockets()
     for tries_left in reversed(range(STARTS)):
-        process = KernelProcess(kernel_name)
+        process = make()
         try:
             await process.start(**start)
             opened = attaching(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import trio
 
 from ..client import Client, Execution, run_notebook
 from ..errors import CellFailed, ExecutionTimeout, TrikernelError
+from ..warm import ForkServer, warm_is_possible
 from .client import CheckedClient, describe
 
 __all__ = ["NotebookCase", "NotebookFile", "NotebookItem", "find_notebooks"]
 
+FEW = 2  # notebooks, up to which a fork server takes more time than it saves
+_SERVER = pytest.StashKey[ForkServer | None]()
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "build", "dist"})
 
 
@@ -64,7 +68,7 @@ class NotebookItem(pytest.Item):
 
     def runtest(self) -> None:
         """Run it."""
-        trio.run(NotebookCase(self.path).run)
+        trio.run(partial(NotebookCase(self.path).run, warm=_fork_server(self.session)))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """What failed, without the frames that led to it."""
@@ -75,6 +79,19 @@ class NotebookItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where it is."""
         return self.path, 0, self.name
+
+
+def _fork_server(session: pytest.Session) -> ForkServer | None:
+    """The one that starts the session's kernels, if enough of them are run to repay its start."""
+    stash = session.config.stash
+    if _SERVER not in stash:
+        count = sum(isinstance(item, NotebookItem) for item in session.items)
+        server = ForkServer() if count > FEW and warm_is_possible() is None else None
+        stash[_SERVER] = server
+        if server is not None:
+            session.config.add_cleanup(server.close)
+            server.start()
+    return stash[_SERVER]
 
 
 class NotebookFile(pytest.File):

@@ -25,6 +25,7 @@ from ...errors import (
     TrikernelError,
     UsageError,
 )
+from ...warm import ForkServer
 from ...wire import Message
 from ..client import Client
 from ..execution import Execution
@@ -82,6 +83,7 @@ async def run_notebook(
     timeout: float | None = None,
     cwd: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    warm: ForkServer | None = None,
 ) -> Any:
     """Run a notebook's code cells in order; the notebook with their outputs.
 
@@ -90,8 +92,8 @@ async def run_notebook(
     is, in this order: that of ``client``; the kernelspec ``kernel_name``; the notebook's own where
     its language is not Python; the Python kernel of this environment. It works in ``cwd``, by
     default the notebook's folder. ``parameters`` go into a cell as papermill's do. Cells tagged
-    ``skip`` or ``skip-execution`` stay as they are. ``progress`` is told how far it is.
-
+    ``skip`` or ``skip-execution`` stay as they are. ``progress`` is told how far it is. ``warm`` is
+    an `open_fork_server` to start the kernel.
     Raises `CellFailed` for a cell's error, `ExecutionTimeout` after ``cell_timeout`` seconds in a
     cell, once it is interrupted: both unless ``allow_errors`` is set or the cell is tagged
     ``raises-exception``. Where such a cell does not stop, its kernel is restarted, with a
@@ -107,11 +109,10 @@ async def run_notebook(
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
     path, notebook = _prepared(notebook, parameters or {})
     run = _Run(notebook, NotebookWriter(notebook, output) if output is not None else None, progress)
-    run.name = f"notebook {path}: " if path else ""
-    run.allow_errors, run.cell_timeout = allow_errors, cell_timeout
+    run.name, run.allow_errors, run.cell_timeout = _named(path), allow_errors, cell_timeout
     folder = cwd if cwd is not None or path is None else path.resolve().parent
     name = kernel_name or _foreign_kernel(notebook)
-    async with _kernel(client, name, folder, run.may_restart()) as kernel:
+    async with _kernel(client, name, folder, run.may_restart(), warm) as kernel:
         await run.note_language(kernel, bool(parameters))
         await run.run_within(kernel, timeout)
     return notebook
@@ -329,12 +330,19 @@ async def _kernel(
     kernel_name: str | None,
     cwd: str | os.PathLike[str] | None,
     restart_stuck: bool,
+    warm: ForkServer | None,
 ) -> AsyncIterator[Client]:
     if client is not None:
         yield client
         return
-    async with open_kernel(kernel_name, cwd=cwd, restart_stuck=restart_stuck) as opened:
+    options: dict[str, Any] = {"cwd": cwd, "restart_stuck": restart_stuck, "warm": warm}
+    async with open_kernel(kernel_name, **options) as opened:
         yield opened
+
+
+def _named(path: Path | None) -> str:
+    """What a line about a notebook begins with."""
+    return f"notebook {path}: " if path else ""
 
 
 def _language(info: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+import select
+import sys
+
+if sys.platform == "linux":
+    LOOP = select.epoll()

@@ -1,0 +1,3 @@
+import socket
+
+SOCKET = socket.socket()

@@ -1,0 +1,243 @@
+"""Kernels that a fork server starts, in programs with Trio and in Jupyter's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import trio
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+from trikernel.cli import main
+from trikernel.client import open_fork_server, open_kernel
+from trikernel.errors import KernelDied
+from trikernel.warm.packets import NotWarm
+from trikernel.warm.provisioner import WarmProvisioner
+from trikernel.warm.server import ForkServer
+from trikernel.warm.starting import Command, shared_path
+
+from ..processes import ROOT, wait_until
+from .forks import children, has_ended
+
+assert sys.platform == "linux"  # else the folder is not collected
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[ForkServer]:
+    server = ForkServer()
+    server.start()
+    assert server.unavailable is None
+    yield server
+    server.close()
+
+
+async def test_a_kernel_is_forked_and_is_a_kernel_as_any(
+    kernels: ForkServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    variables = {"MY_VARIABLE": "mine"}
+    async with open_kernel(warm=kernels, cwd=tmp_path, env=variables) as client:
+        cell = await client.execute(
+            "import os, sys\n"
+            "print(os.getppid(), os.getcwd(), os.environ['MY_VARIABLE'], sys.argv[1:3])\n"
+            "print(os.environ['JPY_PARENT_PID'])\n"
+            "os.write(2, b'a line for the log');"
+        )
+        assert cell.stdout.splitlines() == [
+            f"{kernels.template_pid} {tmp_path} mine ['start', '-f']",
+            str(os.getpid()),
+        ]
+        assert (await client.execute("1 / 0")).error is not None
+    wait_until(lambda: not children(kernels.template_pid), "its end")
+    assert not caplog.records
+
+
+async def test_how_a_kernel_died_is_told(kernels: ForkServer) -> None:
+    async with open_kernel(warm=kernels) as client:
+        with pytest.raises(KernelDied, match=r"died by signal 9 \(Killed\)"):
+            await client.execute("import os; os.kill(os.getpid(), 9)")
+    async with open_kernel(warm=kernels) as client:
+        with pytest.raises(KernelDied, match="died with exit code 3"):
+            await client.execute("import os; os._exit(3)")
+
+
+async def test_a_cell_is_interrupted_by_a_signal(kernels: ForkServer) -> None:
+    async with open_kernel(warm=kernels) as client:
+        with trio.move_on_after(0.5):
+            await client.execute("import time\nwhile True: time.sleep(100)")
+        assert (await client.execute("'alive'")).result == {"text/plain": "'alive'"}
+
+
+async def test_where_it_cannot_be_forked_it_starts_and_one_line_says_why(
+    kernels: ForkServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_kernel(warm=kernels, env={"PYTHONHASHSEED": "7"}) as client:
+        cell = await client.execute("import os; print(os.getppid())")
+        assert cell.stdout.split() == [str(os.getpid())]
+    assert [one.getMessage() for one in caplog.records] == [
+        "a kernel starts in the ordinary way: "
+        "the environment variable PYTHONHASHSEED is another one than its template's"
+    ]
+
+
+async def test_the_block_ends_its_template() -> None:
+    async with open_fork_server() as server:
+        assert server.left_out == []
+        assert not has_ended(server.template_pid)
+    wait_until(lambda: has_ended(server.template_pid), "its end")
+
+
+def test_a_program_without_processes_that_fork_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    server = ForkServer()
+    server.start()
+    assert server.unavailable == "warm starts are not offered on darwin"
+
+
+def test_a_list_of_modules_is_no_text() -> None:
+    with pytest.raises(TypeError, match=r"as in \['pandas'\]"):
+        ForkServer("pandas")
+
+
+# Jupyter
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+    """Managers of kernels of a kernelspec that names the provisioner; its template ends."""
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    _install_entry_points(tmp_path, monkeypatch)
+    assert main(["install", "--prefix", str(tmp_path), "--name", "warm", "--warm"]) == 0
+    yield lambda: AsyncKernelManager(kernel_name="warm")
+    for pid in templates(runtime):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not templates(runtime), "the template's end")
+
+
+def _install_entry_points(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installer does from pyproject.toml, for an environment where it was not run again."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    group = "jupyter_client.kernel_provisioners"
+    lines = [f"{name} = {value}" for name, value in project["entry-points"][group].items()]
+    about = folder / "site" / "warm_entry-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: warm-entry\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+    monkeypatch.syspath_prepend(str(about.parent))
+    KernelProvisionerFactory.clear_instance()  # it has read those of before
+
+
+def templates(runtime: Path) -> list[int]:
+    """The processes of templates whose place is in that folder."""
+    processes = psutil.process_iter(["cmdline"])
+    commands = [(one.pid, one.info["cmdline"] or []) for one in processes]
+    return [pid for pid, command in commands if any(str(runtime) in one for one in command)]
+
+
+def sockets(runtime: Path) -> list[Path]:
+    return [one for one in runtime.rglob("*") if one.is_socket()]
+
+
+async def _parent(manager: Any) -> int:
+    """Who has forked the kernel, once that answers."""
+    client = manager.client()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=60)
+    finally:
+        client.stop_channels()
+    parent: int = psutil.Process(manager.provisioner.pid).ppid()
+    return parent
+
+
+def test_what_is_preloaded_stands_in_the_kernelspec(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["install", "--prefix", str(tmp_path), "--name", "warm"]
+    assert main([*where, "--warm", "--preload", "pandas, matplotlib.pyplot"]) == 0
+    (file,) = tmp_path.rglob("kernel.json")
+    assert json.loads(file.read_text())["metadata"]["kernel_provisioner"] == {
+        "provisioner_name": "trikernel-warm",
+        "config": {"preload": ["pandas", "matplotlib.pyplot"]},
+    }
+    monkeypatch.setattr("trikernel.cli.app.warm_is_possible", lambda: "not here")
+    assert main([*where, "--warm"]) == 0
+    assert "trikernel: warning: not here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--preload", "pandas"], "--preload goes with --warm"),
+        (["--warm", "--preload", "a-b"], "--preload: 'a-b' is no module's name"),
+        (["--warm", "--wrap", "bash"], "--warm and --preload do not go with --wrap"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], words: str
+) -> None:
+    assert main(["install", "--prefix", str(tmp_path), *flags]) == 2
+    assert capsys.readouterr().err == f"trikernel: error: {words}\n"
+
+
+@pytest.mark.parametrize("amiss", ["open to others", "a link", "of another user"])
+def test_a_place_that_others_may_enter_is_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amiss: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = tmp_path / "trikernel-warm"
+    if amiss == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777 if amiss == "open to others" else 0o700)
+    if amiss == "of another user":
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(NotWarm, match=r"there is no place for its template: .*user"):
+        shared_path(Command(sys.executable, ("-P",), ()), [], {})
+
+
+def test_jupyter_starts_and_restarts_kernels_by_a_shared_template(
+    jupyter: Callable[[], Any], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        manager = jupyter()
+        await manager.start_kernel()
+        assert await _parent(manager) == os.getpid()  # the first is what starts the template
+        wait_until(lambda: sockets(tmp_path), "the template to listen")
+        await manager.restart_kernel(now=True)
+        template = await _parent(manager)
+        assert template in templates(tmp_path / "run")
+        provisioner = manager.provisioner
+        assert isinstance(provisioner, WarmProvisioner)
+        first = provisioner.pid
+        await manager.restart_kernel()
+        assert provisioner.pid != first
+        assert await _parent(manager) == template
+        assert provisioner.has_process
+        assert await provisioner.poll() is None
+        await provisioner.send_signal(signal.SIGINT)
+        assert await manager.is_alive()
+        await provisioner.kill()
+        assert await provisioner.wait() == -signal.SIGKILL
+        assert not provisioner.has_process
+        await manager.cleanup_resources()
+
+    asyncio.run(scenario())
+    (place,) = sockets(tmp_path)
+    assert place.parent.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,82 @@
+"""``python -P -m trikernel.warm``: the process of a template, started by `starting`."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import socket
+import sys
+
+from .packets import send_message
+from .preloading import import_base, preload, threads_around_fork
+from .staleness import Files, noted_reads
+from .taking_over import Own
+from .template import Imported, Template, listen, lock_place
+
+
+def _import(names: list[str], defaults: dict[str, str]) -> Imported:
+    """Import everything; ``defaults`` are variables that a kernel sets for its own process."""
+    files, own = Files(), Own()
+    missing = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(missing)
+    environment = dict(os.environ)
+    with noted_reads() as read:
+        import_base()
+        left_out = preload(names)
+    for name in missing:
+        os.environ.pop(name, None)
+    threads = threads_around_fork()
+    if threads:
+        raise RuntimeError(f"it has threads: {', '.join(threads)}")
+    files.note_modules()
+    gc.collect()
+    gc.freeze()  # looked at by no collector, so that its memory stays shared
+    return Imported(files, environment, read, left_out, own)
+
+
+def main() -> None:
+    """Become a template; in each process that it forks, run what was asked for."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    options = json.loads(sys.argv[1])
+    if os.fork():  # nobody has to wait for the template
+        os._exit(0)
+    os.setsid()
+    owner: socket.socket | None = None
+    listener, lock = None, None
+    if options["owner"] is not None:
+        owner = socket.socket(fileno=options["owner"])
+        owner.set_inheritable(False)
+    else:
+        lock = lock_place(options["path"])
+        if lock is None:
+            return
+    try:
+        imported = _import(options["preload"], options["defaults"])
+    except Exception as error:
+        if owner is not None:
+            send_message(owner, {"failed": f"{type(error).__name__}: {error}"[:2000]})
+        raise
+    if owner is not None:
+        send_message(owner, {"pid": os.getpid(), "left_out": imported.left_out})
+    else:
+        listener = listen(options["path"])  # from now on: until here an ordinary start is faster
+    template = Template(
+        imported,
+        owner=owner,
+        listener=listener,
+        path=options["path"] or "",
+        lock=lock,
+        idle=options["idle"],
+    )
+    request = template.serve()
+    if request is not None:
+        del template, imported, listener, owner
+        sys.argv = [request["module"], *request["arguments"]]
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

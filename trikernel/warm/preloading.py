@@ -1,0 +1,193 @@
+"""Modules that a template imports beforehand, each tried in a child first.
+
+A module that was imported cannot be taken back. So what a user names is imported in a forked child
+that ends afterwards, and what it did there is looked at. A template must have no thread and no
+connection, since a forked process would have half of them; what prints would print for nobody, and
+not where it is expected. Threads of libraries that stop them around a fork, as OpenBLAS does, are
+none: a fork is tried, and what is left then counts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["import_base", "preload", "threads_around_fork"]
+
+ENTRY = "trikernel.cli.app"
+# What a Python kernel imports until its first reply, beside what these import themselves.
+BASE = (
+    *("runpy", ENTRY, "trikernel.kernel.fd_capture", "trikernel.python.kernel"),
+    *("trikernel.python.shell", "trikernel.python.debugger", "trikernel.python.tracebacks"),
+    *("trikernel.python.magics", "trikernel.python.frontend_magics", "trikernel.python.flags"),
+    *("trikernel.python.async_magics", "trikernel.python.profile", "trikernel.python.process"),
+    *("trikernel.python.tasks", "trikernel.python.introspect", "trikernel.python.nested_runs"),
+    *(
+        "trikernel.python.ipykernel_modules",
+        "trikernel.python.display",
+        "IPython.core.crashhandler",
+    ),
+    *("IPython.core.completerlib", "IPython.extensions.storemagic", "IPython.core.magics.code"),
+    *(
+        "IPython.core.history",
+        "IPython.core.ultratb",
+        "IPython.core.payload",
+        "sqlite3",
+        "pygments",
+    ),
+    *("IPython.terminal.pt_inputhooks", "IPython.core.doctb", "logging.config", "getopt", "timeit"),
+    *("concurrent.futures.thread", "importlib.resources", "comm.base_comm", "pygments.token"),
+)
+TRIAL_TIMEOUT = 120  # seconds for an import
+TEXT = 200  # characters of what a module has printed or raised
+
+
+def import_base() -> None:
+    """Import what every Python kernel needs; what a kernel of another kind does without is no
+    error."""
+    for name in BASE:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if name == ENTRY:
+                raise
+
+
+def preload(names: Iterable[str]) -> list[str]:
+    """Import modules; of each one that cannot be, a line that names it and says why.
+
+    Calls `os.fork`: nothing else may run in this process.
+    """
+    left_out: list[str] = []
+    for name in names:
+        reason = _try_in_child(name)
+        if reason is None:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # it was different a moment ago
+                reason = f"raises {_shown(error)}"
+        if reason is not None:
+            left_out.append(f"{name} is left out: it {reason}")
+    return left_out
+
+
+def threads_around_fork() -> list[str]:
+    """The threads that are left in this process while it forks, by name where Python knows them."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what it warns of is what is asked
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    known = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+    others = 0
+    for _ in range(50):  # one that was joined may still be listed for a moment
+        others = len(os.listdir("/proc/self/task")) - 1 - len(known)
+        if others <= 0:
+            break
+        time.sleep(0.002)
+    return known + ["a thread of a library in C"] * others
+
+
+def _try_in_child(name: str) -> str | None:
+    """What is wrong with importing it, as a verb and more; None if nothing is."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    report, printed = os.memfd_create("report"), os.memfd_create("printed")
+    try:
+        pid = os.fork()
+        if not pid:
+            _be_the_child(name, report, printed)
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            in_time = bool(poll.poll(TRIAL_TIMEOUT * 1000))
+            if not in_time:
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if not in_time:
+            return f"is not imported within {TRIAL_TIMEOUT} seconds"
+        text = os.pread(report, 65_536, 0).decode("utf-8", "replace")
+        said = os.pread(printed, TEXT, 0).decode("utf-8", "replace").strip()
+        if not text:
+            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+            return f"ends its process {how}{f' and prints {said!r}' if said else ''}"
+        found: dict[str, Any] = json.loads(text)
+        return found["wrong"] or (f"prints {said!r}" if said else None)
+    finally:
+        os.close(report)
+        os.close(printed)
+
+
+def _be_the_child(name: str, report: int, printed: int) -> None:
+    """Import it, write what was wrong, and end."""
+    try:
+        for fd in (1, 2):
+            os.dup2(printed, fd)
+        before = _connections()
+        wrong = None
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            wrong = f"raises {_shown(error)}"
+        wrong = wrong or _left_behind(before)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os.write(report, json.dumps({"wrong": wrong}).encode())
+    finally:
+        os._exit(0)
+
+
+def _shown(error: BaseException) -> str:
+    text = str(error).partition("\n")[0][:TEXT]
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _left_behind(before: set[str]) -> str | None:
+    """What a forked process would have by halves."""
+    threads = threads_around_fork()
+    if threads:
+        return f"starts a thread: {', '.join(threads)}"
+    new = _connections() - before
+    if new:
+        kind = "opens a socket" if any(one.startswith("socket") for one in new) else "opens a loop"
+        return kind
+    if _children():
+        return "starts a process"
+    return None
+
+
+def _connections() -> set[str]:
+    """The sockets and event loops that this process has open, as the system names them."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith(("socket:", "anon_inode:[eventpoll", "anon_inode:[io_uring")):
+            found.add(target if target.startswith("socket") else f"{target}{fd}")
+    return found
+
+
+def _children() -> str:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

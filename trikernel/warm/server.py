@@ -1,0 +1,202 @@
+"""A fork server of a program's own: its template, replaced when that is stale or gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import IO, Any
+
+import trio
+
+from .asking import Start, WarmProcess, ask
+from .packets import NotWarm, close_all, packet_pair, receive
+from .starting import MODULE, Command, parse_command, start_template, warm_is_possible
+
+__all__ = ["KERNEL_DEFAULTS", "ForkServer", "open_fork_server", "start_of"]
+
+PRELOAD_TIMEOUT = 300  # seconds for a template to import everything
+FLAGS = ("-P",)
+# What a Python kernel sets in its own environment where it is missing: `python.process`.
+KERNEL_DEFAULTS = {
+    "CLICOLOR": "1",
+    "FORCE_COLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+_log = logging.getLogger("trikernel.warm")
+_log.addHandler(logging.NullHandler())
+
+
+def start_of(
+    command: Sequence[str],
+    parsed: Command,
+    environment: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    streams: Sequence[int | IO[Any] | None],
+) -> Start:
+    """What a template is asked for, for a kernel with that command."""
+    return Start(command, MODULE, parsed.arguments, environment, KERNEL_DEFAULTS, cwd, streams)
+
+
+class ForkServer:
+    """Starts processes by forking a template; made by `open_fork_server`.
+
+    Its methods block and may be called in any thread; they serve `trikernel.client`. ``left_out``
+    has a line for each module that could not be preloaded. ``unavailable`` says why every kernel
+    starts in the ordinary way, or is None.
+    """
+
+    def __init__(self, preload: Iterable[str] = (), *, idle: float | None = None) -> None:
+        if isinstance(preload, str):
+            raise TypeError(f"preload is a list of names, as in [{preload!r}]")
+        self.left_out: list[str] = []
+        self.unavailable: str | None = warm_is_possible()
+        self.template_pid: int | None = None
+        self._preload = tuple(preload)
+        self._idle = idle
+        self._end: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Start the template and wait until it has imported everything; what fails is logged."""
+        if self.unavailable is None:
+            try:
+                self._running()
+            except NotWarm as error:
+                self._give_up(str(error))
+
+    def launch(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: str | os.PathLike[str] | None,
+        streams: Sequence[int | IO[Any] | None],
+    ) -> WarmProcess:
+        """Start a kernel that this command would start. Raises `NotWarm`."""
+        parsed = parse_command(command, environment)
+        if (parsed.python, parsed.flags) != (sys.executable, FLAGS):
+            raise NotWarm(f"its command begins with {parsed.python} {' '.join(parsed.flags)}")
+        return self.fork(start_of(command, parsed, environment, cwd, streams))
+
+    def fork(self, start: Start) -> WarmProcess:
+        """Start a process; where the template is stale or gone, by a new one. Raises `NotWarm`."""
+        try:
+            return self._ask(start)
+        except NotWarm as error:
+            if not error.worth_a_new_one:
+                raise
+            _log.info("a new template is started: %s", error)
+        return self._ask(start)
+
+    def _ask(self, start: Start) -> WarmProcess:
+        end = self._running()
+        try:
+            return ask(start, end)[0]
+        except NotWarm as error:
+            if error.worth_a_new_one:
+                self._drop(end)
+            raise
+
+    def _running(self) -> socket.socket:
+        """Our end of the pair with a template, which is started if there is none."""
+        with self._lock:
+            if self._is_closed or self.unavailable is not None:
+                raise NotWarm(self.unavailable or "its fork server is closed")
+            if self._end is None:
+                self._end, theirs = packet_pair()
+                try:
+                    with theirs:
+                        start_template(
+                            Command(sys.executable, FLAGS, ()),
+                            self._preload,
+                            os.environ,
+                            defaults=KERNEL_DEFAULTS,
+                            idle=self._idle,
+                            where=theirs,
+                        )
+                    self._wait_until_ready(self._end)
+                except BaseException:
+                    self._end.close()
+                    self._end = None
+                    raise
+            return self._end
+
+    def _wait_until_ready(self, end: socket.socket) -> None:
+        try:
+            end.settimeout(PRELOAD_TIMEOUT)
+            packet, descriptors = receive(end)
+        except OSError as error:
+            raise NotWarm(f"its template does not become ready: {error}") from None
+        close_all(descriptors)
+        if not packet:
+            raise NotWarm("its template has ended before it was ready")
+        message = json.loads(packet)
+        if "failed" in message:
+            raise NotWarm(f"its template cannot import what it needs: {message['failed']}")
+        self.template_pid = message["pid"]
+        for line in message["left_out"]:
+            if line not in self.left_out:
+                _log.warning("%s", line)
+        self.left_out = message["left_out"]
+
+    def _drop(self, end: socket.socket) -> None:
+        """The template at the other end takes no more requests."""
+        with self._lock:
+            if self._end is end:
+                self._end = None
+            end.close()
+
+    def _give_up(self, reason: str) -> None:
+        self.unavailable = reason
+        if not self._is_closed:
+            _log.warning("kernels start without a fork server: %s", reason)
+
+    def close(self) -> None:
+        """End the template, as soon as all that it has forked has ended."""
+        self._is_closed = True
+        end = self._end
+        if end is not None:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for it
+        with self._lock:
+            if self._end is not None:
+                self._end.close()
+                self._end = None
+
+
+@asynccontextmanager
+async def open_fork_server(
+    preload: Iterable[str] = (), *, idle: float | None = None
+) -> AsyncIterator[ForkServer]:
+    """Have a process that has imported what kernels need, and forks them: they start at once.
+
+    ::
+
+        async with open_fork_server(["pandas"]) as server:
+            async with open_kernel(warm=server) as client:
+                ...
+
+    ``preload`` names modules that it imports, too. One that cannot be imported, or starts a thread
+    or a process, opens a socket, prints or exits is left out: ``server.left_out`` and the log say
+    so. ``idle`` is in seconds: the process ends when it was not used for so long and no kernel of
+    it lives, and is started again when needed. None keeps it to the end of the block.
+
+    Raises nothing of its own: where there can be no such process (``server.unavailable`` says why)
+    kernels are started in the ordinary way. Leaving the block does not end kernels. Cancelled,
+    the process ends as at the end of the block.
+    """
+    server = ForkServer(preload, idle=idle)
+    try:
+        await trio.to_thread.run_sync(server.start, abandon_on_cancel=True)
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,157 @@
+"""A process that was forked for somebody becomes the one that was asked for.
+
+What a process started in the ordinary way gets from whoever starts it: session, standard streams,
+working directory, environment, umask, limits, priority, processors, signals, ``sys.argv``. And
+what each has for itself, of which all that a template forks would have the same: random states,
+keys, the folder for temporary files. Knows nothing of kernels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["Own", "become", "surroundings"]
+
+
+def surroundings() -> dict[str, Any]:
+    """What of this process is handed down to one that it starts, beside environment and files."""
+    if sys.platform != "linux":
+        return {}
+    import resource
+
+    limits = (name for name in dir(resource) if name.startswith("RLIMIT_"))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    # A handler that is set is not handed down, what is ignored is.
+    ignored = [int(one) for one in signal.valid_signals() if _is_ignored(one)]
+    return {
+        "umask": _umask(),
+        "limits": {name: resource.getrlimit(getattr(resource, name)) for name in limits},
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "processors": sorted(os.sched_getaffinity(0)),
+        "blocked": sorted(map(int, blocked)),
+        "ignored": ignored,
+    }
+
+
+def _is_ignored(number: int) -> bool:
+    if sys.platform == "win32" or number in (signal.SIGPIPE, signal.SIGXFSZ):
+        return False  # Python ignores these itself, and restores them in a child
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _umask() -> int:
+    """Without setting it for a moment, as `os.umask` does: another thread might make a file."""
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+class Own:
+    """What belongs to a template before it imports for others, to be put back in each process."""
+
+    def __init__(self) -> None:
+        tempfile: Any = sys.modules.get("tempfile")
+        self._tempdir = None if tempfile is None else tempfile.tempdir
+
+    def renew(self) -> None:
+        """New random states, keys and caches, of whatever was imported."""
+        modules: dict[str, Any] = {**sys.modules}
+        if "tempfile" in modules:
+            modules["tempfile"].tempdir = self._tempdir
+        if "random" in modules:
+            modules["random"].seed()
+        if "numpy.random" in modules:
+            modules["numpy.random"].seed()
+        if "ssl" in modules:
+            modules["ssl"].RAND_add(os.urandom(64), 64.0)
+        if "multiprocessing.process" in modules:
+            process: Any = modules["multiprocessing.process"]
+            process.current_process().authkey = os.urandom(32)
+
+
+def become(request: dict[str, Any], cwd: int, standard: Sequence[int]) -> None:
+    """Take over what ``request`` says: what `surroundings` gave, and environment and command.
+
+    ``cwd`` and ``standard`` are descriptors, the latter for 0, 1 and 2; all are closed. Raises
+    `OSError` or `ValueError` for what this process may not take.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    os.setsid()
+    for name, limit in request["limits"].items():
+        if hasattr(resource, name) and resource.getrlimit(getattr(resource, name)) != tuple(limit):
+            resource.setrlimit(getattr(resource, name), tuple(limit))
+    if os.getpriority(os.PRIO_PROCESS, 0) != request["nice"]:
+        os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+    if sorted(os.sched_getaffinity(0)) != request["processors"]:
+        os.sched_setaffinity(0, request["processors"])
+    os.umask(request["umask"])
+    os.fchdir(cwd)
+    os.close(cwd)
+    for number, fd in enumerate(standard):
+        os.dup2(fd, number)
+        os.close(fd)
+    _open_streams()
+    _set_environment(request["environment"])
+    sys.orig_argv = list(request["command"])
+    _set_signals(request["ignored"], request["blocked"])
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    for name in [one for one in os.environ if one not in environment]:
+        del os.environ[name]
+    os.environ.update(environment)
+    if sys.platform != "win32":
+        time.tzset()
+
+
+def _set_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
+    """As the interpreter finds and sets them at its start."""
+    for number in signal.valid_signals():
+        wanted: Any = signal.SIG_IGN if number in ignored else signal.SIG_DFL
+        if number == signal.SIGINT and wanted is signal.SIG_DFL:
+            wanted = signal.default_int_handler
+        if sys.platform != "win32" and number in (signal.SIGPIPE, signal.SIGXFSZ):
+            wanted = signal.SIG_IGN
+        if signal.getsignal(number) is not wanted:
+            with suppress(OSError, ValueError):  # those that cannot be set
+                signal.signal(number, wanted)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _open_streams() -> None:
+    """Streams on descriptors 0 to 2, as the interpreter opens them: a terminal makes a difference.
+
+    Those of before write to the same descriptors, for whoever has kept one.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before = getattr(sys, f"__{name}__")
+        file: Any = io.FileIO(number, "wb" if number else "rb", closefd=False)
+        file.name = f"<{name}>"
+        if not isinstance(getattr(before, "buffer", None), io.RawIOBase):  # as with python -u
+            file = io.BufferedWriter(file) if number else io.BufferedReader(file)
+        stream = io.TextIOWrapper(
+            file,
+            encoding=getattr(before, "encoding", "utf-8"),
+            errors=getattr(before, "errors", "surrogateescape"),
+            newline="\n" if number else None,
+            line_buffering=number == 2 or os.isatty(number),
+            write_through=getattr(before, "write_through", False),
+        )
+        stream.__dict__["mode"] = "w" if number else "r"
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
