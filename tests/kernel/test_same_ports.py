@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow  # processes, whatever the Python
 ECHO = ["--kernel", "echo_kernel:EchoKernel", "--path", str(ROOT / "docs" / "examples")]
 COMMAND = [sys.executable, "-m", "trikernel", "start", *ECHO]
 TIMEOUT = 60
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 
 
 def fixed(over: str, folder: Path) -> ConnectionInfo:
@@ -53,7 +54,7 @@ async def start_again_and_again(over: str, folder: Path) -> None:
     file, info = folder / "kernel.json", fixed(over, folder)
     write_connection_file(file, info)
     for level, end, code in (
-        ("INFO", signal.SIGKILL, -signal.SIGKILL),
+        ("INFO", KILL, -KILL),
         ("ERROR", signal.SIGTERM, 0),
         ("DEBUG", None, 0),
     ):

@@ -89,7 +89,8 @@ class _State:
                 self.user_ns[name] = value
         hidden = {
             name: value
-            for name, value in shell.user_ns_hidden.copy().items()  # others write there if not _is_of_session(name)
+            for name, value in shell.user_ns_hidden.copy().items()  # others write there
+            if not _is_of_session(name)
         }
         self.user_ns_hidden = {**hidden, **self.user_ns.own}
         self.compile = compiler = shell.compiler_class()

@@ -42,7 +42,10 @@ __all__ = ["UNKNOWN_CODE", "Start", "WarmProcess", "ask"]
 UNKNOWN_CODE = 255  # of a process whose template ended before it
 TOLD_WITHIN = 2  # seconds from a process's end to the template's word of it, on a loaded machine
 # Enough to go there, as `chdir` is; to read it may be forbidden.
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY if sys.platform == "linux" else os.O_RDONLY
+if sys.platform == "linux":
+    _DIRECTORY = os.O_PATH | os.O_DIRECTORY
+else:
+    _DIRECTORY = os.O_RDONLY
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 
 
