@@ -24,20 +24,29 @@ SECONDS = 60  # far more than any test needs
 
 @attrs.frozen
 class State:
-    """``code`` brings the kernel into it; then ``channel`` has a message of type ``begun``."""
+    """``code`` brings the kernel into it, in so many ``subshells`` or else in the main shell; then
+    ``channel`` has a message of type ``begun`` for each. With a ``breakpoint`` in that line.
+    """
 
     code: str
     begun: str = "stream"
     channel: str = "iopub"
+    subshells: int = 0
+    breakpoint: int | None = None
 
 
+BLOCKED = "import time; print('begun', flush=True); time.sleep(1000)"
+SPINNING = "print('begun', flush=True)\nwhile True: pass"
+AWAITING = "import trio; print('begun', flush=True); await trio.sleep_forever()"
 STATES = {
     "idle": State(""),
-    "blocked": State("import time; print('begun', flush=True); time.sleep(1000)"),
-    "spinning": State("print('begun', flush=True)\nwhile True: pass"),
+    "blocked": State(BLOCKED),
+    "spinning": State(SPINNING),
     "flooding": State("while True: print('x' * 1000)"),
-    "awaiting": State("import trio; print('begun', flush=True); await trio.sleep_forever()"),
+    "awaiting": State(AWAITING),
     "asking": State("input('name? ')", "input_request", "stdin"),
+    "subshells": State(AWAITING, subshells=3),
+    "debugged": State("x = 1\ny = 2\nz = 3", "debug_event", breakpoint=2),
 }
 
 AT_ONCE: list[tuple[str, dict[str, Any]]] = [  # on control, beside whatever runs
@@ -79,17 +88,47 @@ async def enter(peer: Peer, state: State) -> list[str]:
     """Bring the kernel into a state; the ids of the cells that it takes."""
     if not state.code:
         return []
+    if state.breakpoint is not None:
+        await attach_debugger(peer, state.code, state.breakpoint)
     content = {"code": state.code, "stop_on_error": False, "allow_stdin": True}
-    msg_id = peer.send("execute_request", content)
-    while True:
+    shells = [await new_subshell(peer) for _ in range(state.subshells)] or [None]
+    headers = [peer.codec.header("execute_request", subshell_id=one) for one in shells]
+    cells = [peer.send("execute_request", content, header=one) for one in headers]
+    waiting = set(cells)
+    while waiting:
         message = await peer.receive(state.channel)
-        if message.parent_id == msg_id and message.msg_type == state.begun:
-            return [msg_id]
+        event = message.content.get("event", "stopped")
+        if message.msg_type == state.begun and event == "stopped":
+            waiting.discard(message.parent_id or "")
+    return cells
+
+
+async def new_subshell(peer: Peer) -> str | None:
+    return str((await ask(peer, "create_subshell_request"))["subshell_id"])
+
+
+async def attach_debugger(peer: Peer, code: str, line: int) -> None:
+    """As a frontend does it; a second time after the first one's end."""
+
+    async def debug(command: str, **arguments: Any) -> Any:
+        content = {"seq": 1, "type": "request", "command": command, "arguments": arguments}
+        response = await ask(peer, "debug_request", content)
+        assert response["success"], response
+        return response["body"]
+
+    if (await debug("debugInfo"))["isStarted"]:
+        return
+    await debug("initialize", clientID="tests", adapterID="", pathFormat="path")
+    await debug("attach")
+    path = (await debug("dumpCell", code=code))["sourcePath"]
+    await debug("setBreakpoints", source={"path": path}, breakpoints=[{"line": line}])
 
 
 @pytest.mark.parametrize("name", STATES)
 async def test_control_is_answered_and_a_shutdown_ends_it(name: str) -> None:
     state, process = STATES[name], KernelProcess()
+    if state.breakpoint is not None:
+        pytest.importorskip("debugpy")
     try:
         with trio.fail_after(SECONDS):
             await process.start()
