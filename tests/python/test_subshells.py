@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from trikernel.client import open_kernel
+from trikernel.client import Client, open_kernel
 from trikernel.python import PythonKernel
 from trikernel.testing import CheckedClient, open_clients
 
@@ -117,12 +117,13 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no list of descriptors")
-async def test_nothing_is_left_of_many() -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_nothing_is_left_of_many(count: int) -> None:
     async with open_clients(PythonKernel(), over="tcp") as (client,):
         async with client.open_subshell() as shell:  # what the first one imports
             await shell.execute("1")
         with nothing_left():
-            for _ in range(40):
+            for _ in range(count):
                 async with client.open_subshell() as shell:
                     await shell.execute("1")
 
@@ -238,3 +239,21 @@ async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
                 assert blocked.reply is None
             await blocked.wait()
             assert blocked.stdout == "awake\n"
+            await _nothing_is_lost_under_load(client)
+
+
+async def _nothing_is_lost_under_load(client: Client) -> None:
+    """Subshells come and go, and the main shell blocks now and then, while it has much to do."""
+    await client.execute("import time; seen = []")
+    sent = []
+    for number in range(300):
+        wait = "time.sleep(0.05); " if number % 40 == 0 else ""
+        sent.append(client.start(f"{wait}seen.append({number})"))
+        if number % 60 == 30:
+            async with client.open_subshell() as shell:
+                assert (await shell.execute("1 + 1")).status == "ok"
+    for cell in sent:
+        await cell.wait()
+    assert {cell.replies for cell in sent} == {1}
+    in_order = await client.execute("seen == list(range(300))")
+    assert in_order.result == {"text/plain": "True"}

@@ -13,8 +13,9 @@
             │                                            │
             └──── `ShellLane.perform` does each ─────────┘
 
-The shell channels are read in the user loop, and while there are subshells in the service loop,
-because a main shell that blocks must not keep a subshell waiting. The place changes at any time,
+The shell channels are read in the user loop. While there are subshells the service loop stands in
+for one that does not turn, because a main shell that blocks must not keep a subshell waiting; a
+main shell that does not block pays nothing for that. So the place may change at any time,
 also while the user loop does not turn; each message is read once, and none out of order. Who reads
 is told by a token, which is looked at under a lock around each batch, and receiving never waits, so
 nothing is half read. A receiver of before that is still parked in a loop that does not turn finds,
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 from weakref import ref
 
@@ -38,7 +40,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import NoSubshell, QueueFull, WireError
-from ..system import RepeatedEvent, run_in
+from ..system import Latch, RepeatedEvent, run_in
 from ..transport import Channel
 from ..wire import LaneName, MessageType, Priority
 from .application import Handlers
@@ -54,6 +56,7 @@ __all__ = ["Dispatcher", "find_subshell", "route"]
 T = TypeVar("T")
 
 READ_BATCH = 64  # messages that are read before other tasks have their turn
+FIRST_LOOK, LAST_LOOK = 0.005, 0.04  # seconds between two looks whether the user loop turns
 SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
 BAD = 16  # what refusing a message counts for: whoever floods us with them is read slowly
 OVERHEAD = 2048  # bytes that a queued request takes beside its frames
@@ -115,6 +118,28 @@ class ShellReaders:
                 await place.changed.wait()
         finally:
             del self._places[token]
+
+    @enable_ki_protection
+    async def stand_in(self, is_needed: Callable[[], bool]) -> None:
+        """Read in this loop whenever the first one does not turn, until nobody needs that."""
+        token, pause = trio.lowlevel.current_trio_token(), FIRST_LOOK
+        while is_needed():
+            turned = Latch()
+            run_in(self._home, partial(self._come_home, turned))
+            await trio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
+            if not turned.is_set:
+                self.move(token)
+                if turned.is_set:  # at that very moment
+                    self.move()
+                await turned.wait()
+                pause = FIRST_LOOK
+
+    def _come_home(self, turned: Latch) -> None:
+        """The first loop turns."""
+        turned.set()
+        if self.is_away:
+            self.move()
 
     def sweep(self, budget: int) -> None:
         """Read what has arrived, if it is this loop's turn."""
@@ -236,6 +261,8 @@ class Dispatcher:
         elif on_control or self.readers.is_away:
             self.main.deliver(request, lane)
         else:
+            if self.main.posted.waiting:  # what was read elsewhere came first
+                self.main.posted.drain()
             self.main.admit(request, lane)
         return True
 

@@ -1,9 +1,10 @@
 """The subshells of a kernel (JEP 91): created, found by their id, deleted.
 
-Everything here runs in the service loop, where requests arrive while there are subshells: a main
-shell that blocks keeps nobody waiting. Each subshell has a loop of its own (`subshell_loop`), which
-is replaced when it is lost: its thread is in C code that does not return after a stop, or the
-user's code has crashed Trio there.
+Everything here runs in the service loop. Requests are handed in by whichever loop reads the shell
+channels: the main one, or the service loop where that does not turn, so that a main shell that
+blocks keeps nobody waiting. Each subshell has a loop of its own (`subshell_loop`), which is
+replaced when it is lost: its thread is in C code that does not return after a stop, or the user's
+code has crashed Trio there.
 
 A request for a subshell is noted until its ``idle`` is out, so that whatever becomes of the loop,
 it is answered. Source: JEP 91; messaging.rst, "Subshells".
@@ -11,6 +12,7 @@ it is answered. Source: JEP 91; messaging.rst, "Subshells".
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -46,15 +48,21 @@ class Subshell:
         self.loop = open_loop()
         self._unanswered: dict[Request, LaneName] = {}
         self._early: list[Request] = []
+        self._takes = self._has_ended = False
+        self._lock = threading.RLock()  # requests come from whichever loop reads
 
     def deliver(self, request: Request, lane: LaneName) -> None:
-        """Queue a request there."""
-        self._unanswered[request] = lane
-        request.after_idle(partial(self._unanswered.pop, request, None))
-        if self.loop.ready.is_set:
-            self.loop.lane.deliver(request, lane)
-        else:
-            self._early.append(request)
+        """Queue a request there; from the loop that reads."""
+        with self._lock:
+            if self._has_ended:
+                self._refuse(request, NoSubshell("the subshell was deleted meanwhile"))
+                return
+            self._unanswered[request] = lane
+            request.after_idle(partial(self._unanswered.pop, request, None))
+            if self._takes:
+                self.loop.lane.deliver(request, lane)
+            else:
+                self._early.append(request)
 
     async def run(self) -> None:
         """Have it served until it was told to end, or no new thread can be had."""
@@ -76,9 +84,10 @@ class Subshell:
                 return
 
     def _send_early(self, loop: SubshellLoop) -> None:
-        early, self._early = self._early, []
-        for request in early if loop.crash is None else ():  # else they are left with it
-            loop.lane.deliver(request, self._unanswered[request])
+        with self._lock:
+            early, self._early, self._takes = self._early, [], True
+            for request in early if loop.crash is None else ():  # else they are left with it
+                loop.lane.deliver(request, self._unanswered[request])
 
     async def _watch(self, loop: SubshellLoop) -> None:
         """Wait until it has ended, or does not hear of a stop."""
@@ -102,11 +111,13 @@ class Subshell:
                 f"{loop.crash}. A new one has been started; names are kept."
             )
             lost.__cause__ = loop.crash
-        self.loop = self._open_loop()
-        for request in self._leave(loop, lost):
-            again = request.again()
-            lane = self._unanswered.pop(request)
-            self.deliver(again, lane)
+        with self._lock:
+            self._takes, self.loop = False, self._open_loop()
+            for request in self._leave(loop, lost):
+                again, lane = request.again(), self._unanswered.pop(request)
+                self._unanswered[again] = lane
+                again.after_idle(partial(self._unanswered.pop, again, None))
+                self._early.append(again)
 
     def interrupt(self) -> str:
         """Interrupt what runs in it; where that stands, if it has been told to stop before."""
@@ -142,7 +153,10 @@ class Subshell:
         loop.end(reason)
         with trio.move_on_after(grace + TURN_TIMEOUT):
             await loop.ended.wait()
-        for request in self._leave(loop) if self._unanswered or not loop.ended.is_set else ():
+        with self._lock:
+            self._has_ended = True
+            left = self._leave(loop) if self._unanswered or not loop.ended.is_set else []
+        for request in left:
             self._refuse(request, None)
 
     def lose(self, error: BaseException) -> None:
@@ -154,7 +168,7 @@ class Subshell:
 class Subshells:
     """The subshells of one kernel. ``inline`` is true when they share the loop of everything else.
 
-    ``dispatcher`` finds them by id, in its ``subshells``, and reads elsewhere while there are any.
+    ``dispatcher`` finds them by id, in its ``subshells``.
     """
 
     def __init__(
@@ -175,7 +189,7 @@ class Subshells:
         dispatcher.subshells = self._found
         self._grace = application.kernel.shutdown_grace
         self._closing, self._closed = False, Latch()
-        self._follows = False
+        self._follows = self._stands_in = False
 
     def create(self) -> str:
         """A new subshell's id. Raises `RuntimeError` where no thread can be had, `NoSubshell` once
@@ -198,13 +212,20 @@ class Subshells:
             return loop
 
         subshell = self._found[key.id] = Subshell(open_loop, self._dispatcher.main.refuse)
-        if not self._inline:
-            self._dispatcher.readers.move(trio.lowlevel.current_trio_token())
+        if not self._inline and not self._stands_in:
+            self._stands_in = True
+            self._services.start_soon(self._stand_in)
         self._services.start_soon(self._serve, key.id, subshell)
         if not self._follows:
             self._follows = True
             self._services.start_soon(self._follow_signals)
         return key.id
+
+    async def _stand_in(self) -> None:
+        try:
+            await self._dispatcher.readers.stand_in(lambda: bool(self._found))
+        finally:
+            self._stands_in = False
 
     @enable_ki_protection
     async def _serve(self, subshell_id: str, subshell: Subshell) -> None:
@@ -212,10 +233,7 @@ class Subshells:
         self._forget(subshell_id)
 
     def _forget(self, subshell_id: str) -> Subshell | None:
-        subshell = self._found.pop(subshell_id, None)
-        if not self._found:
-            self._dispatcher.readers.move()
-        return subshell
+        return self._found.pop(subshell_id, None)
 
     @property
     def ids(self) -> list[str]:

@@ -87,11 +87,8 @@ class _State:
         ):
             for name in names.split():
                 self.user_ns[name] = value
-        hidden = {
-            name: value
-            for name, value in shell.user_ns_hidden.copy().items()  # others write there
-            if not _is_of_session(name)
-        }
+        hidden = shell.user_ns_hidden.copy()  # at once: the main shell's cells write there
+        hidden = {name: value for name, value in hidden.items() if not _is_of_session(name)}
         self.user_ns_hidden = {**hidden, **self.user_ns.own}
         self.compile = compiler = shell.compiler_class()
         vars(compiler).update(
