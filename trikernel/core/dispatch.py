@@ -55,6 +55,7 @@ __all__ = ["Dispatcher", "find_subshell", "route"]
 
 T = TypeVar("T")
 
+PATIENT = 0.5  # seconds that a request that is in order waits for the end of the one before
 READ_BATCH = 64  # messages that are read before other tasks have their turn
 FIRST_LOOK, LAST_LOOK = 0.005, 0.04  # seconds between two looks whether the user loop turns
 SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
@@ -280,15 +281,40 @@ class Dispatcher:
     async def run_control_lane(self) -> None:
         """Handle what only looks or steers, in order of arrival; in the service loop.
 
-        What may wait, an author's own handler, does so in a task of its own.
+        What may wait, an author's own handler, does so in a task of its own. Requests of a type
+        that is to be ``in_order`` come one after the other all the same, as long as each takes no
+        longer than `PATIENT`.
         """
+        before: tuple[trio.Event, trio.Event] | None = None
         async with trio.open_nursery() as nursery:
             async for request in self.control:
-                if request.type is not None and request.type.may_wait:
-                    nursery.start_soon(self.main.perform, request, name=request.msg_type)
-                    await trio.lowlevel.checkpoint()  # so that they begin in order
-                else:
+                if request.type is None or not request.type.may_wait:
                     await self.main.perform(request)
+                    continue
+                task = partial(self.main.perform, request)
+                if request.type.in_order:
+                    states = trio.Event(), trio.Event()
+                    task = partial(self._perform_after, before, request, states)
+                    before = states
+                nursery.start_soon(task, name=request.msg_type)
+
+    async def _perform_after(
+        self,
+        before: tuple[trio.Event, trio.Event] | None,
+        request: Request,
+        states: tuple[trio.Event, trio.Event],
+    ) -> None:
+        """Handle a request after the one before it. The events: it has begun; it has ended."""
+        begun, ended = states
+        if before is not None and not before[1].is_set():
+            await before[0].wait()
+            with trio.move_on_after(PATIENT):
+                await before[1].wait()
+        begun.set()
+        try:
+            await self.main.perform(request)
+        finally:
+            ended.set()
 
 
 def find_subshell(subshells: Mapping[str, T], subshell_id: object) -> T:

@@ -155,7 +155,8 @@ class Local:
         def evaluate() -> dict[str, Any]:
             value = eval(compile(expression, "<debugger>", "eval"), names, inner)
             shown = self.values.variable("", value)
-            return {"result": shown["value"], **shown}
+            is_text = type(value) is str and inner is None  # as a prompt would print it
+            return {"result": value if is_text else shown["value"], **shown}
 
         shown = await self.in_time(evaluate)
         return {name: shown[name] for name in ("result", "type", "variablesReference")}

@@ -54,7 +54,7 @@ class MessageType:
     else that arrives on control joins its own lane at `Priority.CONTROL`. ``quiet`` marks those
     that put nothing out, and run nothing of the user's and nothing of the author's: their reply
     waits for nobody's output. ``may_wait`` gives it a task of its own in the control lane, where
-    what comes later would wait for it; such tasks begin in the order of arrival.
+    what comes later would wait for it; with ``in_order`` one after the other, within reason.
     ``runs_user_code`` marks those that run a cell: earlier comm messages start before it. ``reply``
     is None for types that get no reply.
     """
@@ -67,6 +67,7 @@ class MessageType:
     concurrent: bool = False
     quiet: bool = False
     may_wait: bool = False
+    in_order: bool = False
     runs_user_code: bool = False
     content: type = c.Empty
     reply: type | None = None
@@ -182,6 +183,7 @@ REQUESTS = _table(
         channels=("control",),
         concurrent=True,
         may_wait=True,
+        in_order=True,
         content=c.DebugRequest,
         reply=c.DebugReply,
     ),
