@@ -15,6 +15,7 @@ pytest.importorskip("debugpy")
 
 from trikernel.python.cell_names import HASH_SEED, murmur2
 
+from ..processes import ROOT
 from .frontend import Frontend, frontend
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -179,6 +180,24 @@ def test_nursery_children_stop_and_the_other_tasks_are_threads(debugged: Fronten
     debugged.get("continue", threadId=thread)
     debugged.kernel.interrupt()
     assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
+
+
+def test_the_cell_of_the_how_to_stops_in_each_child(debugged: Frontend) -> None:
+    code = (ROOT / "docs" / "examples" / "debugged_cell.py").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "debug-a-notebook.md").read_text("utf-8")
+    assert code.partition('"""\n\n')[2] in page
+    line = code.splitlines().index("    total += number") + 1
+    debugged.breakpoints(code, line)
+    cell = debugged.kernel.send(code)
+    for number in range(1, 4):
+        thread, stack = debugged.stopped()
+        assert stack == [("add", line)]
+        assert debugged.names(debugged.frame(thread)) == {"number": str(number)}
+        waiting = [one["name"] for one in debugged.get("threads")["threads"] if one["id"] != thread]
+        assert sum(name.startswith("task add, of In [") for name in waiting) == 3 - number
+        if number < 3:
+            debugged.get("continue", threadId=thread)
+    assert debugged.finish(cell, thread)["status"] == "ok"
 
 
 def test_a_background_task_stops_under_its_cell(debugged: Frontend) -> None:
