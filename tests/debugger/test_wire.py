@@ -189,15 +189,17 @@ def test_the_cell_of_the_how_to_stops_in_each_child(debugged: Frontend) -> None:
     line = code.splitlines().index("    total += number") + 1
     debugged.breakpoints(code, line)
     cell = debugged.kernel.send(code)
+    numbers = set()
     for number in range(1, 4):
         thread, stack = debugged.stopped()
         assert stack == [("add", line)]
-        assert debugged.names(debugged.frame(thread)) == {"number": str(number)}
+        numbers |= {debugged.names(debugged.frame(thread))["number"]}
         waiting = [one["name"] for one in debugged.get("threads")["threads"] if one["id"] != thread]
         assert sum(name.startswith("task add, of In [") for name in waiting) == 3 - number
         if number < 3:
             debugged.get("continue", threadId=thread)
     assert debugged.finish(cell, thread)["status"] == "ok"
+    assert numbers == {"1", "2", "3"}  # in any order, once more than one has slept enough
 
 
 def test_a_background_task_stops_under_its_cell(debugged: Frontend) -> None:
