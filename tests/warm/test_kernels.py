@@ -28,7 +28,7 @@ from trikernel.warm.server import ForkServer
 from trikernel.warm.starting import Command, shared_path
 
 from ..processes import ROOT, wait_until
-from .forks import children, has_ended
+from .forks import children, forked, has_ended
 
 assert sys.platform == "linux"  # else the folder is not collected
 
@@ -96,6 +96,8 @@ async def test_the_block_ends_its_template() -> None:
         assert server.left_out == []
         assert not has_ended(server.template_pid)
     wait_until(lambda: has_ended(server.template_pid), "its end")
+    with pytest.raises(NotWarm, match="is closed"):
+        forked(server, "")
 
 
 def test_a_program_without_processes_that_fork_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import nbformat
-import pytest
 from nbformat import v4
+
+from trikernel.cli import runner
 
 assert sys.platform == "linux"  # else the folder is not collected
 
@@ -32,14 +34,19 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_from_three_in_a_row_on_notebooks_have_a_fork_server(tmp_path: Path, count: int) -> None:
+async def test_for_two_in_a_row_a_fork_server_does_not_pay() -> None:
+    options = Namespace(kernel=None, parameter=[], raw_parameter=[])
+    async with runner._Runs(options)._fork_server(2) as server:
+        assert server is None
+
+
+def test_three_in_a_row_have_a_fork_server(tmp_path: Path) -> None:
     code = "import os; print(open(f'/proc/{os.getppid()}/cmdline').read(), os.getppid())"
-    names = write_notebooks(tmp_path, count, code)
+    names = write_notebooks(tmp_path, 3, code)
     run(tmp_path, "trikernel", "run", "--inplace", "--jobs", "1", *names)
     found = [nbformat.read(tmp_path / name, 4).cells[0].outputs[0].text for name in names]
     assert len(set(found)) == 1
-    assert ("trikernel.warm" in found[0]) == (count > 2)
+    assert "trikernel.warm" in found[0]
 
 
 def test_notebooks_as_tests_have_one_too(tmp_path: Path) -> None:

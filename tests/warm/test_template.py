@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trikernel.warm.asking import UNKNOWN_CODE
-from trikernel.warm.packets import START, NotWarm, packet_pair, send
+from trikernel.warm.packets import START, packet_pair, send
 from trikernel.warm.server import ForkServer
 
 from ..processes import wait_until
@@ -98,15 +98,6 @@ def test_without_descriptors_a_template_refuses_and_another_one_serves(server: F
     in_use = len(os.listdir(f"/proc/{pid}/fd"))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use, hard))
     assert parent_of_one(server) == server.template_pid != pid
-
-
-def test_a_template_ends_with_its_owner(module_folder: Path) -> None:
-    server = ForkServer()
-    server.start()
-    server.close()
-    wait_until(lambda: has_ended(server.template_pid), "its end")
-    with pytest.raises(NotWarm, match="is closed"):
-        forked(server, "")
 
 
 def test_a_template_that_is_idle_ends_and_comes_back(
