@@ -41,11 +41,6 @@ __all__ = ["UNKNOWN_CODE", "Start", "WarmProcess", "ask"]
 
 UNKNOWN_CODE = 255  # of a process whose template ended before it
 TOLD_WITHIN = 2  # seconds from a process's end to the template's word of it, on a loaded machine
-# Enough to go there, as `chdir` is; to read it may be forbidden.
-if sys.platform == "linux":
-    _DIRECTORY = os.O_PATH | os.O_DIRECTORY
-else:
-    _DIRECTORY = os.O_RDONLY
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 
 
@@ -159,7 +154,7 @@ def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str
     directory that is none.
     """
     with ExitStack() as stack:
-        directory = os.open(start.cwd or ".", _DIRECTORY)
+        directory = _open_folder(start.cwd or ".")
         stack.callback(os.close, directory)
         try:
             standard, ours = _standard(start.streams, stack)
@@ -173,6 +168,13 @@ def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str
         for name, file in ours.items():
             setattr(process, name, os.fdopen(os.dup(file), "wb" if name == "stdin" else "rb"))
         return process, left_out
+
+
+def _open_folder(path: str | os.PathLike[str]) -> int:
+    """A descriptor that one may go to, as by `os.chdir`: reading it may be forbidden."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    return os.open(path, os.O_PATH | os.O_DIRECTORY)
 
 
 def _as_message(start: Start) -> dict[str, Any]:
