@@ -176,7 +176,7 @@ def test_what_is_preloaded_stands_in_the_kernelspec(
         "provisioner_name": "trikernel-warm",
         "config": {"preload": ["pandas", "matplotlib.pyplot"]},
     }
-    monkeypatch.setattr("trikernel.cli.app.warm_is_possible", lambda: "not here")
+    monkeypatch.setattr("trikernel.warm.warm_is_possible", lambda: "not here")
     assert main([*where, "--warm"]) == 0
     assert "trikernel: warning: not here" in capsys.readouterr().err
 

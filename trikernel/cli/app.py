@@ -22,7 +22,6 @@ from ..kernel import (
 )
 from ..system import with_working_folder
 from ..transport import remove_stale_files
-from ..warm import warm_is_possible
 from . import kernelspecs
 from .runflags import add_conform_flags, add_run_flags
 
@@ -197,8 +196,12 @@ def _install(options: argparse.Namespace) -> int:
         name, path = wrapping.wrap(options)
     else:
         kernel_class = load_kernel_class(options.kernel)
-        not_warm = warm_is_possible() if options.warm else None
-        for doubt in (*check_class(kernel_class), *filter(None, [not_warm])):
+        doubts = list(check_class(kernel_class))
+        if options.warm:
+            from ..warm import warm_is_possible  # a kernel that starts does without
+
+            doubts += filter(None, [warm_is_possible()])
+        for doubt in doubts:
             print(f"trikernel: warning: {doubt}", file=sys.stderr)
         name, path = kernelspecs.install(options, kernel_class)
     print(f"installed kernelspec {name} in {path}")
