@@ -45,13 +45,18 @@ class _Banner:
 
 
 class _Features:
-    """A debugger where debugpy is installed; of the class too, for its kernelspec."""
+    """A debugger where debugpy is installed; of the class too, for its kernelspec.
+
+    None in a loop that is shared with others: that would stand still with the cell.
+    """
 
     @built_in
-    def __get__(self, instance: object, owner: object) -> Sequence[str]:
+    def __get__(self, instance: PythonKernel | None, owner: object) -> Sequence[str]:
         from ..debugger import is_installed
 
-        return ("debugger",) if is_installed() else ()
+        server = instance.server_ref() if instance is not None else None
+        shares = server is not None and server.inline
+        return ("debugger",) if is_installed() and not shares else ()
 
 
 class PythonApplication(Application):

@@ -136,9 +136,10 @@ async def check_unknown_type(probe: Probe) -> None:
     "Kernel info: supported_features; JEP 91; JEP 92",
 )
 async def check_not_offered(probe: Probe) -> None:
-    features = probe.client.info.get("supported_features") or []
+    info = probe.client.info or (await probe.client.kernel_info()).content
+    features = info.get("supported_features") or []
     requests: list[Bad] = []
-    if "debugger" not in features and probe.client.info.get("debugger") is not True:
+    if "debugger" not in features and info.get("debugger") is not True:
         requests.append(("debug_request", {"seq": 1, "type": "request", "command": "debugInfo"}))
     if "kernel subshells" not in features:
         requests.append(("create_subshell_request", {}))
