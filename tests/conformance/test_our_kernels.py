@@ -23,9 +23,12 @@ def spec_of(name: str) -> Kernelspec:
     """Our kernelspec, as ``trikernel install`` makes it, and the echo kernel's."""
     more = [] if name == "python" else ["--kernel", "echo_kernel:EchoKernel"]
     more += [] if name == "python" else ["--path", str(ROOT / "docs" / "examples")]
-    argv = [sys.executable, *SPEC["argv"][1:], *more]
+    # on a loaded machine a reader that is only slow may come to nothing for longer than the default
+    patience = ["--output-budget-seconds", "30"]
+    argv = [sys.executable, *SPEC["argv"][1:], *more, *patience]
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return Kernelspec(name, str(ROOT), {**SPEC, "argv": argv, "env": env})
+    metadata = {**SPEC["metadata"], "debugger": name == "python"}  # as `install` writes it
+    return Kernelspec(name, str(ROOT), {**SPEC, "argv": argv, "env": env, "metadata": metadata})
 
 
 async def results_of(name: str, over: str) -> list[Result]:
