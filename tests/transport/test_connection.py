@@ -265,3 +265,29 @@ def test_an_ipc_socket_is_its_owners_from_the_first_moment(tmp_path: Path) -> No
             assert watcher.communicate("x")[0] == "0\n"
     finally:
         assert os.umask(mask) == 0
+
+
+@posix
+def test_an_ipc_path_is_its_listeners_alone(tmp_path: Path) -> None:
+    """Who listens keeps it, what is stale is taken over, and nobody removes another one's."""
+    info = ConnectionInfo(transport="ipc", ip=str(tmp_path / "k"))
+    with ZmqTransport(info) as first:
+        with pytest.raises(ConnectionFileError, match=r"'shell_port': cannot bind .* in use"):
+            ZmqTransport(first.info)
+        assert len(list(tmp_path.iterdir())) == 5
+        with zmq.Context() as context, context.socket(zmq.REQ) as beat:
+            beat.connect(first.info.endpoint(first.info.hb_port))
+            beat.send(b"first")
+            assert beat.poll(30_000)
+            assert beat.recv() == b"first"
+        for path in tuple(tmp_path.iterdir()):
+            path.rename(path.with_name(f"old-{path.name}"))
+        with ZmqTransport(first.info):
+            first.close()
+            assert len(list(tmp_path.glob("k-*"))) == 5
+    assert len(list(tmp_path.iterdir())) == 5  # of the first one, under other names: stale
+    for path in tuple(tmp_path.iterdir()):
+        path.rename(path.with_name(path.name.removeprefix("old-")))
+    with ZmqTransport(first.info) as third:
+        assert third.info == first.info
+    assert not list(tmp_path.iterdir())

@@ -50,6 +50,7 @@ from .connection_file import (
     read_fields,
     write_for_owner,
 )
+from .ipc_paths import BoundPath
 from .zmq_channel import LINGER, ZmqChannel
 from .zmq_transport import HANDSHAKE, Options, bind_socket, new_socket
 
@@ -270,6 +271,8 @@ class Registrar:
             raise ConnectionFileError(
                 f"registration socket: cannot bind {endpoint}: {error.strerror or error}"
             ) from None
+        is_ipc = place.transport == "ipc"
+        self._path = BoundPath.of(Path(f"{place.ip}-{port}")) if is_ipc else None
         self._channel = ZmqChannel("registration", router)
         self.registration = Registration(
             kernel_id or str(uuid.uuid4()),
@@ -324,11 +327,11 @@ class Registrar:
 
         Twice does no harm.
         """
+        if self._path is not None:
+            self._path.remove()
+            self._path = None
         self._channel.close()
         self._context.term()
-        if self._place.transport == "ipc":
-            path = f"{self._place.ip}-{self.registration.registration_port}"
-            Path(path).unlink(missing_ok=True)
 
 
 def _fields_of(content: bytes) -> dict[str, Any]:

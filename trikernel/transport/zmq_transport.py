@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import threading
 import uuid
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ import zmq
 from ..errors import ConnectionFileError
 from ..system import mark_untraced
 from .connection_file import PORTS, ConnectionInfo
+from .ipc_paths import BoundPath, bind_path, remove_stale
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
 __all__ = ["ZmqClientTransport", "ZmqTransport", "bind_socket", "last_port", "new_socket"]
@@ -36,8 +36,6 @@ SMALL_BUFFER = 1 << 16  # bytes
 RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
 
 Options = Mapping[int, int | bytes]
-
-_umask_lock = threading.Lock()  # two at once would restore each other's
 
 
 class ZmqTransport:
@@ -67,7 +65,7 @@ class ZmqTransport:
         self._heartbeat: Heartbeat | None = None
         self._largest = max_message_bytes
         self._ports: dict[str, int] = {}
-        self._paths: list[Path] = []
+        self._paths: list[BoundPath] = []
         try:
             self.shell = tuple(self._shell(number) for number in range(shell_channels))
             self.control = self._router("control")
@@ -75,6 +73,7 @@ class ZmqTransport:
             self.iopub = self._iopub()
             self._heartbeat = self._bind("hb", None)
         except BaseException:
+            self._remove_paths()
             self._context.destroy(linger=0)
             raise
 
@@ -99,14 +98,18 @@ class ZmqTransport:
 
     def close(self) -> None:
         """Close every socket, lingering at most a second, and join the heartbeat's thread."""
+        self._remove_paths()
         for channel in (*self.shell, self.control, self.stdin, self.iopub):
             channel.close()
         self._context.term()
         if self._heartbeat is not None:
             self._heartbeat.close()
             self._heartbeat = None
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+
+    def _remove_paths(self) -> None:
+        """Those that are still ours; another kernel's may be there by now."""
+        while self._paths:
+            self._paths.pop().remove()
 
     def _shell(self, number: int) -> ZmqChannel:
         return self._router("shell" if number == 0 else f"shell_{number}")
@@ -154,7 +157,7 @@ class ZmqTransport:
             ) from None
         self._ports[field] = port
         if self._info.transport == "ipc":
-            self._paths.append(Path(f"{self._info.ip}-{port}"))
+            self._paths.append(BoundPath.of(Path(f"{self._info.ip}-{port}")))
         return heartbeat
 
 
@@ -263,18 +266,19 @@ def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.So
 def bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
     """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
 
-    Raises `zmq.ZMQError` when the address is taken or no address, `OSError` for an ipc path in a
-    folder that is not there, or in which nothing can be made.
+    Raises `zmq.ZMQError` when the address is taken or no address, `OSError` for an ipc path at
+    which somebody listens, or in a folder that is not there, or in which nothing can be made.
     """
     if endpoint.startswith("tcp:"):
         socket.bind(endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)
         return last_port(socket)
-    base, _, port = endpoint.rpartition("-")
+    base, _, port = endpoint.removeprefix("ipc://").rpartition("-")
     if port != "0":
-        path = Path(endpoint.removeprefix("ipc://"))
-        if path.exists() and not path.is_socket():  # libzmq would delete it
+        path = Path(f"{base}-{port}")
+        if path.exists() and not path.is_socket():
             raise zmq.ZMQError(errno.EEXIST, f"{path} is there already, and is no socket")
-        _bind_path(socket, path)
+        remove_stale(path)
+        bind_path(socket, path)
         return int(port)
     return _bind_free_path(socket, base)
 
@@ -287,29 +291,13 @@ def last_port(socket: zmq.Socket[Any]) -> int:
 
 
 def _bind_free_path(socket: zmq.Socket[Any], base: str) -> int:
-    folder_and_name = Path(base.removeprefix("ipc://"))
     number = 1
     while True:
-        path = folder_and_name.with_name(f"{folder_and_name.name}-{number}")
         try:
-            path.touch(mode=0o600, exist_ok=False)  # reserve it; libzmq binds over the file
-        except FileExistsError:
+            bind_path(socket, Path(f"{base}-{number}"))
+        except (OSError, zmq.ZMQError) as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             number += 1
-            continue
-        _bind_path(socket, path)
-        return number
-
-
-def _bind_path(socket: zmq.Socket[Any], path: Path) -> None:
-    """Bind to a path that only its owner may connect to, from the moment in which it is there.
-
-    The mask is the whole process's: what another thread makes meanwhile is its owner's alone, too.
-    """
-    with _umask_lock:
-        mask = os.umask(0o077)
-        try:
-            socket.bind(f"ipc://{path}")
-        finally:
-            os.umask(mask)
-    if not path.name.startswith("@"):  # a name that is no file
-        path.chmod(0o600)
+        else:
+            return number
