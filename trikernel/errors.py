@@ -1,7 +1,7 @@
 """The whole error tree: each error says whose fault it is and what is done about it.
 
-A peer's fault never stops the kernel: a `WireError` is logged, counted and dropped, a
-`ContentError` becomes an error reply. What the person at the command line can mend is a
+A peer's fault never stops the kernel: a `WireError` is logged, counted and dropped (unless the
+message is whole but for its content: that is answered), a `ContentError` becomes an error reply. What the person at the command line can mend is a
 `UsageError` with one clear line. It knows nothing of any other layer.
 """
 
@@ -46,12 +46,14 @@ class WireError(TrikernelError):
     """Frames that are no valid message. The sender's fault; logged, counted, dropped.
 
     ``kind`` is a short fixed word (``"signature"``, ``"replay"``, ``"json"`` ...) under
-    which the kernel counts it, the text says what was wrong.
+    which the kernel counts it, the text says what was wrong. ``message`` is what can be answered
+    all the same, with no content: a request that is right but for that.
     """
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, message: object = None) -> None:
         super().__init__(detail)
         self.kind = kind
+        self.message = message
 
 
 class ContentError(TrikernelError):

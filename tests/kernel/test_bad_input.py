@@ -36,7 +36,7 @@ BAD: dict[str, tuple[str, Callable[[Peer], list[bytes]]]] = {
     "an empty frame": ("delimiter", lambda peer: [b""]),
     "invalid UTF-8": ("json", lambda peer: signed(peer, HEADER, b"{}", b"{}", b'{"code":"\xff"}')),
     "invalid JSON": ("json", lambda peer: signed(peer, HEADER, b"{}", b"{}", b"{")),
-    "no object": ("json", lambda peer: signed(peer, HEADER, b"{}", b"{}", b"[]")),
+    "metadata that is no object": ("json", lambda peer: signed(peer, HEADER, b"{}", b"[]", b"[]")),
     "missing header fields": ("header", lambda peer: signed(peer, b"{}", b"{}", b"{}", b"{}")),
     "many identities": ("frames", lambda peer: [b"i"] * 100_000 + good(peer)),
     "a frame over the bound": ("size", lambda peer: good(peer, buffers=[bytes(1 << 20)])),
@@ -61,6 +61,30 @@ async def test_a_bad_message_is_dropped_and_the_next_good_one_answered(
         assert len(server.connection.codec._seen._known) == remembered + 1
         assert (await client.execute("say on")).stdout == "on"
     assert len([one for one in caplog.messages if "dropped a message" in one]) == 1
+    assert kernel.ran == ["say on"]
+
+
+@pytest.mark.parametrize("channel", ["shell", "control"])
+async def test_content_that_is_no_object_is_answered(serving: Serving, channel: str) -> None:
+    """The header is whole: somebody waits. What is no request gets ``busy`` and ``idle``."""
+    kernel = Recorder()
+    async with serving(kernel) as client, open_peer(kernel) as peer:
+        for number, content in enumerate((b"null", b"[]", b"5", b'"x"', b"true", b"")):
+            for msg_type in ("execute_request", "kernel_info_request", "no_request"):
+                header = peer.codec.header(msg_type, f"{msg_type} {number}")
+                frames = signed(peer, header, b"{}", b"{}", content)
+                peer.send_frames(frames, channel=channel)
+                peer.send_frames(frames, channel=channel)  # comes again: dropped
+                reply = await peer.receive(channel)
+                assert reply.msg_type == msg_type.replace("request", "reply")
+                assert reply.parent_id == f"{msg_type} {number}"
+                assert (reply.content["status"], reply.content["ename"]) == ("error", "ContentError")
+                assert "content frame" in reply.content["evalue"]
+        peer.send_frames(signed(peer, peer.codec.header("comm_msg"), b"{}", b"{}", b"[]"))
+        peer.send("kernel_info_request")
+        assert (await peer.receive()).content["status"] == "ok"
+        assert dict(kernel.server.dispatcher.rejected) == {"json": 19, "replay": 18}
+        assert (await client.execute("say on")).stdout == "on"
     assert kernel.ran == ["say on"]
 
 

@@ -2,8 +2,8 @@
 
 ::
 
-    frames ── receive ── decode ──┬─ not valid: counted, logged, dropped
-                                  │
+    frames ── receive ── decode ──┬─ not valid: counted, logged, dropped (or refused, if
+                                  │  nothing but its content is wrong)
                        deliver: the table of message types says which lane
                                   │
             ┌─────────────────────┴──────────────────────┐
@@ -39,10 +39,10 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import NoSubshell, QueueFull, WireError
+from ..errors import ContentError, NoSubshell, QueueFull, WireError
 from ..system import Latch, RepeatedEvent, run_in
 from ..transport import Channel
-from ..wire import LaneName, MessageType, Priority
+from ..wire import LaneName, Message, MessageType, Priority
 from .application import Handlers
 from .connection import Connection, Rejections
 from .lanes import ControlQueue, RequestBudget
@@ -243,6 +243,11 @@ class Dispatcher:
             message = self.connection.codec.decode(frames)
         except WireError as error:
             self.rejected.note(channel.name, error)
+            if isinstance(error.message, Message):
+                row = self.application.find(error.message.header.msg_type)
+                request = Request(error.message, channel, row, Priority.SHELL, self._kernel_ref)
+                words = f"{request.msg_type}: {error}"
+                self.main.refuse(request, ContentError(words))
             return False
         row = self.application.find(message.header.msg_type)
         on_control = channel is self.connection.transport.control

@@ -72,6 +72,10 @@ class _ReplayWindow:
             return True
 
 
+class _NoObject(WireError):
+    """A frame that is JSON, but no object, or that is empty."""
+
+
 class Codec:
     """Turns messages into signed frames and frames into verified messages.
 
@@ -173,23 +177,32 @@ class Codec:
         """The message in ``frames``; remembers its signature once all of it is found good.
 
         Raises `WireError` whose ``kind`` is one of ``size``, ``frames``, ``delimiter``,
-        ``signature``, ``replay``, ``json``, ``header``.
+        ``signature``, ``replay``, ``json``, ``header``. It has the ``message`` if all is good but
+        the content, which is JSON and no object, or empty.
         """
         identities, body = self._split(frames)
         signature, raw_header, raw_parent, raw_metadata, raw_content = body[:5]
         if self._mac is not None and not hmac.compare_digest(self.sign(body[1:5]), signature):
             word = "unsigned message" if not signature else "wrong signature"
             raise WireError("signature", f"{word}: the sender does not have this kernel's key")
+        content, wrong = _EMPTY_DICT, None
+        if raw_content != _EMPTY:
+            try:
+                content = _mapping("content", raw_content)
+            except _NoObject as error:  # if the rest is right, somebody waits for an answer
+                wrong = error
         message = Message(
             header=_header(raw_header),
             parent_header=_EMPTY_DICT if raw_parent == _EMPTY else _mapping("parent", raw_parent),
             metadata=_EMPTY_DICT if raw_metadata == _EMPTY else _mapping("metadata", raw_metadata),
-            content=_EMPTY_DICT if raw_content == _EMPTY else _mapping("content", raw_content),
+            content=content,
             buffers=body[5:],
             identities=identities,
         )
         if self._mac is not None and not self._seen.remember(signature):
             raise WireError("replay", "a message that was already received came again")
+        if wrong is not None:
+            raise WireError("json", str(wrong), message)
         return message
 
     def decode_header(self, raw: bytes) -> Header:
@@ -239,9 +252,10 @@ def _mapping(name: str, raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw)
     except ValueError as error:
-        raise WireError("json", f"the {name} frame is not JSON in UTF-8: {error}") from None
+        kind = WireError if raw else _NoObject
+        raise kind("json", f"the {name} frame is not JSON in UTF-8: {error}") from None
     if not isinstance(value, dict):
-        raise WireError("json", f"the {name} frame is a JSON {type(value).__name__}, no object")
+        raise _NoObject("json", f"the {name} frame is a JSON {type(value).__name__}, no object")
     return value
 
 
