@@ -1,8 +1,9 @@
 """The whole error tree: each error says whose fault it is and what is done about it.
 
-A peer's fault never stops the kernel: a `WireError` is logged, counted and dropped (unless the
-message is whole but for its content: that is answered), a `ContentError` becomes an error reply. What the person at the command line can mend is a
-`UsageError` with one clear line. It knows nothing of any other layer.
+A peer's fault never stops the kernel: a `WireError` is logged, counted and dropped (a message that
+is whole but for its content is answered), a `ContentError` becomes an error reply. What the person
+at the command line can mend is a `UsageError` with one clear line. It knows nothing of any other
+layer.
 """
 
 from __future__ import annotations

@@ -70,6 +70,20 @@ CELLS = {
         "        yield\n"
         "async for _ in ticks(): pass"
     ),
+    "displays what a repr stands for that spins": (
+        "class Slow:\n"
+        "    def __repr__(self):\n"
+        "        print('begun', flush=True)\n"
+        "        while True: pass\n"
+        "display({'application/json': Slow()}, raw=True)"
+    ),
+    "has a payload that spins": (
+        "class Slow:\n"
+        "    def __repr__(self):\n"
+        "        print('begun', flush=True)\n"
+        "        while True: pass\n"
+        "get_ipython().payload_manager.write_payload({'source': 'x', 'a': Slow()})"
+    ),
     "imports": (
         "print('begun', flush=True)\n"
         "import sys, types\n"

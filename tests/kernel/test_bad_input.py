@@ -78,7 +78,10 @@ async def test_content_that_is_no_object_is_answered(serving: Serving, channel: 
                 reply = await peer.receive(channel)
                 assert reply.msg_type == msg_type.replace("request", "reply")
                 assert reply.parent_id == f"{msg_type} {number}"
-                assert (reply.content["status"], reply.content["ename"]) == ("error", "ContentError")
+                assert (reply.content["status"], reply.content["ename"]) == (
+                    "error",
+                    "ContentError",
+                )
                 assert "content frame" in reply.content["evalue"]
         peer.send_frames(signed(peer, peer.codec.header("comm_msg"), b"{}", b"{}", b"[]"))
         peer.send("kernel_info_request")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import json
 import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trikernel.errors import CellStopped
 from trikernel.wire.json import dumps, loads
 
 DOCUMENTS = [
@@ -73,6 +77,40 @@ class Hostile:
         raise RuntimeError("no")
 
 
+class Nowhere:
+    """As a lazy proxy is without what it stands for."""
+
+    __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "nowhere"
+
+
+class Endless(Sequence[int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
+
+    def __repr__(self) -> str:
+        return "endless"
+
+
+class EndlessMapping(Mapping[int, int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: int) -> int:
+        return key
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+    def __repr__(self) -> str:
+        return "endless"
+
+
 class Torn(dict[str, int]):
     def items(self) -> Any:
         raise RuntimeError("no items")
@@ -100,6 +138,13 @@ class Torn(dict[str, int]):
         (Loud("x"), "x"),
         (Decimal("1.5"), "Decimal('1.5')"),
         (Hostile(), "<unprintable Hostile object>"),
+        ([Nowhere(), Nowhere(), 1], ["nowhere", "nowhere", 1]),
+        ({Nowhere(): 1, "a": Nowhere()}, {"nowhere": 1, "a": "nowhere"}),
+        (range(10**12), "range(0, 1000000000000)"),
+        (Endless(), "endless"),
+        ([EndlessMapping(), 2**80], ["endless", 2**80]),
+        (dict.fromkeys(range(100_001)).keys(), list(range(100_001))),
+        (deque(range(100_001)), list(range(100_001))),
         ([Torn(a=1), 2**80], ["torn", 2**80]),
         ({"a": [Hostile()], "b": 2**80}, {"a": ["<unprintable Hostile object>"], "b": 2**80}),
     ],
@@ -112,6 +157,31 @@ def test_a_cycle_is_cut() -> None:
     value: list[Any] = [2**70]
     value.append(value)
     assert b"..." in dumps(value)
+
+
+def test_what_is_cut_in_one_field_is_cut_in_no_other() -> None:
+    tree: dict[str, Any] = {"name": "root"}
+    tree["children"] = [{"name": str(number), "parent": tree} for number in range(1100)]
+    field = {"a/json": tree, "b/json": {"x": [[1]]}}
+    reply = {"expressions": {"e": {"data": field, "metadata": {}}}, "other": {"x": [{}]}}
+    found = json.loads(dumps({"data": field, "transient": {"display_id": "q"}, **reply}))
+    assert found["data"]["a/json"]["children"][999] == {"name": "999", "parent": "..."}
+    assert found["data"]["a/json"]["children"][1099] == "..."
+    assert found["data"]["b/json"] == {"x": [[1]]}
+    assert found["transient"] == {"display_id": "q"}
+    assert found["expressions"]["e"]["metadata"] == {}
+    assert found["other"] == {"x": [{}]}
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, CellStopped])
+@pytest.mark.parametrize("make", [lambda value: value, lambda value: [2**80, value]])
+def test_an_interrupt_passes_through(kind: type[BaseException], make: Any) -> None:
+    class Interrupted:
+        def __repr__(self) -> str:
+            raise kind
+
+    with pytest.raises(kind):
+        dumps(make(Interrupted()))
 
 
 def test_surrogates_survive_the_round_trip() -> None:

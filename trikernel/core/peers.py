@@ -37,7 +37,7 @@ from logging import Logger
 import attrs
 import trio
 
-from ..errors import PeerGone
+from ..errors import CellStopped, PeerGone
 from ..system import RepeatedEvent, on_fork
 from ..transport import BroadcastChannel, Channel
 from ..wire import DELIMITER, Codec, json, reply_type
@@ -191,7 +191,9 @@ class ReplySender:
         """
         try:
             return self._encode(request, reply)
-        except BaseException as error:  # no interrupt gets here: a value in it has raised that
+        except (KeyboardInterrupt, CellStopped) as error:  # in the user's code of a value in it
+            return self._encode(request, error_reply(request, error))
+        except BaseException as error:
             self._log.exception("the reply to %s cannot be sent", request.msg_type)
             return self._encode(request, error_reply(request, error))
 

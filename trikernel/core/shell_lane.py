@@ -337,7 +337,7 @@ class ShellLane:
             due = request.state is State.RUNNING or request.state is State.QUEUED
             due = due and request.stop_reason is not StopReason.TERMINATION
             if due and reply is not None and request.wants_reply:
-                frames = connection.replies.encode(request, reply, self.application.error_reply)
+                frames = connection.replies.encode(request, reply, self._unsendable_reply)
                 if reply.failed and request.stop_on_error:
                     self.shell.window.known_at = _utc_now()
             idle = iopub.encode_status("idle", request.message.header)
@@ -347,6 +347,13 @@ class ShellLane:
             iopub.post(idle)
             request.advance(end)
         request.run_after_idle()
+
+    def _unsendable_reply(self, request: Request, error: BaseException) -> Reply:
+        """In the place of one with a value that raises; an interrupt of it is the cell's end."""
+        error = unwrap_interrupt(error)
+        if isinstance(error, KeyboardInterrupt):
+            self.application.publish_error(request, error)
+        return self.application.error_reply(request, error)
 
     @enable_ki_protection
     def refuse(self, request: Request, error: BaseException | None = None) -> None:

@@ -33,6 +33,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ..errors import CellStopped
 from ..system import exit_forked, runs_here
+from ..wire import json
 from .request import background_scope
 
 __all__ = [
@@ -61,6 +62,9 @@ MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in
 
 
 _step = object  # any call will do: `object()` is the fastest one
+
+
+json.mark_users_code(disable_ki_protection)  # what a display does not say at once, for example
 
 
 # Whose code it is

@@ -13,22 +13,30 @@ import base64
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from array import array
+from collections import UserDict, deque
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
+import attrs
 import orjson
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "mark_users_code"]
 
 # A run of 19 digits: the bytes are translated and searched by C code that skips, which takes a
 # thirtieth of the time of a regular expression. That would be most of what a long text costs.
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else 32 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
-_MAX_ITEMS = 100_000  # of an iterator
+_MAX_ITEMS = 100_000  # of what may make them as they are asked for
 _MAX_DEPTH = 200
 _MAX_CUTS = 1000
+_FIELDS = 2  # levels of a message that have nothing to do with each other: to the types of data
+_SCALARS = (str, int, float)
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_HOLDS = (set, frozenset, deque, array, MappingProxyType, UserDict, *_VIEWS)
 _RAISED = (Exception, SystemExit, GeneratorExit)  # of somebody else's code; not an interrupt
 
 
@@ -54,20 +62,34 @@ def dumps(value: Any) -> bytes:
 
     NaN and infinities become ``null``; bytes become base64 text (as MIME bundles carry them);
     dates become ISO 8601; numpy's scalars and arrays become what they hold; sets, tuples and other
-    iterables become arrays; keys become text; lone surrogates are escaped; what is left is
-    represented by its `repr`. Cycles and nesting beyond 200 levels are cut with ``"..."``.
+    iterables become arrays, if they hold what they yield, or yield no more than 100,000 items; keys
+    become text; lone surrogates are escaped; what is left is represented by its `repr`. Cycles and
+    nesting beyond 200 levels are cut with ``"..."``.
+
+    The user's code that runs for that may have no end: see `mark_users_code`.
     """
     try:
-        return orjson.dumps(value, _default)
-    except TypeError:
-        return json.dumps(_Cleaner().clean(value, _MAX_DEPTH), separators=(",", ":")).encode()
+        return orjson.dumps(value, _users_code.replace)
+    except TypeError as error:
+        raised = error.__cause__
+    if raised is not None and not isinstance(raised, _RAISED):
+        raise raised
+    return json.dumps(_users_code.clean(value), separators=(",", ":")).encode()
+
+
+def mark_users_code(mark: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
+    """Have the functions in which `dumps` calls the user's code marked as such: for whoever
+    protects his own code, which `dumps` is called in, from interrupts.
+    """
+    _users_code.replace, _users_code.clean = mark(_default), mark(_cleaned)
 
 
 def _default(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, Mapping):
-        return dict(value)
+        keys = _items_of(value)
+        return _safe_repr(value) if keys is None else {key: value[key] for key in keys}
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
@@ -79,11 +101,25 @@ def _default(value: Any) -> Any:
     if hasattr(type(value), "tolist") and hasattr(type(value), "dtype"):
         return _held_by(value)
     if isinstance(value, Iterable) and not hasattr(value, "__fspath__"):
-        if isinstance(value, Collection):
-            return list(value)
-        items = list(itertools.islice(value, _MAX_ITEMS + 1))  # it may have no end
-        return items if len(items) <= _MAX_ITEMS else _safe_repr(value)
+        items = _items_of(value)
+        return _safe_repr(value) if items is None else items
     return _safe_repr(value)
+
+
+@attrs.define
+class _UsersCode:
+    """What `dumps` calls, and what that calls may be the user's."""
+
+    replace: Callable[[Any], Any]
+    clean: Callable[[Any], Any]
+
+
+def _items_of(value: Iterable[Any]) -> list[Any] | None:
+    """What it yields; None for too much, unless it is there already: it may have no end."""
+    if isinstance(value, _HOLDS):
+        return list(value)
+    items = list(itertools.islice(value, _MAX_ITEMS + 1))
+    return items if len(items) <= _MAX_ITEMS else None
 
 
 def _held_by(value: Any) -> Any:
@@ -100,12 +136,17 @@ def _safe_repr(value: object) -> str:
         return f"<unprintable {type(value).__name__} object>"
 
 
+def _cleaned(value: Any) -> Any:
+    return _Cleaner().clean(value, _MAX_DEPTH)
+
+
 class _Cleaner:
     """Rebuilds a value out of what the standard library's encoder takes.
 
     A value that is inside of itself is cut where it comes again. What makes new values without an
     end is cut at a depth; were there two at each level, that would be done for ever, so after a
-    thousand cuts nothing is followed any more.
+    thousand cuts nothing is followed any more. What is near the top begins to count anew: a
+    message's fields, and what is in them by name, have nothing to do with each other.
     """
 
     def __init__(self) -> None:
@@ -114,28 +155,36 @@ class _Cleaner:
 
     def clean(self, value: Any, depth: int) -> Any:
         """The value, with so many levels of what is in it."""
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return str.__str__(value)
-        if isinstance(value, int):
-            return _integer(value)
-        if isinstance(value, float):
-            return float.__float__(value) if math.isfinite(float.__float__(value)) else None
-        if depth == 0 or id(value) in self._around or self._cuts > _MAX_CUTS:
-            self._cuts += 1
-            return "..."
-        self._around.add(id(value))
+        if depth >= _MAX_DEPTH - _FIELDS:
+            self._cuts = 0
         try:
-            if isinstance(value, Mapping):
-                return {_key(key): self.clean(item, depth - 1) for key, item in value.items()}
-            if isinstance(value, (list, tuple)):
-                return [self.clean(item, depth - 1) for item in value]
-            return self.clean(_natively(value), depth - 1)
-        except _RAISED:  # an iterator, a mapping or a number of the user's that raises
+            if value is None or isinstance(value, _SCALARS):
+                return _scalar(value)
+            too_many = self._cuts > _MAX_CUTS and (type(value) is not dict or value)
+            if depth == 0 or id(value) in self._around or too_many:
+                self._cuts += 1
+                return "..."
+            self._around.add(id(value))
+            try:
+                if isinstance(value, dict):
+                    return {_key(key): self.clean(item, depth - 1) for key, item in value.items()}
+                if isinstance(value, (list, tuple)):
+                    return [self.clean(item, depth - 1) for item in value]
+                return self.clean(_natively(value), depth - 1)
+            finally:
+                self._around.discard(id(value))
+        except _RAISED:  # an iterator, a mapping, a number or a class of the user's that raises
             return _safe_repr(value)
-        finally:
-            self._around.discard(id(value))
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else _integer(value)
+    if isinstance(value, float):
+        return float.__float__(value) if math.isfinite(float.__float__(value)) else None
+    return value
 
 
 def _integer(value: int) -> int | str:
@@ -157,11 +206,14 @@ def _natively(value: Any) -> Any:
 
 
 def _key(key: Any) -> str:
-    if isinstance(key, str):
-        return str.__str__(key)
-    if key is None or isinstance(key, (bool, float)):
-        return json.dumps(key)
     try:
+        if isinstance(key, str):
+            return str.__str__(key)
+        if key is None or isinstance(key, (bool, float)):
+            return json.dumps(key)
         return str(_integer(int(key))) if isinstance(key, Integral) else _safe_repr(key)
     except _RAISED:
         return _safe_repr(key)
+
+
+_users_code = _UsersCode(_default, _cleaned)
