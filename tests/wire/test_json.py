@@ -80,7 +80,7 @@ class Hostile:
 class Nowhere:
     """As a lazy proxy is without what it stands for."""
 
-    __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __class__ = property(lambda self: 1 / 0)
 
     def __repr__(self) -> str:
         return "nowhere"

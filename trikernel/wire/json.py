@@ -35,8 +35,8 @@ _MAX_DEPTH = 200
 _MAX_CUTS = 1000
 _FIELDS = 2  # levels of a message that have nothing to do with each other: to the types of data
 _SCALARS = (str, int, float)
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
-_HOLDS = (set, frozenset, deque, array, MappingProxyType, UserDict, *_VIEWS)
+_HOLDS: tuple[type, ...] = (set, frozenset, deque, array, MappingProxyType, UserDict)
+_HOLDS += (type({}.keys()), type({}.values()), type({}.items()))
 _RAISED = (Exception, SystemExit, GeneratorExit)  # of somebody else's code; not an interrupt
 
 
