@@ -343,6 +343,7 @@ async def test_history_of_every_kind(serving: Serving) -> None:
             reply = await client.request("history_request", content)
             return [entry[2] for entry in reply.content["history"]]
 
+        assert reply_of(await client.execute("'\ud800'"))["ename"] == "UnicodeEncodeError"
         assert await history(hist_access_type="tail", n=2) == ["alpha + 1", "beta = 2"]
         found = await history(hist_access_type="range", session=0, start=1, stop=3)
         assert found == ["alpha = 1", "alpha + 1"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ def _is_text(cell: str) -> bool:
         return bool(cell.isascii() or cell.encode())
     except UnicodeEncodeError:
         return False
+
+
+def _are_text(texts: Iterable[str]) -> bool:
+    return all(map(_is_text, texts))
 
 
 # Formatting
@@ -175,6 +180,17 @@ class HistoryManager(history.HistoryManager):
             await trio.sleep(HISTORY_DELAY)
             if self.using_thread:
                 self._wake_writer()
+
+    def writeout_cache(self, conn: Any = None) -> None:
+        """Write what is kept, without what no database takes: a cell with a lone surrogate, say,
+        which would keep the others from being written.
+        """
+        if self.enabled:
+            with self.db_input_cache_lock:
+                self.db_input_cache = [one for one in self.db_input_cache if _are_text(one[1:])]
+            with self.db_output_cache_lock:
+                self.db_output_cache = [one for one in self.db_output_cache if _are_text(one[1:])]
+        super().writeout_cache(conn)
 
     def _wake_writer(self) -> None:
         try:
