@@ -77,6 +77,7 @@ def test_it_is_allowed_with_a_warning_where_the_environment_says_so(
         ('{"key": "", "shell_port": 70000}', "field 'shell_port' must be a port"),
         ('{"key": "", "iopub_port": true}', "field 'iopub_port' must be a port"),
         ('{"key": "", "transport": "udp"}', "field 'transport' must be one of 'tcp' and 'ipc'"),
+        ('{"key": "", "ip": "[::1]"}', "IPv4 address (IPv6 is not supported), not '[::1]'"),
         ('{"key": "", "ip": null}', "field 'ip' must be a string"),
     ],
 )

@@ -125,6 +125,7 @@ def place_keys(registrar: Registrar) -> tuple[bytes, bytes] | None:
         ({"registration_port": True}, "'registration_port' must be a port"),
         ({"registration_port": 1 << 16}, "'registration_port' must be a port"),
         ({"transport": "udp"}, "'transport' must be one of 'tcp' and 'ipc'"),
+        ({"registration_ip": "::1"}, "IPv4 address (IPv6 is not supported), not '::1'"),
         ({"key": None}, "'key' is missing"),
         ({"key": "secret-key\n"}, "'key' must be a string of printable characters"),
         ({"signature_scheme": "hmac-nonsense"}, "signature_scheme: 'hmac-nonsense' is not known"),

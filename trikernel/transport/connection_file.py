@@ -48,6 +48,7 @@ __all__ = [
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _TRANSPORTS = ("tcp", "ipc")
+NO_IPV6 = "a name or an IPv4 address (IPv6 is not supported)"
 PROCESS_FIELD = "trikernel_process"
 _PATTERN = "kernel-*.json"
 _MOST_BYTES = 1 << 16
@@ -260,6 +261,8 @@ def connection_info(path: Path, fields: Mapping[str, Any]) -> ConnectionInfo:
         values[name] = value
     if values.setdefault("transport", "tcp") not in _TRANSPORTS:
         raise wrong("transport", "one of 'tcp' and 'ipc'")
+    if values["transport"] == "tcp" and ":" in values.get("ip", ""):
+        raise wrong("ip", NO_IPV6)
     if "key" not in values:
         raise ConnectionFileError(
             f"connection file {path}: field 'key' is missing (truncated?); "

@@ -43,6 +43,7 @@ from ..errors import ConnectionFileError, SettingError, WireError
 from ..wire import DELIMITER, Codec
 from .base import receive
 from .connection_file import (
+    NO_IPV6,
     PORTS,
     ConnectionInfo,
     connection_info,
@@ -170,6 +171,8 @@ def _registration(path: Path, fields: dict[str, Any]) -> Registration:
         raise wrong("registration_port", "a port, an integer from 1 to 65535")
     if values["transport"] not in ("tcp", "ipc"):
         raise wrong("transport", "one of 'tcp' and 'ipc'")
+    if values["transport"] == "tcp" and ":" in values["registration_ip"]:
+        raise wrong("registration_ip", NO_IPV6)
     known = {field.name for field in attrs.fields(Registration)} - {"extra", "source"}
     extra = {name: value for name, value in fields.items() if name not in known}
     found = Registration(**{name: values[name] for name in known}, extra=extra, source=source)
