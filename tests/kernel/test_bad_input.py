@@ -152,6 +152,22 @@ async def test_bad_content_gets_a_whole_error_reply(
         assert (await client.execute("say on")).stdout == "on"
 
 
+async def test_bad_content_on_control_does_not_wait_for_the_running_cell(serving: Serving) -> None:
+    kernel = Recorder()
+    async with serving(kernel) as client, open_peer(kernel) as peer:
+        cell = peer.send("execute_request", {"code": "sleep 1000"})
+        for msg_type in ("execute_request", "complete_request", "comm_msg"):
+            peer.send(msg_type, {"code": 5}, channel="control")
+        for msg_type in ("execute_reply", "complete_reply"):
+            reply = await peer.receive("control")
+            assert (reply.msg_type, reply.content["ename"]) == (msg_type, "ContentError")
+        peer.send("interrupt_request", channel="control")
+        assert (await peer.receive("control")).content["status"] == "ok"
+        reply = await peer.receive()
+        assert (reply.parent_id, reply.content["ename"]) == (cell, "KeyboardInterrupt")
+        assert (await client.execute("say on")).stdout == "on"
+
+
 async def test_a_comm_message_with_bad_content_is_logged_and_goes_idle(serving: Serving) -> None:
     async with serving(Recorder()) as client:
         opened = await ask(client, "comm_open", {"comm_id": 3})

@@ -52,6 +52,9 @@ STATES = {
 AT_ONCE: list[tuple[str, dict[str, Any]]] = [  # on control, beside whatever runs
     ("shutdown_request", {"restart": "yes"}),
     ("abort_request", {"msg_ids": 5}),
+    ("execute_request", {"stop_on_error": False}),
+    ("execute_request", {"code": 5, "stop_on_error": False}),
+    ("complete_request", {}),
     ("no_such_request", {}),
 ]
 IN_TURN: list[tuple[str, dict[str, Any]]] = [

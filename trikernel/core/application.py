@@ -9,6 +9,7 @@ from collections.abc import Callable
 from logging import Logger
 from typing import Any, Protocol
 
+from ..errors import ContentError
 from ..wire import Limits, MessageType
 from .iopub import OutputLimits
 from .request import Reply, Request
@@ -41,6 +42,9 @@ class Handlers(Protocol):
 
     def busy_may_wait(self, request: Request) -> bool:
         """Whether the handler says something, or returns, before it waits or calls an author."""
+
+    def content_error(self, request: Request) -> ContentError | None:
+        """What is known to be wrong with its content, before anything of the user's runs for it."""
 
     async def handle(self, request: Request) -> Reply | None:
         """Run the handler, if the request is allowed to run. Raises what it raises; None means that

@@ -262,6 +262,9 @@ class Dispatcher:
             refused = self.control.admit(request)
             if refused is not None:
                 self.main.refuse(refused)
+        elif on_control and (wrong := self.application.content_error(request)) is not None:
+            self.application.kernel.log.warning("%s", wrong)
+            self.main.refuse(request, wrong)
         elif message.header.subshell_id is not None:
             self._deliver_to_subshell(request, lane)
         elif on_control or self.readers.is_away:

@@ -34,7 +34,7 @@ from ..errors import (
     UnknownMessageType,
 )
 from ..transport import Transport
-from ..wire import REQUESTS, Limits, MessageType, as_content
+from ..wire import REQUESTS, Limits, MessageType, as_content, parse
 from ..wire import contents as c
 from .checks import check_kernel, doubts
 from .handlers import complete_execute_reply, is_built_in, positional_count
@@ -243,6 +243,21 @@ class Application:
             return False
         at_once = msg_type in ("execute_request", "kernel_info_request")
         return at_once and is_built_in(kernel.shell_handlers.get(msg_type))
+
+    def content_error(self, request: Request) -> ContentError | None:
+        """What our own handler would say that is wrong with its content, if that is all that the
+        request comes to: then it need not wait for its turn.
+        """
+        kernel = self.kernel
+        hooks = self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__)
+        handler = kernel.control_handlers.get(request.msg_type)
+        if hooks or kernel.aborted or request.type is None or not is_built_in(handler):
+            return None
+        try:
+            parse(request.type.content, request.msg_type, request.message.content)
+        except ContentError as error:
+            return error
+        return None
 
     @enable_ki_protection
     async def handle(self, request: Request) -> Reply | None:
