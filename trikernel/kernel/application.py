@@ -275,13 +275,13 @@ class Application:
                 f"on the {channel} channel"
             )
         if on_control and request.type is not None and request.type.concurrent:
-            return self._as_reply(request, await self._call(handler, request))
+            return _as_reply(kernel, request, await self._call(handler, request))
         kernel.sender.last_request = request
         if not hooks:
-            return self._as_reply(request, await self._call(handler, request))
+            return _as_reply(kernel, request, await self._call(handler, request))
         await run_hook(kernel, "pre_handler_hook")
         try:
-            return self._as_reply(request, await self._call(handler, request))
+            return _as_reply(kernel, request, await self._call(handler, request))
         finally:
             await run_hook(kernel, "post_handler_hook")
 
@@ -305,16 +305,6 @@ class Application:
         message = request.message
         stream = ChannelHandle(self.kernel.sender, request.channel.name)
         return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
-
-    def _as_reply(self, request: Request, value: Any) -> Reply | None:
-        if isinstance(value, Reply):
-            return value
-        if value is not None:
-            try:
-                return Reply(as_content(value))
-            except TypeError as error:
-                raise TypeError(f"{name_of(self.kernel, request.msg_type)}: {error}") from None
-        return Reply({"status": "ok"}) if request.wants_reply else None
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
         """Abort these when they come; the oldest ids beyond 10,000 are forgotten."""
@@ -371,6 +361,17 @@ class Application:
                 raise
             self.kernel.log.exception("%s failed", name_of(self.kernel, "do_shutdown"))
             return default
+
+
+def _as_reply(kernel: Kernel, request: Request, value: Any) -> Reply | None:
+    if isinstance(value, Reply):
+        return value
+    if value is not None:
+        try:
+            return Reply(as_content(value))
+        except TypeError as error:
+            raise TypeError(f"{name_of(kernel, request.msg_type)}: {error}") from None
+    return Reply({"status": "ok"}) if request.wants_reply else None
 
 
 def _completed(kernel: Kernel, request: Request, content: dict[str, Any]) -> dict[str, Any]:

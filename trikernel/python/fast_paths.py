@@ -141,6 +141,8 @@ class HistoryManager(history.HistoryManager):
     """
 
     hist_file: Any  # a path, or ":memory:"
+    db_input_cache: Any
+    db_output_cache: Any
     _news: trio.Event | None = None
     # IPython's are traits, which nobody observes and which take longer to set than to compute.
     _i00 = _i = _ii = _iii = ""
