@@ -304,6 +304,32 @@ MALFORMED: list[Any] = [
     {"type": "request", "command": "stackTrace", "seq": 1, "arguments": {"threadId": "x"}},
     {"type": "request", "command": "setBreakpoints", "seq": 1, "arguments": {"breakpoints": 5}},
     {"type": "request", "command": "evaluate", "seq": 1, "arguments": {"expression": "1 +"}},
+    *(
+        {
+            "type": "request",
+            "command": "setBreakpoints",
+            "seq": 1,
+            "arguments": {"source": {"path": path}, "breakpoints": [found]},
+        }
+        for path, found in (
+            ("a.py", {"line": "x"}),
+            ("a.py", {"line": None}),
+            ("a.py", {}),
+            ("a.py", 5),
+            ("a.py", {"line": 2, "condition": 5}),
+            ("a\0b.py", {"line": 2}),
+        )
+    ),
+    *(
+        {"type": "request", "command": command, "seq": 1, "arguments": arguments}
+        for command, arguments in (
+            ("setFunctionBreakpoints", {"breakpoints": "x"}),
+            ("setExceptionBreakpoints", {"filters": [], "exceptionOptions": [{}]}),
+            ("setPydevdSourceMap", {"source": {"path": "a"}, "pydevdSourceMaps": [{"line": "x"}]}),
+            ("attach", {"pathMappings": 5}),
+            ("attach", {"debugOptions": 5}),
+        )
+    ),
 ]
 
 
@@ -311,11 +337,15 @@ MALFORMED: list[Any] = [
 def test_what_is_no_request_is_refused(process: Frontend, attached: bool) -> None:
     if attached:
         process.start()
+        process.breakpoints(FUNCTION, 2)
     for content in MALFORMED:
         response = process.reply(process.send(content))
         assert response["success"] is False, content
         assert response["message"], content
-    if attached:
+    if attached:  # the same session, with its breakpoints
+        cell = process.kernel.send(FUNCTION)
+        thread, _ = process.stopped()
+        assert process.finish(cell, thread)["status"] == "ok"
         process.get("disconnect")
     else:
         assert "initialize" in process.ask("attach")["message"]

@@ -18,6 +18,7 @@ __all__ = [
     "Ask",
     "DapStream",
     "Refused",
+    "is_breakpoint",
     "number_argument",
     "read_ask",
     "response",
@@ -27,6 +28,7 @@ __all__ = [
 CHUNK = 1 << 16  # bytes that are read at once
 LONGEST_HEADER = 1 << 12  # bytes
 LONGEST_BODY = 1 << 28  # bytes
+MOST_LINES = 1 << 31  # pydevd has them as C ints
 
 
 class Refused(Exception):
@@ -72,6 +74,15 @@ def number_argument(ask: Ask, name: str) -> int:
     if not isinstance(value, int):
         raise Refused(f"{ask.command}: the argument {name} must be a number, not {value!r:.80}")
     return value
+
+
+def is_breakpoint(value: object) -> bool:
+    """Whether this is a ``SourceBreakpoint``: a line from 1 on, and conditions that are texts."""
+    if not isinstance(value, dict):
+        return False
+    line, texts = value.get("line"), ("condition", "hitCondition", "logMessage")
+    is_line = isinstance(line, int) and not isinstance(line, bool) and 0 < line < MOST_LINES
+    return is_line and all(isinstance(value.get(one), (str, type(None))) for one in texts)
 
 
 def response(

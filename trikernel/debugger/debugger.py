@@ -35,7 +35,7 @@ from typing import Any
 
 import trio
 
-from .dap import Ask, Refused, read_ask, response
+from .dap import Ask, Refused, is_breakpoint, read_ask, response
 from .inspection import Inspection, Rest
 from .local import Debuggee, Local
 from .session import Pending, Session
@@ -268,8 +268,10 @@ class Debugger:
         """Those of one source; they are noted as debugpy has placed them."""
         source, asked = ask.arguments.get("source"), ask.arguments.get("breakpoints", [])
         path = source.get("path") if isinstance(source, dict) else None
-        if not isinstance(path, str) or not isinstance(asked, list):
+        if not isinstance(path, str) or "\0" in path or not isinstance(asked, list):
             raise Refused("setBreakpoints: source.path must be a string, breakpoints a list")
+        if not all(map(is_breakpoint, asked)):  # else those that there are would be lost
+            raise Refused("setBreakpoints: a breakpoint needs a line, and conditions are strings")
         finish = self._send(ask.command, ask.arguments)
 
         async def note() -> dict[str, Any]:

@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import secrets
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import attrs
 import trio
 
 from ..system import on_fork, run_beside
-from .dap import DapStream, Refused
+from .dap import DapStream, Refused, response
 
 __all__ = ["Traced", "is_installed", "start_debugpy", "trace_this_thread", "untrace_this_thread"]
 
 CONNECT_TIMEOUT = 30.0  # seconds, for the import of debugpy on a loaded machine
 STOP_TIMEOUT = 2.0  # seconds
+RETURN = 502  # pydevd's number for a response
 _sessions = itertools.count(1)
 _ENVIRONMENT = {
     # without it, four lines of warnings about frozen modules go to stderr
@@ -85,7 +89,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
                 async with listener:
                     stream = await _accept(listener, session.secret)
             if stream is not None:
-                session.renumber()
+                session.prepare()
                 yield Traced(stream, is_on)
             elif failure is None:
                 failure = Refused("debugpy does not connect")
@@ -139,14 +143,19 @@ class _Session:
         if self.is_ended.is_set():
             self.stop()
 
-    def renumber(self) -> None:
-        """Have pydevd, which counts the changes of its breakpoints and filters, begin with a number
+    def prepare(self) -> None:
+        """Have pydevd's reader go on after a request that it fails at, see `_answer_failure`; and
+        have pydevd, which counts the changes of its breakpoints and filters, begin with a number
         of this session's own. It keeps what it knows of each function by that number, over the end
         of a session, and would take what was so in an earlier one for what is so now.
         """
         debugger = sys.modules["pydevd"].get_global_debugger()
         if debugger is not None:
             debugger.mtime = next(_sessions) % 20_000 * 100_000  # a C int
+            reader = debugger.reader
+            reader.process_net_command_json = partial(
+                _answer_failure, reader.process_net_command_json
+            )
 
     def stop(self) -> None:
         """Trace nothing any more, and end the debugger's threads."""
@@ -175,6 +184,20 @@ class _Session:
                     if name.isupper() and name != "NO_EVENTS":
                         with suppress(ValueError):  # a group of others
                             monitoring.register_callback(tool, event, None)
+
+
+def _answer_failure(
+    process: Callable[..., object], debugger: Any, contents: bytes, *rest: Any
+) -> None:
+    """Have pydevd process a request. What it raises, as for arguments of wrong types, would end its
+    reader, and with that the session: it is the message of a failure.
+    """
+    try:
+        process(debugger, contents, *rest)
+    except Exception as error:  # the boundary of pydevd's code
+        failure = response(json.loads(contents), error=f"{type(error).__name__}: {error}")
+        make = sys.modules["_pydevd_bundle.pydevd_net_command"].NetCommand
+        debugger.writer.add_command(make(RETURN, 0, failure, is_json=True))
 
 
 def untrace_this_thread() -> None:
