@@ -57,6 +57,21 @@ class Frontend:
         self.get("initialize", **CLIENT)
         self.get("attach", **options)
 
+    def control(self, msg_type: str, **content: Any) -> dict[str, Any]:
+        """The content of the reply to a request on control."""
+        message = self.kernel.client.session.msg(msg_type, content)
+        self.kernel.client.control_channel.send(message)
+        return self.reply(str(message["header"]["msg_id"]))
+
+    def send_to(self, subshell_id: str, code: str) -> str:
+        """Send a cell to a subshell; its id."""
+        client = self.kernel.client
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+        message = client.session.msg("execute_request", content)
+        message["header"]["subshell_id"] = subshell_id
+        client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
     def breakpoints(self, code: str, *lines: int, **more: Any) -> str:
         """Set the breakpoints of a cell; its path."""
         path = self.get("dumpCell", code=code)["sourcePath"]

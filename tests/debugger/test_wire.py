@@ -216,7 +216,9 @@ def test_a_background_task_stops_under_its_cell(debugged: Frontend) -> None:
     assert event["parent_header"]["msg_id"] == cell
     thread = event["content"]["body"]["threadId"]
     assert debugged.stack(thread) == [("later", 5)]
-    assert debugged.finish(setting, thread)["status"] == "ok"
+    debugged.get("next", threadId=thread)  # off its end: neither into Trio nor into the next cell
+    assert debugged.finish(setting)["status"] == "ok"
+    assert debugged.run("a = 1\nb = 2")["status"] == "ok"
 
 
 @pytest.mark.parametrize("by", ["signal", "message"])
@@ -226,7 +228,9 @@ def test_an_interrupt_ends_a_cell_that_stands(debugged: Frontend, by: str) -> No
         cell = debugged.kernel.send(FUNCTION)
         assert debugged.stopped()[1][0] == ("f", 2)
         debugged.kernel.interrupt(by)
-        assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
+        reply = debugged.finish(cell)
+        assert reply["ename"] == "KeyboardInterrupt"
+        assert "pydevd" not in "".join(reply["traceback"])
         assert debugged.get("debugInfo")["stoppedThreads"] == []
 
 
@@ -237,6 +241,47 @@ def test_an_interrupt_ends_what_computes_or_waits_with_a_debugger(debugged: Fron
         debugged.next("stream")
         debugged.kernel.interrupt()
         assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("by", ["interrupt", "deletion"])
+def test_a_subshell_that_stands_is_stopped(debugged: Frontend, by: str) -> None:
+    subshell = debugged.control("create_subshell_request")["subshell_id"]
+    debugged.breakpoints(FUNCTION, 2)
+    cell = debugged.send_to(subshell, FUNCTION)
+    event = debugged.next("debug_event", "stopped")
+    assert event["parent_header"]["msg_id"] == cell
+    assert debugged.stack(event["content"]["body"]["threadId"]) == [("f", 2), ("<module>", 5)]
+    if by == "interrupt":
+        debugged.control("interrupt_request", subshell_id=subshell)
+        reply = debugged.finish(cell)
+        assert reply["ename"] == "KeyboardInterrupt"
+        assert "pydevd" not in "".join(reply["traceback"])
+    debugged.control("delete_subshell_request", subshell_id=subshell)
+    if by == "deletion":
+        debugged.next("debug_event", "continued")
+        assert debugged.finish(cell)["status"] == "aborted"
+    assert debugged.get("debugInfo")["stoppedThreads"] == []
+    assert debugged.run("1")["status"] == "ok"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a line of the user's is waited for")
+def test_an_interrupt_ends_what_is_paused_while_it_awaits(debugged: Frontend) -> None:
+    cell = debugged.kernel.send("import trio\nprint('here')\nawait trio.sleep_forever()")
+    debugged.next("stream")
+    debugged.get("pause", threadId=1)
+    debugged.next("debug_event", "stopped")
+    debugged.kernel.interrupt("message")
+    assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
+
+
+def test_an_interrupt_has_a_worker_thread_that_stands_go_on(debugged: Frontend) -> None:
+    code = "import trio\ndef f():\n    y = 1\n    return y\nawait trio.to_thread.run_sync(f)"
+    debugged.breakpoints(code, 3)
+    cell = debugged.kernel.send(code)
+    event = debugged.next("debug_event", "stopped")
+    assert event["parent_header"]["msg_id"] == cell
+    debugged.kernel.interrupt("message")
+    assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
 
 
 def test_the_kernel_answers_while_code_stands(debugged: Frontend) -> None:

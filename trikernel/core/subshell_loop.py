@@ -69,6 +69,7 @@ class SubshellLoop:
         self.ready, self.ended = Latch(), Latch()
         self.crash: BaseException | None = None
         self.is_left = False
+        self.thread = 0  # its identifier, once it has begun
         self.has_begun = False
         self._application = application
         self._connection = connection
@@ -121,6 +122,7 @@ class SubshellLoop:
         token, iopub = trio.lowlevel.current_trio_token(), self._connection.iopub
         is_served.set(True)
         current_subshell.set(self)
+        self.thread = threading.get_ident()
         outermost = OutermostScope(is_ours=self._in_thread)
         kernel = self._application.kernel
         self.stopper = Stopper(

@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakSet
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -186,6 +187,7 @@ class Subshells:
         self._services = services
         self._inline = inline
         self._found: dict[str, Subshell] = {}
+        self._made = WeakSet[Subshell]()
         dispatcher.subshells = self._found
         self._grace = application.kernel.shutdown_grace
         self._closing, self._closed = False, Latch()
@@ -212,6 +214,7 @@ class Subshells:
             return loop
 
         subshell = self._found[key.id] = Subshell(open_loop, self._dispatcher.main.refuse)
+        self._made.add(subshell)
         if not self._inline and not self._stands_in:
             self._stands_in = True
             self._services.start_soon(self._stand_in)
@@ -239,6 +242,12 @@ class Subshells:
     def ids(self) -> list[str]:
         """Those that there are, the oldest first."""
         return list(self._found)
+
+    @property
+    def loops(self) -> list[SubshellLoop]:
+        """Their loops that have begun and have not ended, also of those that are being deleted."""
+        loops = [one.loop for one in tuple(self._made)]
+        return [one for one in loops if one.has_begun and not one.ended.is_set]
 
     async def delete(self, subshell_id: object) -> None:
         """End a subshell, within the grace. Raises `NoSubshell`."""

@@ -188,6 +188,7 @@ class Debugger:
                 async with self._connect() as traced, trio.open_nursery() as nursery:
                     session = Session(traced.stream, self._stops.hear)
                     nursery.start_soon(session.run)
+                    nursery.start_soon(self._stops.release)
                     message = await session.ask("initialize", arguments, START_TIMEOUT)
                     options = attach_arguments({}, self._debuggee.machinery)
                     await session.ask("attach", options, START_TIMEOUT)
@@ -208,7 +209,7 @@ class Debugger:
             self._breakpoints = {}
             self._stops.go_on()
             self._debuggee.keep_lines(False)
-            self._debuggee.in_user_loop(untrace_this_thread)
+            self._debuggee.in_user_loops(untrace_this_thread)
             if not started.is_set():
                 failure.append(Refused("the debugger's session has ended"))
             started.set()

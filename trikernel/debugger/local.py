@@ -14,6 +14,7 @@ import stat
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -56,9 +57,10 @@ class Debuggee(Protocol):
     def formatter(self) -> str:
         """An expression, for any frame: a function that makes `as_json` of a value."""
 
-    @property
-    def tasks(self) -> frozenset[trio.lowlevel.Task]:
-        """The tasks of the user's, without those within them."""
+    def tasks_in(self, thread: int) -> frozenset[trio.lowlevel.Task]:
+        """The tasks of the user's in the loop of a thread, without those within them; of the main
+        loop for any other thread. Raises `RuntimeError` if they come and go meanwhile.
+        """
 
     def cell_path(self, code: str) -> str:
         """The file name that a cell is compiled under."""
@@ -69,11 +71,14 @@ class Debuggee(Protocol):
     def keep_lines(self, keep: bool) -> None:
         """Whether cells keep leading empty lines, so that each line has the frontend's number."""
 
-    def publish(self, event: Mapping[str, Any], task: trio.lowlevel.Task | None) -> None:
-        """Send an event, about what that task does; None for the last debug request."""
+    def is_stopping(self, since: float) -> bool:
+        """Whether something was to stop after ``since``, and has not heard for half a second."""
 
-    def in_user_loop(self, function: Callable[[], object]) -> None:
-        """Have a function called in the loop that cells run in."""
+    def publish(self, event: Mapping[str, Any], context: Context | None) -> None:
+        """Send an event, about what runs in that context; None for the last debug request."""
+
+    def in_user_loops(self, function: Callable[[], object]) -> None:
+        """Have a function called in each loop that cells run in."""
 
 
 class Local:

@@ -11,18 +11,21 @@ goes on, and the thread is traced anew.
 from __future__ import annotations
 
 import itertools
-import threading
+import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
 import trio
 
+from ..core import Request, current_request
 from .local import Debuggee
-from .tasks import FIRST_TASK, TaskFrames, find_running, is_users, living_tasks
-from .tracing import trace_this_thread
+from .tasks import FIRST_TASK, TaskFrames, find_context, is_users, living_tasks
+from .tracing import find_thread, trace_this_thread
 
 __all__ = ["Stops"]
 
+LOOK_EVERY = 0.1  # seconds, while something stands
 MOST_STEPS = 1000  # through the kernel's own code, before it just goes on
 _OF_CODE = {"stopped", "continued", "output", "thread"}  # events about what runs
 _GOES_ON = {"continue", "next", "stepIn", "stepOut", "goto", "disconnect"}
@@ -44,6 +47,9 @@ class Stops:
         self._is_passing = False
         self._passed = 0
         self._last_step = "next"
+        self._cell: Request | None = None  # the request whose code stands, or stood last
+        self._since = 0.0  # when that came to stand, by `time.monotonic`
+        self._stands = trio.Event()
         self.where: dict[str, Any] | None = None  # the body of the event
         self.tasks = TaskFrames()
         self.is_attached = False
@@ -59,8 +65,19 @@ class Stops:
 
     def go_on(self) -> None:
         """Nothing is stopped any more."""
-        self.where = None
+        self.where, self._stands = None, trio.Event()
         self.tasks.forget()
+
+    async def release(self) -> None:
+        """Have what stands go on once it is to stop and cannot hear of it: a loop that was paused
+        in its own code, or a worker thread. Until cancelled.
+        """
+        while True:
+            await self._stands.wait()
+            await trio.sleep(LOOK_EVERY)
+            if self.where is not None and self._debuggee.is_stopping(self._since):
+                self._since = time.monotonic()
+                self._send("continue", self.note_request("continue", {"threadId": 0}))
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """An event of the debugger's."""
@@ -71,37 +88,52 @@ class Stops:
             return  # an interrupt has hit it, see `_repair`
         if name == "continued" and self._is_passing:
             return
-        task = self._running_task() if name in _OF_CODE else None
+        thread = find_thread(body.get("threadId"))
+        context = self._context(thread) if name in _OF_CODE else None
         if name == "stopped":
-            if self._pass_by(body):
+            if self._pass_by(body, thread, context):
                 return
             self.where, self._is_told_to_go_on = dict(body), False
-            if task is not None:
-                others = living_tasks(self._debuggee.tasks)
-                waiting = [one for one in others if one is not task]
-                self.tasks.take(waiting, tuple(self._debuggee.machinery))
-        self._debuggee.publish({**event, "seq": next(self._numbers)}, task)
+            self._cell, self._since = _cell_of(context), time.monotonic()
+            self._stands.set()
+            self._take_tasks(thread, context)
+        self._debuggee.publish({**event, "seq": next(self._numbers)}, context)
         if name == "continued":
             was_told = self._is_told_to_go_on
             self.go_on()
             if not was_told:
                 self._repair()
 
-    def _running_task(self) -> trio.lowlevel.Task | None:
+    def _context(self, thread: int) -> Context | None:
         try:
-            return find_running(living_tasks(self._debuggee.tasks), _main())
+            return find_context(living_tasks(self._debuggee.tasks_in(thread)), thread)
         except RuntimeError:  # the loop turns: tasks come and go
             return None
 
-    def _pass_by(self, body: Mapping[str, Any]) -> bool:
-        """Go on by itself if a step, or an exception, has led into the kernel's own code."""
+    def _take_tasks(self, thread: int, context: Context | None) -> None:
+        """Note the tasks that wait, if their loop stands."""
+        if context is None:
+            return
+        try:
+            others = living_tasks(self._debuggee.tasks_in(thread))
+            waiting = [one for one in others if one.context is not context]
+            self.tasks.take(waiting, tuple(self._debuggee.machinery))
+        except RuntimeError:
+            self.tasks.forget()
+
+    def _pass_by(self, body: Mapping[str, Any], thread: int, context: Context | None) -> bool:
+        """Go on by itself if a step, or an exception, has led into the kernel's own code; or a step
+        off the end of a task into another cell.
+        """
         reason, self._is_passing = body.get("reason"), False
-        if reason not in ("step", "exception") or is_users(_main()):
+        cell, is_step = _cell_of(context), reason == "step"
+        is_other = is_step and None not in (cell, self._cell) and cell is not self._cell
+        if not is_other and (reason not in ("step", "exception") or is_users(thread)):
             self._passed = 0
             return False
         self._passed += 1
         self._is_passing = self._is_told_to_go_on = True
-        steps = reason == "step" and self._passed < MOST_STEPS
+        steps = is_step and not is_other and self._passed < MOST_STEPS
         command = self._last_step if steps else "continue"
         self._send(command, {"threadId": body.get("threadId")})
         return True
@@ -109,8 +141,8 @@ class Stops:
     def _repair(self) -> None:
         """A thread has left its stop by an exception, as an interrupt is."""
         self._send("continue", {"threadId": 0})
-        self._debuggee.in_user_loop(trace_this_thread)
+        self._debuggee.in_user_loops(trace_this_thread)
 
 
-def _main() -> int:
-    return threading.main_thread().ident or 0
+def _cell_of(context: Context | None) -> Request | None:
+    return context.get(current_request) if context is not None else None

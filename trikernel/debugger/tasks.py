@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -24,12 +25,14 @@ from ..core import (
     is_ours,
 )
 
-__all__ = ["FIRST_TASK", "TaskFrames", "find_running", "is_users", "living_tasks"]
+__all__ = ["FIRST_TASK", "TaskFrames", "find_context", "is_users", "living_tasks"]
 
 FIRST_TASK = 1 << 28
 """Threads from here on are tasks, those below the debugger's."""
 FIRST_FRAME = 1 << 29
 # the functions of ours that call code of the user's
+_IN_WORKER = "worker_fn"  # what of Trio calls a function in a worker thread
+_GENERATED = "<attrs generated"  # classes of Trio's are made so; their methods are not the user's
 _TO_USERS = {call_unprotected.__name__, await_unprotected.__name__, "run_statement"}
 
 
@@ -94,29 +97,37 @@ def living_tasks(roots: Iterable[trio.lowlevel.Task]) -> Iterator[trio.lowlevel.
             yield from living_tasks(nursery.child_tasks)
 
 
-def find_running(tasks: Iterable[trio.lowlevel.Task], thread: int) -> trio.lowlevel.Task | None:
-    """The one of these tasks that a thread is in, by its identifier."""
+def find_context(tasks: Iterable[trio.lowlevel.Task], thread: int) -> Context | None:
+    """The context that a thread, by its identifier, is in: of one of these tasks, or of one that
+    waits for the thread.
+    """
     frames = set()
     frame = sys._current_frames().get(thread)
     while frame is not None:
         frames.add(frame)
+        code = frame.f_code
+        if code.co_name == _IN_WORKER and is_machinery(code.co_filename):
+            context = frame.f_locals.get("context")
+            if isinstance(context, Context):
+                return context
         frame = frame.f_back
-    return next((one for one in tasks if getattr(one.coro, "cr_frame", None) in frames), None)
+    found = (one for one in tasks if getattr(one.coro, "cr_frame", None) in frames)
+    return next((one.context for one in found), None)
 
 
 def is_users(thread: int) -> bool:
     """Whether what a thread does at its stop has been called by code of the user's, and is not the
     kernel's own. True where that cannot be told.
     """
-    frame = sys._current_frames().get(thread)
+    frame, within = sys._current_frames().get(thread), None
     while frame is not None and frame.f_code.co_name != "do_wait_suspend":
         frame = frame.f_back
     while frame is not None:
         if is_ours(frame.f_code.co_filename):
             return frame.f_code.co_name in _TO_USERS
         if is_machinery(frame.f_code.co_filename):  # Trio's, which runs a task of the user's
-            return True
-        frame = frame.f_back
+            return within is None or not within.f_code.co_filename.startswith(_GENERATED)
+        within, frame = frame, frame.f_back
     return True
 
 

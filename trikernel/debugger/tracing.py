@@ -28,7 +28,14 @@ import trio
 from ..system import on_fork, run_beside
 from .dap import DapStream, Refused, response
 
-__all__ = ["Traced", "is_installed", "start_debugpy", "trace_this_thread", "untrace_this_thread"]
+__all__ = [
+    "Traced",
+    "find_thread",
+    "is_installed",
+    "start_debugpy",
+    "trace_this_thread",
+    "untrace_this_thread",
+]
 
 CONNECT_TIMEOUT = 30.0  # seconds, for the import of debugpy on a loaded machine
 STOP_TIMEOUT = 2.0  # seconds
@@ -198,6 +205,19 @@ def _answer_failure(
         failure = response(json.loads(contents), error=f"{type(error).__name__}: {error}")
         make = sys.modules["_pydevd_bundle.pydevd_net_command"].NetCommand
         debugger.writer.add_command(make(RETURN, 0, failure, is_json=True))
+
+
+def find_thread(number: object) -> int:
+    """The identifier of the thread that pydevd gives this number; that of the main thread, if that
+    cannot be told.
+    """
+    schema = sys.modules.get("_pydevd_bundle._debug_adapter.pydevd_base_schema")
+    names = vars(schema.BaseSchema).get("_dap_id_to_obj_id", {}) if schema is not None else {}
+    name = names.get(number)
+    for thread in threading.enumerate() if name else ():
+        if getattr(thread, "__pydevd_id__", None) == name:
+            return thread.ident or 0
+    return threading.main_thread().ident or 0
 
 
 def untrace_this_thread() -> None:

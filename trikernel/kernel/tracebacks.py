@@ -98,9 +98,9 @@ def clean(error: BaseException) -> BaseException:
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:
     """The same traceback without hidden frames; None if there are no others."""
-    frames = []
+    frames: list[TracebackType] = []
     one = tb
-    while one is not None:
+    while one is not None and not (frames and _is_of_debugger(one)):
         if not is_machinery(one.tb_frame.f_code.co_filename):
             frames.append(one)
         one = one.tb_next
@@ -109,3 +109,8 @@ def _visible(tb: TracebackType | None) -> TracebackType | None:
         line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno  # None between two lines
         result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
     return result
+
+
+def _is_of_debugger(tb: TracebackType) -> bool:
+    """Whether that is where a debugger has been called, which waits at a breakpoint."""
+    return str(tb.tb_frame.f_globals.get("__name__")).startswith(("pydevd", "_pydevd"))

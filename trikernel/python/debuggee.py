@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from . import cell_names
 __all__ = ["CellDebuggee", "rich_text", "start_debugger"]
 
 FORMATTER = f"__import__({__name__!r}, fromlist=['rich_text']).rich_text"
-_AROUND = ("IPython", "traitlets", "zmq", "comm")
+PATIENCE = 0.5  # seconds that what is to stop has to hear of it
+_AROUND = ("IPython", "traitlets", "zmq", "comm", "attr", "sortedcontainers", "sniffio")
 FOREIGN = "a kernel that shares its loop with others cannot be debugged: it would stand still"
 
 
@@ -55,11 +58,21 @@ class CellDebuggee:
         names: dict[str, Any] = self._find_kernel().user_ns
         return names
 
-    @property
-    def tasks(self) -> frozenset[trio.lowlevel.Task]:
-        """Cells and what they have started."""
-        tasks: frozenset[trio.lowlevel.Task] = self._find_kernel().user_tasks()
-        return tasks
+    def tasks_in(self, thread: int) -> frozenset[trio.lowlevel.Task]:
+        """Cells and what they have started, in the loop of that thread."""
+        server = self._find_kernel().server
+        loop = next((one for one in server.subshells.loops if one.thread == thread), server)
+        tasks: frozenset[trio.lowlevel.Task] = loop.background_tasks.child_tasks
+        return tasks.union(loop.cells.child_tasks)
+
+    def is_stopping(self, since: float) -> bool:
+        """Whether a cell, or a loop, was to stop and has not heard."""
+        server, until = self._find_kernel().server, time.monotonic() - PATIENCE
+        stoppers = [server.stopper, *(one.stopper for one in server.subshells.loops)]
+        running = [one for stopper in stoppers for one in tuple(stopper.running)]
+        told = [one.last_stop for one in running if one.stop_reason is not None]
+        told += [one.since for stopper in stoppers for one in tuple(stopper.pending)]
+        return any(since < one < until for one in told)
 
     def cell_path(self, code: str) -> str:
         """The file name that this text is compiled under."""
@@ -75,16 +88,18 @@ class CellDebuggee:
         others = [one for one in transformers.cleanup_transforms if one is not leading_empty_lines]
         transformers.cleanup_transforms = others if keep else [leading_empty_lines, *others]
 
-    def publish(self, event: Mapping[str, Any], task: trio.lowlevel.Task | None) -> None:
-        """On iopub: under the cell that the task is of, else under the debug request."""
+    def publish(self, event: Mapping[str, Any], context: Context | None) -> None:
+        """On iopub: under the cell that the context is of, else under the debug request."""
         kernel = self._find_kernel()
-        request = task.context.get(current_request) if task is not None else None
+        request = context.get(current_request) if context is not None else None
         header = request.message.header if request is not None else kernel.debug_header
         kernel.server.connection.iopub.publish("debug_event", event, parent=header)
 
-    def in_user_loop(self, function: Callable[[], object]) -> None:
+    def in_user_loops(self, function: Callable[[], object]) -> None:
         """Have it called between two tasks."""
-        run_in(self._find_kernel().server.user_token, function)
+        server = self._find_kernel().server
+        for token in (server.user_token, *(one.lane.token for one in server.subshells.loops)):
+            run_in(token, function)
 
 
 def start_debugger(find_kernel: Callable[[], Any]) -> Debugger:
