@@ -264,12 +264,14 @@ def test_a_subshell_that_stands_is_stopped(debugged: Frontend, by: str) -> None:
     assert debugged.run("1")["status"] == "ok"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="a line of the user's is waited for")
 def test_an_interrupt_ends_what_is_paused_while_it_awaits(debugged: Frontend) -> None:
     cell = debugged.kernel.send("import trio\nprint('here')\nawait trio.sleep_forever()")
     debugged.next("stream")
     debugged.get("pause", threadId=1)
-    debugged.next("debug_event", "stopped")
+    if sys.version_info >= (3, 12):  # else a line of the user's is waited for
+        thread, stack = debugged.stopped()
+        assert stack == [("<module>", 3)]
+        assert debugged.get("debugInfo")["stoppedThreads"] == [thread]
     debugged.kernel.interrupt("message")
     assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
 

@@ -65,6 +65,9 @@ class Inspection:
             body = await finish()
             found = body.get("stackFrames") or []
             frames = [one for one in found if not self._is_machinery(one)] or found
+            if not frames:  # a loop that was paused between two tasks
+                frames = self._stops.tasks.first_stack()
+                return {"stackFrames": frames, "totalFrames": len(frames)}
             left_out = len(found) - len(frames)
             return {"stackFrames": frames, "totalFrames": body.get("totalFrames", 0) - left_out}
 

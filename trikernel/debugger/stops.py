@@ -49,6 +49,7 @@ class Stops:
         self._last_step = "next"
         self._cell: Request | None = None  # the request whose code stands, or stood last
         self._since = 0.0  # when that came to stand, by `time.monotonic`
+        self._paused_at = 0.0
         self._stands = trio.Event()
         self.where: dict[str, Any] | None = None  # the body of the event
         self.tasks = TaskFrames()
@@ -58,6 +59,8 @@ class Stops:
         """A request is about to be sent; its arguments, with a task's thread as the real one."""
         if command in _GOES_ON:
             self._is_told_to_go_on, self._last_step = True, command
+        if command == "pause":
+            self._paused_at = time.monotonic()
         thread = arguments.get("threadId")
         if self.where is not None and isinstance(thread, int) and thread >= FIRST_TASK:
             return {**arguments, "threadId": self.where["threadId"]}  # all tasks run in that one
@@ -94,9 +97,12 @@ class Stops:
             if self._pass_by(body, thread, context):
                 return
             self.where, self._is_told_to_go_on = dict(body), False
-            self._cell, self._since = _cell_of(context), time.monotonic()
+            is_pause = body.get("reason") == "pause"  # which an interrupt may have had come to it
+            self._since = self._paused_at if is_pause else time.monotonic()
+            self._cell = _cell_of(context)
             self._stands.set()
-            self._take_tasks(thread, context)
+            if context is not None or is_pause:
+                self._take_tasks(thread, context)
         self._debuggee.publish({**event, "seq": next(self._numbers)}, context)
         if name == "continued":
             was_told = self._is_told_to_go_on
@@ -111,9 +117,7 @@ class Stops:
             return None
 
     def _take_tasks(self, thread: int, context: Context | None) -> None:
-        """Note the tasks that wait, if their loop stands."""
-        if context is None:
-            return
+        """Note the tasks that wait while their loop stands; all, if it was paused between them."""
         try:
             others = living_tasks(self._debuggee.tasks_in(thread))
             waiting = [one for one in others if one.context is not context]

@@ -31,6 +31,7 @@ FIRST_TASK = 1 << 28
 """Threads from here on are tasks, those below the debugger's."""
 FIRST_FRAME = 1 << 29
 # the functions of ours that call code of the user's
+_OWN = ", its own task"
 _IN_WORKER = "worker_fn"  # what of Trio calls a function in a worker thread
 _GENERATED = "<attrs generated"  # classes of Trio's are made so; their methods are not the user's
 _TO_USERS = {call_unprotected.__name__, await_unprotected.__name__, "run_statement"}
@@ -84,6 +85,11 @@ class TaskFrames:
             for one in self._stacks[number][1]
         ]
 
+    def first_stack(self) -> list[dict[str, Any]]:
+        """The frames of a cell's own task, if there is one, else of any that waits."""
+        numbers = sorted(self._stacks, key=lambda one: not self._stacks[one][0].endswith(_OWN))
+        return self.stack(numbers[0]) if numbers else []
+
     def frame(self, number: int) -> FrameType:
         """The frame that has this number. Raises `KeyError`."""
         return self._frames[number].frame
@@ -135,6 +141,6 @@ def _title(task: trio.lowlevel.Task) -> str:
     request: Request | None = task.context.get(current_request)
     cell = f"In [{request.number}]" if request is not None and request.number is not None else ""
     if request is not None and request.task is task:
-        return f"{cell or 'a cell'}, its own task"
+        return f"{cell or 'a cell'}{_OWN}"
     name = task.name.removeprefix("__main__.")
     return f"task {name}{cell and ', of ' + cell}"
