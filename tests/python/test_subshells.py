@@ -29,6 +29,8 @@ async def test_names_are_shared_and_numbers_and_results_are_not(
         await shell.expect("y = _ + 1\nIn[1], Out, _i, y", result="('x + 2', {1: 42}, 'x + 2', 43)")
         await shell.expect("%history", stdout=re.compile(r"^x \+ 2\ny = ", re.MULTILINE))
         await shell.expect("get_ipython().execution_count", result="5")
+        tail = "[one for _, _, one in get_ipython().history_manager.get_tail(2)]"
+        await shell.expect(tail, result="['%history', 'get_ipython().execution_count']")
         await kernel_client.expect("y, _, Out", result="(43, 41, {1: 41})")
         await kernel_client.expect("len(In)", result="4")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack
+from functools import partial
 from types import new_class
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -81,6 +82,7 @@ class _State:
         self.payload_manager = PayloadManager(parent=shell)
         self.history_manager = history = HistoryManager(shell=shell, parent=shell, enabled=False)
         history.outputs = type(history.outputs)(list)
+        history.get_tail = partial(_tail, history)
         for names, value in (
             ("_ih In", history.input_hist_parsed),
             ("_oh Out", history.output_hist),
@@ -95,6 +97,19 @@ class _State:
             {name: value for name, value in vars(shell.compile).items() if name == "_filename_map"}
         )
         self.displayhook: Any = None
+
+
+def _tail(
+    history: Any,
+    n: int | None = 10,
+    raw: bool = True,
+    output: bool = False,
+    include_latest: bool = False,
+) -> list[Any]:
+    """The last cells of a subshell, which are not in IPython's database."""
+    end = len(history.input_hist_parsed) - (not include_latest)
+    count = 10 if n is None else n
+    return list(history.get_range(0, max(1, end - count), end, raw, output)) if end > 1 else []
 
 
 _OWN = (
