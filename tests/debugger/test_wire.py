@@ -45,6 +45,7 @@ def test_nothing_is_imported_and_traced_before_a_debugger_starts(process: Fronte
     assert info["hashSeed"] == HASH_SEED
     process.run("there = {'number': 1}")
     variables = process.get("inspectVariables")["variables"]
+    assert not [one["name"] for one in variables if one["name"].startswith("_i")]
     (found,) = (one for one in variables if one["name"] == "there")
     inside = process.get("variables", variablesReference=found["variablesReference"])["variables"]
     assert [(one["name"], one["value"]) for one in inside] == [("'number'", "1")]
@@ -107,6 +108,17 @@ def test_breakpoints_hold_when_a_cell_runs_again_and_below_empty_lines(debugged:
         assert stack == [("f", 5), ("<module>", 8)]
         assert debugged.finish(cell, thread)["status"] == "ok"
         debugged.run("renumbered = 1")
+
+
+def test_a_breakpoint_on_a_line_without_code_comes_to_the_next_one(debugged: Frontend) -> None:
+    path = debugged.breakpoints("# one\n\nx = 1\n\n# two\ny = 2\n# three", 1, 4, 7)
+    (found,) = debugged.get("debugInfo")["breakpoints"]
+    assert found["source"] == path
+    assert [one["line"] for one in found["breakpoints"]] == [3, 6, 6]
+    debugged.breakpoints("%magic\nx = 1", 2)  # no Python: where it is
+    assert [one["line"] for one in debugged.get("debugInfo")["breakpoints"][1]["breakpoints"]] == [
+        2
+    ]
 
 
 def test_conditions_and_log_points(debugged: Frontend) -> None:

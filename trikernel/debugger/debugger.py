@@ -53,6 +53,9 @@ END_TIMEOUT = 2.0
 _RUNS_CODE = {"evaluate", "setVariable", "setExpression", "variables", "completions"}
 
 
+NOT_OFFERED = {"supportsTerminateRequest": False}  # what pydevd could do, and a kernel does not
+
+
 class Needs(Enum):
     """What must be there for a request."""
 
@@ -120,7 +123,7 @@ class Debugger:
         self._capabilities: dict[str, Any] = {}
         self._breakpoints: dict[str, list[dict[str, Any]]] = {}
         self._stops = stops = Stops(debuggee, self._send_unasked, self._numbers)
-        local = Local(debuggee)
+        self._local = local = Local(debuggee)
         look = Inspection(debuggee, local, stops, self._send)
         self._own: Mapping[str, Callable[[Ask], Awaitable[dict[str, Any] | Rest]]] = {
             "debugInfo": self._info,
@@ -195,7 +198,7 @@ class Debugger:
                     await session.ask("configurationDone", {}, START_TIMEOUT)
                     with trio.fail_after(START_TIMEOUT):
                         await traced.is_on.wait()
-                    self._capabilities = message.get("body") or {}
+                    self._capabilities = {**(message.get("body") or {}), **NOT_OFFERED}
                     self._session = session
                     self._debuggee.keep_lines(True)
                     started.set()
@@ -273,7 +276,8 @@ class Debugger:
             raise Refused("setBreakpoints: source.path must be a string, breakpoints a list")
         if not all(map(is_breakpoint, asked)):  # else those that there are would be lost
             raise Refused("setBreakpoints: a breakpoint needs a line, and conditions are strings")
-        finish = self._send(ask.command, ask.arguments)
+        placed = await self._local.place(path, asked)
+        finish = self._send(ask.command, {**ask.arguments, "breakpoints": placed})
 
         async def note() -> dict[str, Any]:
             body = await finish()

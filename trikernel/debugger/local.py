@@ -7,6 +7,7 @@ that does not answer in time is left behind, and until it has ended nobody else 
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -108,6 +110,25 @@ class Local:
         if not isinstance(path, str):
             raise Refused("source: the argument source.path must be a string")
         return {"content": await run_beside(partial(_read, path), "trikernel source")}
+
+    async def place(self, path: str, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The breakpoints of a cell; one on a line without code comes to the next one with code,
+        where there is one.
+        """
+        if not path.startswith(self._debuggee.folder):
+            return asked
+
+        def place() -> list[dict[str, Any]]:
+            lines = code_lines(_read(path), path)
+            return [
+                {**one, "line": next((line for line in lines if line >= one["line"]), one["line"])}
+                for one in asked
+            ]
+
+        try:
+            return await run_beside(partial(_told, place), "trikernel breakpoints")
+        except Refused:  # no cell of this text, or one with magics: debugpy sees to it
+            return asked
 
     async def modules(self, ask: Ask) -> dict[str, Any]:
         """The modules that have a file of source."""
@@ -201,6 +222,18 @@ def as_json(
         for name, one in data.items()
     }
     return json.dumps({"data": data, "metadata": dict(metadata)}, default=str)
+
+
+def code_lines(text: str, path: str) -> list[int]:
+    """The numbers of the lines that have code. Raises `SyntaxError`."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    todo: list[CodeType] = [compile(text, path, "exec", flags, dont_inherit=True)]
+    found = set[int]()
+    while todo:
+        code = todo.pop()
+        found |= {line for _, _, line in code.co_lines() if line}
+        todo += [one for one in code.co_consts if isinstance(one, CodeType)]
+    return sorted(found)
 
 
 def make_private(folder: Path) -> None:

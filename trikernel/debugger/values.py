@@ -22,7 +22,7 @@ MOST = 300  # things inside of one
 LONGEST = 1000  # characters of a text
 _SEQUENCES = (list, tuple, deque, set, frozenset)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_HIDDEN = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "_oh", "_dh"})
+_HIDDEN = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "_ih", "_oh", "_dh"})
 _is_history = re.compile(r"_+$|_i+$|_i?\d+$|_i\d|__\w+__$").match
 
 
