@@ -129,11 +129,13 @@ def test_conditions_and_log_points(debugged: Frontend) -> None:
     found = debugged.get("evaluate", expression="i", frameId=debugged.frame(thread))
     assert found["result"] == "5"
     assert debugged.finish(cell, thread)["status"] == "ok"
-    debugged.breakpoints(code, 2, logMessage="it is {i}", condition="i > 7")
+    code = f"import threading\ngo = threading.Event()\n{code}\ngo.wait()"
+    debugged.breakpoints(code, 4, logMessage="it is {i}", condition="i > 7")
     cell = debugged.kernel.send(code)
     event = debugged.next("debug_event", "output")
     assert event["content"]["body"]["output"] == "it is 8\n"
     assert event["parent_header"]["msg_id"] == cell
+    debugged.get("evaluate", expression="go.set()")
     assert debugged.finish(cell)["status"] == "ok"
 
 

@@ -3,9 +3,10 @@
 An event about what runs goes out under the cell that it is about. A stop in the kernel's own code,
 to which a step or an exception has led, is none for the person: it is passed by.
 
-The person's code stands in pydevd's wait, in the main thread mostly. An interrupt or a shutdown is
-raised there, as in any code of the user's. pydevd does not expect that: it is told that the thread
-goes on, and the thread is traced anew.
+The person's code stands in pydevd's wait, in the thread of a cell mostly. An interrupt or a shutdown
+is raised there, as in any code of the user's. pydevd does not expect that: it is told that the
+thread goes on, and the thread is traced anew. Where nothing can be raised, what stands is told to
+go on (`Stops.release`).
 """
 
 from __future__ import annotations
