@@ -218,8 +218,13 @@ def test_a_crash_of_its_loop_is_its_own(threaded: Any) -> None:
 
 
 TARGET = """
+import trio
+moved = trio.Event()
 def opened(comm, message):
-    comm.on_msg(lambda message: comm.send({"heard": message["content"]["data"]["value"]}))
+    def heard(message):
+        moved.set()
+        comm.send({"heard": message["content"]["data"]["value"]})
+    comm.on_msg(heard)
     comm.send({"heard": None})
 get_ipython().kernel.comm_manager.register_target("echo", opened)
 """
@@ -231,6 +236,12 @@ async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
             await client.execute(TARGET)
             comm = client.comm_open("echo")
             await comm.receive()  # it is open
+            awaits = client.start("await moved.wait()\n'moved'")
+            await awaits.wait_started()
+            async with client.open_subshell() as shell:  # as JupyterLab sends a widget's
+                shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 5}})
+                assert (await awaits.wait()).result == {"text/plain": "'moved'"}
+                assert (await comm.receive()).content["data"] == {"heard": 5}
             blocked = client.start("import time\ntime.sleep(4)\nprint('awake')")
             await blocked.wait_started()
             async with client.open_subshell() as shell:

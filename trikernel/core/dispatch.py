@@ -167,7 +167,13 @@ class ShellReaders:
 
 
 class Subshell(Protocol):
-    """Where requests go whose header names a subshell."""
+    """Where requests go whose header names a subshell. ``has_comms`` says whether it has comm
+    messages that are not handled yet.
+    """
+
+    @property
+    def has_comms(self) -> bool:
+        """See above; from any thread."""
 
     def deliver(self, request: Request, lane: LaneName) -> None:
         """Queue a request there."""
@@ -280,8 +286,23 @@ class Dispatcher:
             subshell = find_subshell(self.subshells, request.message.header.subshell_id)
         except NoSubshell as error:
             self.main.refuse(request, error)
+            return
+        if lane is LaneName.COMM and self._main_takes_comms(subshell):
+            self.main.deliver(request, lane)
         else:
             subshell.deliver(request, lane)
+
+    def _main_takes_comms(self, subshell: Subshell) -> bool:
+        """Whether comm messages for a subshell are handled in the main loop all the same.
+
+        JupyterLab sends those of widgets to a subshell, so that they are heard while a cell blocks.
+        As long as none does, the main loop is the place for handlers: there they may set events,
+        start tasks and send to channels of the cells, which Trio allows in one loop only. None
+        overtakes one that came before it.
+        """
+        if self.readers.is_away:
+            return bool(self.main.comm.unstarted)
+        return not subshell.has_comms
 
     # Control
 

@@ -52,6 +52,11 @@ class Subshell:
         self._takes = self._has_ended = False
         self._lock = threading.RLock()  # requests come from whichever loop reads
 
+    @property
+    def has_comms(self) -> bool:
+        """Whether it has comm messages that are not handled yet; from any thread."""
+        return LaneName.COMM in tuple(self._unanswered.values())
+
     def deliver(self, request: Request, lane: LaneName) -> None:
         """Queue a request there; from the loop that reads."""
         with self._lock:
