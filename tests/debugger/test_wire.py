@@ -290,6 +290,15 @@ def test_an_interrupt_ends_what_is_paused_while_it_awaits(debugged: Frontend) ->
     assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
 
 
+def test_a_thread_that_a_cell_has_started_stops_under_that_cell(debugged: Frontend) -> None:
+    code = "import threading\ndef f():\n    y = 1\none = threading.Thread(target=f)\none.start()"
+    debugged.breakpoints(code, 3)
+    cell = debugged.kernel.send(code)
+    event = debugged.next("debug_event", "stopped")
+    assert event["parent_header"]["msg_id"] == cell
+    assert debugged.finish(cell, event["content"]["body"]["threadId"])["status"] == "ok"
+
+
 def test_an_interrupt_has_a_worker_thread_that_stands_go_on(debugged: Frontend) -> None:
     code = "import trio\ndef f():\n    y = 1\n    return y\nawait trio.to_thread.run_sync(f)"
     debugged.breakpoints(code, 3)

@@ -14,8 +14,8 @@ What is done
     has started may initialize and attach as if it were the first.
 
 What remains
-    A step off the end of a task goes on in whatever is not left out of the same cell, the standard
-    library too if that is to be debugged. Deadlines of cells go on while one stands at a breakpoint.
+    A step off the end of a task goes on in whatever of the same cell is not left out, the standard
+    library too if that is to be debugged. Deadlines of cells go on while one stands.
 
 Source: messaging.rst, "Debug request"; JEP 47, JEP 93; the Debug Adapter Protocol 1.39.
 """

@@ -73,6 +73,9 @@ class Debuggee(Protocol):
     def keep_lines(self, keep: bool) -> None:
         """Whether cells keep leading empty lines, so that each line has the frontend's number."""
 
+    def context_of(self, thread: int) -> Context | None:
+        """The context that code of the user's has started a thread in; None for any other one."""
+
     def is_stopping(self, since: float) -> bool:
         """Whether something was to stop after ``since``, and has not heard for half a second."""
 

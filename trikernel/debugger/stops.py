@@ -3,10 +3,10 @@
 An event about what runs goes out under the cell that it is about. A stop in the kernel's own code,
 to which a step or an exception has led, is none for the person: it is passed by.
 
-The person's code stands in pydevd's wait, in the thread of a cell mostly. An interrupt or a shutdown
-is raised there, as in any code of the user's. pydevd does not expect that: it is told that the
-thread goes on, and the thread is traced anew. Where nothing can be raised, what stands is told to
-go on (`Stops.release`).
+The person's code stands in pydevd's wait, in the thread of a cell mostly. An interrupt or a
+shutdown is raised there, as in any code of the user's. pydevd does not expect that: it is told that
+the thread goes on, and the thread is traced anew. Where nothing can be raised, what stands is told
+to go on (`Stops.release`).
 """
 
 from __future__ import annotations
@@ -113,9 +113,10 @@ class Stops:
 
     def _context(self, thread: int) -> Context | None:
         try:
-            return find_context(living_tasks(self._debuggee.tasks_in(thread)), thread)
+            found = find_context(living_tasks(self._debuggee.tasks_in(thread)), thread)
         except RuntimeError:  # the loop turns: tasks come and go
-            return None
+            found = None
+        return self._debuggee.context_of(thread) if found is None else found
 
     def _take_tasks(self, thread: int, context: Context | None) -> None:
         """Note the tasks that wait while their loop stands; all, if it was paused between them."""

@@ -47,6 +47,7 @@ __all__ = [
     "carrying_excepthook",
     "carrying_start",
     "carrying_submit",
+    "context_of",
     "current_capture",
 ]
 
@@ -267,6 +268,11 @@ def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]
 
 _contexts: WeakKeyDictionary[threading.Thread, contextvars.Context] = WeakKeyDictionary()
 """In which each thread runs that a cell has started; its last words come after that."""
+
+
+def context_of(thread: threading.Thread) -> contextvars.Context | None:
+    """The context that a cell has started a thread in; None if none has."""
+    return _contexts.get(thread)
 
 
 def carrying_start(original: Callable[[threading.Thread], None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -21,6 +22,7 @@ from IPython.core.inputtransformer2 import leading_empty_lines
 from ..core import MACHINERY, current_request
 from ..debugger import Debugger, as_json
 from ..errors import TrikernelError
+from ..kernel.streams import context_of
 from ..system import run_in
 from . import cell_names
 
@@ -64,6 +66,10 @@ class CellDebuggee:
         loop = next((one for one in server.subshells.loops if one.thread == thread), server)
         tasks: frozenset[trio.lowlevel.Task] = loop.background_tasks.child_tasks
         return tasks.union(loop.cells.child_tasks)
+
+    def context_of(self, thread: int) -> Context | None:
+        """The context of a thread that a cell has started."""
+        return next((context_of(one) for one in threading.enumerate() if one.ident == thread), None)
 
     def is_stopping(self, since: float) -> bool:
         """Whether a cell, or a loop, was to stop and has not heard."""
