@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ Called = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Called:
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Called]:
     """As `trikernel`, in this process: for calls that start nothing, of which there are many."""
+    log = logging.getLogger("trikernel")
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
 
     def call(*arguments: Any, **env: str) -> subprocess.CompletedProcess[str]:
         for name, value in {"COLUMNS": "200", **env}.items():
@@ -50,7 +53,9 @@ def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
             code = left.code if isinstance(left.code, int) else 1
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
-    return call
+    yield call
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 def notebook(path: Path, *cells: str) -> Path:
