@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,7 +232,11 @@ get_ipython().kernel.comm_manager.register_target("echo", opened)
 """
 
 
-async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
+async def test_a_subshell_lives_while_the_main_shell_blocks(tmp_path: Path) -> None:
+    assert sys.platform != "win32"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     with trio.fail_after(120):
         async with open_kernel() as client:
             await client.execute(TARGET)
@@ -242,7 +248,7 @@ async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
                 shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 5}})
                 assert (await awaits.wait()).result == {"text/plain": "'moved'"}
                 assert (await comm.receive()).content["data"] == {"heard": 5}
-            blocked = client.start("import time\ntime.sleep(4)\nprint('awake')")
+            blocked = client.start(f"open({str(pipe)!r}).read()\nprint('awake')")
             await blocked.wait_started()
             async with client.open_subshell() as shell:
                 shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 7}})
@@ -250,6 +256,7 @@ async def test_a_subshell_lives_while_the_main_shell_blocks() -> None:
                 answered = await shell.execute("input('who? ')", on_input=lambda *_: "Ada")
                 assert answered.result == {"text/plain": "'Ada'"}
                 assert blocked.reply is None
+            await trio.to_thread.run_sync(pipe.write_text, "go on", abandon_on_cancel=True)
             await blocked.wait()
             assert blocked.stdout == "awake\n"
             await _nothing_is_lost_under_load(client)
