@@ -234,9 +234,9 @@ get_ipython().kernel.comm_manager.register_target("echo", opened)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
 async def test_a_subshell_lives_while_the_main_shell_blocks(tmp_path: Path) -> None:
-    assert sys.platform != "win32"
     pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
+    if sys.platform != "win32":
+        os.mkfifo(pipe)
     with trio.fail_after(120):
         async with open_kernel() as client:
             await client.execute(TARGET)

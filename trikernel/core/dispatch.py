@@ -110,7 +110,7 @@ class ShellReaders:
         place = self._places[token] = _Place()
         try:
             while True:
-                if self._turn is token:
+                while self._turn is token:
                     with trio.CancelScope() as place.scope:
                         async with trio.open_nursery() as nursery:
                             for one in self._channels:
@@ -150,10 +150,13 @@ class ShellReaders:
                     self._read(channel, budget)
 
     def _leave(self) -> None:
-        """In a loop that may have lost its turn."""
-        token = trio.lowlevel.current_trio_token()
-        place = self._places.get(token)
-        if self._turn is not token and place is not None and place.scope is not None:
+        """In a loop that may have lost its turn, and may have it again by now.
+
+        Its receivers are parked anew then: a channel wakes the last one only that has parked, and
+        that was another loop's meanwhile.
+        """
+        place = self._places.get(trio.lowlevel.current_trio_token())
+        if place is not None and place.scope is not None:
             place.scope.cancel()
 
     @enable_ki_protection
