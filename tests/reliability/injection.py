@@ -141,7 +141,7 @@ def _nothing_left() -> Iterator[None]:
     threads, descriptors = _threads(), _descriptors()
     yield
     assert trio.lowlevel.current_statistics().tasks_living == tasks
-    assert _threads() == threads
+    assert _threads() <= threads  # one of an earlier test may end meanwhile
     assert _descriptors() <= descriptors
 
 
