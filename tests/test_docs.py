@@ -91,7 +91,7 @@ def test_the_top_level_holds_what_it_should() -> None:
 @pytest.mark.parametrize(
     ("name", "passed"),
     [
-        ("code_interpreter", "5 passed"),
+        pytest.param("code_interpreter", "5 passed", marks=pytest.mark.thorough),
         pytest.param(
             "ported_kernel",
             "8 passed",

@@ -310,6 +310,7 @@ def test_brackets_are_no_markup_in_names_and_texts(tmp_path: Path) -> None:
     assert f"cell 1 failed: ValueError: {MARKUP}" in run.stderr
 
 
+@pytest.mark.thorough
 def test_brackets_are_no_markup_in_a_terminal(tmp_path: Path) -> None:
     folder = tmp_path / "a[" / "x]"
     folder.mkdir(parents=True)

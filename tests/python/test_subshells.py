@@ -121,7 +121,7 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no list of descriptors")
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.thorough)])
 async def test_nothing_is_left_of_many(count: int) -> None:
     async with open_clients(PythonKernel(), over="tcp") as (client,):
         async with client.open_subshell() as shell:  # what the first one imports

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat import v4
 
 from trikernel.cli import runner
@@ -49,6 +50,7 @@ def test_three_in_a_row_have_a_fork_server(tmp_path: Path) -> None:
     assert "trikernel.warm" in found[0]
 
 
+@pytest.mark.thorough
 def test_notebooks_as_tests_have_one_too(tmp_path: Path) -> None:
     code = (
         "import os; command = open(f'/proc/{os.getppid()}/cmdline').read()\n"

@@ -27,6 +27,7 @@ def parent_of_one(server: ForkServer) -> int:
     return int(output(server, PRINTS))
 
 
+@pytest.mark.thorough
 def test_a_hundred_at_once_all_start(server: ForkServer) -> None:
     codes: list[int] = []
 
