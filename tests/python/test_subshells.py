@@ -197,6 +197,7 @@ def test_one_that_does_not_come_back_is_deleted_all_the_same(threaded: Any) -> N
     threaded(check)
 
 
+@pytest.mark.thorough
 def test_a_crash_of_its_loop_is_its_own(threaded: Any) -> None:
     crash = (
         "import trio\nasync def fall(): raise OSError('fallen')\n"
