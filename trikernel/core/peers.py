@@ -193,7 +193,7 @@ class ReplySender:
             return self._encode(request, reply)
         except (KeyboardInterrupt, CellStopped) as error:  # in the user's code of a value in it
             return self._encode(request, error_reply(request, error))
-        except BaseException as error:
+        except BaseException as error:  # a value's own code may exit, too; nothing awaits here
             self._log.exception("the reply to %s cannot be sent", request.msg_type)
             return self._encode(request, error_reply(request, error))
 

@@ -109,7 +109,7 @@ class SubshellLoop:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             trio.run(self._run)
-        except BaseException as raised:
+        except BaseException as raised:  # the end of the loop and its thread: `crash` tells of it
             if not self.is_left and not loses_loop(raised):
                 report_crash(raised)
             self.crash = what_crashed(raised)

@@ -73,7 +73,8 @@ def preload(names: Iterable[str]) -> list[str]:
         if reason is None:
             try:
                 importlib.import_module(name)
-            except BaseException as error:  # it was different a moment ago
+            # it was different a moment ago; a module may exit, too, and no loop runs in a template
+            except BaseException as error:
                 reason = f"raises {_shown(error)}"
         if reason is not None:
             left_out.append(f"{name} is left out: it {reason}")
@@ -142,7 +143,7 @@ def _be_the_child(name: str, report: int, printed: int) -> None:
         wrong = None
         try:
             importlib.import_module(name)
-        except BaseException as error:
+        except BaseException as error:  # an exit, too: this process has nothing else to do
             wrong = f"raises {_shown(error)}"
         wrong = wrong or _left_behind(before)
         for stream in (sys.stdout, sys.stderr):

@@ -239,7 +239,7 @@ class Template:
             own = [os.dup(fd) for fd in descriptors]  # the parent's list is closed where it is made
             become(request, own[0], own[1:])
             self._imported.own.renew()
-        except BaseException as error:
+        except BaseException as error:  # the process ends by it, and no loop runs here yet
             _refuse(connection, f"it cannot take over what it was asked for: {error}")
             os._exit(1)
         if not _may_go(connection, self._imported.left_out):
