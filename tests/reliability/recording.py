@@ -18,8 +18,18 @@ from trikernel.wire import Codec, Limits, Message
 
 __all__ = ["Event", "RecordingTransport"]
 
-LATE = {"stream", "error", "display_data", "shutdown_reply", "comm_msg", "comm_close"}
-"""What may be said about a request after its idle: by its background tasks; the last word."""
+LATE = {
+    "stream",
+    "error",
+    "display_data",
+    "shutdown_reply",
+    "comm_msg",
+    "comm_close",
+    "debug_event",
+}
+"""What may be said about a request after its idle: by its background tasks; the last word; a
+debugger, which hears of a cell over a connection of its own.
+"""
 
 
 @attrs.frozen(eq=False)

@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 import trio
 
-from trikernel.core import Server
+from trikernel.core import Server, current_request
+from trikernel.debugger import Debugger
 from trikernel.kernel import Application
 from trikernel.transport import MemoryTransport
 from trikernel.wire import Message
@@ -22,6 +23,7 @@ from trikernel.wire import Message
 from ..harness import Peer
 from ..kernel.kernels import Recorder
 from .recording import RecordingTransport
+from .stand_in import THREAD, StandIn, StandInDebuggee, ask
 
 __all__ = ["SCENARIOS", "Rig", "Scenario", "Workhorse"]
 
@@ -673,3 +675,116 @@ async def _create_subshell(rig: Rig) -> str:
 def _run_in(rig: Rig, subshell_id: str, code: str) -> str:
     header = rig.peer.codec.header("execute_request", subshell_id=subshell_id)
     return rig.peer.send("execute_request", {"code": code}, header=header)
+
+
+class _Debugged(_WithSubshells):
+    """Has a debugger, with which cells stop that say ``stand``."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._stand_in = StandIn()
+        self._debugger: Debugger | None = None
+        self.debug_header: Any = None
+
+    async def cell_stand(self, rest: str) -> None:
+        self.say("before ")
+        await self._stand_in.stand()
+        self.say("behind ")
+
+    async def do_debug_request(self, msg: Any) -> Any:
+        if self._debugger is None:
+            debuggee, services = StandInDebuggee(self, self._stand_in), self.server.stopper.services
+            self._debugger = Debugger(debuggee, services.start_soon, self._stand_in.connect)
+        request = current_request.get()
+        self.debug_header = request.message.header if request is not None else None
+        return await self._debugger.answer(msg)
+
+
+async def _debug(rig: Rig, command: str, **arguments: Any) -> dict[str, Any]:
+    """A response; empty if something was injected in the way of it."""
+    await rig.ask("debug_request", ask(command, **arguments))
+    found: dict[str, Any] = {}
+    with suppress(trio.WouldBlock):
+        while True:  # those of before, which nobody has read, come first
+            frames = rig.peer.transport.control.receive_nowait()
+            found = dict(rig.peer.codec.decode(frames).content)
+    return found
+
+
+async def _stopped(rig: Rig, *threads: int) -> None:
+    """Wait until a cell had time to stop, and assert what is told of it."""
+    await trio.sleep(2 * TICK)
+    info = (await _debug(rig, "debugInfo")).get("body", {})
+    assert not rig.undisturbed or info["stoppedThreads"] == list(threads), info
+
+
+@scenario(kernel=_Debugged)
+async def a_stop_at_a_breakpoint(rig: Rig) -> None:
+    await _debug(rig, "initialize")
+    await _debug(rig, "attach")
+    await _debug(rig, "setBreakpoints", source={"path": "cell.py"}, breakpoints=[{"line": 1}])
+    rig.run("background")
+    (cell,) = rig.run("stand")
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await _debug(rig, "stackTrace", threadId=THREAD)
+    await _debug(rig, "variables", variablesReference=3)
+    await _debug(rig, "continue", threadId=THREAD)
+    heard = await rig.idle(cell)
+    events = [one.content["event"] for one in heard[0] if one.msg_type == "debug_event"]
+    assert not rig.undisturbed or "stopped" in events
+    await _stopped(rig)
+    rig.expect("ok", "ok")
+    await _debug(rig, "disconnect")
+
+
+@scenario(kernel=_Debugged)
+async def an_interrupt_at_a_breakpoint(rig: Rig) -> None:
+    await _debug(rig, "initialize")
+    cell, after = rig.run("stand", "say after", stop_on_error=False)
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await rig.ask("interrupt_request")
+    await rig.idle(cell, after)
+    await _stopped(rig)
+    rig.expect("error", "ok")
+
+
+@scenario(kernel=_Debugged)
+async def a_debugger_that_leaves_at_a_breakpoint(rig: Rig) -> None:
+    await _debug(rig, "initialize")
+    cell, after = rig.run("stand", "stand")
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await _debug(rig, "disconnect")
+    await rig.idle(cell, after)
+    rig.expect("ok", "ok")
+    await _debug(rig, "initialize")
+    (cell,) = rig.run("stand")
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await _debug(rig, "continue", threadId=THREAD)
+    await rig.idle(cell)
+
+
+@scenario(kernel=_Debugged)
+async def a_subshell_at_a_breakpoint(rig: Rig) -> None:
+    one = await _create_subshell(rig)
+    await _debug(rig, "initialize")
+    cell, main = _run_in(rig, one, "stand"), *rig.run("say main")
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await rig.ask("delete_subshell_request", {"subshell_id": one})
+    await rig.idle(cell, main)
+    await _stopped(rig)
+
+
+@scenario(kernel=_Debugged)
+async def a_shutdown_at_a_breakpoint(rig: Rig) -> None:
+    await _debug(rig, "initialize")
+    cell, after = rig.run("stand", "say after")
+    await rig.busy(cell)
+    await _stopped(rig, THREAD)
+    await rig.ask("shutdown_request", {"restart": True})
+    await rig.idle(cell, after)
+    rig.expect("aborted", "aborted")

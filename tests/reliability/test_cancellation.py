@@ -23,6 +23,8 @@ IN_CI = {
     "nested_cells_are_interrupted",
 }
 """With a thread beside, time is real, and a scenario takes seconds instead of milliseconds."""
+LONG = {"a_debugger_that_leaves_at_a_breakpoint", "a_subshell_at_a_breakpoint"}
+"""Scenarios of many checkpoints, which seeded orders run ordinarily, too."""
 
 
 def test_there_is_a_scenario_for_everything() -> None:
@@ -34,6 +36,8 @@ def test_in_one_loop(name: str, request: pytest.FixtureRequest) -> None:
     """A cancel at each checkpoint, and one of the other faults; with ``--thorough`` all."""
     if request.config.getoption("--thorough"):
         rounds: list[tuple[Fault, ...]] = [(one,) for one in FAULTS]
+    elif name in LONG:
+        pytest.skip("with --thorough")
     else:
         rounds = [("cancel",), tuple(one for one in FAULTS if one != "cancel")]
     for faults in rounds:
