@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from .busy import measure_busy, measure_interrupts
 from .connections import measure_connections
+from .debugging import measure_debugger
 from .environments import CONTENDERS, add_earlier
 from .growth import measure_growth
 from .measuring import Kernel, started
@@ -32,6 +33,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "busy": measure_busy,
     "interrupts": measure_interrupts,
     "subshells": measure_subshells,
+    "debugger": measure_debugger,
     "idle": measure_idle,
 }
 ALONE = ("growth", "clients", "transports", "connections")

@@ -48,7 +48,7 @@ class Contender:
 CONTENDERS = {
     one.name: one
     for one in (
-        Contender("trikernel", (f"{ROOT}[python]",), ("-m", "trikernel", "start", FLAG)),
+        Contender("trikernel", (f"{ROOT}[python,debug]",), ("-m", "trikernel", "start", FLAG)),
         Contender("ipykernel", ("ipykernel",), ("-m", "ipykernel_launcher", FLAG)),
         Contender(
             "async-kernel",
@@ -87,7 +87,7 @@ PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 def add_earlier(folder: str) -> None:
     """Have ``before`` be the trikernel of another checkout."""
     ours = CONTENDERS["trikernel"]
-    requirements = (f"{Path(folder).resolve()}[python]",)
+    requirements = (f"{Path(folder).resolve()}[python,debug]",)
     CONTENDERS["before"] = attrs.evolve(
         ours, name="before", requirements=requirements, package="trikernel"
     )

@@ -81,6 +81,9 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("subshell_created", "created, to its first reply, ms", (_most(20),)),
         Row("subshells_waiting", "execute beside 8 that await, over alone", (_most(1.1),)),
     ),
+    "Debugger": (
+        Row("debugger_attached", "execute with one attached, over without", (_most(1.5),)),
+    ),
     "Start and rest": (
         Row("start", "start to first reply, ms", (_most(1, "xeus-python"),)),
         Row("start_cell", "start to first executed cell, ms", (_most(1.3, "xeus-python"),)),

@@ -121,6 +121,25 @@ def test_a_breakpoint_on_a_line_without_code_comes_to_the_next_one(debugged: Fro
     ]
 
 
+def test_what_computes_already_stops_at_a_new_breakpoint_and_by_a_pause(debugged: Frontend) -> None:
+    """Without a reason nothing is traced, on 3.11: there, it begins while the cell runs."""
+    if sys.version_info < (3, 12):
+        assert debugged.text("import sys; print(sys.gettrace())") == "None\n"
+    code = "import time\ndef f():\n    time.sleep(0.01)\nprint('here')\nwhile True:\n    f()"
+    cell = debugged.kernel.send(code)
+    debugged.next("stream")
+    debugged.breakpoints(code, 3)
+    thread, stack = debugged.stopped()
+    assert stack == [("f", 3), ("<module>", 6)]
+    debugged.breakpoints(code)
+    debugged.get("continue", threadId=thread)
+    debugged.get("pause", threadId=thread)
+    assert debugged.stopped()[1][-1][0] == "<module>"
+    debugged.get("continue", threadId=thread)
+    debugged.kernel.interrupt()
+    assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
+
+
 def test_conditions_and_log_points(debugged: Frontend) -> None:
     code = "for i in range(9):\n    x = i"
     debugged.breakpoints(code, 2, condition="i == 5")
@@ -443,6 +462,22 @@ def test_a_value_that_does_not_tell_its_text_holds_up_nobody(process: Frontend) 
     assert process.text("print(gate.set())") == "None\n"
     assert "slow" in str(process.reply(asked)["body"])
     process.run("del slow")
+
+
+@pytest.mark.thorough  # it takes the seconds that it is about
+def test_code_stands_while_its_slow_values_are_looked_at(debugged: Frontend) -> None:
+    code = (
+        "import time\nclass Slow:\n    def __repr__(self):\n        time.sleep(3.5)\n"
+        "        return 'slow'\nslow = Slow()\nlast = 1"
+    )
+    debugged.breakpoints(code, 7)
+    cell = debugged.kernel.send(code)
+    thread, _ = debugged.stopped()
+    assert debugged.names(debugged.frame(thread))["slow"] == "slow"
+    assert "slow" in str(debugged.get("inspectVariables"))
+    assert debugged.get("debugInfo")["stoppedThreads"] == [thread]
+    assert debugged.finish(cell, thread)["status"] == "ok"
+    debugged.run("del slow")
 
 
 def test_a_child_of_a_fork_does_not_stop(debugged: Frontend) -> None:

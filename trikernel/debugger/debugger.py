@@ -40,7 +40,7 @@ from .inspection import Inspection, Rest
 from .local import Debuggee, Local
 from .session import Pending, Session
 from .stops import Stops
-from .tracing import Traced, start_debugpy, untrace_this_thread
+from .tracing import Traced, Tracing, start_debugpy
 
 __all__ = ["COMMANDS", "Debugger", "Needs"]
 
@@ -51,7 +51,8 @@ START_TIMEOUT = 60.0
 END_TIMEOUT = 2.0
 # what may take as long as the code of the user's that it runs
 _RUNS_CODE = {"evaluate", "setVariable", "setExpression", "variables", "completions"}
-
+_MOVES = {"pause", "next", "stepIn", "stepOut", "goto", "continue"}
+_MOVE = "a step or a pause"
 
 NOT_OFFERED = {"supportsTerminateRequest": False}  # what pydevd could do, and a kernel does not
 
@@ -122,6 +123,7 @@ class Debugger:
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         self._capabilities: dict[str, Any] = {}
         self._breakpoints: dict[str, list[dict[str, Any]]] = {}
+        self._tracing = Tracing(debuggee.in_user_loops)
         self._stops = stops = Stops(debuggee, self._send_unasked, self._numbers)
         self._local = local = Local(debuggee)
         look = Inspection(debuggee, local, stops, self._send)
@@ -201,6 +203,7 @@ class Debugger:
                     self._capabilities = {**(message.get("body") or {}), **NOT_OFFERED}
                     self._session = session
                     self._debuggee.keep_lines(True)
+                    self._tracing.forget()
                     started.set()
         except* Exception as errors:  # the boundary of debugpy's code: it ends, the kernel does not
             error = _first(errors)
@@ -212,7 +215,7 @@ class Debugger:
             self._breakpoints = {}
             self._stops.go_on()
             self._debuggee.keep_lines(False)
-            self._debuggee.in_user_loops(untrace_this_thread)
+            self._tracing.forget()
             if not started.is_set():
                 failure.append(Refused("the debugger's session has ended"))
             started.set()
@@ -246,6 +249,10 @@ class Debugger:
             self._session.send(command, arguments)
 
     async def _forward(self, ask: Ask) -> Rest:
+        if ask.command in _MOVES:
+            self._tracing.want(_MOVE, ask.command != "continue")
+        elif ask.command == "setFunctionBreakpoints":
+            self._tracing.want(ask.command, bool(ask.arguments.get("breakpoints")))
         return self._send(ask.command, self._stops.note_request(ask.command, ask.arguments))
 
     # Requests
@@ -277,6 +284,7 @@ class Debugger:
         if not all(map(is_breakpoint, asked)):  # else those that there are would be lost
             raise Refused("setBreakpoints: a breakpoint needs a line, and conditions are strings")
         placed = await self._local.place(path, asked)
+        self._tracing.want(path, bool(asked))
         finish = self._send(ask.command, {**ask.arguments, "breakpoints": placed})
 
         async def note() -> dict[str, Any]:
@@ -305,6 +313,8 @@ class Debugger:
         found = list(filters)
         if "uncaught" in filters and sys.version_info >= (3, 12):
             found.append("userUnhandled")
+        wanted = bool(found or ask.arguments.get("filterOptions"))
+        self._tracing.want(ask.command, wanted)
         return self._send(ask.command, {**ask.arguments, "filters": found})
 
 

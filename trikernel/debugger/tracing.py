@@ -30,6 +30,7 @@ from .dap import DapStream, Refused, response
 
 __all__ = [
     "Traced",
+    "Tracing",
     "find_thread",
     "is_installed",
     "start_debugpy",
@@ -48,6 +49,8 @@ _ENVIRONMENT = {
     # functions around are these
     "PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1",
     "PYDEVD_IPYTHON_CONTEXT": "interactiveshell.py, run_statement, _error_of",
+    # else what takes three seconds to look at lets everything else go on meanwhile
+    "PYDEVD_UNBLOCK_THREADS_ON_VARIABLES_TIMEOUT": "-1",
 }
 
 
@@ -207,6 +210,43 @@ def _answer_failure(
         debugger.writer.add_command(make(RETURN, 0, failure, is_json=True))
 
 
+class Tracing:
+    """Whether the threads of cells are traced while a session is there.
+
+    From Python 3.12 on what is not looked for costs nothing. Before, a trace function is called for
+    each call that anything makes, so there is one only while there is a reason: a breakpoint, a
+    step, a pause. ``in_user_loops`` has a function called in each loop that cells run in.
+    """
+
+    def __init__(self, in_user_loops: Callable[[Callable[[], object]], object]) -> None:
+        self._in_user_loops = in_user_loops
+        self._reasons = set[str]()
+
+    def want(self, reason: str, wanted: bool = True) -> None:
+        """There is this reason, or there is none any more. What runs already is traced, too."""
+        if sys.version_info >= (3, 12):
+            return
+        if not wanted:
+            self._reasons.discard(reason)
+            self._in_user_loops(self._relax)
+        elif not self._reasons:
+            self._reasons.add(reason)
+            debugger = sys.modules["pydevd"].get_global_debugger()
+            sys.modules["pydevd_tracing"].set_trace_to_threads(debugger.trace_dispatch)
+            self._in_user_loops(trace_this_thread)  # where pydevd cannot trace another thread
+        else:
+            self._reasons.add(reason)
+
+    def forget(self) -> None:
+        """The session has begun, or has ended: there is no reason."""
+        self._reasons.clear()
+        self._in_user_loops(self._relax)
+
+    def _relax(self) -> None:
+        if not self._reasons:  # another one may have come meanwhile
+            untrace_this_thread()
+
+
 def find_thread(number: object) -> int:
     """The identifier of the thread that pydevd gives this number; that of the main thread, if that
     cannot be told.
@@ -221,10 +261,10 @@ def find_thread(number: object) -> int:
 
 
 def untrace_this_thread() -> None:
-    """Have the calling thread run at full speed again, once the session has ended (on 3.11)."""
+    """Have the calling thread run at full speed again (on 3.11)."""
     trace = sys.gettrace()
     if trace is not None and type(trace).__module__.startswith("_pydevd"):
-        sys.settrace(None)
+        sys.modules["pydevd_tracing"].SetTrace(None)  # `sys.settrace` would warn
 
 
 def trace_this_thread() -> None:
