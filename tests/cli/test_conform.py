@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from trikernel import Kernel
 from trikernel.cli import main
 from trikernel.conformance import Log, Subject
 from trikernel.testing import open_memory_client
+from trikernel.transport import ConnectionInfo, ZmqTransport, write_connection_file
 
 from ..kernel.kernels import Recorder
 
@@ -189,3 +191,24 @@ def test_a_kernel_that_does_not_start_is_told_with_its_last_words(
     assert "out of order" in text
     assert main(["conform", "gone"]) == 1
     assert "kernel 'gone' cannot be started: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_kernel_that_has_ended_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ZmqTransport(ConnectionInfo()) as transport:  # ports that were free a moment ago
+        write_connection_file(tmp_path / "kernel.json", transport.info)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", transport.info.shell_port))  # nobody else listens there meanwhile
+        assert main(["conform", str(tmp_path / "kernel.json")]) == 1
+    assert "nobody listens at tcp://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_checks(
+    installed: Installed, samples: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = installed(Recorder())
+    path = str(tmp_path / "no folder" / "x.xml")
+    assert main(["conform", "some", "--samples", samples, "--junit", path]) == 2
+    assert opened == []
+    assert "--junit" in capsys.readouterr().err

@@ -493,7 +493,8 @@ def test_a_child_of_a_fork_does_not_stop(debugged: Frontend) -> None:
 def test_a_shutdown_ends_a_kernel_that_stands(process: Frontend) -> None:
     """The last one: it ends the process."""
     process.start()
-    process.breakpoints(FUNCTION, 2)
+    path = Path(process.breakpoints(FUNCTION, 2))
+    assert path.exists()
     process.kernel.send(FUNCTION)
     process.stopped()
     client = process.kernel.client
@@ -501,3 +502,4 @@ def test_a_shutdown_ends_a_kernel_that_stands(process: Frontend) -> None:
     assert client.get_control_msg(timeout=60)["content"] == {"status": "ok", "restart": True}
     process.next("shutdown_reply")
     assert process.kernel.process.wait(60) == 0
+    assert not path.parent.exists()

@@ -42,7 +42,7 @@ def fixed(over: str, folder: Path) -> ConnectionInfo:
 
 
 async def test_ports_are_free_at_once_however_the_last_kernel_ended(tmp_path: Path) -> None:
-    """And the log goes to stderr, from the level on that ``--log-level`` says."""
+    """And the log goes to stderr or ``--logfile``, from the level on that ``--log-level`` says."""
     with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
             for over in ("tcp", "ipc"):
@@ -59,6 +59,8 @@ async def start_again_and_again(over: str, folder: Path) -> None:
         ("DEBUG", None, 0),
     ):
         command = [*COMMAND, "-f", str(file), "--log-level", level]
+        logfile = folder.parent / f"{over}.log"
+        command += ["--logfile", str(logfile)] if level == "DEBUG" else []
         with tempfile.TemporaryFile() as log:
             async with trio.open_nursery() as nursery:
                 run = partial(trio.run_process, command, cwd=ROOT, stderr=log, check=False)
@@ -66,7 +68,10 @@ async def start_again_and_again(over: str, folder: Path) -> None:
                 await say_hello(info, process, end)
             assert process.returncode == code
             log.seek(0)
-            assert (b"trikernel WARNING] " in log.read()) is (level != "ERROR")
+            written = log.read()
+            assert (b"trikernel WARNING] " in written) is (level == "INFO")
+            if level == "DEBUG":
+                assert b"trikernel WARNING] " in logfile.read_bytes()
     assert os.listdir(folder) == ["kernel.json"]
     assert read_connection_file(file) == info
 

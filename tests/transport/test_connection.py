@@ -21,6 +21,7 @@ from trikernel.transport import (
     read_connection_file,
     write_connection_file,
 )
+from trikernel.transport.connection_file import read_fields
 
 from ..processes import ROOT
 
@@ -52,6 +53,9 @@ def test_one_that_others_can_read_is_refused(tmp_path: Path, monkeypatch: Any) -
     path = written(tmp_path / "k.json", '{"key": ""}', 0o644)
     with pytest.raises(ConnectionFileError, match=r"k\.json: field 'key' can be read by others"):
         read_connection_file(path)
+    path = written(path, '{"key": "", "registration_port": 1}', 0o644)
+    with pytest.raises(ConnectionFileError, match=r"registration file .*k\.json: field 'key'"):
+        read_fields(path)
 
 
 @posix

@@ -35,6 +35,8 @@ def conform(options: argparse.Namespace) -> int:
     is_file = os.path.sep in options.kernel or options.kernel.endswith(".json")
     if is_file and options.over is not None:
         raise UsageError("--over: a kernel that runs already listens where its file says")
+    if options.junit:
+        _write(options.junit, "")  # what cannot be written is told before the checks
     opener = (
         partial(open_file, options.kernel)
         if is_file

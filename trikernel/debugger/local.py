@@ -8,9 +8,11 @@ that does not answer in time is left behind, and until it has ended nobody else 
 from __future__ import annotations
 
 import ast
+import atexit
 import json
 import math
 import os
+import shutil
 import stat
 import sys
 from base64 import b64encode
@@ -100,6 +102,8 @@ class Local:
 
         def dump() -> str:
             path = Path(self._debuggee.cell_path(code))
+            if not path.parent.exists():
+                atexit.register(_remove, path.parent, os.getpid())
             make_private(path.parent)
             path.write_bytes(code.encode("utf-8", "surrogatepass"))
             return str(path)
@@ -248,6 +252,12 @@ def make_private(folder: Path) -> None:
             raise Refused(f"{folder} is not this user's own folder")
         if found.st_mode & 0o077:
             folder.chmod(0o700)
+
+
+def _remove(folder: Path, pid: int) -> None:
+    """At the end of the process, which a forked child's is not."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(path: str) -> str:

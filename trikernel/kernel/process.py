@@ -145,8 +145,8 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
         sys.exit(_complain(error))
 
 
-def log_to_stderr(level: str) -> None:
-    """Have the kernel's own log go to the real stderr, from ``level`` on.
+def log_to_stderr(level: str, file: str | None = None) -> None:
+    """Have the kernel's own log go to the real stderr, or to the end of a file, from ``level`` on.
 
     The root logger stays as it is: in a notebook it is the user's. Raises `UsageError`.
     """
@@ -154,7 +154,10 @@ def log_to_stderr(level: str) -> None:
     if number is None:
         raise UsageError(f"--log-level: {level!r} is no level, use DEBUG, INFO, WARNING, ERROR")
     log = logging.getLogger("trikernel")
-    handler = logging.StreamHandler(real_stderr)
+    try:
+        handler = logging.FileHandler(file) if file else logging.StreamHandler(real_stderr)
+    except OSError as error:
+        raise UsageError(f"--logfile: {file} cannot be written: {error.strerror}") from None
     handler.setFormatter(logging.Formatter("[%(asctime)s trikernel %(levelname)s] %(message)s"))
     log.addHandler(handler)
     log.setLevel(number)
@@ -168,6 +171,7 @@ def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel])
     file = ("-f", "--f", "--connection-file", f"{_IPYKERNEL}connection_file")
     add(*file, dest="connection_file", metavar="FILE", help=existing)
     add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
+    add("--logfile", metavar="FILE", help="where the kernel's log goes (else to stderr)")
     made = parser.add_argument_group("a connection file that is made")
     made.add_argument("--ip", f"{_IPYKERNEL}ip", dest="ip", help="the address to listen on")
     choices = ["tcp", "ipc"]
@@ -199,7 +203,7 @@ def start_kernel(
     ``others`` is what stood beside them. Raises `UsageError` for what the caller can mend, a flag
     that is no setting too, where the class does not take flags.
     """
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.logfile)
     try:
         kernel = kernel_class(**_given_settings(options, kernel_class))
     except UsageError:

@@ -161,7 +161,9 @@ def read_fields(path: Path) -> dict[str, Any]:
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
-            _check_owner(path, os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConnectionFileError(f"connection file {path}: is no plain file")
             fields = json.loads(file.read().decode("utf-8"))
     except FileNotFoundError:
         raise ConnectionFileError(f"connection file {path}: there is no such file") from None
@@ -177,6 +179,8 @@ def read_fields(path: Path) -> dict[str, Any]:
         raise ConnectionFileError(f"connection file {path}: is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ConnectionFileError(f"connection file {path}: holds no JSON object")
+    what = "registration file" if is_registration(fields) else "connection file"
+    _check_owner(path, status, what)
     return fields
 
 
@@ -213,12 +217,10 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _check_owner(path: Path, status: os.stat_result) -> None:
+def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
     """Refuse what somebody else has written, or can read."""
     if sys.platform == "win32":
         return
-    if not stat.S_ISREG(status.st_mode):
-        raise ConnectionFileError(f"connection file {path}: is no plain file")
     mode = stat.S_IMODE(status.st_mode)
     owners = {os.geteuid(), 0, int(os.environ.get("SUDO_UID", "0"))}
     if status.st_uid not in owners:
@@ -230,9 +232,9 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     else:
         return
     if os.environ.get("JUPYTER_ALLOW_INSECURE_WRITES", "").lower() in ("", "0", "false", "no"):
-        raise ConnectionFileError(f"connection file {path}: {text}; {advice}")
+        raise ConnectionFileError(f"{what} {path}: {text}; {advice}")
     warnings.warn(
-        f"connection file {path}: {text}, and JUPYTER_ALLOW_INSECURE_WRITES allows it",
+        f"{what} {path}: {text}, and JUPYTER_ALLOW_INSECURE_WRITES allows it",
         RuntimeWarning,
         stacklevel=3,
     )
