@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ pytest.importorskip("debugpy")
 
 from trikernel.python.cell_names import HASH_SEED, murmur2
 
-from ..processes import ROOT
+from ..processes import ROOT, TIMEOUT
 from .frontend import Frontend, frontend
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -478,6 +479,16 @@ def test_code_stands_while_its_slow_values_are_looked_at(debugged: Frontend) -> 
     assert debugged.get("debugInfo")["stoppedThreads"] == [thread]
     assert debugged.finish(cell, thread)["status"] == "ok"
     debugged.run("del slow")
+
+
+@pytest.mark.thorough  # it takes the seconds that it is about
+def test_an_expression_without_end_is_interrupted(process: Frontend) -> None:
+    endless = process.ask("evaluate", expression="all(True for _ in iter(int, 1))")
+    assert "5 seconds" in endless["message"]
+    deadline = time.monotonic() + TIMEOUT
+    while not (again := process.ask("evaluate", expression="1 + 1"))["success"]:
+        assert time.monotonic() < deadline, again
+    assert again["body"]["result"] == "2"
 
 
 def test_a_child_of_a_fork_does_not_stop(debugged: Frontend) -> None:

@@ -2,7 +2,8 @@
 stopped.
 
 Values of the user's are asked for their text in a thread beside, which debuggers leave alone; one
-that does not answer in time is left behind, and until it has ended nobody else is asked.
+that does not answer in time is interrupted there and left behind, and until it has ended (C code
+hears no interrupt) nobody else is asked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import shutil
 import stat
 import sys
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
@@ -25,6 +27,8 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
+from ..core import call_unprotected
+from ..core.thread_stop import raise_in_thread
 from ..system import run_beside
 from .dap import Ask, Refused, text_argument
 from .values import Values
@@ -206,16 +210,21 @@ class Local:
         """
         if self._is_asking:
             raise Refused("an object that was asked for its text has not answered yet")
+        thread = 0
 
         def call() -> T:
+            nonlocal thread
+            thread = threading.get_ident()
             try:
-                return _told(function)
+                return _told(lambda: call_unprotected(function))
             finally:
                 self._is_asking = False
 
         self._is_asking = True
         with trio.move_on_after(VALUE_TIMEOUT):
             return await run_beside(call, "trikernel values")
+        if self._is_asking:
+            raise_in_thread(thread, KeyboardInterrupt, lambda: None)
         raise Refused(f"an object has not told its text within {VALUE_TIMEOUT:g} seconds")
 
 
