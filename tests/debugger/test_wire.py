@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import time
@@ -352,6 +353,19 @@ def test_exceptions_stop_where_they_are_raised_and_only_there(debugged: Frontend
     assert found["exceptionId"] == "ZeroDivisionError"
     debugged.get("setExceptionBreakpoints", filters=[])
     assert debugged.finish(cell, thread)["status"] == "ok"
+
+
+def test_what_makes_a_traceback_raises_for_nobody(debugged: Frontend) -> None:
+    """pydevd would stop, and be told to go on, at hundreds of exceptions for each error."""
+    debugged.get("setExceptionBreakpoints", filters=["raised"])
+    cell = debugged.kernel.send("import sys\n1 / 0")
+    thread, _ = debugged.stopped()
+    debugged.heard.clear()
+    assert debugged.finish(cell, thread)["ename"] == "ZeroDivisionError"
+    path = "stack_data" + os.sep
+    machinery = "get_ipython().kernel._debugger._debuggee.machinery"
+    found = debugged.get("evaluate", expression=f"any({path!r} in one for one in {machinery})")
+    assert found["result"] == "True"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="pydevd takes handled ones for such")

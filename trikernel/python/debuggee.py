@@ -5,14 +5,13 @@ It belongs to the kernel, which it must not hold.
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,11 @@ __all__ = ["CellDebuggee", "rich_text", "start_debugger"]
 
 FORMATTER = f"__import__({__name__!r}, fromlist=['rich_text']).rich_text"
 PATIENCE = 0.5  # seconds that what is to stop has to hear of it
-_AROUND = ("IPython", "traitlets", "zmq", "comm", "attr", "sortedcontainers", "sniffio")
+_AROUND = (
+    *("IPython", "traitlets", "zmq", "comm", "attr", "sortedcontainers", "sniffio"),
+    # a traceback is made of these, with hundreds of exceptions that they handle
+    *("stack_data", "executing", "asttokens", "pure_eval", "pygments"),
+)
 FOREIGN = "a kernel that shares its loop with others cannot be debugged: it would stand still"
 
 
@@ -51,8 +54,8 @@ class CellDebuggee:
     @cached_property
     def machinery(self) -> tuple[str, ...]:
         """Ours, Trio's and IPython's, and what these call around each cell."""
-        around = [sys.modules[name] for name in _AROUND if name in sys.modules]
-        return (*MACHINERY, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in around))
+        around = [path for path in map(_path_of, _AROUND) if path is not None]
+        return (*MACHINERY, *(str(Path(one).parent) + os.sep for one in around))
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -116,6 +119,15 @@ def start_debugger(find_kernel: Callable[[], Any]) -> Debugger:
     if server.inline:
         raise TrikernelError(FOREIGN)
     return Debugger(CellDebuggee(find_kernel), server.stopper.services.start_soon)
+
+
+def _path_of(package: str) -> str | None:
+    """The file that a package begins with, imported or not."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # a module of that name that somebody has made
+        return None
+    return spec.origin if spec is not None else None
 
 
 def rich_text(value: object) -> str:
