@@ -197,7 +197,36 @@ def test_one_that_does_not_come_back_is_deleted_all_the_same(threaded: Any) -> N
     threaded(check)
 
 
-@pytest.mark.thorough
+def test_a_cell_that_ends_after_its_kernel_undoes_nothing_of_another_one(threaded: Any) -> None:
+    release = threading.Event()
+    hold = "import builtins; builtins.held.set(); builtins.release.wait()"
+    before = set(threading.enumerate())
+
+    async def check(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            cell = shell.start(hold)
+            await trio.to_thread.run_sync(held.wait)
+        await cell.wait()
+
+    async def check_another(client: CheckedClient) -> None:
+        async with client.open_subshell() as shell:
+            await shell.expect("1 + 1", result="2")
+            release.set()
+            for one in set(threading.enumerate()) & left:
+                await trio.to_thread.run_sync(one.join)
+            await shell.expect("get_ipython().kernel is not None", result="True")
+            await client.expect("1 + 1", result="2")
+
+    held = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.held", held, raising=False)
+        patch.setattr("builtins.release", release, raising=False)
+        threaded(check)
+        left = {one for one in threading.enumerate() if "subshell" in one.name} - before
+        assert left
+        threaded(check_another)
+
+
 def test_a_crash_of_its_loop_is_its_own(threaded: Any) -> None:
     crash = (
         "import trio\nasync def fall(): raise OSError('fallen')\n"

@@ -198,6 +198,15 @@ def _have_subshells(shell: Any, at_end: ExitStack) -> WeakKeyDictionary[Subshell
     if trap.hook is shell.displayhook:
         trap.hook = show
     shell.__class__ = new_class(cls.__name__, (cls,), {}, lambda body: body.update(members))
-    for one in (shell.builtin_trap, trap):  # cells that end beside each other must not undo it
-        at_end.enter_context(one)
+    shell.builtin_trap.__enter__()  # cells that end beside each other must not undo it, nor that
+    at_end.callback(_undo_for_good, shell.builtin_trap)
+    at_end.enter_context(trap)
     return states
+
+
+def _undo_for_good(trap: Any) -> None:
+    """The kernel ends: a cell that is left behind, and ends later, must not undo what another shell
+    of this process has set by then.
+    """
+    trap.deactivate()
+    trap.deactivate = lambda: None
