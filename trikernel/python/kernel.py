@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib
 import inspect
@@ -25,6 +24,7 @@ from ..system import gc_paused
 from ..wire import Header
 from ..wire import contents as c
 from . import introspect
+from .closing import close_shell, collections_so_far
 
 if TYPE_CHECKING:
     from ..debugger import Debugger
@@ -146,7 +146,7 @@ class PythonApplication(Application):
         with contextlib.ExitStack() as stack:  # the last one first, and each of them
             stack.callback(super().unbind)
             if kernel._shell is not None:
-                stack.callback(_close_shell, kernel._shell, kernel.log)
+                stack.callback(_close_shell, kernel._shell, kernel._shell_began, kernel.log)
             if kernel._own_process is not None:
                 stack.callback(kernel._own_process.stop)
             stack.callback(served.remove, kernel)
@@ -168,17 +168,13 @@ def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
         kernel.shell.events.trigger(event)
 
 
-def _close_shell(shell: ZMQInteractiveShell, log: Any) -> None:
+def _close_shell(shell: ZMQInteractiveShell, began: int, log: Any) -> None:
     if trio.lowlevel.in_trio_run():
         with contextlib.suppress(KeyError):  # never started
             trio.lowlevel.remove_instrument(shell.tasks)
     if shell.owns_process:  # at the process' exit, after functions of the user's that need names
         return
-    atexit.unregister(shell.atexit_operations)
-    try:
-        shell._atexit_once()  # now that the last task has cleaned up
-    except Exception:  # a full disk, a broken database
-        log.exception("the history could not be closed")
+    close_shell(shell, began, log)
 
 
 class PythonKernel(Kernel):
@@ -222,6 +218,7 @@ class PythonKernel(Kernel):
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
+        self._shell_began = 0
         self._own_process: OwnProcess | None = None
         self._is_prepared = False
         self._debugger: Debugger | None = None
@@ -239,6 +236,7 @@ class PythonKernel(Kernel):
             profile = self._own_process.profile if self._own_process is not None else None
             with gc_paused():
                 self._shell = _new_shell(self, profile)
+            self._shell_began = collections_so_far()
         return self._shell
 
     def prepare_process(self) -> None:
