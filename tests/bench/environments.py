@@ -16,8 +16,11 @@ __all__ = [
     "CONTENDERS",
     "PEERS",
     "ROOT",
+    "STACK",
+    "WITH_STACK",
     "Contender",
     "add_earlier",
+    "contender_of",
     "environment",
     "versions",
 ]
@@ -32,7 +35,7 @@ class Contender:
     """What to install, and how to start it; the connection file comes last.
 
     ``environment`` is whose environment it shares, if it has none of its own. ``lacks`` are the
-    groups of figures that it has not.
+    groups of figures that it has not. ``preload`` is what a fork server imports that starts it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Contender:
     package: str = ""
     environment: str = ""
     interrupted_by: str = "signal"
+    preload: tuple[str, ...] | None = None  # of a fork server; None for an ordinary start
     environ: Mapping[str, str] = attrs.field(factory=dict)
     lacks: Set[str] = frozenset()
 
@@ -77,9 +81,42 @@ CONTENDERS = {
             environment="trikernel",
             lacks={"requests", "outputs", "busy", "interrupts", "idle"},
         ),
+        Contender(
+            "warm",
+            (),
+            ("-m", "trikernel", "start", FLAG),
+            package="trikernel",
+            environment="trikernel",
+            preload=(),
+            lacks={"requests", "outputs", "busy", "interrupts", "subshells", "idle"},
+        ),
     )
 }
-"""``floor`` is a blocking loop of the same messages, ``echo`` a trikernel without Python."""
+"""``floor`` is a blocking loop of the same messages, ``echo`` a trikernel without Python, ``warm``
+the Python kernel that a fork server starts."""
+STACK = ("pandas", "matplotlib.pyplot")  # what many notebooks import
+WITH_STACK = {
+    one.name: one
+    for one in (
+        Contender(
+            "trikernel-stack",
+            (f"{ROOT}[python]", "pandas", "matplotlib"),
+            ("-m", "trikernel", "start", FLAG),
+        ),
+        Contender(
+            "warm-stack",
+            (),
+            ("-m", "trikernel", "start", FLAG),
+            environment="trikernel-stack",
+            preload=STACK,
+        ),
+        Contender(
+            "ipykernel-stack",
+            ("ipykernel", "pandas", "matplotlib"),
+            ("-m", "ipykernel_launcher", FLAG),
+        ),
+    )
+}
 
 PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
@@ -93,10 +130,15 @@ def add_earlier(folder: str) -> None:
     )
 
 
+def contender_of(name: str) -> Contender:
+    """The one of that name."""
+    return CONTENDERS.get(name) or WITH_STACK[name]
+
+
 @functools.cache
 def environment(name: str) -> Path:
     """The Python of the environment in which the kernel is installed; anew once in each run."""
-    contender = CONTENDERS[name]
+    contender = contender_of(name)
     if contender.environment:
         return environment(contender.environment)
     folder = ROOT / ".bench" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
@@ -104,14 +146,24 @@ def environment(name: str) -> Path:
     if not python.exists():
         print(f"making an environment for {name} ...", file=sys.stderr)
         venv.create(folder, with_pip=True)
-    ours = name in ("trikernel", "before")
+    ours = name in ("trikernel", "before", "trikernel-stack")
     if ours or not (folder / "ready").exists():
         pip = [str(python), "-m", "pip", "install", "-q", *contender.requirements]
         subprocess.run(pip, check=True)
         if ours:  # the version stays the same while the code changes
             subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)
+        # whoever keeps no bytecode would measure the compiler
+        compiles = [str(python), "-m", "compileall", "-q", sysconfig_folder(python)]
+        subprocess.run(compiles, check=False, capture_output=True)
         (folder / "ready").touch()
     return python
+
+
+def sysconfig_folder(python: Path) -> str:
+    """Where the packages of an environment are."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
 
 
 def versions(name: str) -> str:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import psutil
 import zmq
 
 from trikernel.transport import ConnectionInfo, ZmqTransport, write_connection_file
+from trikernel.warm import WarmProcess
 from trikernel.wire import Codec
 
-from .environments import CONTENDERS, Contender, environment
+from .environments import Contender, contender_of, environment
+from .templates import forked
 
 __all__ = ["Frames", "Kernel", "median_of", "started"]
 
@@ -31,7 +34,10 @@ class Kernel:
     """A running kernel, and the sockets of one client. ``first_reply`` is in seconds."""
 
     def __init__(
-        self, contender: Contender, info: ConnectionInfo, process: subprocess.Popen[bytes]
+        self,
+        contender: Contender,
+        info: ConnectionInfo,
+        process: subprocess.Popen[bytes] | WarmProcess,
     ) -> None:
         self.contender = contender
         self.process = process
@@ -145,7 +151,7 @@ def free_ports() -> ConnectionInfo:
 @contextmanager
 def started(name: str, *arguments: str) -> Iterator[Kernel]:
     """A kernel that has answered its first ``kernel_info_request``."""
-    contender, python = CONTENDERS[name], environment(name)
+    contender, python = contender_of(name), environment(name)
     with tempfile.TemporaryDirectory() as folder:
         info = free_ports()
         path = Path(folder) / "kernel.json"
@@ -155,10 +161,18 @@ def started(name: str, *arguments: str) -> Iterator[Kernel]:
         # A checkout may be told to keep no bytecode, which an installed kernel has.
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [str(python), *contender.arguments, str(path), *arguments]
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+        start = partial(
+            subprocess.Popen,
+            command,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
         )
+        if contender.preload is not None:
+            start = partial(forked(contender.preload, python, environ), command, environ, folder)
+        begun = time.perf_counter()
+        process = start()
         kernel = Kernel(contender, info, process)
         try:
             kernel.ask(kernel.shell, kernel.encode("kernel_info_request"))

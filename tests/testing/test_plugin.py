@@ -140,11 +140,13 @@ def test_a_process_serves_the_whole_session_and_is_replaced_when_it_dies(
 ) -> None:
     suite.makepyfile(
         """
+import os, sys
 import pytest
 from trikernel.errors import KernelDied
 
 async def test_1(kernel_process):
     await kernel_process.expect("import os; x = os.getpid()")
+    await kernel_process.expect("os.getppid()", result=os.getpid())
 
 async def test_2(kernel_process):
     await kernel_process.expect("x == os.getpid()", result=True)
@@ -155,6 +157,9 @@ async def test_3(kernel_process):
 
 async def test_4(kernel_process):
     await kernel_process.expect("x", error="NameError")
+    cell = await kernel_process.execute("import os; os.getppid()")
+    is_forked = cell.result["text/plain"] != str(os.getpid())
+    assert is_forked == (sys.platform == "linux")
 
 async def test_5(kernel_process):
     await kernel_process.expect("from trikernel.notebook import nursery; import trio")

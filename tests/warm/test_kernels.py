@@ -62,6 +62,46 @@ async def test_a_kernel_is_forked_and_is_a_kernel_as_any(
     assert not caplog.records
 
 
+STATE = """
+import decimal, faulthandler, gc, json, locale, logging, multiprocessing, os, random, resource
+import signal, sys, threading, warnings
+limits = {one: resource.getrlimit(getattr(resource, one))
+          for one in sorted(dir(resource)) if one.startswith("RLIMIT_")}
+names = [one for one in os.environ if one not in ("JPY_PARENT_PID", "TRIKERNEL_REGISTRATION")]
+print(json.dumps({
+    "argv": [len(sys.argv), *sys.argv[1:3]], "orig": sys.orig_argv[:-1], "path": sys.path,
+    "flags": repr(sys.flags), "main": sorted(vars(sys.modules["__main__"]).keys())[:4],
+    "environment": {one: os.environ[one] for one in names}, "umask": os.umask(0o22),
+    "limits": limits, "locale": [locale.setlocale(one) for one in range(6)],
+    "faulthandler": faulthandler.is_enabled(), "gc": [gc.isenabled(), gc.get_threshold()],
+    "switch": sys.getswitchinterval(), "recursion": sys.getrecursionlimit(),
+    "excepthook": repr(sys.excepthook)[:20], "decimal": repr(decimal.getcontext()),
+    "start": multiprocessing.get_start_method(allow_none=True), "root": logging.root.level,
+    "handlers": len(logging.root.handlers), "tracing": [repr(sys.gettrace()), threading.gettrace()],
+    "signals": {int(one): str(signal.getsignal(one))[:30] for one in signal.valid_signals()},
+    "ppid of main": os.getsid(0) == os.getpid(), "thread": threading.current_thread().name,
+    "native": threading.main_thread().native_id == os.getpid(), "bytecode": sys.dont_write_bytecode,
+    "encodings": [sys.stdin.encoding, sys.__stdout__.encoding, sys.__stderr__.errors],
+}, default=str))
+"""
+OWN = """
+import json, random, time, uuid, resource
+history = get_ipython().history_manager
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([history.session_number, str(uuid.uuid4()), random.random(),
+                  used.ru_utime + used.ru_stime < 60, history.save_thread.is_alive()]))
+"""
+
+
+async def test_its_state_is_that_of_a_kernel_that_was_started_cold(kernels: ForkServer) -> None:
+    async with open_kernel(warm=kernels) as warm, open_kernel() as cold:
+        states = [json.loads((await one.execute(STATE)).stdout) for one in (warm, cold)]
+        assert states[0] == states[1]
+        own = [json.loads((await one.execute(OWN)).stdout) for one in (warm, cold)]
+        assert not {map(str, own[0][:3])} & {map(str, own[1][:3])}
+        assert own[0][3:] == own[1][3:] == [True, True]
+
+
 async def test_how_a_kernel_died_is_told(kernels: ForkServer) -> None:
     async with open_kernel(warm=kernels) as client:
         with pytest.raises(KernelDied, match=r"died by signal 9 \(Killed\)"):

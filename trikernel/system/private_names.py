@@ -225,6 +225,12 @@ PRIVATE_NAMES = (
         "the two magics fail at their first use",
     ),
     PrivateName(
+        "threading.Thread._set_native_id",
+        ("trikernel.warm.taking_over",),
+        "a fork's main thread has the number that the system gave to its parent's",
+        "threading.main_thread().native_id is the template's, as after any fork",
+    ),
+    PrivateName(
         "threading.Thread._context",
         ("trikernel.kernel.streams",),
         "a thread may have been given a context of its own: that one is to know its cell",

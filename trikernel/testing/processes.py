@@ -10,6 +10,7 @@ import trio
 
 from ..client.kernel_process import KernelProcess
 from ..client.open import attach
+from ..warm import ForkServer, warm_is_possible
 from .client import CheckedClient, raise_errors
 
 __all__ = ["SessionKernel", "session_kernel"]
@@ -18,11 +19,16 @@ __all__ = ["SessionKernel", "session_kernel"]
 class SessionKernel:
     """A kernel process, started when the first test wants it, and again if a test ended it, or if
     a cell of it does not stop.
+
+    The first one starts in the ordinary way, and sooner than a fork server would; whoever needs a
+    second one may need many, so that and all further ones are forked, where the system can.
     """
 
     def __init__(self, kernel_name: str | None) -> None:
         self._kernel_name = kernel_name
         self._process: KernelProcess | None = None
+        self._was_started = False
+        self._server: ForkServer | None = None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[CheckedClient]:
@@ -31,7 +37,7 @@ class SessionKernel:
         A cell that still runs at the end is interrupted, so that the next test finds it idle.
         """
         if self._process is None:
-            process = KernelProcess(self._kernel_name)
+            process = KernelProcess(self._kernel_name, self._fork_server())
             try:
                 await process.start()
             except BaseException:
@@ -54,11 +60,23 @@ class SessionKernel:
                 await self.stop()
         raise_errors(client.pop_what_was_missed())
 
+    def _fork_server(self) -> ForkServer | None:
+        """What starts the next kernel; it starts itself when it is asked. None for the first."""
+        again, self._was_started = self._was_started, True
+        if again and self._server is None and self._kernel_name is None:
+            self._server = ForkServer() if warm_is_possible() is None else None
+        return self._server
+
     async def stop(self) -> None:
         """End it."""
         process, self._process = self._process, None
         if process is not None:
             await process.kill()
+
+    def close(self) -> None:
+        """End the fork server. The kernel has ended before."""
+        if self._server is not None:
+            self._server.close()
 
 
 @contextmanager
@@ -69,3 +87,4 @@ def session_kernel(kernel_name: str | None) -> Iterator[SessionKernel]:
         yield kernel
     finally:
         trio.run(kernel.stop)
+        kernel.close()

@@ -117,6 +117,8 @@ def _own_folder() -> Path:
         raise OSError(f"{folder} is not a folder of this user")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise OSError(f"others than this user may enter {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):  # else one would be started in vain each time
+        raise OSError(f"nothing can be put into {folder}")
     return folder
 
 

@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -65,7 +66,7 @@ class Own:
         self._tempdir = None if tempfile is None else tempfile.tempdir
 
     def renew(self) -> None:
-        """New random states, keys and caches, of whatever was imported."""
+        """New random states, keys, numbers and caches, of whatever was imported."""
         modules: dict[str, Any] = {**sys.modules}
         if "tempfile" in modules:
             modules["tempfile"].tempdir = self._tempdir
@@ -78,6 +79,9 @@ class Own:
         if "multiprocessing.process" in modules:
             process: Any = modules["multiprocessing.process"]
             process.current_process().authkey = os.urandom(32)
+        thread: Any = threading.main_thread()
+        if hasattr(thread, "_set_native_id"):
+            thread._set_native_id()
 
 
 def become(request: dict[str, Any], cwd: int, standard: Sequence[int]) -> None:
@@ -131,6 +135,10 @@ def _set_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
                 signal.signal(number, wanted)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    faulthandler: Any = sys.modules.get("faulthandler")
+    if faulthandler is not None and faulthandler.is_enabled():  # its handlers are none of Python's
+        faulthandler.disable()
+        faulthandler.enable()
 
 
 def _open_streams() -> None:

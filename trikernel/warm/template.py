@@ -202,8 +202,9 @@ class Template:
                     self.retire()
                 return None
             return self._fork(request, descriptors, connection)
-        except (OSError, ValueError, KeyError) as error:
-            _refuse(connection, f"its template cannot fork: {error}")
+        except (OSError, ValueError, KeyError, MemoryError) as error:
+            text = f"its template cannot fork: {str(error) or type(error).__name__}"
+            _refuse(connection, text)
             return None
         finally:
             close_all(descriptors)
