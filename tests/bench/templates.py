@@ -50,4 +50,6 @@ def _fork(
     end: socket.socket, command: Sequence[str], environ: Mapping[str, str], folder: str
 ) -> WarmProcess:
     arguments = command[command.index("start") :]
-    return ask(Start(command, "trikernel", arguments, environ, KERNEL_DEFAULTS, folder, NONE), end)[0]
+    return ask(Start(command, "trikernel", arguments, environ, KERNEL_DEFAULTS, folder, NONE), end)[
+        0
+    ]

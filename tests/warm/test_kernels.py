@@ -102,6 +102,22 @@ async def test_its_state_is_that_of_a_kernel_that_was_started_cold(kernels: Fork
         assert own[0][3:] == own[1][3:] == [True, True]
 
 
+MODULES = "import sys; from trikernel.warm.preloading import import_base; import_base(); "
+
+
+async def test_a_first_cell_and_a_first_error_import_nothing(kernels: ForkServer) -> None:
+    code = "print(*sys.modules)"
+    found = await trio.run_process(
+        [sys.executable, "-P", "-c", MODULES + code], capture_stdout=True, check=True
+    )
+    async with open_kernel(warm=kernels) as client:
+        assert (await client.execute("1 / 0")).error is not None
+        cell = await client.execute(f"import sys\n{code}")
+    new = set(cell.stdout.split()) - set(found.stdout.decode().split())
+    assert {one.partition(".")[0] for one in new} <= {"ipykernel", "trikernel"}
+    assert {one for one in new if one.startswith("trikernel.")} <= {"trikernel.warm.template"}
+
+
 async def test_how_a_kernel_died_is_told(kernels: ForkServer) -> None:
     async with open_kernel(warm=kernels) as client:
         with pytest.raises(KernelDied, match=r"died by signal 9 \(Killed\)"):

@@ -27,6 +27,7 @@ from .runflags import add_conform_flags, add_run_flags
 
 __all__ = ["main"]
 
+PROGRAM = "trikernel"
 PYTHON_KERNEL = "trikernel.python:PythonKernel"
 _PACKAGES = ("trio", "pyzmq", "jupyter_client", "attrs", "orjson", "zmq-anyio", "ipython")
 
@@ -41,11 +42,12 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` and `conform`
     have more."""
-    parser, run_command, start = _parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["start"]:
-            return _start(start, arguments[1:])
+        if arguments[:1] == ["start"]:  # without the others, which take a while to make
+            start = _Parser(prog=f"{PROGRAM} start", allow_abbrev=False)
+            return _start(_add_start_flags(start), arguments[1:])
+        parser, run_command = _parser()
         if arguments[:1] == ["run"]:  # where notebooks may stand behind options too
             return _run(run_command.parse_intermixed_args(arguments[1:]))
         options = parser.parse_args(arguments)
@@ -64,9 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> tuple[_Parser, _Parser, _Parser]:
+def _add_start_flags(start: _Parser) -> _Parser:
+    start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
+    start.add_argument("--path", metavar="FOLDER", help="where the class is imported from, too")
+    trio_loop = "ipykernel's flag for what this kernel does anyway: cells run in a Trio loop"
+    start.add_argument("--trio-loop", action="store_true", help=trio_loop)
+    return start
+
+
+def _parser() -> tuple[_Parser, _Parser]:
     parser = _Parser(
-        prog="trikernel",
+        prog=PROGRAM,
         description="A Jupyter kernel built on Trio's structured concurrency.",
         allow_abbrev=False,
     )
@@ -77,11 +87,7 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
     add_run_flags(run_command)
 
     words = "start a kernel (what a kernelspec calls); takes ipykernel's flags, too"
-    start = commands.add_parser("start", help=words, allow_abbrev=False)
-    start.add_argument("--kernel", metavar="PACKAGE.MODULE:CLASS", default=PYTHON_KERNEL)
-    start.add_argument("--path", metavar="FOLDER", help="where the class is imported from, too")
-    trio_loop = "ipykernel's flag for what this kernel does anyway: cells run in a Trio loop"
-    start.add_argument("--trio-loop", action="store_true", help=trio_loop)
+    _add_start_flags(commands.add_parser("start", help=words, allow_abbrev=False))
 
     install = commands.add_parser("install", help="install a kernelspec")
     kernelspecs.add_install_flags(install, PYTHON_KERNEL)
@@ -99,7 +105,7 @@ def _parser() -> tuple[_Parser, _Parser, _Parser]:
 
     info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
-    return parser, run_command, start
+    return parser, run_command
 
 
 def load_kernel_class(spec: str) -> type[Kernel]:

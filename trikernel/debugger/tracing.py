@@ -10,7 +10,6 @@ Both start and end in a thread of their own: debugpy takes half a second to impo
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..system import on_fork, run_beside
+from ..system import has_debugpy, on_fork, run_beside
 from .dap import DapStream, Refused, response
 
 __all__ = [
@@ -56,10 +55,7 @@ _ENVIRONMENT = {
 
 def is_installed() -> bool:
     """Whether debugpy can be imported; it is not."""
-    try:
-        return importlib.util.find_spec("debugpy") is not None
-    except (ImportError, ValueError):  # a module of that name that is broken
-        return False
+    return has_debugpy()
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ from trio.lowlevel import enable_ki_protection
 from ..core import Server, call_unprotected, current_request, current_subshell
 from ..errors import AbortedError, TrikernelError, UsageError
 from ..kernel import Application, Kernel, built_in, setting, use_application
-from ..system import gc_paused
+from ..system import gc_paused, has_debugpy
 from ..wire import Header
 from ..wire import contents as c
 from . import introspect
@@ -52,11 +52,9 @@ class _Features:
 
     @built_in
     def __get__(self, instance: PythonKernel | None, owner: object) -> Sequence[str]:
-        from ..debugger import is_installed
-
         server = instance.server_ref() if instance is not None else None
         shares = server is not None and server.inline
-        return ("debugger",) if is_installed() and not shares else ()
+        return ("debugger",) if has_debugpy() and not shares else ()
 
 
 class PythonApplication(Application):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .fork import exit_forked, on_fork
-from .gc_pause import gc_paused
-from .import_path import with_working_folder
+from .gc_pause import freeze, gc_paused
+from .import_path import has_debugpy, with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
 from .loops import Latch, Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
@@ -28,8 +28,10 @@ __all__ = [
     "can_signal",
     "close_what_was_left_open",
     "exit_forked",
+    "freeze",
     "gc_paused",
     "harmless",
+    "has_debugpy",
     "interrupt_nested_run",
     "is_anything_left_open",
     "is_nested_in",

@@ -1,4 +1,4 @@
-"""Where the user's code imports from, which is not where the program itself does.
+"""Where the user's code imports from, which is not where the program itself does; what is there.
 
 A program that starts in a folder of the user's must not import a ``random.py`` that lies there in
 place of Python's own, so it is started with ``-P``. The user's code imports from that folder all
@@ -7,11 +7,12 @@ the same, but its modules come after those of the standard library, as in ipyker
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["with_working_folder"]
+__all__ = ["has_debugpy", "with_working_folder"]
 
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -30,3 +31,11 @@ def with_working_folder(path: Sequence[str]) -> list[str]:
     places = (n for n, one in enumerate(found) if os.path.basename(one) in _INSTALLED)
     found.insert(next(places, 0), "")
     return found
+
+
+def has_debugpy() -> bool:
+    """Whether debugpy, which a debugger needs, can be imported; it is not."""
+    try:
+        return importlib.util.find_spec("debugpy") is not None
+    except (ImportError, ValueError):  # a module of that name that is broken
+        return False

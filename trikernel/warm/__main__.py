@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import runpy
 import socket
 import sys
 
+from ..system import freeze
 from .packets import send_message
 from .preloading import import_base, preload, threads_around_fork
 from .staleness import Files, noted_reads
@@ -31,8 +31,7 @@ def _import(names: list[str], defaults: dict[str, str]) -> Imported:
     if threads:
         raise RuntimeError(f"it has threads: {', '.join(threads)}")
     files.note_modules()
-    gc.collect()
-    gc.freeze()  # looked at by no collector, so that its memory stays shared
+    freeze()
     return Imported(files, environment, read, left_out, own)
 
 

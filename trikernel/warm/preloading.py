@@ -24,28 +24,25 @@ from typing import Any
 __all__ = ["import_base", "preload", "threads_around_fork"]
 
 ENTRY = "trikernel.cli.app"
-# What a Python kernel imports until its first reply, beside what these import themselves.
-BASE = (
-    *("runpy", ENTRY, "trikernel.kernel.fd_capture", "trikernel.python.kernel"),
-    *("trikernel.python.shell", "trikernel.python.debugger", "trikernel.python.tracebacks"),
-    *("trikernel.python.magics", "trikernel.python.frontend_magics", "trikernel.python.flags"),
-    *("trikernel.python.async_magics", "trikernel.python.profile", "trikernel.python.process"),
-    *("trikernel.python.tasks", "trikernel.python.introspect", "trikernel.python.nested_runs"),
-    *(
-        "trikernel.python.ipykernel_modules",
-        "trikernel.python.display",
-        "IPython.core.crashhandler",
-    ),
-    *("IPython.core.completerlib", "IPython.extensions.storemagic", "IPython.core.magics.code"),
-    *(
-        "IPython.core.history",
-        "IPython.core.ultratb",
-        "IPython.core.payload",
-        "sqlite3",
-        "pygments",
-    ),
-    *("IPython.terminal.pt_inputhooks", "IPython.core.doctb", "logging.config", "getopt", "timeit"),
-    *("concurrent.futures.thread", "importlib.resources", "comm.base_comm", "pygments.token"),
+# What a Python kernel imports until its first reply, for a cell, and to show an error, beside what
+# these import themselves.
+BASE = tuple(
+    """
+    runpy trikernel.cli.app trikernel.kernel.cell_io trikernel.kernel.comms
+    trikernel.kernel.fd_capture trikernel.python.async_magics trikernel.python.debugger
+    trikernel.python.display trikernel.python.flags trikernel.python.frontend_magics
+    trikernel.python.introspect trikernel.python.ipykernel_modules trikernel.python.kernel
+    trikernel.python.magics trikernel.python.nested_runs trikernel.python.process
+    trikernel.python.profile trikernel.python.shell trikernel.python.tasks
+    trikernel.python.tracebacks
+    IPython.core.completerlib IPython.core.crashhandler IPython.core.doctb IPython.core.history
+    IPython.core.logger IPython.core.magics.code IPython.core.oinspect IPython.core.payload
+    IPython.core.ultratb IPython.extensions.storemagic IPython.terminal.pt_inputhooks
+    comm.base_comm concurrent.futures.thread decimal fractions getopt importlib.resources
+    logging.config sqlite3 timeit
+    pygments.filters pygments.formatters.html pygments.formatters.terminal256
+    pygments.lexers.python pygments.token stack_data
+    """.split()
 )
 TRIAL_TIMEOUT = 120  # seconds for an import
 TEXT = 200  # characters of what a module has printed or raised
