@@ -25,6 +25,8 @@ from .requests import measure_requests
 from .starting import measure_idle, measure_start
 from .subshells import measure_subshells
 from .transports import measure_transports
+from .warm_browser import measure_restarts
+from .warm_starts import measure_warm
 
 GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "start": measure_start,
@@ -36,7 +38,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "debugger": measure_debugger,
     "idle": measure_idle,
 }
-ALONE = ("growth", "clients", "transports", "connections")
+ALONE = ("growth", "clients", "transports", "connections", "warm", "restarts")
 
 
 def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
@@ -100,6 +102,10 @@ def main() -> None:
         alone |= measure_transports()
     if "connections" in groups:
         alone |= measure_connections(options.rounds)
+    for group, function in (("warm", measure_warm), ("restarts", measure_restarts)):
+        if group in groups:
+            for name, found in function(options.rounds).items():
+                figures.setdefault(name, {}).update(found)
     report = Report(figures, options.rounds)
     print(report.as_json() if options.json else report.as_text())
     if options.write:

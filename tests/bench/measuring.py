@@ -161,7 +161,7 @@ def started(name: str, *arguments: str) -> Iterator[Kernel]:
         # A checkout may be told to keep no bytecode, which an installed kernel has.
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [str(python), *contender.arguments, str(path), *arguments]
-        start = partial(
+        start: Callable[[], Any] = partial(
             subprocess.Popen,
             command,
             env=environ,

@@ -27,7 +27,7 @@ from trikernel.transport import ConnectionInfo
 from .environments import ROOT, environment
 from .measuring import median_of, started
 
-__all__ = ["measure_clients"]
+__all__ = ["measure_clients", "nbclient_runs", "with_bytecode"]
 
 KERNELS, TURNS, EXECUTES, CELLS, IMPORTS = 100, 6, 150, 500, 15
 _MANY = """
@@ -137,11 +137,11 @@ def _notebooks(rounds: int) -> dict[str, list[float]]:
     """Seconds that a notebook takes: here, with nbclient on ipykernel, with nbclient on ours."""
     runs: dict[str, Callable[[], object]] = {
         "trikernel": lambda: trio.run(run_notebook, _notebook()),
-        "nbclient on ipykernel": partial(_nbclient, "python3"),
-        "nbclient on trikernel": partial(_nbclient, None),
+        "nbclient on ipykernel": partial(nbclient_runs, "python3"),
+        "nbclient on trikernel": partial(nbclient_runs, None),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
-    with _bytecode():
+    with with_bytecode():
         for run in runs.values():  # what they import is compiled once
             run()
         for _ in range(rounds):
@@ -153,7 +153,7 @@ def _notebooks(rounds: int) -> dict[str, list[float]]:
 
 
 @contextmanager
-def _bytecode() -> Iterator[None]:
+def with_bytecode() -> Iterator[None]:
     """A checkout may be told to keep no bytecode, which an installed kernel has."""
     before = dict(os.environ)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -170,9 +170,11 @@ def _notebook() -> Any:
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def _nbclient(kernel_name: str | None) -> None:
+def nbclient_runs(kernel_name: str | None, book: Any = None) -> None:
+    """Have nbclient run a notebook, by default one of many cells."""
+
     async def run() -> None:
-        client = NotebookClient(_notebook(), km=new_manager(kernel_name))
+        client = NotebookClient(book or _notebook(), km=new_manager(kernel_name))
         client.owns_km = True
         await client.async_execute()
 

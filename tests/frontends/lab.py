@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -93,6 +94,10 @@ class Notebook:
             test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
             self.page.screenshot(path=f"{shots}/{test}{name and '-' + name}.png")
 
+    def restart(self) -> float:
+        """Restart the kernel as the menu does; milliseconds until the page says that it is idle."""
+        return float(self.page.evaluate(_RESTART))
+
     def stop(self) -> None:
         """Press the button in the toolbar."""
         self.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
@@ -125,12 +130,12 @@ class Lab:
         self._url, self._token, self._root, self._browser = url, token, root, browser
 
     @contextmanager
-    def open(self, cells: Sequence[str]) -> Iterator[Notebook]:
+    def open(self, cells: Sequence[str], spec: str = SPEC) -> Iterator[Notebook]:
         """A new notebook with these cells, its kernel ready."""
         name = f"{uuid.uuid4().hex}.ipynb"
         book = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-            metadata={"kernelspec": {"name": SPEC, "display_name": SPEC}},
+            metadata={"kernelspec": {"name": spec, "display_name": spec}},
         )
         nbformat.write(book, self._root / name)
         page = self._browser.new_page(viewport={"width": 1200, "height": 1600})
@@ -145,8 +150,15 @@ class Lab:
 
 
 @contextmanager
-def open_lab(folder: Path) -> Iterator[Lab]:
-    """Start JupyterLab, with settings of its own, and a browser; end both."""
+def open_lab(
+    folder: Path,
+    specs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Lab]:
+    """Start JupyterLab, with settings of its own, and a browser; end both.
+
+    ``specs`` are further kernelspecs by name, ``environment`` variables of the server.
+    """
     token, runtime, root = uuid.uuid4().hex, folder / "runtime", folder / "root"
     root.mkdir()
     for name, settings in _SETTINGS.items():
@@ -155,6 +167,7 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         path.write_text(json.dumps(settings), "utf-8")
     env = {
         **os.environ,
+        **environment,
         "JUPYTER_RUNTIME_DIR": str(runtime),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
@@ -163,6 +176,8 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         "IPYTHONDIR": str(folder / "ipython"),
     }
     write_spec(folder / "data")
+    for name, spec in specs.items():
+        write_spec(folder / "data", name, spec)
     with (folder / "server.log").open("wb") as log:
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"]
         options = {
@@ -204,4 +219,17 @@ _OPEN_COMM = """target => {
     const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
     void session.kernel.createComm(target).open();
 }"""
+_RESTART = """() => new Promise((resolve, reject) => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const begun = performance.now();
+    let restarted = false;
+    const look = () => {
+        if (restarted && kernel.connectionStatus === "connected" && kernel.status === "idle") {
+            kernel.statusChanged.disconnect(look);
+            resolve(performance.now() - begun);
+        }
+    };
+    kernel.statusChanged.connect(look);
+    kernel.restart().then(() => { restarted = true; look(); }, reject);
+})"""
 _SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"

@@ -6,7 +6,9 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -16,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import attrs
 import pytest
 
-from trikernel.warm import asking, starting
+from trikernel.warm import asking
 from trikernel.warm.asking import Start, ask
 from trikernel.warm.packets import (
     GO,
@@ -26,6 +29,7 @@ from trikernel.warm.packets import (
     NotWarm,
     in_memory,
     packet_pair,
+    packet_socket,
     receive,
     send,
 )
@@ -48,7 +52,7 @@ def start_of(code: str) -> Start:
 
 
 @contextmanager
-def asked(server: ForkServer, code: str) -> Iterator[tuple[int, asking.socket.socket]]:
+def asked(server: ForkServer, code: str) -> Iterator[tuple[int, socket.socket]]:
     """A process that waits for the word of its client: its pidfd, and the client's connection."""
     ours, theirs = packet_pair()
     memory, folder = in_memory(asking._as_message(start_of(code))), os.open("/", os.O_PATH)
@@ -64,8 +68,8 @@ def asked(server: ForkServer, code: str) -> Iterator[tuple[int, asking.socket.so
 
 
 def is_over(pidfd: int) -> bool:
-    poll = asking.select.poll()
-    poll.register(pidfd, asking.select.POLLIN)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -100,7 +104,7 @@ def test_a_template_that_is_killed_with_a_request_in_its_hands_loses_none(
     assert server.template_pid != pid
 
 
-def _unread(end: asking.socket.socket) -> int:
+def _unread(end: socket.socket) -> int:
     """Bytes of the packets that nobody has taken yet."""
     found: int = struct.unpack("i", fcntl.ioctl(end, termios.TIOCOUTQ, b"\0" * 4))[0]
     return found
@@ -128,7 +132,7 @@ def test_a_read_only_folder_is_no_place(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     if where == "its folder":
         (tmp_path / "trikernel-warm").mkdir(mode=0o700)
-        monkeypatch.setattr(starting.os, "access", lambda path, mode: False)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
     else:
 
         def refuse(path: Path, mode: int = 0) -> None:
@@ -160,7 +164,7 @@ def test_another_user_is_not_answered(tmp_path: Path) -> None:
         [],
         os.environ,
         defaults={},
-        idle=0.1,
+        idle=600,
         where=str(place),
     )
     wait_until(place.is_socket, "it to listen")
@@ -172,8 +176,14 @@ def test_another_user_is_not_answered(tmp_path: Path) -> None:
         "print(one.recv(1))"
     )
     asks = [sys.executable, "-c", code]
-    assert subprocess.run(asks, cwd=tmp_path, capture_output=True, check=True).stdout == b"b''\n"
-    wait_until(lambda: not place.exists(), "its end when idle")
+    try:
+        done = subprocess.run(asks, cwd=tmp_path, capture_output=True, check=True)
+        assert done.stdout == b"b''\n"
+    finally:
+        with packet_socket() as connection:
+            connection.connect(str(place))
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        os.kill(struct.unpack("3i", credentials)[0], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("part", ["its interpreter", "a module", "a folder of modules"])
@@ -212,7 +222,7 @@ def test_a_signal_of_c_code_is_shown_by_faulthandler(tmp_path: Path) -> None:
             server.start()
             start = start_of("import os; os.kill(os.getpid(), 11)")
             with open(tmp_path / "errors", "wb") as errors:
-                start = asking.attrs.evolve(
+                start = attrs.evolve(
                     start, streams=(subprocess.DEVNULL, subprocess.DEVNULL, errors)
                 )
                 assert server.fork(start).wait() == -signal.SIGSEGV

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from trikernel.warm.provisioner import WarmProvisioner
 from trikernel.warm.server import ForkServer
 from trikernel.warm.starting import Command, shared_path
 
-from ..processes import ROOT, wait_until
+from ..processes import wait_until
+from .entry_points import write_entry_points
 from .forks import children, forked, has_ended
 
 assert sys.platform == "linux"  # else the folder is not collected
@@ -115,7 +115,8 @@ async def test_a_first_cell_and_a_first_error_import_nothing(kernels: ForkServer
         cell = await client.execute(f"import sys\n{code}")
     new = set(cell.stdout.split()) - set(found.stdout.decode().split())
     assert {one.partition(".")[0] for one in new} <= {"ipykernel", "trikernel"}
-    assert {one for one in new if one.startswith("trikernel.")} <= {"trikernel.warm.template"}
+    ours = {one for one in new if one.startswith("trikernel.")}
+    assert ours <= {"trikernel.warm.template", "trikernel.warm.running"}
 
 
 async def test_how_a_kernel_died_is_told(kernels: ForkServer) -> None:
@@ -178,25 +179,13 @@ def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
-    _install_entry_points(tmp_path, monkeypatch)
+    monkeypatch.syspath_prepend(str(write_entry_points(tmp_path)))
+    KernelProvisionerFactory.clear_instance()  # it has read those of before
     assert main(["install", "--prefix", str(tmp_path), "--name", "warm", "--warm"]) == 0
     yield lambda: AsyncKernelManager(kernel_name="warm")
     for pid in templates(runtime):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not templates(runtime), "the template's end")
-
-
-def _install_entry_points(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an installer does from pyproject.toml, for an environment where it was not run again."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    group = "jupyter_client.kernel_provisioners"
-    lines = [f"{name} = {value}" for name, value in project["entry-points"][group].items()]
-    about = folder / "site" / "warm_entry-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: warm-entry\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
-    monkeypatch.syspath_prepend(str(about.parent))
-    KernelProvisionerFactory.clear_instance()  # it has read those of before
 
 
 def templates(runtime: Path) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import socket
 import sys
 
@@ -72,9 +71,9 @@ def main() -> None:
     )
     request = template.serve()
     if request is not None:
+        program = template.program_of(request["module"])
         del template, imported, listener, owner
-        sys.argv = [request["module"], *request["arguments"]]
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        program.run(request["arguments"])
 
 
 if __name__ == "__main__":

@@ -26,8 +26,7 @@ __all__ = ["import_base", "preload", "threads_around_fork"]
 ENTRY = "trikernel.cli.app"
 # What a Python kernel imports until its first reply, for a cell, and to show an error, beside what
 # these import themselves.
-BASE = tuple(
-    """
+_NAMES = """
     runpy trikernel.cli.app trikernel.kernel.cell_io trikernel.kernel.comms
     trikernel.kernel.fd_capture trikernel.python.async_magics trikernel.python.debugger
     trikernel.python.display trikernel.python.flags trikernel.python.frontend_magics
@@ -42,8 +41,8 @@ BASE = tuple(
     logging.config sqlite3 timeit
     pygments.filters pygments.formatters.html pygments.formatters.terminal256
     pygments.lexers.python pygments.token stack_data
-    """.split()
-)
+"""
+BASE = tuple(_NAMES.split())
 TRIAL_TIMEOUT = 120  # seconds for an import
 TEXT = 200  # characters of what a module has printed or raised
 

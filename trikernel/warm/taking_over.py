@@ -62,26 +62,32 @@ class Own:
     """What belongs to a template before it imports for others, to be put back in each process."""
 
     def __init__(self) -> None:
-        tempfile: Any = sys.modules.get("tempfile")
+        tempfile = _imported("tempfile")
         self._tempdir = None if tempfile is None else tempfile.tempdir
 
     def renew(self) -> None:
         """New random states, keys, numbers and caches, of whatever was imported."""
-        modules: dict[str, Any] = {**sys.modules}
-        if "tempfile" in modules:
-            modules["tempfile"].tempdir = self._tempdir
-        if "random" in modules:
-            modules["random"].seed()
-        if "numpy.random" in modules:
-            modules["numpy.random"].seed()
-        if "ssl" in modules:
-            modules["ssl"].RAND_add(os.urandom(64), 64.0)
-        if "multiprocessing.process" in modules:
-            process: Any = modules["multiprocessing.process"]
+        # One by one: a copy of the table would write to each module's count, and unshare its page.
+        tempfile, random = _imported("tempfile"), _imported("random")
+        if tempfile is not None:
+            tempfile.tempdir = self._tempdir
+        if random is not None:
+            random.seed()
+        numpy_random, ssl = _imported("numpy.random"), _imported("ssl")
+        if numpy_random is not None:
+            numpy_random.seed()
+        if ssl is not None:
+            ssl.RAND_add(os.urandom(64), 64.0)
+        process = _imported("multiprocessing.process")
+        if process is not None:
             process.current_process().authkey = os.urandom(32)
         thread: Any = threading.main_thread()
         if hasattr(thread, "_set_native_id"):
             thread._set_native_id()
+
+
+def _imported(name: str) -> Any:
+    return sys.modules.get(name)
 
 
 def become(request: dict[str, Any], cwd: int, standard: Sequence[int]) -> None:
@@ -135,7 +141,7 @@ def _set_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
                 signal.signal(number, wanted)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    faulthandler: Any = sys.modules.get("faulthandler")
+    faulthandler = _imported("faulthandler")
     if faulthandler is not None and faulthandler.is_enabled():  # its handlers are none of Python's
         faulthandler.disable()
         faulthandler.enable()

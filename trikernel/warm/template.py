@@ -36,6 +36,7 @@ from .packets import (
     send_message,
     short_name,
 )
+from .running import Program, find_program
 from .staleness import Files, differing
 from .taking_over import Own, become
 
@@ -91,6 +92,7 @@ class Template:
         self._used = time.monotonic()
         self._waiting: dict[int, socket.socket] = {}  # connections without a request yet
         self._children: list[_Child] = []
+        self._programs: dict[str, Program] = {}
 
     @property
     def _takes_requests(self) -> bool:
@@ -225,6 +227,7 @@ class Template:
     ) -> dict[str, Any] | None:
         if sys.platform != "linux":
             raise NotImplementedError
+        self.program_of(request["module"])  # looked for once, here
         pid = os.fork()
         if pid:
             try:
@@ -246,6 +249,12 @@ class Template:
         if not _may_go(connection, self._imported.left_out):
             os._exit(1)
         return request
+
+    def program_of(self, module: str) -> Program:
+        """What a process with that module runs."""
+        if module not in self._programs:
+            self._programs[module] = find_program(module)
+        return self._programs[module]
 
     def _let_go(self) -> None:
         """In a forked process: what is the template's is closed here, and stays open there."""
