@@ -37,15 +37,18 @@ async def test_garbage_of_cells_is_gone_with_the_kernel(autojump_clock: object, 
         gc.enable()
 
 
-async def test_shells_do_not_heap_up(autojump_clock: object) -> None:
+async def test_shells_do_not_heap_up(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "CLOSED_IN_A_ROW", 4)
     shells: list[weakref.ref[object]] = []
-    for _ in range(closing.CLOSED_IN_A_ROW + 2):
+    for _ in range(7):
         kernel = PythonKernel()
         async with open_memory_client(kernel) as client:
             await client.execute("1")
             shells.append(weakref.ref(kernel.shell))
         del kernel, client
-    assert sum(one() is not None for one in shells) <= closing.CLOSED_IN_A_ROW + 1
+    assert sum(one() is not None for one in shells) <= 5
 
 
 async def test_a_name_that_the_user_has_taken_is_no_matter(

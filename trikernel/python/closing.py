@@ -16,7 +16,7 @@ __all__ = ["close_shell", "collections_so_far"]
 
 # Shells whose cells' garbage was looked for among the young only, until one looks at everything:
 # shells are garbage, too, and of the old.
-CLOSED_IN_A_ROW = 32
+CLOSED_IN_A_ROW = 64
 _closed = 0
 
 

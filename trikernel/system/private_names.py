@@ -175,7 +175,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._atexit_once",
-        ("trikernel.python.kernel",),
+        ("trikernel.python.closing",),
         "the history is closed once the last task has cleaned up, not when the process exits",
         "that is logged; the history stays open until the process exits",
     ),
