@@ -111,9 +111,10 @@ OFFERED = {
     "trikernel.system": {
         "Latch", "LeftOpen", "Mailbox", "RemoteNursery",
         "RepeatedEvent", "SignalArrivals", "SignalTimer",
-        "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked", "freeze",
-        "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run", "is_anything_left_open", "is_nested_in",
-        "mark_untraced", "on_fork", "real_stderr", "report_crash", "run_beside", "run_in",
+        "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
+        "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",
+        "is_anything_left_open", "is_nested_in", "mark_untraced", "on_fork",
+        "real_stderr", "report_crash", "run_beside", "run_in",
         "run_nested", "run_to_the_end",
         "runs_here", "signal_main_thread", "stderr_descriptor", "unblock_signal",
         "unused_signal", "wait_for_process_end", "with_working_folder",

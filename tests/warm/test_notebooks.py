@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from trikernel.cli import runner
+from trikernel.cli.early import early_fork_server
 
 assert sys.platform == "linux"  # else the folder is not collected
 
@@ -35,9 +35,14 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-async def test_for_two_in_a_row_a_fork_server_does_not_pay() -> None:
-    options = Namespace(kernel=None, parameter=[], raw_parameter=[])
-    async with runner._Runs(options)._fork_server(2) as server:
+@pytest.mark.parametrize(
+    ("notebooks", "jobs", "kernel"), [(2, 1, None), (4, 2, None), (9, 1, "python3")]
+)
+def test_for_two_in_a_row_or_another_kernel_a_fork_server_does_not_pay(
+    notebooks: int, jobs: int, kernel: str | None
+) -> None:
+    options = Namespace(kernel=kernel, jobs=jobs, notebooks=["one.ipynb"] * notebooks)
+    with early_fork_server(options) as server:
         assert server is None
 
 

@@ -176,14 +176,17 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        from . import runner
-    except ImportError as error:
-        raise UsageError(
-            f"running notebooks needs more packages ({error.name} is missing): "
-            "pip install 'trikernel[python]'"
-        ) from None
-    return runner.run_files(options)
+    from .early import early_fork_server
+
+    with early_fork_server(options) as warm:
+        try:
+            from . import runner
+        except ImportError as error:
+            raise UsageError(
+                f"running notebooks needs more packages ({error.name} is missing): "
+                "pip install 'trikernel[python]'"
+            ) from None
+        return runner.run_files(options, warm)
 
 
 def _conform(options: argparse.Namespace) -> int:

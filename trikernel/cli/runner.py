@@ -12,8 +12,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ..client.notebooks import (
 )
 from ..errors import KernelDied, KernelNotReady, TrikernelError, UsageError
 from ..system import harmless
-from ..warm import ForkServer, open_fork_server, warm_is_possible
+from ..warm import ForkServer
 from .screen import Board, Screen, ScreenError, View
 
 __all__ = ["run_files"]
@@ -49,13 +49,13 @@ class Job:
     cells: int
 
 
-def run_files(options: argparse.Namespace) -> int:
-    """Run notebooks; the exit code.
+def run_files(options: argparse.Namespace, warm: ForkServer | None = None) -> int:
+    """Run notebooks, their kernels started by ``warm`` if given; the exit code.
 
     Raises `UsageError`, before anything runs, for files and parameters that cannot be used.
     """
     jobs = _plan(options)
-    runs = _Runs(options)
+    runs = _Runs(options, warm)
     view: View = Screen(jobs[0].cells) if len(jobs) == 1 else Board(len(jobs))
     try:
         with view, _shown_warnings(view):
@@ -91,8 +91,9 @@ def _shown_warnings(view: View) -> Iterator[None]:
 class _Runs:
     """Runs jobs, at most so many at once, until all are done or somebody interrupts."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, warm: ForkServer | None) -> None:
         self._options = options
+        self._warm = warm
         self._limit = trio.CapacityLimiter(1)
         self._codes = [OK]
         given = {name: parse_value(text) for name, text in options.parameter}
@@ -106,26 +107,16 @@ class _Runs:
                 scope = trio.CancelScope()
                 await nursery.start(_cancel_on_signals, scope, self._codes)
                 with scope:
-                    async with self._fork_server(len(jobs)) as warm, trio.open_nursery() as running:
+                    async with trio.open_nursery() as running:
                         for job in jobs:  # started in their order, each as soon as one has ended
                             await self._limit.acquire_on_behalf_of(job)
-                            running.start_soon(self._run_one, job, view, warm)
+                            running.start_soon(self._run_one, job, view)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         return max(self._codes)
 
-    @asynccontextmanager
-    async def _fork_server(self, jobs: int) -> AsyncIterator[ForkServer | None]:
-        """One that starts the kernels, if enough of them follow one another to repay its start."""
-        follow = jobs - 2 * int(self._limit.total_tokens)
-        if follow <= 0 or self._options.kernel is not None or warm_is_possible() is not None:
-            yield None
-            return
-        async with open_fork_server() as server:
-            yield server
-
-    async def _run_one(self, job: Job, view: View, warm: ForkServer | None) -> None:
+    async def _run_one(self, job: Job, view: View) -> None:
         options, progress = self._options, view.open(job.path, job.cells)
         try:
             await run_notebook(
@@ -138,7 +129,7 @@ class _Runs:
                 timeout=options.timeout,
                 cwd=options.cwd,
                 progress=progress,
-                warm=warm,
+                warm=self._warm,
             )
         except ScreenError:
             raise
