@@ -38,7 +38,7 @@ _NAMES = """
     IPython.core.logger IPython.core.magics.code IPython.core.oinspect IPython.core.payload
     IPython.core.ultratb IPython.extensions.storemagic IPython.terminal.pt_inputhooks
     comm.base_comm concurrent.futures.thread decimal fractions getopt importlib.resources
-    logging.config sqlite3 timeit
+    logging.config pwd sqlite3 timeit
     pygments.filters pygments.formatters.html pygments.formatters.terminal256
     pygments.lexers.python pygments.token stack_data
 """
