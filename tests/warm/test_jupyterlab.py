@@ -18,6 +18,8 @@ from ..frontends.lab import CHROMIUM, open_lab
 from ..processes import ROOT, wait_until
 from .entry_points import write_entry_points
 
+assert sys.platform == "linux"  # else the folder is not collected
+
 pytestmark = [
     pytest.mark.thorough,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
