@@ -99,13 +99,13 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     ),
     "Warm starts (a fork server starts trikernel)": (
         Row(
-            "start",
+            "start_1",
             "start to first reply, ms",
             (_most(0.35, "xeus-python"), _most(0.2, "ipykernel")),
             "warm",
         ),
         Row(
-            "start_cell",
+            "cell_1",
             "start to first executed cell, ms",
             (_most(0.35, "xeus-python"), _most(0.2, "ipykernel")),
             "warm",

@@ -29,10 +29,28 @@ CELLS = ("x = 6 * 7", "print(x)", "sum(range(x))")
 def measure_warm(rounds: int) -> Figures:
     """Figures by contender, measured in turns."""
     figures: Figures = {"warm": {}, "trikernel": {}, "ipykernel": {}, "xeus-python": {}}
-    for part in (_with_stack(rounds), _many(), _notebooks(rounds)):
+    for part in (_one(rounds), _with_stack(rounds), _many(), _notebooks(rounds)):
         for name, found in part.items():
             figures[name] |= found
     return figures
+
+
+def _one(rounds: int) -> Figures:
+    """Milliseconds from the start to the first reply, and to the first cell's."""
+    names = ("warm", "ipykernel", "xeus-python")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            with started(name) as kernel:
+                kernel.ask(kernel.shell, kernel.encode_cell())
+                times[name].append((kernel.first_reply, time.perf_counter() - kernel.begun))
+    return {
+        name: {
+            "start_1": statistics.median(reply for reply, _ in found) * 1e3,
+            "cell_1": statistics.median(cell for _, cell in found) * 1e3,
+        }
+        for name, found in times.items()
+    }
 
 
 def _with_stack(rounds: int) -> Figures:
@@ -58,10 +76,10 @@ def _many() -> Figures:
                 for one in kernels:
                     one.ask(one.shell, one.encode_cell())
                 time.sleep(1)  # what is done after a first cell
-                figures[name] |= {
-                    f"start_{count}": statistics.median(one.first_reply for one in kernels) * 1e3,
-                    f"memory_own_{count}": sum(map(_unshared, kernels)),
-                }
+                figures[name][f"memory_own_{count}"] = sum(map(_unshared, kernels))
+                if count > 1:
+                    replies = statistics.median(one.first_reply for one in kernels)
+                    figures[name][f"start_{count}"] = replies * 1e3
     return figures
 
 
