@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+FOLDER = Path(__file__).parent.parent / "docs" / "contributing"
 
 
 @attrs.define(eq=False)
