@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from ..kernel import (
 from ..system import with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
+from .new import add_new_flags, new
 from .runflags import add_conform_flags, add_run_flags
 
 __all__ = ["main"]
@@ -102,6 +104,10 @@ def _parser() -> tuple[_Parser, _Parser]:
     conform = commands.add_parser("conform", help="check what a kernel does by the protocol")
     add_conform_flags(conform)
     conform.set_defaults(function=_conform)
+
+    words = "write a kernel package to start from"
+    add_new_flags(package := commands.add_parser("new", help=words))
+    package.set_defaults(function=_new)
 
     info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
@@ -233,6 +239,12 @@ def _list(options: argparse.Namespace) -> int:
         print(f"{name:<20} {display_name:<28} {path}")
     for removed in remove_stale_files(jupyter_runtime_dir()):
         print(f"removed the connection file of a kernel that was killed: {removed}")
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    made = new(options)
+    print(f"made {made}; now: cd {shlex.quote(str(made))} && pip install -e '.[test]' && pytest")
     return 0
 
 
