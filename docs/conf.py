@@ -1,8 +1,9 @@
 """The site, made by Sphinx: ``sphinx-build -W -b html docs OUT``.
 
 Pages are plain Markdown that GitHub shows as well. What GitHub has no words for is added here: the
-tree of pages (`site/sections.py`), the outputs of notebooks (`site/notebooks.py`), and pages of the
-files that are linked to (`site/sources.py`).
+tree of pages (`site/sections.py`), the outputs of notebooks (`site/notebooks.py`), pages of the
+files that are linked to (`site/sources.py`), links in docstrings (`site/docstrings.py`), and a look
+at what leaves the site (`site/offline.py`).
 """
 
 import sys
@@ -18,7 +19,9 @@ version = release = __version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "docstrings",
     "notebooks",
+    "offline",
     "sections",
     "sources",
 ]
@@ -32,7 +35,7 @@ nb_merge_streams = True
 default_role = "py:obj"  # in docstrings: a link where there is one, else code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -40,6 +43,7 @@ html_title = f"trikernel {release}"
 html_static_path = ["site/style.css"]
 html_css_files = ["style.css"]
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {
     "top_of_page_buttons": [],
     "light_css_variables": {"color-brand-primary": "#0b6e75", "color-brand-content": "#0b6e75"},

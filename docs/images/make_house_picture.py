@@ -21,7 +21,7 @@ STACK = [
 ]
 # Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
 BESIDE = [
-    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 5, 4),
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 5, 5),
     ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
     ("conformance", "checks any kernel", 4, 4),
     ("warm", "kernels by a fork of\na process that waits", 7, 7),
@@ -29,12 +29,19 @@ BESIDE = [
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 
 _STYLE = """
-text { font-family: system-ui, sans-serif; fill: #1f2328 }
+svg { --page: #ffffff; --ink: #1f2328; --dim: #57606a; --box: #f6f8fa; --line: #8c959f;
+  --core: #ddf4ff; --edge: #0969da }
+@media (prefers-color-scheme: dark) {
+  svg { --page: #0d1117; --ink: #e6edf3; --dim: #9198a1; --box: #161b22; --line: #6e7681;
+    --core: #12283f; --edge: #4493f8 } }
+text { font-family: system-ui, sans-serif; fill: var(--ink) }
 .name { font: 600 15px ui-monospace, monospace }
-.about { font-size: 12.5px; fill: #57606a }
-.box { fill: #f6f8fa; stroke: #8c959f; rx: 6 }
-.middle { fill: #ddf4ff; stroke: #0969da; rx: 6 }
-.arrow { stroke: #8c959f; stroke-width: 1.5; marker-end: url(#head) }
+.about { font-size: 12.5px; fill: var(--dim) }
+.page { fill: var(--page) }
+.box { fill: var(--box); stroke: var(--line); rx: 6 }
+.middle { fill: var(--core); stroke: var(--edge); rx: 6 }
+.arrow { stroke: var(--line); stroke-width: 1.5; fill: none }
+.line { marker-end: url(#head) }
 """.strip()
 
 
@@ -50,8 +57,8 @@ def draw() -> str:
         f'width="{WIDTH}" height="{height}" role="img" aria-label="the layers of trikernel">',
         f"<style>{_STYLE}</style>",
         '<defs><marker id="head" markerWidth="8" markerHeight="8" refX="6" refY="3" '
-        'orient="auto"><path d="M0,0 L6,3 L0,6" fill="none" stroke="#8c959f"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff" rx="8"/>',
+        'orient="auto"><path class="arrow" d="M0,0 L6,3 L0,6"/></marker></defs>',
+        f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
     ]
     for number, (name, about) in enumerate(STACK):
         top = 20 + number * (ROW + GAP)
@@ -67,11 +74,12 @@ def draw() -> str:
         lines = about.split("\n")
         size = max(size, 36 + 16 * len(lines))
         parts += _box(LEFT + MAIN + 30, top, 170, size, "box", name, lines)
-    transport = 20 + 5 * (ROW + GAP) + ROW // 2
-    client = 20 + 4 * (ROW + GAP) + 84
+    row = [name for name, _ in STACK].index("transport")
+    transport = 20 + row * (ROW + GAP) + ROW // 2
+    client = 20 + BESIDE[0][2] * (ROW + GAP) + 84  # where its box ends
     right = LEFT + MAIN + 30 + 60
-    parts.append(f'<path class="arrow" fill="none" d="M{right},{client} V{transport} '
-                 f'H{LEFT + MAIN + 4}"/>')  # fmt: skip
+    path = f"M{right},{client} V{transport} H{LEFT + MAIN + 4}"
+    parts.append(f'<path class="arrow line" d="{path}"/>')
     parts.append(
         f'<text class="about" x="{LEFT}" y="{height - 10}">Each layer imports only from layers '
         "below it; errors.py is below them all.</text>"
@@ -91,7 +99,7 @@ def _box(
 
 
 def _arrow(x: int, y: int, to_x: int, to_y: int) -> str:
-    return f'<line class="arrow" x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}"/>'
+    return f'<line class="arrow line" x1="{x}" y1="{y}" x2="{to_x}" y2="{to_y}"/>'
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 PREFIX = "source"
+_trees: dict[Path, dict[int, Any]] = {}
 
 
 def lead_to_pages(app: Sphinx, doctree: nodes.document) -> None:
@@ -44,6 +45,22 @@ def _leading_out(app: Sphinx, doctree: nodes.document) -> Iterator[tuple[nodes.E
             yield node, _from_top(app, here / target)
 
 
+def share_tree(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Make the tree beside one of these pages once for all that lie as deep: it takes longest."""
+    if pagename.startswith(f"{PREFIX}/"):
+        made = _trees.setdefault(app.outdir, {})
+        depth, make = pagename.count("/"), context["toctree"]
+
+        def tree(**options: Any) -> Any:
+            if depth not in made:
+                made[depth] = make(**options)
+            return made[depth]
+
+        context["toctree"] = tree
+
+
 def make_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The pages: name, what the theme is told, template."""
     for path in sorted(set().union(*_linked(app).values())):
@@ -56,7 +73,9 @@ def make_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         else:
             body = _shown(app, place)
         title = f"<h1><code>{escape(path)}</code></h1>"
-        yield f"{PREFIX}/{path}", {"title": escape(path), "body": title + body}, "page.html"
+        name = f"{PREFIX}/{path}"
+        context = {"title": escape(path), "body": title + body}
+        yield name, context, "page.html"
 
 
 def _shown(app: Sphinx, file: Path) -> str:
@@ -83,4 +102,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", lead_to_pages, priority=100)  # before downloads are collected
     app.connect("env-purge-doc", lambda app, env, docname: _linked(app).pop(docname, None))
     app.connect("html-collect-pages", make_pages)
+    app.connect("html-page-context", share_tree, priority=100)  # before the theme asks for it
     return {"parallel_read_safe": False}
