@@ -32,9 +32,26 @@ def test_the_readme_has_exactly_two_set_up_lines() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    """Anchors, too, by the names that GitHub gives to headings. What leaves is only looked at."""
+    for target in re.findall(r"\]\(([^)]+)\)", without_code(page)):
+        if "://" in target:
+            assert re.fullmatch(r"https://([\w-]+\.)+\w+(/[^\s]*)?", target), target
+            continue
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def without_code(page: Path) -> str:
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
+    return re.sub(r"`[^`\n]+`", lambda found: re.sub(r"[\[\]()]", "", found[0]), text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page), re.M)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

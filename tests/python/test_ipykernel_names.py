@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -75,6 +76,20 @@ def test_nothing_is_imported_until_it_is_asked_for(install: Callable[[], Replace
     before = set(sys.modules)
     install()
     assert set(sys.modules) - before <= {"ipykernel", "ipykernel.zmqshell"}
+
+
+def test_another_thread_may_import_meanwhile(
+    install: Callable[[], Replacements], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the service thread does while the kernel's process begins."""
+    real, names = ipykernel_modules._is_ipykernels, iter(range(10**9))
+
+    def is_ipykernels(name: str) -> bool:
+        monkeypatch.setitem(sys.modules, f"imported_meanwhile_{next(names)}", ModuleType("one"))
+        return real(name)
+
+    monkeypatch.setattr(ipykernel_modules, "_is_ipykernels", is_ipykernels)
+    install()
 
 
 def test_it_is_put_back_whatever_was_there(install: Callable[[], Replacements]) -> None:

@@ -140,9 +140,9 @@ def install_ipykernel_modules(replaced: Replacements | None = None) -> None:
         return
     finder = _Finder()
     replaced = Replacements() if replaced is None else replaced
-    replaced.keep(sys.modules, *NAMES, *filter(_is_ipykernels, sys.modules))
+    replaced.keep(sys.modules, *NAMES, *_loaded())
     replaced.callback(lambda: _take_out(finder))
-    for name in list(filter(_is_ipykernels, sys.modules)):
+    for name in _loaded():
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
     for name in _LOADED:
@@ -152,6 +152,12 @@ def install_ipykernel_modules(replaced: Replacements | None = None) -> None:
         spec.loader.exec_module(module)
 
 
+def _loaded() -> list[str]:
+    """What of ipykernel is loaded. Other threads may import meanwhile, so the names are copied
+    first, which is one step."""
+    return list(filter(_is_ipykernels, list(sys.modules)))
+
+
 def _is_ipykernels(name: str) -> bool:
     return name.partition(".")[0] == _PACKAGE
 
@@ -159,7 +165,7 @@ def _is_ipykernels(name: str) -> bool:
 def _take_out(finder: _Finder) -> None:
     if finder in sys.meta_path:
         sys.meta_path.remove(finder)
-    for name in list(filter(_is_ipykernels, sys.modules)):
+    for name in _loaded():
         del sys.modules[name]
 
 
