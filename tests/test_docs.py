@@ -96,6 +96,23 @@ def test_a_page_shows_the_file_that_is_tested(page: str, example: str) -> None:
     assert code in (ROOT / "docs" / page).read_text("utf-8")
 
 
+def test_each_picture_has_a_script_that_makes_it_and_a_page_that_shows_it() -> None:
+    folder = ROOT / "docs" / "images"
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    for picture in (*folder.glob("*.svg"), *folder.glob("*.png")):
+        script = folder / f"make_{picture.stem}_picture.py"
+        assert f'"{picture.name}"' in script.read_text("utf-8")
+        assert f"images/{picture.name})" in pages
+
+
+def test_a_picture_that_moves_stands_still_for_who_asked_for_it_and_loads_nothing() -> None:
+    text = (ROOT / "docs" / "images" / "session.svg").read_text("utf-8")
+    assert "prefers-color-scheme: dark" in text
+    assert "prefers-reduced-motion: reduce" in text
+    assert "<script" not in text
+    assert re.findall(r"https?://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
+
+
 def test_the_top_level_holds_what_it_should() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -79,7 +79,7 @@ def add_new_flags(parser: argparse.ArgumentParser) -> None:
 def new(options: argparse.Namespace) -> Path:
     """Make the folder; where it is. Raises `UsageError`."""
     words = _words(options.name, options.over, is_async=not options.sync)
-    made = Path(options.into) / options.name
+    made: Path = Path(options.into) / options.name
     if made.exists() or made.is_symlink():
         raise UsageError(f"{made} exists; nothing was written")
     files = _files(options.over, is_async=not options.sync)
