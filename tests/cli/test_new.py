@@ -129,12 +129,15 @@ def test_what_exists_stays_as_it_is(
     assert kind != "folder" or list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("into", ["missing", "file"])
-def test_a_place_that_is_no_folder_is_one_line(
-    into: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("into", "name"),
+    [("missing", "my-kernel"), ("file", "my-kernel"), ("a\0b", "my-kernel"), (".", "a" * 300)],
+)
+def test_a_place_where_no_folder_can_be_is_one_line(
+    into: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("mine", "utf-8")
-    assert main(["new", "my-kernel", "--into", str(tmp_path / into)]) == 2
+    assert main(["new", name, "--into", str(tmp_path / into)]) == 2
     said = capsys.readouterr().err
     assert "cannot write" in said
     assert said.endswith("nothing was written\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import keyword
+import os
 import re
 import shutil
 import sys
@@ -80,7 +81,9 @@ def new(options: argparse.Namespace) -> Path:
     """Make the folder; where it is. Raises `UsageError`."""
     words = _words(options.name, options.over, is_async=not options.sync)
     made: Path = Path(options.into) / options.name
-    if made.exists() or made.is_symlink():
+    if "\0" in str(made):
+        raise UsageError("cannot write there: no folder has a NUL in its name; nothing was written")
+    if os.path.lexists(made):
         raise UsageError(f"{made} exists; nothing was written")
     files = _files(options.over, is_async=not options.sync)
     staged = made.with_name(f".{made.name}-{uuid.uuid4().hex}")
@@ -93,9 +96,8 @@ def new(options: argparse.Namespace) -> Path:
             file.write_text(_filled(text, words), "utf-8", newline="\n")
         staged.rename(made)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {made}: {error.strerror or error}; nothing was written"
-        ) from None
+        reason = error.strerror or error
+        raise UsageError(f"cannot write {made}: {reason}; nothing was written") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return made
