@@ -34,6 +34,11 @@ LIKE = {
 }
 
 
+ELSEWHERE: dict[tuple[str, str], str] = {}
+"""Blocks that need what is not everywhere, a display for example: by page and beginning, the test
+that does the like, where there is what it needs."""
+
+
 @attrs.frozen
 class Around:
     """What is run before a block, in its place (``BLOCK`` is the block), and after it."""
@@ -242,12 +247,23 @@ def is_in_a_file(block: Block) -> bool:
     return all(any(part in file for file in run_elsewhere()) for part in parts if part)
 
 
+def is_elsewhere(block: Block) -> bool:
+    found = [
+        test
+        for (page, beginning), test in ELSEWHERE.items()
+        if page == block.page and block.text.startswith(beginning)
+    ]
+    return any((ROOT / "tests" / test).exists() for test in found)
+
+
 def to_be_run() -> dict[str, list[Block]]:
     """The blocks that are in no such file, by page."""
     found: dict[str, list[Block]] = {}
     for page in PAGES:
         for block in blocks(page):
-            if block.language == "python" and not is_in_a_file(block):
+            if block.language != "python" or is_elsewhere(block):
+                continue
+            if not is_in_a_file(block):
                 found.setdefault(block.page, []).append(block)
     return found
 
@@ -283,6 +299,9 @@ async def test_the_code_of_a_page_runs(page: str) -> None:
 def test_what_stands_around_a_block_is_of_a_block_that_is_there() -> None:
     used = {id(around(block)) for page in TO_BE_RUN.values() for block in page}
     assert [key for key, what in AROUND.items() if id(what) not in used] == []
+    begun = {(block.page, block.text) for page in PAGES for block in blocks(page)}
+    for page, beginning in ELSEWHERE:
+        assert any(page == one and text.startswith(beginning) for one, text in begun)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
