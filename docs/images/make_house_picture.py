@@ -19,12 +19,12 @@ STACK = [
     ("wire", "frames and frozen values, the table of message types; no I/O"),
     ("system", "the process and its event loops; nothing of Jupyter"),
 ]
-# Beside the stack: name, what it is about, the rows that it spans (from 0 at the top).
+# Beside the stack: name, what it is about, the first and the last layer that it stands beside.
 BESIDE = [
-    ("client", "the other end: Client,\nkernel processes,\nnotebooks", 5, 5),
-    ("testing", "the test kit;\nmay import all\nbut cli", 1, 3),
-    ("conformance", "checks any kernel", 4, 4),
-    ("warm", "kernels by a fork of\na process that waits", 7, 7),
+    ("client", "the other end: Client,\nkernel processes,\nnotebooks", "core", "core"),
+    ("testing", "the test kit;\nmay import all\nbut cli", "compat", "debugger"),
+    ("conformance", "checks any kernel", "kernel", "kernel"),
+    ("warm", "kernels by a fork of\na process that waits", "wire", "wire"),
 ]
 WIDTH, ROW, GAP, LEFT, MAIN = 760, 52, 14, 20, 520
 
@@ -61,22 +61,21 @@ def draw() -> str:
         f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
     ]
     for number, (name, about) in enumerate(STACK):
-        top = 20 + number * (ROW + GAP)
+        top = _top(name)
         kind = "middle" if name == "core" else "box"
         parts += _box(LEFT, top, MAIN, ROW, kind, name, [about])
         if number + 1 < len(STACK):
             middle, bottom = LEFT + 40, top + ROW
             parts.append(_arrow(middle, bottom, middle, bottom + GAP))
     for name, about, first, last in BESIDE:
-        top = 20 + first * (ROW + GAP)
-        rows = last - first + 1
+        top = _top(first)
+        rows = 1 + round((_top(last) - top) / (ROW + GAP))
         size = rows * ROW + (rows - 1) * GAP
         lines = about.split("\n")
         size = max(size, 36 + 16 * len(lines))
         parts += _box(LEFT + MAIN + 30, top, 170, size, "box", name, lines)
-    row = [name for name, _ in STACK].index("transport")
-    transport = 20 + row * (ROW + GAP) + ROW // 2
-    client = 20 + BESIDE[0][2] * (ROW + GAP) + 84  # where its box ends
+    transport = _top("transport") + ROW // 2
+    client = _top("core") + 84  # where its box ends
     right = LEFT + MAIN + 30 + 60
     path = f"M{right},{client} V{transport} H{LEFT + MAIN + 4}"
     parts.append(f'<path class="arrow line" d="{path}"/>')
@@ -85,6 +84,11 @@ def draw() -> str:
         "below it; errors.py is below them all.</text>"
     )
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _top(layer: str) -> int:
+    """Where a layer begins."""
+    return 20 + [name for name, _ in STACK].index(layer) * (ROW + GAP)
 
 
 def _box(
