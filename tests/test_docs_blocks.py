@@ -96,7 +96,7 @@ connection, browser = Connection(), Browser()
         "async def fetch(number): await trio.sleep(0)"
     ),
     ("docs/how-to/see-what-your-tasks-do.md", "with kernel.record()"): Around(
-        "kernel = trikernel.Kernel()"
+        "kernel = trikernel.current_request.get().application"
     ),
     ("docs/how-to/background-tasks.md", "from trikernel.notebook"): Around(
         """\
