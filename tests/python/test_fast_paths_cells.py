@@ -1,13 +1,16 @@
-"""Our transformation of a cell gives what IPython's gives."""
+"""What we do for a cell, its transformation and its run, gives what IPython's gives."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.interactiveshell import InteractiveShell
 
 from trikernel.python import PythonKernel
 from trikernel.python.fast_paths import CellTransformers
@@ -93,3 +96,115 @@ async def test_somebodys_own_manager_takes_its_place(kernel_client: Any) -> None
         status="ok",
     )
     await kernel_client.expect("%precision\n1 + 1", result="2")
+
+
+# The shell's: what depends on the namespace, too
+
+LINES = ["ls", "exit", "macro", "time", "a", "np", "=", ",", ".", "(", ")", "*", " ", "1", "é", "_"]
+
+
+@pytest.mark.filterwarnings("ignore:`make_tokens_by_line`")
+async def test_any_line_is_transformed_as_ipython_does(kernel: PythonKernel, serving: Any) -> None:
+    async with serving(kernel) as client:
+        await client.expect("from IPython.core.macro import Macro\nmacro = Macro('1')\na = np = 1")
+        shell = kernel.shell
+
+        @given(st.lists(st.sampled_from(LINES), max_size=6).map("".join), st.integers(0, 2))
+        @settings(max_examples=200)
+        def compare(line: str, autocall: int) -> None:
+            shell.autocall = autocall
+            assert shell.transform_cell(line) == InteractiveShell.transform_cell(shell, line)
+
+        compare()
+        shell.prefilter_manager.checkers[2].enabled = False  # it keeps assignments from magics
+        for line in ["ls = 1", "a = 1"]:
+            assert shell.transform_cell(line) == InteractiveShell.transform_cell(shell, line)
+
+
+STATEMENTS = [
+    "a = 1",
+    "a + 1",
+    "a: int = 2",
+    "a += 1",
+    "b, a = 1, 2",
+    "None",
+    "1 / 0",
+    "raise SystemExit(3)",
+    "raise BaseException",
+    "return 1",
+    "from __future__ import annotations",
+    "get_ipython().run_line_magic('pastebin', '')",
+    "x = (",
+    "  indented",
+    "await missing()",
+    "import warnings; warnings.warn('w', stacklevel=1)",
+    "'\ud800'",
+    "",
+]
+
+
+@pytest.mark.filterwarnings("ignore:w:UserWarning")
+async def test_any_cell_runs_as_in_ipython(kernel: PythonKernel, serving: Any) -> None:
+    """The result, what is counted, kept and shown, and the hooks that are called."""
+    async with serving(kernel) as client:
+        await client.expect("a = 0")
+        shell: Any = kernel.shell
+        theirs = partial(InteractiveShell.run_cell_async, shell)
+        run_ast_nodes = {
+            theirs: partial(InteractiveShell.run_ast_nodes, shell),
+            shell.run_cell_async: shell.run_ast_nodes,
+        }
+        seen: list[Any] = []
+        events = "pre_execute", "pre_run_cell"
+        for event in events:
+            shell.events.register(event, lambda *arguments, event=event: seen.append(event))
+        shell.showtraceback = lambda *arguments, **options: seen.append("traceback")
+        shell.showsyntaxerror = lambda *arguments, **options: seen.append("syntax")
+        shell.showindentationerror = lambda *arguments, **options: seen.append("indentation")
+        shell.show = lambda error: seen.append(type(error))
+
+        def run(way: Any, cell: str, **options: Any) -> list[Any]:
+            """By hand, as nothing in these cells waits."""
+            seen.clear()
+            shell.run_ast_nodes = run_ast_nodes[way]
+            shell.user_ns["a"], shell.execution_count = 0, 7
+            history = shell.history_manager
+            history.exceptions.clear()
+            history.reset(new_session=False)
+            shell.compile.reset_compiler_flags()
+            with suppress(StopIteration):
+                way(cell, transformed_cell=cell, **options).send(None)
+                raise AssertionError("it waits")
+            result = shell.last_execution_result
+            return [
+                *seen,
+                shell.user_ns.get("a"),
+                shell.execution_count,
+                shell.last_execution_succeeded,
+                shell.compile.flags,
+                history.input_hist_raw,
+                history.input_hist_parsed,
+                sorted(history.exceptions),
+                result.execution_count,
+                result.result,
+                result.success,
+                type(result.error_before_exec),
+                type(result.error_in_exec),
+                vars(result.info),
+                shell.displayhook.exec_result,
+            ]
+
+        @given(
+            st.lists(st.sampled_from(STATEMENTS), max_size=3).map("\n".join),
+            st.sampled_from(["all", "last", "last_expr", "none", "last_expr_or_assign"]),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+        )
+        @settings(max_examples=150)
+        def compare(cell: str, mode: str, silent: bool, store: bool, share: bool) -> None:
+            options = {"silent": silent, "store_history": store, "shell_futures": share}
+            shell.ast_node_interactivity = mode
+            assert run(shell.run_cell_async, cell, **options) == run(theirs, cell, **options)
+
+        compare()

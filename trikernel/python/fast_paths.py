@@ -11,32 +11,32 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import trio
-from IPython.core import formatters, history
-from IPython.core.inputtransformer2 import (
-    EscapedCommand,
-    HelpEnd,
-    MagicAssign,
-    SystemAssign,
-    TransformerManager,
-)
+from IPython.core import formatters, history, prefilter
+from IPython.core.autocall import IPyAutocall
+from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.macro import Macro
 from trio.lowlevel import enable_ki_protection
 
 from ..system import mark_untraced
 
-__all__ = ["CellTransformers", "DisplayFormatter", "HistoryManager"]
+__all__ = ["CellTransformers", "DisplayFormatter", "HistoryManager", "PrefilterManager"]
 
 _log = logging.getLogger("trikernel")
 
 
 # Transforming
 
-_KNOWN = [MagicAssign, SystemAssign, EscapedCommand, HelpEnd]
-_may_be_ipython = re.compile(r"\s*[,;/]|.*[%!?]", re.DOTALL).match
+_KNOWN = TransformerManager()
+# Whatever a transformer may change has one of these: its own characters, a prompt that is taken
+# off, an indented or empty first line, a line of blanks, ends of lines that only `str` knows.
+_may_be_ipython = re.compile(
+    r"[%!?\r\v\f\x1c-\x1e\x85\u2028\u2029]|>>>|\.\.\.|In \[|^\s*[,;/]|\A\s|^[^\S\n]+$", re.M
+).search
 
 
 class CellTransformers(TransformerManager):
@@ -44,14 +44,64 @@ class CellTransformers(TransformerManager):
 
     def transform_cell(self, cell: str) -> str:
         """The cell as Python."""
-        if self.token_transformers == _KNOWN and _is_text(cell):
-            lines = (cell if cell.endswith("\n") else cell + "\n").splitlines(keepends=True)
-            for transform in self.cleanup_transforms + self.line_transforms:
-                lines = transform(lines)
-            if not any(map(_may_be_ipython, lines)):
-                return "".join(lines)
-        transformed: str = super().transform_cell(cell)
+        plain = self.transform_plain(cell)
+        transformed: str = super().transform_cell(cell) if plain is None else plain
         return transformed
+
+    def transform_plain(self, cell: str) -> str | None:
+        """The cell as Python, if it is that already; else None."""
+        if (
+            _may_be_ipython(cell)
+            or not cell
+            or self.cleanup_transforms != _KNOWN.cleanup_transforms
+            or self.line_transforms != _KNOWN.line_transforms
+            or self.token_transformers != _KNOWN.token_transformers
+            or not _is_text(cell)
+        ):
+            return None
+        return cell if cell.endswith("\n") else cell + "\n"
+
+
+_CHECKERS = (
+    prefilter.MacroChecker,
+    prefilter.IPyAutocallChecker,
+    prefilter.AssignmentChecker,
+    prefilter.AutoMagicChecker,
+    prefilter.PythonOpsChecker,
+    prefilter.AutocallChecker,
+)
+_first_word: Any = re.compile(r"[\w.*]*").match  # as IPython splits a line
+
+
+class PrefilterManager(prefilter.PrefilterManager):
+    """IPython's, which asks for each line six objects whether they would change it. It is
+    configured by the same name.
+    """
+
+    _asked: Any = None
+
+    def leaves_alone(self, cell: str) -> bool:
+        """Whether a cell without IPython's characters stays as it is. False if that is not known.
+
+        A line is changed if its first word is a macro, a name to be called, or a magic.
+        """
+        if len(cell.splitlines()) != 1:
+            return True  # only single lines are looked at
+        shell = self.shell
+        if shell.autocall or self.transformers or not self._are_known(self.checkers):
+            return False
+        word = _first_word(cell)[0]
+        if isinstance(shell.user_ns.get(word), (Macro, IPyAutocall)):
+            return False
+        return not shell.automagic or shell.find_magic(word) is None
+
+    def _are_known(self, checkers: Sequence[Any]) -> bool:
+        if checkers != self._asked:
+            types = {type(one) for one in checkers if one.enabled}
+            if not types.issubset(_CHECKERS):
+                return False
+            self._asked = list(checkers)
+        return True
 
 
 def _is_text(cell: str) -> bool:

@@ -39,7 +39,7 @@ from IPython.core import page, payloadpage, release
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.inputtransformer2 import TransformerManager
-from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell, InteractiveShellABC
 from IPython.core.payload import PayloadManager
 from IPython.utils.text import LSString, SList
 from traitlets import CBool, Instance, Type, default, validate
@@ -54,7 +54,6 @@ from ..core import (
     is_cancel,
     unwrap_interrupt,
 )
-from ..errors import CellStopped
 from ..system import (
     LeftOpen,
     close_what_was_left_open,
@@ -63,9 +62,10 @@ from ..system import (
 )
 from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .asyncio_loops import end_asyncio_loops
+from .cell_run import run_cell, run_statements
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
-from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager
+from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager, PrefilterManager
 from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_scripts, take_timeout
 from .tasks import Tasks
@@ -84,10 +84,6 @@ EXIT_DELAY = 0.3  # seconds
 _LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
 # What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
 _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
-
-
-_CANCEL = "cancel_from_outside"  # where a result of IPython's keeps it, from hand to hand
-_SHOWN = (Exception, KeyboardInterrupt, CellStopped, SystemExit, BaseExceptionGroup)
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -140,10 +136,14 @@ class ZMQInteractiveShell(InteractiveShell):
     async def run_cell_async(
         self,
         raw_cell: str,
-        *args: Any,
+        store_history: bool = False,
+        silent: bool = False,
+        shell_futures: bool = True,
+        *,
         transformed_cell: str | None = None,
         preprocessing_exc_tuple: Any = None,
-        **kwargs: Any,
+        cell_id: str | None = None,
+        cell_meta: Any = None,
     ) -> Any:
         """Run code as a cell, from inside one too: ``await get_ipython().run_cell_async(code)``."""
         if transformed_cell is None and preprocessing_exc_tuple is None:
@@ -151,13 +151,19 @@ class ZMQInteractiveShell(InteractiveShell):
                 transformed_cell = call_unprotected(self.transform_cell, raw_cell)
             except Exception:
                 preprocessing_exc_tuple = sys.exc_info()
-        return await super().run_cell_async(
-            raw_cell,
-            *args,
-            transformed_cell=transformed_cell,
-            preprocessing_exc_tuple=preprocessing_exc_tuple,
-            **kwargs,
-        )
+        info = ExecutionInfo(raw_cell, store_history, silent, shell_futures, cell_id)
+        info.transformed_cell, info.cell_meta = transformed_cell, cell_meta
+        return await run_cell(self, info, transformed_cell, preprocessing_exc_tuple)
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """The cell as Python."""
+        transformers, prefilter = self.input_transformer_manager, self.prefilter_manager
+        if not self.input_transformers_post and isinstance(transformers, CellTransformers):
+            cell = transformers.transform_plain(raw_cell)
+            if cell is not None and prefilter.leaves_alone(cell):
+                return cell
+        transformed: str = super().transform_cell(raw_cell)
+        return transformed
 
     def transform_ast(self, node: Any) -> Any:
         """Magics that must await, and the user's transformers."""
@@ -182,30 +188,36 @@ class ZMQInteractiveShell(InteractiveShell):
         self,
         nodelist: list[ast.stmt],
         cell_name: str,
-        *args: Any,
+        interactivity: str = "last_expr",
+        compiler: Any = None,
         result: Any = None,
-        **kwargs: Any,
     ) -> Any:
         """Run the statements of a cell in one cancel scope; True if one of them raised.
 
         What they have entered together and not left is closed at the end, and is an error. A cancel
-        from outside passes through, which IPython's own function would show as an error.
+        from outside passes through.
         """
         __tracebackhide__ = "__ipython_bottom__"
-        run = super().run_ast_nodes
-        request = current_request.get()
+        request, compiler = current_request.get(), compiler or self.compile
+        run = run_statements(self, nodelist, cell_name, interactivity, compiler, result)
         if request is None or result is None:
-            return await run(nodelist, cell_name, *args, result=result, **kwargs)
+            return await run
         left_open: list[LeftOpen] = []
+        cancel: BaseException | None = None
+        failed = True
         with RequestScope(request) as scope:
             try:
-                failed = await run(nodelist, cell_name, *args, result=result, **kwargs)
+                failed = await run
+            except (trio.Cancelled, BaseExceptionGroup) as raised:  # goes on below
+                cancel = raised
             finally:
                 if is_anything_left_open(scope):
                     left_open = await close_what_was_left_open(scope)
-        cancel: BaseException | None = vars(result).pop(_CANCEL, None)
         if cancel is not None and (not left_open or is_cancel(cancel)):
-            raise cancel
+            try:
+                raise cancel
+            finally:
+                del cancel  # and with it this frame, which the traceback holds
         if left_open and (cancel is not None or not failed):
             name_of = self.compile.format_code_name
             result.error_in_exec = left_open_error(left_open, cell_name, nodelist, name_of)
@@ -219,17 +231,10 @@ class ZMQInteractiveShell(InteractiveShell):
     ) -> bool:
         """Run one compiled statement of a cell; True if it raised or was stopped.
 
-        The error is shown and put into ``result``. A cancel from outside the request is left there
-        for `run_ast_nodes`, because IPython's own code in between catches everything.
+        The error is shown and put into ``result``. A cancel from outside the request is raised.
         """
         __tracebackhide__ = "__ipython_bottom__"
-        try:
-            error = await self._error_of(code_obj, async_)
-        except (trio.Cancelled, BaseExceptionGroup) as cancel:
-            if result is None:
-                raise
-            vars(result)[_CANCEL] = cancel
-            return True
+        error = await self._error_of(code_obj, async_)
         if error is None:
             return False
         if result is not None:
@@ -255,7 +260,7 @@ class ZMQInteractiveShell(InteractiveShell):
             where, cancelled = raised.__traceback__, holds_cancel(raised)
             if cancelled and request.stop_reason is None:
                 raise
-            if not cancelled and not isinstance(raised, _SHOWN):
+            if async_ and isinstance(raised, GeneratorExit):  # the loop is gone
                 raise
             error = unwrap_interrupt(raised)
             end_asyncio_loops(raised)
@@ -268,10 +273,14 @@ class ZMQInteractiveShell(InteractiveShell):
             return request.stop_error()
         return None
 
-    async def _error_at_startup(self, code_obj: types.CodeType, async_: bool) -> Exception | None:
+    async def _error_at_startup(
+        self, code_obj: types.CodeType, async_: bool
+    ) -> BaseException | None:
         try:
             await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
-        except Exception as raised:
+        except BaseException as raised:  # a file that exits ends no kernel
+            if holds_cancel(raised) or (async_ and isinstance(raised, GeneratorExit)):
+                raise
             return raised
         return None
 
@@ -397,6 +406,12 @@ class ZMQInteractiveShell(InteractiveShell):
     @default("input_transformer_manager")
     def _default_transformers(self) -> TransformerManager:
         return CellTransformers()
+
+    def init_prefilter(self) -> None:
+        """What may change a cell of one line."""
+        self.prefilter_manager = PrefilterManager(shell=self, parent=self)
+        self.configurables.append(self.prefilter_manager)
+        self.prefilter = self.prefilter_manager.prefilter_lines
 
     def init_history(self) -> None:
         """A history that costs a cell nothing."""

@@ -1,0 +1,189 @@
+"""How a cell is run, step by step as IPython does it, for what it costs if nothing listens.
+
+IPython's own functions for this look up forty traits and enter five context managers for a cell
+like ``a = 1``, which takes as long as to compile it. Here is the same order of steps: hooks, the
+history, the cell's name, its tree, one statement after the other, each with the shell's methods of
+the same names, so that what overrides one of those is heard. A cancel from outside passes through,
+which IPython's own functions catch and show.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import codeop
+import inspect
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from types import CodeType
+from typing import Any
+
+from IPython.core.error import InputRejected
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
+
+__all__ = ["run_cell", "run_statements"]
+
+_FUTURES = reduce(
+    or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
+_compile_as_codeop = codeop.Compile.__call__
+
+
+async def run_cell(
+    shell: Any, info: ExecutionInfo, transformed: str | None, failed: Any
+) -> ExecutionResult:
+    """Run a cell that was transformed, or could not be: then ``failed`` is the ``sys.exc_info()``.
+
+    Errors are shown and put into the result. Cancelled, it has counted the cell and kept it in the
+    history, and raises that.
+    """
+    raw, silent = info.raw_cell, info.silent
+    result = ExecutionResult(info)
+    if not raw or raw.isspace():
+        return _keep(shell, result, succeeded=True)
+    store = info.store_history and not silent
+    number = result.execution_count = shell.execution_count
+    if store:
+        shell.execution_count = number + 1
+    events = shell.events
+    if events.callbacks["pre_execute"]:
+        events.trigger("pre_execute")
+    if not silent and events.callbacks["pre_run_cell"]:
+        events.trigger("pre_run_cell", info)
+    cell = raw if failed is not None or transformed is None else transformed
+    if "get_ipython().run_line_magic(" in cell and "paste" in cell:
+        store = False  # %paste and %cpaste keep what they run themselves
+    history = shell.history_manager if store else None
+    if history is not None:
+        history.store_inputs(number, cell, raw)
+    if not silent:
+        shell.logger.log(cell, raw)
+    if failed is None:
+        error = await _run_source(shell, result, cell)
+    else:
+        shell.showtraceback(failed)
+        error = failed[1]
+    if error is not None:
+        result.error_before_exec = error
+        _keep(shell, result, succeeded=False)
+    elif history is not None:
+        history.store_output(number)
+        error = result.error_in_exec
+    if history is not None and error is not None:
+        history.exceptions[number] = shell._format_exception_for_storage(error)
+    return result
+
+
+def _keep(shell: Any, result: ExecutionResult, *, succeeded: bool) -> ExecutionResult:
+    shell.last_execution_succeeded, shell.last_execution_result = succeeded, result
+    return result
+
+
+async def _run_source(shell: Any, result: ExecutionResult, cell: str) -> BaseException | None:
+    """Compile a cell and run it. What kept it from being run; it is shown already."""
+    # What a cell imports from __future__ holds for later ones, if it is to share that.
+    compiler = shell.compile if result.info.shell_futures else shell.compiler_class()
+    with shell.builtin_trap:
+        name = compiler.cache(cell, result.execution_count, raw_code=result.info.raw_cell)
+        with shell.display_trap:
+            try:
+                tree = shell.transform_ast(compiler.ast_parse(cell, filename=name))
+            except BaseException as error:
+                if not _show_refused(shell, error):
+                    raise
+                return error
+            hook = shell.displayhook
+            hook.exec_result = result  # it puts the cell's value there
+            raised = await shell.run_ast_nodes(
+                tree.body,
+                name,
+                interactivity="none" if result.info.silent else shell.ast_node_interactivity,
+                compiler=compiler,
+                result=result,
+            )
+            _keep(shell, result, succeeded=not raised)
+            hook.exec_result = None
+    return None
+
+
+def _show_refused(shell: Any, error: BaseException) -> bool:
+    """Show why a cell's text was refused, while that is handled; False for any other error."""
+    if isinstance(error, shell.custom_exceptions):
+        shell.CustomTB(type(error), error, error.__traceback__)
+    elif isinstance(error, InputRejected):  # by an AST transformer
+        shell.showtraceback()
+    elif isinstance(error, IndentationError):
+        shell.showindentationerror()
+    elif isinstance(error, (OverflowError, SyntaxError, ValueError, TypeError, MemoryError)):
+        shell.showsyntaxerror()
+    else:
+        return False
+    return True
+
+
+async def run_statements(
+    shell: Any,
+    nodes: list[ast.stmt],
+    name: str,
+    interactivity: str,
+    compiler: Any,
+    result: ExecutionResult | None,
+) -> bool:
+    """Compile and run one statement after the other, until one raises; whether one did.
+
+    Raises `ValueError` for an ``interactivity`` that IPython does not know.
+    """
+    for node, mode in _with_modes(nodes, interactivity):
+        try:
+            code = _compile(shell, compiler, node, name, mode)
+        except Exception as error:  # what was parsed but is no code, ``return`` outside a function
+            if result is not None:
+                result.error_before_exec = error
+            shell.showtraceback()
+            return True
+        awaits = bool(code.co_flags & inspect.CO_COROUTINE)
+        if await shell.run_code(code, result, async_=awaits):
+            return True
+    return False
+
+
+def _with_modes(nodes: list[ast.stmt], interactivity: str) -> Iterator[tuple[ast.stmt, str]]:
+    """Each statement with how it is compiled: ``single`` is what shows its value."""
+    last = nodes[-1] if nodes else None
+    if interactivity == "last_expr_or_assign":
+        name = _assigned_name(last)
+        if name is not None:
+            last = ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load())))
+            nodes.append(last)
+        interactivity = "last_expr"
+    if interactivity == "last_expr":
+        interactivity = "last" if isinstance(last, ast.Expr) else "none"
+    if interactivity not in ("all", "last", "none"):
+        raise ValueError(f"Interactivity was {interactivity!r}")
+    for node in nodes:
+        shown = interactivity == "all" or (interactivity == "last" and node is last)
+        yield node, "single" if shown else "exec"
+
+
+def _assigned_name(node: ast.stmt | None) -> str | None:
+    """The one name that a statement sets."""
+    target: ast.expr | None = None
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+        target = node.target
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _compile(shell: Any, compiler: Any, node: ast.stmt, name: str, mode: str) -> CodeType:
+    tree = ast.Interactive([node]) if mode == "single" else ast.Module([node], [])
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0
+    if type(compiler).__call__ is not _compile_as_codeop:  # somebody's own
+        with compiler.extra_flags(flags):
+            own: CodeType = compiler(tree, name, mode)
+            return own
+    code: CodeType = compile(tree, name, mode, compiler.flags | flags, dont_inherit=True)
+    if code.co_flags & _FUTURES:
+        compiler.flags |= code.co_flags & _FUTURES
+    return code
