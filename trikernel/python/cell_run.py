@@ -13,7 +13,6 @@ import __future__
 import ast
 import codeop
 import inspect
-from collections.abc import Iterator
 from functools import reduce
 from operator import or_
 from types import CodeType
@@ -21,13 +20,29 @@ from typing import Any
 
 from IPython.core.error import InputRejected
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
+from traitlets import Integer
+from trio.lowlevel import disable_ki_protection
 
-__all__ = ["run_cell", "run_statements"]
+__all__ = ["ExecutionCount", "run_cell", "run_statement", "run_statements"]
 
 _FUTURES = reduce(
     or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
-_compile_as_codeop = codeop.Compile.__call__
+
+
+_LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
+
+
+class ExecutionCount(Integer[int, int]):
+    """The number of the next cell. Raises `ValueError` for what frontends and notebook files do not
+    take; IPython's own trait asks for an integer only.
+    """
+
+    def validate(self, obj: Any, value: Any) -> int:
+        """The number, if it is one."""
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_COUNT:
+            raise ValueError(f"execution_count is a number from 0 on, not {value!r}")
+        return value
 
 
 async def run_cell(
@@ -41,7 +56,8 @@ async def run_cell(
     raw, silent = info.raw_cell, info.silent
     result = ExecutionResult(info)
     if not raw or raw.isspace():
-        return _keep(shell, result, succeeded=True)
+        shell.last_execution_succeeded, shell.last_execution_result = True, result
+        return result
     store = info.store_history and not silent
     number = result.execution_count = shell.execution_count
     if store:
@@ -66,17 +82,12 @@ async def run_cell(
         error = failed[1]
     if error is not None:
         result.error_before_exec = error
-        _keep(shell, result, succeeded=False)
+        shell.last_execution_succeeded, shell.last_execution_result = False, result
     elif history is not None:
         history.store_output(number)
         error = result.error_in_exec
     if history is not None and error is not None:
-        history.exceptions[number] = shell._format_exception_for_storage(error)
-    return result
-
-
-def _keep(shell: Any, result: ExecutionResult, *, succeeded: bool) -> ExecutionResult:
-    shell.last_execution_succeeded, shell.last_execution_result = succeeded, result
+        history.exceptions[number] = dict(shell.errors.content(error))
     return result
 
 
@@ -102,7 +113,7 @@ async def _run_source(shell: Any, result: ExecutionResult, cell: str) -> BaseExc
                 compiler=compiler,
                 result=result,
             )
-            _keep(shell, result, succeeded=not raised)
+            shell.last_execution_succeeded, shell.last_execution_result = not raised, result
             hook.exec_result = None
     return None
 
@@ -134,7 +145,9 @@ async def run_statements(
 
     Raises `ValueError` for an ``interactivity`` that IPython does not know.
     """
-    for node, mode in _with_modes(nodes, interactivity):
+    first = _first_shown(nodes, interactivity)
+    for index, node in enumerate(nodes):
+        mode = "exec" if index < first else "single"
         try:
             code = _compile(shell, compiler, node, name, mode)
         except Exception as error:  # what was parsed but is no code, ``return`` outside a function
@@ -148,25 +161,22 @@ async def run_statements(
     return False
 
 
-def _with_modes(nodes: list[ast.stmt], interactivity: str) -> Iterator[tuple[ast.stmt, str]]:
-    """Each statement with how it is compiled: ``single`` is what shows its value."""
-    last = nodes[-1] if nodes else None
-    if interactivity == "last_expr_or_assign":
-        name = _assigned_name(last)
+def _first_shown(nodes: list[ast.stmt], interactivity: str) -> int:
+    """From which statement on values are shown."""
+    if interactivity == "last_expr_or_assign" and nodes:
+        name = _assigned_name(nodes[-1])
         if name is not None:
-            last = ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load())))
-            nodes.append(last)
+            nodes.append(ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load()))))
         interactivity = "last_expr"
-    if interactivity == "last_expr":
-        interactivity = "last" if isinstance(last, ast.Expr) else "none"
-    if interactivity not in ("all", "last", "none"):
+    if interactivity == "last_expr" and nodes:
+        interactivity = "last" if isinstance(nodes[-1], ast.Expr) else "none"
+    first = {"all": 0, "last": len(nodes) - 1, "none": len(nodes)}.get(interactivity)
+    if first is None and nodes:
         raise ValueError(f"Interactivity was {interactivity!r}")
-    for node in nodes:
-        shown = interactivity == "all" or (interactivity == "last" and node is last)
-        yield node, "single" if shown else "exec"
+    return first or 0
 
 
-def _assigned_name(node: ast.stmt | None) -> str | None:
+def _assigned_name(node: ast.stmt) -> str | None:
     """The one name that a statement sets."""
     target: ast.expr | None = None
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -179,7 +189,7 @@ def _assigned_name(node: ast.stmt | None) -> str | None:
 def _compile(shell: Any, compiler: Any, node: ast.stmt, name: str, mode: str) -> CodeType:
     tree = ast.Interactive([node]) if mode == "single" else ast.Module([node], [])
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0
-    if type(compiler).__call__ is not _compile_as_codeop:  # somebody's own
+    if type(compiler).__call__ != codeop.Compile.__call__:
         with compiler.extra_flags(flags):
             own: CodeType = compiler(tree, name, mode)
             return own
@@ -187,3 +197,17 @@ def _compile(shell: Any, compiler: Any, node: ast.stmt, name: str, mode: str) ->
     if code.co_flags & _FUTURES:
         compiler.flags |= code.co_flags & _FUTURES
     return code
+
+
+@disable_ki_protection
+async def run_statement(
+    code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
+) -> None:
+    """Run one statement of a cell, in which `KeyboardInterrupt` may be raised. A debugger finds the
+    next statement by the name of this function: see `debugger.tracing`.
+    """
+    __tracebackhide__ = True
+    if async_:
+        await eval(code, module, names)
+    else:
+        exec(code, module, names)

@@ -56,7 +56,7 @@ class CellTransformers(TransformerManager):
             or self.cleanup_transforms != _KNOWN.cleanup_transforms
             or self.line_transforms != _KNOWN.line_transforms
             or self.token_transformers != _KNOWN.token_transformers
-            or not _is_text(cell)
+            or not (cell.isascii() or _is_text(cell))
         ):
             return None
         return cell if cell.endswith("\n") else cell + "\n"
@@ -88,7 +88,9 @@ class PrefilterManager(prefilter.PrefilterManager):
         if len(cell.splitlines()) != 1:
             return True  # only single lines are looked at
         shell = self.shell
-        if shell.autocall or self.transformers or not self._are_known(self.checkers):
+        if shell.autocall or self.transformers:
+            return False
+        if self.checkers != self._asked and not self._are_known(self.checkers):
             return False
         word = _first_word(cell)[0]
         if isinstance(shell.user_ns.get(word), (Macro, IPyAutocall)):
@@ -96,12 +98,9 @@ class PrefilterManager(prefilter.PrefilterManager):
         return not shell.automagic or shell.find_magic(word) is None
 
     def _are_known(self, checkers: Sequence[Any]) -> bool:
-        if checkers != self._asked:
-            types = {type(one) for one in checkers if one.enabled}
-            if not types.issubset(_CHECKERS):
-                return False
-            self._asked = list(checkers)
-        return True
+        known = {type(one) for one in checkers if one.enabled}.issubset(_CHECKERS)
+        self._asked = list(checkers) if known else None
+        return known
 
 
 def _is_text(cell: str) -> bool:
@@ -191,13 +190,21 @@ class HistoryManager(history.HistoryManager):
     """
 
     hist_file: Any  # a path, or ":memory:"
-    db_input_cache: Any
-    db_output_cache: Any
     _news: trio.Event | None = None
-    # IPython's are traits, which nobody observes and which take longer to set than to compute.
+    # IPython's are traits, which nobody observes and which take longer to reach than to use.
     _i00 = _i = _ii = _iii = ""
+    input_hist_parsed: Any = None
+    input_hist_raw: Any = None
+    db_input_cache: Any = ()
+    db_output_cache: Any = ()
+    output_hist_reprs: Any = None
+    exceptions: Any = None
+    session_number: Any = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.input_hist_parsed, self.input_hist_raw = [""], [""]
+        self.db_input_cache, self.db_output_cache = [], []
+        self.output_hist_reprs, self.exceptions = {}, {}
         super().__init__(*args, **kwargs)
         self.db_cache_size = 1 << 30
         if self.save_thread is not None:
@@ -243,6 +250,13 @@ class HistoryManager(history.HistoryManager):
             with self.db_output_cache_lock:
                 self.db_output_cache = [one for one in self.db_output_cache if _are_text(one[1:])]
         super().writeout_cache(conn)
+
+    def _writeout_input_cache(self, conn: Any) -> None:
+        """All cells at once: the interpreter's lock is the user's code's meanwhile."""
+        session = self.session_number
+        with conn:
+            cells = [(session, *cell) for cell in self.db_input_cache]
+            conn.executemany("INSERT INTO history VALUES (?, ?, ?, ?)", cells)
 
     def _wake_writer(self) -> None:
         try:

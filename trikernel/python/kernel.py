@@ -294,7 +294,7 @@ class PythonKernel(Kernel):
     @built_in
     def _begin_execution(self, content: c.ExecuteRequest) -> int:
         """IPython counts, after the cell and only if it is kept in the history."""
-        return self.execution_count
+        return int(self.shell.execution_count)
 
     @built_in
     @enable_ki_protection
@@ -314,7 +314,7 @@ class PythonKernel(Kernel):
 
         shell, request = self.shell, current_request.get()
         shell.errors.forget()
-        shell.take_payload()  # what a background task has left there
+        shell.payload_manager.clear_payload()  # what a background task has left there
         retake_comms()
         failed, transformed = None, code
         try:
@@ -337,29 +337,7 @@ class PythonKernel(Kernel):
             )
         if request is not None and request.abandoned:
             return {}
-        return self._finish(result, silent, user_expressions or {})
-
-    def _finish(
-        self, result: Any, silent: bool, user_expressions: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Call the hooks after a cell, and read what programs have written; its reply.
-
-        A cell that does not count has the number of the last one that did, as in ipykernel.
-        """
-        shell = self.shell
-        shell.events.trigger("post_execute")
-        if not silent:
-            shell.events.trigger("post_run_cell", result)
-        count = {"execution_count": max(shell.execution_count - 1, 0)}
-        for error in (result.error_before_exec, result.error_in_exec, shell.errors.of_display()):
-            if isinstance(error, AbortedError):
-                return {"status": "aborted"}
-            if error is not None:
-                content = {"status": "error", **count, **shell.errors.content(error)}
-                return {**content, "payload": shell.take_payload(), "user_expressions": {}}
-        values = call_unprotected(shell.user_expressions, user_expressions)
-        payload = shell.take_payload()
-        return {"status": "ok", **count, "payload": payload, "user_expressions": values}
+        return _finish(shell, result, silent, user_expressions or {})
 
     def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Complete by IPython."""
@@ -442,6 +420,31 @@ def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:
 
 
 use_application(PythonApplication, PythonKernel)
+
+
+def _finish(
+    shell: Any, result: Any, silent: bool, user_expressions: dict[str, Any]
+) -> dict[str, Any]:
+    """Call the hooks after a cell; its reply.
+
+    A cell that does not count has the number of the last one that did, as in ipykernel.
+    """
+    events = shell.events
+    if events.callbacks["post_execute"]:
+        events.trigger("post_execute")
+    if not silent and events.callbacks["post_run_cell"]:
+        events.trigger("post_run_cell", result)
+    count = {"execution_count": max(shell.execution_count - 1, 0)}
+    for error in (result.error_before_exec, result.error_in_exec, shell.errors.of_display()):
+        if isinstance(error, AbortedError):
+            return {"status": "aborted"}
+        if error is not None:
+            content = {"status": "error", **count, **shell.errors.content(error)}
+            return {**content, "payload": shell.take_payload(), "user_expressions": {}}
+    asked = user_expressions
+    values = call_unprotected(shell.user_expressions, asked) if asked else {}
+    payload = shell.take_payload()
+    return {"status": "ok", **count, "payload": payload, "user_expressions": values}
 
 
 def _run_by_subclass(

@@ -42,8 +42,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell, InteractiveShellABC
 from IPython.core.payload import PayloadManager
 from IPython.utils.text import LSString, SList
-from traitlets import CBool, Instance, Type, default, validate
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from traitlets import CBool, Instance, Type, default
+from trio.lowlevel import enable_ki_protection
 
 from ..core import (
     RequestScope,
@@ -62,7 +62,7 @@ from ..system import (
 )
 from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .asyncio_loops import end_asyncio_loops
-from .cell_run import run_cell, run_statements
+from .cell_run import ExecutionCount, run_cell, run_statement, run_statements
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager, PrefilterManager
@@ -81,7 +81,6 @@ BANNER = (
     f"IPython {release.version}: top-level await runs in Trio"
 )
 EXIT_DELAY = 0.3  # seconds
-_LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON keeps
 # What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
 _NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
@@ -95,18 +94,25 @@ class ZMQInteractiveShell(InteractiveShell):
     display_pub_class = Type(CellDisplayPublisher)
     exiter: Any = Instance(ZMQExitAutocall, args=())
     owns_process: Any = CBool(False)
-    payload_manager: Any = Instance(PayloadManager)
     input_transformer_manager: Any = Instance(TransformerManager)
     kernel: Any = KernelTrait()
     take_timeout = staticmethod(take_timeout)
     keepkernel_on_exit = None
     last_execution_succeeded = True  # IPython's are traits, set once a cell, observed by nobody
     last_execution_result: Any = None
+    # So are these, which are looked up several times a cell
+    builtin_trap: Any = None
+    history_manager: Any = None
+    magics_manager: Any = None
+    payload_manager: Any = None
+    prefilter_manager: Any = None
+    execution_count: Any = ExecutionCount(1)
 
     def __init__(self, *, kernel: Any, **kwargs: Any) -> None:
         self.find_kernel: Any = weakref.ref(kernel)
         self.errors = CellErrors()
         super().__init__(**kwargs)
+        self.execution_count = self.execution_count  # no default any more: see `subshells`
         self.parent = KernelParent(self.find_kernel)
         if not self.owns_process:
             self.display_trap = shared_display_trap
@@ -297,12 +303,6 @@ class ZMQInteractiveShell(InteractiveShell):
             sys.last_traceback = tb = visible_below_ipython(error, tb)
         return kind, error, tb
 
-    def _format_exception_for_storage(
-        self, exception: BaseException, *args: Any, **kwargs: Any
-    ) -> Any:
-        """What the history keeps of an error."""
-        return dict(self.errors.content(exception))
-
     def _showtraceback(self, etype: type, evalue: BaseException, stb: Any) -> None:
         """Send an ``error`` instead of printing the traceback."""
         content = self.errors.show_as(evalue, stb)
@@ -475,28 +475,6 @@ class ZMQInteractiveShell(InteractiveShell):
                 else:
                     print(f"Error in callback {hook} (for {event}):")
                     self.showtraceback()
-
-    @validate("execution_count")
-    def _check_count(self, proposal: Any) -> int:
-        """Frontends and notebook files take no other; an integer is all that the trait asks for."""
-        count = proposal["value"]
-        if isinstance(count, bool) or not 0 <= count <= _LAST_COUNT:
-            raise ValueError(f"execution_count is a number from 0 on, not {count!r}")
-        return int(count)
-
-
-@disable_ki_protection
-async def run_statement(
-    code: types.CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
-) -> None:
-    """Run one statement of a cell, in which `KeyboardInterrupt` may be raised. A debugger finds the
-    next statement by the name of this function: see `debugger.tracing`.
-    """
-    __tracebackhide__ = True
-    if async_:
-        await eval(code, module, names)
-    else:
-        exec(code, module, names)
 
 
 def _has_own_run_cell(cls: type) -> bool:

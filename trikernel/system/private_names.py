@@ -186,12 +186,6 @@ PRIVATE_NAMES = (
         "such tracebacks show frames of ours",
     ),
     PrivateName(
-        "IPython.core.interactiveshell.InteractiveShell._format_exception_for_storage",
-        ("trikernel.python.shell",),
-        "the history keeps the error as it was shown; an exception is asked for its text once",
-        "IPython asks again, outside of what an interrupt can stop",
-    ),
-    PrivateName(
         "IPython.core.interactiveshell.InteractiveShell._showtraceback",
         ("trikernel.python.shell",),
         "an error goes out as a message; ipykernel replaces the same method",
@@ -208,6 +202,12 @@ PRIVATE_NAMES = (
         ("trikernel.python.fast_paths",),
         "IPython stops the thread that writes around each fork",
         "the task that writes cells ends with an error; they are written at the end",
+    ),
+    PrivateName(
+        "IPython.core.history.HistoryManager._writeout_input_cache",
+        ("trikernel.python.fast_paths",),
+        "many cells are written by one call, which leaves the interpreter to the user's code",
+        "each is written by a call of its own",
     ),
     *(
         PrivateName(
