@@ -108,6 +108,7 @@ class PythonApplication(Application):
         """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
         from .nested_runs import note_outer_asyncio_loop
         from .process import served
+        from .rendering import prepare_soon
 
         await super().enter_loop()
         note_outer_asyncio_loop()
@@ -116,6 +117,7 @@ class PythonApplication(Application):
         trio.lowlevel.add_instrument(kernel.shell.tasks)
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
+            server.background.start_soon(prepare_soon, name="error renderer")
 
     async def enter_subshell(self) -> None:
         """Called in the loop of each subshell, before it takes requests."""

@@ -38,7 +38,7 @@ from ..system import with_working_folder
 from .global_nursery import GlobalNursery
 from .ipykernel_modules import install_ipykernel_modules
 from .nested_runs import runs
-from .tracebacks import count_lines_of_cells
+from .rendering import count_lines_of_cells, keep_lexers
 
 __all__ = ["ENVIRONMENT", "OwnProcess", "served"]
 
@@ -107,6 +107,7 @@ class _Served:
 def _replace(replaced: Replacements) -> None:
     replaced.replace(builtins, "GLOBAL_NURSERY", GlobalNursery(_nursery))
     count_lines_of_cells(replaced)
+    keep_lexers(replaced)
     runs.replace(replaced.replace_code, lambda: served.kernel())
 
 

@@ -20,13 +20,12 @@ from typing import Any
 from ..core import Request, call_unprotected, current_request, is_machinery
 from ..errors import LeftOpenError
 from ..kernel import NO_TEXT, clean, render_error
-from ..kernel.replacements import Replacements
 from ..system import LeftOpen
 from ..wire import as_content
+from . import rendering
 
 __all__ = [
     "CellErrors",
-    "count_lines_of_cells",
     "left_open_error",
     "show_error",
     "visible_below_ipython",
@@ -106,6 +105,7 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
         _remember(shell.InteractiveTB, error)
         send(kind, error, lines)
         return
+    rendering.prepare()
     try:
         shell.showtraceback(
             (kind, error, tb), exception_only=exits, running_compiled_code=not exits
@@ -209,27 +209,6 @@ def _remember(ipythons: Any, error: BaseException) -> None:
     if sys.version_info >= (3, 12):
         sys.last_exc = error
     ipythons.etype, ipythons.evalue, ipythons.tb = type(error), error, tb
-
-
-def count_lines_of_cells(replaced: Replacements) -> None:
-    """Have IPython count a cell's lines where they are; its file, which is none, cannot be read.
-
-    Of code whose length it cannot tell, as of files with very many lines, it shows less, and in
-    ``finally`` the wrong line.
-    """
-    from IPython.core import ultratb
-
-    count = getattr(ultratb, "get_line_number_of_frame", None)
-    if count is None:
-        return
-
-    def get_line_number_of_frame(frame: FrameType) -> int:
-        entry: Any = linecache.cache.get(frame.f_code.co_filename)
-        if entry is not None and len(entry) > 1 and entry[1] is None:  # as IPython puts cells there
-            return len(entry[2])
-        return int(count(frame))
-
-    replaced.replace(ultratb, "get_line_number_of_frame", get_line_number_of_frame)
 
 
 def _forget_code() -> None:

@@ -219,6 +219,12 @@ PRIVATE_NAMES = (
         for name in ("_i", "_ii", "_iii", "_i00")
     ),
     PrivateName(
+        "stack_data.core._pygmented_with_ranges",
+        ("trikernel.python.rendering",),
+        "a lexer's tables are made once, and not for each frame of each error",
+        "an error, and so an interrupt, takes three times as long",
+    ),
+    PrivateName(
         "IPython.core.magics.execution._format_time",
         ("trikernel.python.async_magics",),
         "%time and %timeit around an await print as IPython's do",
