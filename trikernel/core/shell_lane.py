@@ -236,9 +236,9 @@ class ShellLane:
         request.task = trio.lowlevel.current_task()
         outer = current_request.get()
         current_request.set(request)
-        iopub.post(
-            iopub.encode_status("busy", header), hold=self.application.busy_may_wait(request)
-        )
+        is_stopped = request.stop_reason is not None  # then its handler is not called
+        may_wait = is_stopped or self.application.busy_may_wait(request)
+        iopub.post(iopub.encode_status("busy", header), hold=may_wait)
         reply: Reply | None = None
         cancelled: BaseException | None = None
         try:
@@ -247,7 +247,7 @@ class ShellLane:
                 reply = self.reply_to(request, outcome)
                 if request.stop_on_error and reply is not None and reply.failed:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if request.type is None or not request.type.quiet:
+                if not is_stopped and (request.type is None or not request.type.quiet):
                     await iopub.flush()
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED

@@ -13,6 +13,7 @@ import hmac
 import itertools
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,7 @@ class Codec:
         self._counter = itertools.count(1)
         self._headers: dict[str, bytes] = {}  # of the same few types, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
+        self._clock = _Clock()
 
     def header(
         self, msg_type: str, msg_id: str | None = None, *, subshell_id: str | None = None
@@ -113,7 +115,7 @@ class Codec:
             return json.dumps({**fields, "subshell_id": subshell_id})
         return (self._headers.get(msg_type) or self._header_of(msg_type)) % (
             json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
-            datetime.now(UTC).isoformat().encode(),
+            self._clock.now(),
         )
 
     def _header_of(self, msg_type: str) -> bytes:
@@ -148,7 +150,7 @@ class Codec:
         if header is None:  # as `header` does it, without the call: each message comes through here
             header = (self._headers.get(msg_type) or self._header_of(msg_type)) % (
                 b'%b%d"' % (self._prefix, next(self._counter)),
-                datetime.now(UTC).isoformat().encode(),
+                self._clock.now(),
             )
         parts = [
             header,
@@ -226,6 +228,22 @@ class Codec:
         if len(body) < 5:
             raise WireError("frames", f"{len(body)} frames after the delimiter, at least 5 needed")
         return frames[:cut], body
+
+
+class _Clock:
+    """The time in UTC as ISO 8601 with microseconds; the second is spelled out once in each."""
+
+    def __init__(self) -> None:
+        self._spelled = 0, b""
+
+    def now(self) -> bytes:
+        """From any thread: what belongs together is kept together."""
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        known, text = self._spelled
+        if known != second:
+            text = datetime.fromtimestamp(second, UTC).isoformat()[: -len("+00:00")].encode()
+            self._spelled = second, text
+        return b"%b.%06d+00:00" % (text, nanoseconds // 1000)
 
 
 _EMPTY_DICT: dict[str, Any] = {}
