@@ -360,7 +360,8 @@ class ShellLane:
         """Answer a request that will not run: ``aborted``, or with the error that says why."""
         iopub, application = self.connection.iopub, self.application
         self._budget.give_back(request)
-        iopub.post(iopub.encode_status("busy", request.message.header))
+        iopub.post(iopub.encode_status("busy", request.message.header), hold=True)
+        iopub.drain(wait=True)  # another thread may be sending: the reply comes after it
         if error is None:
             self.send_reply_and_idle(request, application.aborted_reply(request))
         else:
