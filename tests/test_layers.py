@@ -19,6 +19,7 @@ ORDER = [
     "wire",
     "transport",
     "core",
+    "timeline",
     "kernel",
     "debugger",
     "python",
@@ -141,6 +142,11 @@ OFFERED = {
         "Result", "Samples", "Subject", "as_json", "as_junit", "as_lines", "assert_order",
         "check_samples", "find_kernelspec", "message_types", "open_file", "open_kernelspec",
         "read_samples", "result_of", "run_checks", "select", "summary",
+    },
+    "trikernel.timeline": {
+        "Kind", "Limits", "NameOf", "Recorder", "Timeline", "clip", "duration", "line_of_stack",
+        "note_error", "origin_of", "place_of", "request_of_task", "source_of", "title_of",
+        "wait_of",
     },
     "trikernel.testing": {
         "REQUIREMENTS", "CheckedClient", "InjectedScope", "Requirement", "Samples",

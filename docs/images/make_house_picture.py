@@ -14,6 +14,7 @@ STACK = [
     ("python", "IPython for the language: shell, output, magics, comms"),
     ("debugger", "the Debug Adapter Protocol, by debugpy; knows no IPython"),
     ("kernel", "what an author subclasses: Kernel, its settings, its process"),
+    ("timeline", "what tasks do over time: a recorder, a value, pictures"),
     ("core", "a request's life: dispatch, lanes, stop, iopub, replies, server"),
     ("transport", "frames over sockets or in memory; looks into none of them"),
     ("wire", "frames and frozen values, the table of message types; no I/O"),

@@ -14,6 +14,7 @@ from .request import (
     StopReason,
     background_scope,
     current_request,
+    is_served,
 )
 from .server import Server, Services, serve
 from .stop import Stopper
@@ -62,6 +63,7 @@ __all__ = [
     "is_cancel",
     "is_machinery",
     "is_ours",
+    "is_served",
     "open_priority_channel",
     "run_in_this_thread",
     "run_unprotected",

@@ -226,6 +226,10 @@ class UserNursery:
         """The tasks that run in it."""
         return self._nursery.child_tasks if self._nursery is not None else frozenset()
 
+    def is_nursery(self, nursery: trio.Nursery | None) -> bool:
+        """Whether that is the Trio nursery that it is now."""
+        return nursery is not None and nursery is self._nursery
+
     @property
     def cancel_scope(self) -> trio.CancelScope:
         """The scope of the tasks of now. Tasks that are started later have another one."""

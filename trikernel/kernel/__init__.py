@@ -15,6 +15,7 @@ from .ipykernel_names import served_kernel
 from .kernel import Kernel
 from .own_types import message_type
 from .process import add_start_flags, log_to_stderr, main, run, start_kernel
+from .recording import note_error, recorder_of
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
 from .tracebacks import NO_TEXT, clean, render_error
@@ -35,6 +36,8 @@ __all__ = [
     "log_to_stderr",
     "main",
     "message_type",
+    "note_error",
+    "recorder_of",
     "render_error",
     "run",
     "serve",

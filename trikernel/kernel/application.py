@@ -42,6 +42,7 @@ from .hooks import name_of, run_hook, run_protected_hook, telling_if_it_lasts
 from .ipykernel_names import note_served
 from .kernel import Kernel
 from .own_types import declared_row
+from .recording import note_error
 from .replies import whole_reply
 from .sender import ChannelHandle
 from .stdin import Asker
@@ -340,6 +341,7 @@ class Application:
     def publish_error(self, request: Request, error: BaseException) -> None:
         """Show what stopped or failed a cell under it; a refused request has no cell yet."""
         if request.msg_type == "execute_request" and not isinstance(error, ContentError):
+            note_error(error)
             self.kernel.show_error(error)
 
     def report_background_error(self, error: BaseException) -> None:
@@ -347,6 +349,7 @@ class Application:
         kernel = self.kernel
         level = logging.ERROR if kernel.sender.current() is None else logging.DEBUG
         kernel.log.log(level, BACKGROUND_FAILED, exc_info=error)
+        note_error(error)
         kernel.show_error(error)
 
     @enable_ki_protection

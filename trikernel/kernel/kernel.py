@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..core import BackgroundNursery, Server, current_subshell
 from ..errors import KernelClassError, TrikernelError, UnknownMessageType
 from ..wire import REQUESTS, as_content
-from . import handlers
+from . import handlers, recording
 from .handlers import built_in
 from .ipykernel_names import IPykernelNames
 from .own_types import keep_message_types
@@ -168,6 +168,8 @@ class Kernel(IPykernelNames):
     comm_msg = handlers.comm_msg
     comm_close = handlers.comm_close
     do_debug_request: Any = handlers.offer_no_debugger
+    record = recording.record
+    name_of_code: Callable[[str], tuple[str, str] | None] = staticmethod(recording.no_cell)
     _begin_execution = handlers.begin_execution
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

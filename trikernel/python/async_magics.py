@@ -43,9 +43,10 @@ __all__ = [
     "rewrite",
 ]
 
-_NAMES = {"time", "timeit", "capture", "run"}
+_NAMES = {"time", "timeit", "capture", "run", "timeline"}
 _CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
 _RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's
+_TIMELINE = "trikernel.python.timeline_magics"
 _SHORT = 0.2  # seconds that a measurement should take at least
 _MEASURE = """\
 async def __measure__(__count__, __clock__):
@@ -119,6 +120,8 @@ def _must_await(shell: Any, kind: str, name: str, line: str, cell: str | None) -
     from IPython.core.magics import ExecutionMagics  # not at the start: it takes a while
 
     magic = shell.magics_manager.magics[kind].get(name)
+    if name == "timeline":
+        return kind == "cell" and type(getattr(magic, "__self__", None)).__module__ == _TIMELINE
     if not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
         return False  # somebody's own of that name
     if name == "run":
@@ -247,6 +250,16 @@ class AsyncMagics(Magics):
             finally:
                 if wanted.output and not silenced:
                     self.shell.user_ns[wanted.output] = _as_captured(capture)
+
+    @enable_ki_protection
+    async def timeline(self, line: str, cell: str) -> Any:
+        """Run the cell and show what the tasks did meanwhile, also if it fails; its value."""
+        from .timeline_magics import recorded
+
+        parts = self._compile(cell)
+        with recorded(self.shell, line):
+            value = await self._run(parts)
+        return None if DisplayHook.semicolon_at_end_of_expression(cell) else value
 
     @enable_ki_protection
     async def run(self, line: str) -> None:

@@ -237,6 +237,7 @@ class PythonKernel(Kernel):
             with gc_paused():
                 self._shell = _new_shell(self, profile)
             self._shell_began = collections_so_far()
+            self.name_of_code = self._shell.compile.format_code_name
         return self._shell
 
     def prepare_process(self) -> None:

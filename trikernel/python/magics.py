@@ -16,9 +16,10 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from .frontend_magics import FrontendMagics
 from .tasks import TaskTree
 
-__all__ = ["MAGICS", "register_scripts", "take_timeout"]
+__all__ = ["MAGICS", "register_late", "take_timeout"]
 
 _SCRIPTS = "trikernel.python.commands:ScriptMagics"
+_TIMELINE = "trikernel.python.timeline_magics:TimelineMagics"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
@@ -146,18 +147,20 @@ class KernelMagics(Magics):
 MAGICS = (KernelMagics, FrontendMagics)
 
 
-def register_scripts(shell: Any) -> None:
-    """Put ours in the place of IPython's ``%%bash`` and its like."""
+def register_late(shell: Any) -> None:
+    """Put ours in the place of IPython's ``%%bash`` and its like, and have ``%timeline``."""
     manager = shell.magics_manager
     scripts = [name for name, magic in manager.magics["cell"].items() if _is_script(magic)]
     for name in scripts:  # registered with their class, they would be imported now
         manager.register_lazy(name, _SCRIPTS, "cell")
     if scripts:
         manager.register_lazy("killbgscripts", _SCRIPTS, "line")
+        manager.register_lazy("timeline", _TIMELINE, "line_cell")
     else:  # an IPython that has imported its own already
         from .commands import ScriptMagics
+        from .timeline_magics import TimelineMagics
 
-        shell.register_magics(ScriptMagics)
+        shell.register_magics(ScriptMagics, TimelineMagics)
 
 
 def _is_script(magic: Any) -> bool:

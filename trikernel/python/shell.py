@@ -67,7 +67,7 @@ from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager, PrefilterManager
 from .ipykernel_attributes import KernelParent, KernelTrait
-from .magics import MAGICS, register_scripts, take_timeout
+from .magics import MAGICS, register_late, take_timeout
 from .tasks import Tasks
 from .tracebacks import CellErrors, left_open_error, show_error, visible_below_ipython
 
@@ -452,7 +452,7 @@ class ZMQInteractiveShell(InteractiveShell):
         """IPython's magics and ours."""
         super().init_magics()
         self.register_magics(*MAGICS)
-        register_scripts(self)
+        register_late(self)
 
     def init_events(self) -> None:
         """Hooks are the user's code."""

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
-from ..core import Request, background_scope, current_request, is_machinery, is_ours
+from ..core import background_scope
+from ..timeline import origin_of, request_of_task, title_of, wait_of
 
 __all__ = ["TaskRow", "TaskTree", "Tasks"]
 
@@ -105,16 +106,16 @@ class Tasks(trio.abc.Instrument):
     def _rows(
         self, task: trio.lowlevel.Task, depth: int
     ) -> Iterator[tuple[TaskRow, trio.lowlevel.Task]]:
-        request = _request(task)
+        request = request_of_task(task)
         now = trio.current_time()
         if task not in self._numbers:
             self._numbers[task] = next(self._next_number)
         row = TaskRow(
             self._numbers[task],
             request.number if request is not None else None,
-            _origin(request),
+            origin_of(request),
             depth,
-            harmless(_name(task, request)),
+            harmless(title_of(task, request)),
             now - self._spawned.get(task, (now, 0))[0],
             harmless(self._waits_on(task)),
         )
@@ -129,18 +130,7 @@ class Tasks(trio.abc.Instrument):
         """The function below the user's last line, and that line."""
         if task is trio.lowlevel.current_task():
             return "running"
-        place, function = "", ""
-        for frame, line in task.iter_await_frames():
-            code = frame.f_code
-            if not is_machinery(code.co_filename):
-                label = self._name_of(code.co_filename)
-                file = f"{label[0]} {label[1]}" if label else code.co_filename
-                place, function = f"{file}, line {line}", ""
-            elif not function and not is_ours(code.co_filename):
-                function = code.co_qualname
-        if function.startswith("NurseryManager."):
-            function = "its children"
-        return ", ".join(part for part in (function, place) if part) or "its start"
+        return str(wait_of(task, self._name_of))
 
     # Cancelling
 
@@ -180,10 +170,6 @@ def harmless(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
-def _request(task: trio.lowlevel.Task) -> Request | None:
-    return task.context.get(current_request)
-
-
 def _children(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
     for nursery in task.child_nurseries:
         yield from nursery.child_tasks
@@ -191,18 +177,6 @@ def _children(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 def _scope(task: trio.lowlevel.Task) -> trio.CancelScope | None:
     return task.context.get(background_scope)
-
-
-def _origin(request: Request | None) -> str:
-    if request is None or request.msg_type != "execute_request":
-        return "comm"
-    return f"In [{request.number if request.number is not None else ' '}]"
-
-
-def _name(task: trio.lowlevel.Task, request: Request | None) -> str:
-    if request is not None and request.task is task:
-        return "the cell" if not request.finished else "the cell, abandoned"
-    return task.name.removeprefix("__main__.")
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core import Request, call_unprotected, current_request, is_machinery
 from ..errors import LeftOpenError
-from ..kernel import NO_TEXT, clean, render_error
+from ..kernel import NO_TEXT, clean, note_error, render_error
 from ..system import LeftOpen
 from ..wire import as_content
 from . import rendering
@@ -91,6 +91,7 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
     """
     if isinstance(error, bdb.BdbQuit):  # the person left the debugger
         return
+    note_error(error)
     tb = _below_ipython(clean(error).__traceback__)
     kind, exits, content = type(error), isinstance(error, SystemExit), errors.content(error)
     if not exits and isinstance(error, shell.custom_exceptions):

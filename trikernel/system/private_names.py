@@ -72,10 +72,28 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "sys._current_frames",
-        ("trikernel.core.places", "trikernel.core.thread_stop", "trikernel.debugger.tasks"),
+        (
+            "trikernel.core.places",
+            "trikernel.core.thread_stop",
+            "trikernel.debugger.tasks",
+            "trikernel.timeline.sampler",
+        ),
         "who waits for a stop is told in which line a thread stands; a subshell's thread is looked "
-        "at, whether it executes the user's code, before that is stopped",
+        "at, whether it executes the user's code, before that is stopped; a timeline tells the "
+        "line that holds the loop",
         "the line is not told; code that computes in a subshell is left behind",
+    ),
+    PrivateName(
+        "trio._core._run.Task._next_send",
+        ("trikernel.timeline.steps",),
+        "a timeline marks when a task is cancelled, and by whom, also if it goes on after that",
+        "such marks are missing",
+    ),
+    PrivateName(
+        "trio._core._run.Task._schedule_points",
+        ("trikernel.timeline.steps",),
+        "how often a task ran while a timeline did not see each step",
+        "it seems to have waited then",
     ),
     PrivateName(
         "trio._core._ki._CODE_KI_PROTECTION_STATUS_WMAP",

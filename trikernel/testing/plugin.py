@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
+    from ..timeline import Recorder
     from .client import CellNote, CheckedClient
     from .notebooks import NotebookCase
     from .processes import SessionKernel
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 ASYNC_FIXTURES = frozenset({"kernel_client", "kernel_process"})
 KIT = frozenset(f"trikernel.testing.{name}" for name in ("checkpoints", "conformance", "serving"))
 FIXTURES = ASYNC_FIXTURES | {"notebook"}
+
+_RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
 try:
     from pytest_trio import trio_fixture
@@ -67,12 +71,18 @@ def python_kernel() -> Kernel:
 
 
 @trio_fixture
-async def kernel_client(kernel: Kernel) -> AsyncIterator[CheckedClient]:
-    """A client of ``kernel``, which is served in memory in the test's own loop."""
+async def kernel_client(
+    request: pytest.FixtureRequest, kernel: Kernel
+) -> AsyncIterator[CheckedClient]:
+    """A client of ``kernel``, which is served in memory in the test's own loop.
+
+    If the test fails, its report shows what the tasks did: see `Kernel.record`.
+    """
     from .serving import open_memory_client
 
     async with open_memory_client(kernel) as client:
-        yield client
+        with _recorded(request.node, kernel):
+            yield client
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +124,24 @@ def notebook(request: pytest.FixtureRequest) -> NotebookCase:
     if not hasattr(request, "param"):
         pytest.skip("run pytest with --trikernel-notebooks")
     return NotebookCase(request.param)
+
+
+@contextmanager
+def _recorded(item: pytest.Item, kernel: Kernel) -> Iterator[None]:
+    """Keep a record of the block for the test's report."""
+    from ..kernel import Kernel, recorder_of
+
+    if not isinstance(kernel, Kernel):  # one that was written for ipykernel
+        yield
+        return
+    with recorder_of(kernel, title=item.name, also=_is_test) as recorder:
+        item.stash[_RECORDER] = recorder
+        yield
+
+
+def _is_test(task: Any) -> bool:
+    """Whether it is the task that pytest-trio runs a test in, beside those of the fixtures."""
+    return bool(task.name.startswith("<test "))
 
 
 # Hooks
@@ -185,6 +213,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             "pytest's configuration, or mark the test with @pytest.mark.trio",
             pytrace=False,
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """A test that failed shows what its tasks did."""
+    report = yield
+    recorder = item.stash.get(_RECORDER, None)
+    if recorder is not None and report.when == "call":
+        del item.stash[_RECORDER]
+        if report.failed:
+            report.sections.append(("timeline", str(recorder.timeline())))
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,0 +1,32 @@
+"""What the tasks of a loop do over time: recorded, as a value, and drawn.
+
+`Recorder` is an instrument of a Trio loop, `Timeline` what comes of it. Knows no message, no kernel
+and no IPython: whoever records says which tasks are the user's, and what a cell's code is called.
+"""
+
+from __future__ import annotations
+
+from .model import Kind, clip, duration
+from .naming import origin_of, request_of_task, title_of
+from .recorder import Recorder, note_error
+from .records import Limits
+from .shown import Timeline
+from .waits import NameOf, line_of_stack, place_of, source_of, wait_of
+
+__all__ = [
+    "Kind",
+    "Limits",
+    "NameOf",
+    "Recorder",
+    "Timeline",
+    "clip",
+    "duration",
+    "line_of_stack",
+    "note_error",
+    "origin_of",
+    "place_of",
+    "request_of_task",
+    "source_of",
+    "title_of",
+    "wait_of",
+]

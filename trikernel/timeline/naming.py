@@ -1,0 +1,28 @@
+"""What a task is called, and which cell has started it."""
+
+from __future__ import annotations
+
+import trio
+
+from ..core import Request, current_request
+
+__all__ = ["origin_of", "request_of_task", "title_of"]
+
+
+def request_of_task(task: trio.lowlevel.Task) -> Request | None:
+    """The request that a task was started for, or that it handles."""
+    return task.context.get(current_request)
+
+
+def origin_of(request: Request | None) -> str:
+    """Which cell that is: ``In [3]``, and ``comm`` for a task that no cell has started."""
+    if request is None or request.msg_type != "execute_request":
+        return "comm"
+    return f"In [{request.number if request.number is not None else ' '}]"
+
+
+def title_of(task: trio.lowlevel.Task, request: Request | None) -> str:
+    """What people call it."""
+    if request is not None and request.task is task:
+        return "the cell" if not request.finished else "the cell, abandoned"
+    return task.name.removeprefix("__main__.")

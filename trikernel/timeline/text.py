@@ -1,0 +1,117 @@
+"""A timeline as text, for a terminal and for a test's report: one line for each task."""
+
+from __future__ import annotations
+
+from .model import Kind, Mark, Recording, Row, Span, clip, duration
+
+__all__ = ["draw_text"]
+
+COLUMNS = 60  # of time
+NAMES = 34  # characters
+ROWS = 60
+LISTED = 20  # held stretches and marks that are listed
+_RAN, _HELD = "█", "▓"
+_SIGNS = {
+    Kind.SLEEP: "·",
+    Kind.CHANNEL: "c",
+    Kind.SOCKET: "s",
+    Kind.LOCK: "l",
+    Kind.EVENT: "e",
+    Kind.THREAD: "t",
+    Kind.PROCESS: "p",
+    Kind.CHILDREN: "─",
+    Kind.OTHER: "-",
+}
+_MARKS = {"error": "!", "cancel": "x", "deadline": "d"}
+_WORDS = {"error": "error", "cancel": "cancel", "deadline": "deadline"}
+
+
+def draw_text(timeline: Recording) -> str:
+    """Lines of at most 96 characters of width, but for the last ones, which are sentences."""
+    rows = list(timeline.rows())
+    lines = [f"{timeline.title or 'timeline'}, {duration(timeline.seconds)}"]
+    if not rows:
+        return f"{lines[0]}: no tasks"
+    lines.append(f"{'':{NAMES}} {_axis(timeline.seconds)}")
+    lines += [_line(row, timeline) for row in rows[:ROWS]]
+    if len(rows) > ROWS:
+        lines.append(f"... and {len(rows) - ROWS:,} more lines")
+    lines.append(_legend(timeline))
+    lines += _sentences(timeline)
+    lines += timeline.notes()
+    return "\n".join(lines)
+
+
+def _axis(seconds: float) -> str:
+    texts = [duration(seconds * part / 3) for part in range(1, 4)]
+    third = COLUMNS // 3
+    return "0" + "".join(text.rjust(third) for text in texts)[1:]
+
+
+def _line(row: Row, timeline: Recording) -> str:
+    cells = [" "] * COLUMNS
+    if row.nursery is not None:
+        bar, name = row.nursery, "nursery"
+        first, last = _column(bar.start, timeline), _column(_end(bar.end, timeline), timeline)
+        cells[first : last + 1] = "─" * (last + 1 - first)
+        cells[first] = "┌" if first < last else "─"
+        cells[last] = "┐" if bar.end is not None and first < last else "─"
+    else:
+        assert row.task is not None
+        task = row.task
+        name = f"{task.origin} {task.name}" if task.origin and row.depth == 0 else task.name
+        for span in sorted(task.spans, key=lambda one: one.kind is Kind.RUN):
+            _fill(cells, span, timeline)
+        for held in timeline.held:
+            if held.task == task.key:
+                _fill(cells, Span(Kind.RUN, held.start, held.end), timeline, _HELD)
+        for mark in task.marks:
+            cells[_column(mark.at, timeline)] = _MARKS[mark.kind]
+    label = clip("  " * min(row.depth, 6) + name, NAMES)
+    return f"{label:{NAMES}} {''.join(cells)}".rstrip()
+
+
+def _fill(cells: list[str], span: Span, timeline: Recording, sign: str = "") -> None:
+    sign = sign or (_RAN if span.kind is Kind.RUN else _SIGNS[span.kind])
+    first, last = _column(span.start, timeline), _column(span.end, timeline)
+    if span.kind is not Kind.RUN and first == last and cells[first] != " ":
+        return
+    for column in range(first, last + 1):
+        cells[column] = sign
+
+
+def _column(at: float, timeline: Recording) -> int:
+    if timeline.seconds <= 0:
+        return 0
+    return min(max(int(at / timeline.seconds * COLUMNS), 0), COLUMNS - 1)
+
+
+def _end(end: float | None, timeline: Recording) -> float:
+    return timeline.seconds if end is None else end
+
+
+def _legend(timeline: Recording) -> str:
+    kinds = {span.kind for task in timeline.tasks for span in task.spans}
+    parts = [f"{_RAN} ran"]
+    parts += [f"{sign} {kind.value}" for kind, sign in _SIGNS.items() if kind in kinds]
+    if timeline.held:
+        parts.append(f"{_HELD} held the loop")
+    marks = {mark.kind for task in timeline.tasks for mark in task.marks}
+    parts += [f"{sign} {_WORDS[kind]}" for kind, sign in _MARKS.items() if kind in marks]
+    return "  ".join(parts)
+
+
+def _sentences(timeline: Recording) -> list[str]:
+    """Who held the loop, and what the marks mean."""
+    found = [(held.start, held.sentence()) for held in timeline.held]
+    for task in timeline.tasks:
+        found += [(mark.at, _sentence(task.name, mark)) for mark in task.marks]
+    lines = [text for _, text in sorted(found)]
+    more = [f"... and {len(lines) - LISTED:,} more"] if len(lines) > LISTED else []
+    return lines[:LISTED] + more
+
+
+def _sentence(name: str, mark: Mark) -> str:
+    if mark.kind == "error":
+        return f"{name} raised {mark.text} at {duration(mark.at)}"
+    return f"{name} was {mark.text} at {duration(mark.at)}"

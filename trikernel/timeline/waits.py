@@ -1,0 +1,152 @@
+"""What a task waits on, and where: read off its frames, outermost first.
+
+The innermost frame of the user's is the line, and the function of Trio's (or whoever's) that it
+has called is what is waited on. What kind of a wait that is, is told by the function's name.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import FrameType
+
+import attrs
+import trio
+
+from ..core import is_machinery, is_ours
+from .model import Kind
+
+__all__ = ["NameOf", "Wait", "line_of_stack", "place_of", "source_of", "wait_of"]
+
+NameOf = Callable[[str], tuple[str, str] | None]
+"""The label and the name of a cell's code by its file name, None for other code."""
+
+_KINDS = {
+    "sleep": Kind.SLEEP,
+    "sleep_until": Kind.SLEEP,
+    "sleep_forever": Kind.SLEEP,
+    "to_thread_run_sync": Kind.THREAD,
+    "NurseryManager": Kind.CHILDREN,
+    "Nursery": Kind.CHILDREN,
+    "Event": Kind.EVENT,
+    "Lock": Kind.LOCK,
+    "_LockImpl": Kind.LOCK,
+    "StrictFIFOLock": Kind.LOCK,
+    "Semaphore": Kind.LOCK,
+    "CapacityLimiter": Kind.LOCK,
+    "Condition": Kind.LOCK,
+    "Process": Kind.PROCESS,
+    "run_process": Kind.PROCESS,
+    "MemoryReceiveChannel": Kind.CHANNEL,
+    "MemorySendChannel": Kind.CHANNEL,
+    "SocketStream": Kind.SOCKET,
+    "SocketListener": Kind.SOCKET,
+    "SSLStream": Kind.SOCKET,
+    "_SocketType": Kind.SOCKET,
+    "open_tcp_stream": Kind.SOCKET,
+    "getaddrinfo": Kind.SOCKET,
+    "serve_listeners": Kind.SOCKET,
+}
+_USERS, _OURS, _TRIOS = range(3)
+_KEPT = 10_000
+_whose: dict[str, int] = {}
+
+
+@attrs.frozen
+class Wait:
+    """``function`` is empty where a task has not begun, ``file`` where no line is the user's."""
+
+    kind: Kind
+    function: str
+    file: str
+    line: int
+    name_of: NameOf
+
+    @property
+    def place(self) -> str:
+        """The line in words: ``Cell In[3], line 5``."""
+        return place_of(self.file, self.line, self.name_of) if self.file else ""
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.function, self.place) if part) or "its start"
+
+
+def wait_of(task: trio.lowlevel.Task, name_of: NameOf) -> Wait:
+    """What a task that does not run waits on."""
+    file, line, functions = "", 0, list[str]()
+    for frame, number in task.iter_await_frames():
+        code = frame.f_code
+        whose = _whose.get(code.co_filename)
+        if whose is None:
+            whose = _classify(code.co_filename)
+        if whose == _USERS:
+            file, line, functions = code.co_filename, number, []
+        elif whose == _TRIOS:
+            functions.append(code.co_qualname)
+    function, kind = functions[0] if functions else "", Kind.OTHER
+    for one in functions:  # the first one that is known: `async with lock` comes to `Lock.acquire`
+        found = _KINDS.get(one) or _KINDS.get(one.partition(".")[0])
+        if found is not None:
+            function, kind = one, found
+            break
+    if kind is Kind.CHILDREN:
+        function = "its children"
+    return Wait(kind, function, file, line, name_of)
+
+
+def _classify(file: str) -> int:
+    """Whose code a file has, kept for the next time: this is asked thousands of times."""
+    whose = _USERS if not is_machinery(file) else _OURS if is_ours(file) else _TRIOS
+    if len(_whose) < _KEPT:
+        _whose[file] = whose
+    return whose
+
+
+def place_of(file: str, line: int, name_of: NameOf) -> str:
+    """A line in words."""
+    label = name_of(file)
+    return f"{label[0]} {label[1]}, line {line}" if label else f"{file}, line {line}"
+
+
+def source_of(file: str, line: int) -> str:
+    """The text of a line, if it is known."""
+    return linecache.getline(file, line).strip()
+
+
+def line_of_stack(frame: FrameType | None, name_of: NameOf) -> str:
+    """The line that executes, for whoever asks what holds the loop: in a cell if one is on the
+    stack, else in a file that is not installed, else the innermost that is not ours nor Trio's;
+    with the function that it has called, if that is a library's.
+    """
+    stack = [one for one in _outwards(frame) if not is_machinery(one.f_code.co_filename)]
+    if not stack:
+        return ""
+    cells = (one for one in stack if name_of(one.f_code.co_filename) is not None)
+    own = (one for one in stack if not one.f_code.co_filename.startswith(_libraries()))
+    found = next(cells, None) or next(own, None) or stack[0]
+    code = found.f_code
+    text = place_of(code.co_filename, found.f_lineno, name_of)
+    source = source_of(code.co_filename, found.f_lineno)
+    inner = stack[0].f_code
+    within = "" if inner is code else f" (in {_module(stack[0])}{inner.co_qualname})"
+    return f"{text}{': ' if source else ''}{source}{within}"
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    import sysconfig  # not at the start: it takes a while
+
+    return tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
+
+
+def _outwards(frame: FrameType | None) -> Iterable[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _module(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return f"{name}." if isinstance(name, str) and name in sys.modules else ""
