@@ -25,7 +25,7 @@ from ..system import with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
 from .new import add_new_flags, new
-from .runflags import add_conform_flags, add_run_flags
+from .runflags import add_conform_flags, add_existing_flags, add_run_flags
 
 __all__ = ["main"]
 
@@ -108,6 +108,11 @@ def _parser() -> tuple[_Parser, _Parser]:
     words = "write a kernel package to start from"
     add_new_flags(package := commands.add_parser("new", help=words))
     package.set_defaults(function=_new)
+    tasks = commands.add_parser("tasks", help="show what the tasks of a running kernel do")
+    attach = commands.add_parser("attach", help="run lines in a kernel that runs already")
+    add_existing_flags(tasks, attach)
+    tasks.set_defaults(function=_tasks)
+    attach.set_defaults(function=_attach)
 
     info = commands.add_parser("info", help="show versions and settings")
     info.set_defaults(function=_info)
@@ -199,6 +204,18 @@ def _conform(options: argparse.Namespace) -> int:
     from .conform import conform
 
     return conform(options)
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from .existing import show_tasks
+
+    return show_tasks(options)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    from .existing import attach
+
+    return attach(options)
 
 
 def _install(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-__all__ = ["add_conform_flags", "add_run_flags"]
+__all__ = ["add_conform_flags", "add_existing_flags", "add_run_flags"]
 
 
 def add_conform_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,21 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "could not be started or died, 130 or 143 ended by Ctrl-C or SIGTERM. Of several notebooks "
         "the highest counts."
     )
+
+
+def add_existing_flags(tasks: argparse.ArgumentParser, attach: argparse.ArgumentParser) -> None:
+    """For ``trikernel tasks`` and ``trikernel attach``."""
+    about = "its connection file: a path, or a name in Jupyter's runtime folder"
+    tasks.add_argument("--existing", metavar="FILE", required=True, help=about)
+    tasks.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=_seconds,
+        nargs="?",
+        const=1.0,
+        help="show them again so often (default: 1), until Ctrl-C",
+    )
+    attach.add_argument("file", metavar="FILE", help=about)
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ from .connection import Connection, Rejections
 from .iopub import SHORT, IOPub, OutputLimits, StreamText, TextKey
 from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
 from .own_process import run_in_this_thread
+from .places import where_it_runs
 from .request import (
     Event,
     Reply,
@@ -69,4 +70,5 @@ __all__ = [
     "run_unprotected",
     "serve",
     "unwrap_interrupt",
+    "where_it_runs",
 ]

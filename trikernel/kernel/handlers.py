@@ -36,6 +36,7 @@ from .replies import (
     refuse_status,
     whole_reply,
 )
+from .tasks import tell_tasks
 from .usage import measure
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
 T = TypeVar("T")
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+WIDGETS = "jupyter.widget"
 _LONGEST = 1e9  # seconds that a deadline may be away
 
 
@@ -258,6 +260,11 @@ async def usage_request(self: Any, request: Request) -> dict[str, Any]:
     return {"status": "ok", **await run_beside(measure, "trikernel usage")}
 
 
+async def tasks_request(self: Any, request: Request) -> dict[str, Any]:
+    """Which tasks cells have started and still live. Content: none. Reply: see `TasksReply`."""
+    return {"status": "ok", **(await tell_tasks(self)).as_content()}
+
+
 async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
     """Stop what runs, call `do_shutdown`, and end the kernel after idle.
 
@@ -349,6 +356,8 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
     """
     target_name = _parse(c.CommInfoRequest, request).target_name
     comms = self.comm_manager.comms
+    if target_name == WIDGETS:  # which a frontend asks that shows them, as it connects
+        self.has_widgets = True
     return c.CommInfoReply(
         comms={
             comm_id: {"target_name": comm.target_name}

@@ -155,6 +155,7 @@ class Kernel(IPykernelNames):
     comm_info_request = handlers.comm_info_request
     connect_request = handlers.connect_request
     usage_request = handlers.usage_request
+    tasks_request = handlers.tasks_request
     shutdown_request = handlers.shutdown_request
     interrupt_request = handlers.interrupt_request
     abort_request = handlers.abort_request
@@ -191,6 +192,8 @@ class Kernel(IPykernelNames):
         self.stdin_socket = ChannelHandle(self.sender, "stdin")
         self.control_stream = ChannelHandle(self.sender, "control")
         self.asker: Any = None
+        self.living_tasks: Any = None
+        self.has_widgets = False  # whether some frontend shows any
         self.kept_session: Any = None
         self.kept_comms: Any = None
         self.descriptors: FdCapture | None = None

@@ -238,6 +238,7 @@ class PythonKernel(Kernel):
                 self._shell = _new_shell(self, profile)
             self._shell_began = collections_so_far()
             self.name_of_code = self._shell.compile.format_code_name
+            self.living_tasks = self._shell.tasks
         return self._shell
 
     def prepare_process(self) -> None:

@@ -13,8 +13,8 @@ from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
+from ..timeline import TaskTree
 from .frontend_magics import FrontendMagics
-from .tasks import TaskTree
 
 __all__ = ["MAGICS", "register_late", "take_timeout"]
 
@@ -55,16 +55,33 @@ def take_timeout(code: str) -> tuple[str, float | None]:
 class KernelMagics(Magics):
     """Registered in the kernel's shell."""
 
+    live: Any = None
+
     @line_magic
-    def tasks(self, line: str) -> TaskTree:
+    def tasks(self, line: str) -> TaskTree | None:
         """Show the tasks that cells have started and that still live, as a tree.
 
         For each: the cell that started it, its number and name, its age, and what it waits on.
+        ``%tasks --live`` shows them as they come and go, with buttons that cancel, where the
+        frontend has widgets; ``--live --plain`` without them. ``%tasks --stop`` ends that.
         """
-        if line.strip():
-            raise UsageError("%tasks takes no argument")
+        words = line.split()
+        if words:
+            self._live(set(words))
+            return None
         tree: TaskTree = self.shell.tasks.tree(self.shell.find_kernel().user_tasks())
         return tree
+
+    def _live(self, words: set[str]) -> None:
+        if words not in ({"--live"}, {"--live", "--plain"}, {"--stop"}):
+            raise UsageError("%tasks takes --live, --live --plain, or --stop")
+        if self.live is not None:
+            self.live.end()
+            self.live = None
+        if "--live" in words:
+            from .live_tasks import start_live
+
+            self.live = start_live(self.shell, plain="--plain" in words)
 
     @line_magic
     def cancel(self, line: str) -> None:

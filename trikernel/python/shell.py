@@ -60,6 +60,7 @@ from ..system import (
     exit_forked,
     is_anything_left_open,
 )
+from ..timeline import Tasks
 from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .asyncio_loops import end_asyncio_loops
 from .cell_run import ExecutionCount, run_cell, run_statement, run_statements
@@ -68,7 +69,6 @@ from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager, PrefilterManager
 from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_late, take_timeout
-from .tasks import Tasks
 from .tracebacks import CellErrors, left_open_error, show_error, visible_below_ipython
 
 if TYPE_CHECKING:

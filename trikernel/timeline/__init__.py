@@ -11,14 +11,19 @@ from .naming import origin_of, request_of_task, title_of
 from .recorder import Recorder, note_error
 from .records import Limits
 from .shown import Timeline
+from .tree import Node, Tasks, TaskTree, age_of
 from .waits import NameOf, line_of_stack, place_of, source_of, wait_of
 
 __all__ = [
     "Kind",
     "Limits",
     "NameOf",
+    "Node",
     "Recorder",
+    "TaskTree",
+    "Tasks",
     "Timeline",
+    "age_of",
     "clip",
     "duration",
     "line_of_stack",

@@ -32,8 +32,8 @@ _NAMES = """
     trikernel.python.display trikernel.python.flags trikernel.python.frontend_magics
     trikernel.python.introspect trikernel.python.ipykernel_modules trikernel.python.kernel
     trikernel.python.magics trikernel.python.nested_runs trikernel.python.process
-    trikernel.python.profile trikernel.python.shell trikernel.python.tasks
-    trikernel.python.tracebacks
+    trikernel.python.profile trikernel.python.shell trikernel.python.tracebacks
+    trikernel.timeline.tree
     IPython.core.completerlib IPython.core.crashhandler IPython.core.doctb IPython.core.history
     IPython.core.logger IPython.core.magics.code IPython.core.oinspect IPython.core.payload
     IPython.core.ultratb IPython.extensions.storemagic IPython.terminal.pt_inputhooks

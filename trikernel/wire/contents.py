@@ -89,6 +89,10 @@ class UsageRequest(Empty):
     """Asks what the kernel's process uses (ipykernel's extension)."""
 
 
+class TasksRequest(Empty):
+    """Asks which tasks cells have started and still live (trikernel's extension)."""
+
+
 class InterruptRequest(Empty):
     """Asks to interrupt what runs."""
 
@@ -319,6 +323,19 @@ class ConnectReply(OkReply):
 
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
+class TasksReply(OkReply):
+    """The tasks that live, each before those within it, the first thousand; ``more`` is how many
+    there are beside.
+
+    Of each: ``number`` (which ``%cancel #number`` takes), ``cell`` (the execution count of the
+    cell that started it, or null), ``origin`` (that in words), ``depth`` (0 for those that are not
+    within another one), ``name``, ``age`` (seconds), ``waits_on``.
+    """
+
+    tasks: list[Any]
+    more: int = 0
+
+
 class UsageReply(OkReply):
     """What the kernel's process and its children use: percent of a processor, and bytes.
 

@@ -135,6 +135,15 @@ REQUESTS = _table(
         reply=c.UsageReply,
     ),
     _Row(
+        name="tasks_request",
+        channels=("control",),
+        concurrent=True,
+        quiet=True,
+        may_wait=True,
+        content=c.TasksRequest,
+        reply=c.TasksReply,
+    ),
+    _Row(
         name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=c.ShutdownReply
     ),
     _Row(

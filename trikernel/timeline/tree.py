@@ -1,0 +1,306 @@
+"""The tasks that cells have started and that still live, with their nurseries: what ``%tasks``,
+the live panel and ``trikernel tasks`` show.
+
+`Tasks` is an instrument that knows since when each task lives; `TaskTree` a snapshot, as text and
+as HTML with the same content: the cell that started a task, its number and name, its age, and what
+it waits on. A snapshot may be taken from another thread than the loop's, while a cell computes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import attrs
+import trio
+
+from ..core import background_scope
+from .model import clip
+from .naming import origin_of, request_of_task, title_of
+from .waits import NameOf, source_of, wait_of
+
+__all__ = ["Node", "TaskRow", "TaskTree", "Tasks"]
+
+SHOWN = 1_000  # rows of a tree
+TRIES = 5  # from another thread, while tasks come and go
+_HEADINGS = ("cell", "task", "age", "waits on")
+
+
+@attrs.frozen
+class TaskRow:
+    """One task. ``depth`` 0 is a task of the background nursery or a cell itself.
+
+    ``number`` is what ``%cancel #number`` takes, ``cell`` the execution count of the cell that
+    started it (None for one without), ``origin`` that in words, ``age`` in seconds, ``waits_on``
+    a function and the line that called it.
+    """
+
+    number: int
+    cell: int | None
+    origin: str
+    depth: int
+    name: str
+    age: float
+    waits_on: str
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Its columns, under `_HEADINGS`."""
+        label = f"{'   ' * (self.depth - 1)}└─ " if self.depth else ""
+        return self.origin, f"{label}#{self.number} {self.name}", age_of(self.age), self.waits_on
+
+
+class TaskTree:
+    """A snapshot; ``rows`` go from each task to its children, ``more`` are not among them. Shown
+    as a table.
+    """
+
+    def __init__(self, rows: list[TaskRow], more: int = 0) -> None:
+        self.rows = rows
+        self.more = more
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return "no tasks"
+        table = [_HEADINGS, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in table
+        ]
+        return "\n".join([*lines, *self._rest()])
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return "<p>no tasks</p>"
+        from html import escape  # not at the start: it reads all entities' names
+
+        left = ' style="text-align: left; white-space: pre"'
+        head = "".join(f"<th{left}>{heading}</th>" for heading in _HEADINGS)
+        body = "".join(
+            "<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in row.cells()) + "</tr>"
+            for row in self.rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return table + "".join(f"<p>{line}</p>" for line in self._rest())
+
+    def _rest(self) -> list[str]:
+        return [f"... and {self.more:,} more"] if self.more else []
+
+    def as_content(self) -> dict[str, Any]:
+        """For a ``tasks_reply``."""
+        return {"tasks": [attrs.asdict(row) for row in self.rows], "more": self.more}
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> TaskTree:
+        """What `as_content` made. Raises `TypeError` and `KeyError` for what it cannot have."""
+        rows = [TaskRow(**row) for row in content["tasks"]]
+        for row in rows:
+            row.cells()  # raises, for a field of a wrong type
+        return cls([_clean(row) for row in rows], int(content["more"]))
+
+
+@attrs.frozen
+class Node:
+    """A task or a nursery as the live panel shows it: ``kind`` is ``task``, ``cell`` or
+    ``nursery``. ``scope`` is what is cancelled to end it, None for what has no scope of its own.
+    """
+
+    kind: str
+    number: int
+    depth: int
+    origin: str
+    name: str
+    age: float | None
+    waits_on: str
+    line: str
+    scope: trio.CancelScope | None
+
+
+class Tasks(trio.abc.Instrument):
+    """Knows when each task of its loops was spawned. Add it as an instrument of each.
+
+    ``name_of`` gives the label and the name of a cell's code by its file name, None for other code.
+    """
+
+    def __init__(self, name_of: NameOf) -> None:
+        self._name_of = name_of
+        self._spawned: WeakKeyDictionary[
+            trio.lowlevel.Task, tuple[float, int, Callable[[], float]]
+        ] = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._next_number = itertools.count(1)
+        self._sequence = itertools.count()
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Trio has made a task."""
+        now = trio.lowlevel.current_clock().current_time
+        self._spawned[task] = now(), next(self._sequence), now
+
+    def tree(self, roots: Iterable[trio.lowlevel.Task], running: str = "running") -> TaskTree:
+        """These tasks and those within them, as they are now, the first thousand of them.
+
+        ``running`` is shown for a task that runs, seen from another thread.
+        """
+        shown = self._shown(roots)
+        found = itertools.islice(self._living(shown, running), SHOWN)
+        rows = [row for row, _ in found]
+        return TaskTree(rows, count(shown) - len(rows) if len(rows) == SHOWN else 0)
+
+    def nodes(self, roots: Iterable[trio.lowlevel.Task], limit: int) -> tuple[list[Node], int]:
+        """The same with nurseries, and what cancels each; and how many more tasks there are."""
+        shown = self._shown(roots)
+        nodes = list(itertools.islice(self._nodes(shown), limit))
+        tasks = sum(node.kind != "nursery" for node in nodes)
+        return nodes, count(shown) - tasks if len(nodes) == limit else 0
+
+    def _shown(self, roots: Iterable[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
+        current = _current_task()
+        found = [one for one in self._by_age(roots) if one is not current or any(_children(one))]
+        return [one for one in found if not _is_idle_lane(one)]
+
+    def _living(
+        self, shown: Iterable[trio.lowlevel.Task], running: str = "running"
+    ) -> Iterator[tuple[TaskRow, trio.lowlevel.Task]]:
+        stack = [(one, 0) for one in reversed(list(shown))]
+        while stack:  # not by recursion: nurseries may be nested a thousand deep
+            task, depth = stack.pop()
+            yield self._row(task, depth, running), task
+            stack += [(one, depth + 1) for one in reversed(self._by_age(_children(task)))]
+
+    def _row(self, task: trio.lowlevel.Task, depth: int, running: str) -> TaskRow:
+        request = request_of_task(task)
+        return TaskRow(
+            self._number(task),
+            request.number if request is not None else None,
+            origin_of(request),
+            depth,
+            clip(title_of(task, request)),
+            self._age(task),
+            clip(self._waits_on(task, running)),
+        )
+
+    def _nodes(self, shown: Iterable[trio.lowlevel.Task]) -> Iterator[Node]:
+        stack: list[tuple[trio.lowlevel.Task | trio.Nursery, int]]
+        stack = [(one, 0) for one in reversed(list(shown))]
+        while stack:
+            one, depth = stack.pop()
+            if isinstance(one, trio.Nursery):
+                name = f"nursery of {len(one.child_tasks):,}"
+                number = self._number(one)
+                yield Node("nursery", number, depth, "", name, None, "", "", one.cancel_scope)
+                stack += [(task, depth + 1) for task in reversed(self._by_age(one.child_tasks))]
+                continue
+            yield self._node(one, depth)
+            stack += [(inner, depth + 1) for inner in reversed(one.child_nurseries)]
+
+    def _node(self, task: trio.lowlevel.Task, depth: int) -> Node:
+        row, request = self._row(task, depth, "running"), request_of_task(task)
+        is_cell = request is not None and request.task is task
+        line = ""
+        if not _runs(task):
+            wait = wait_of(task, self._name_of)
+            line = clip(source_of(wait.file, wait.line)) if wait.file else ""
+        kind, scope = ("cell", None) if is_cell else ("task", None if depth else _scope(task))
+        return Node(
+            kind, row.number, depth, row.origin, row.name, row.age, row.waits_on, line, scope
+        )
+
+    def _by_age(self, tasks: Iterable[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
+        return sorted(tasks, key=lambda task: self._spawned.get(task, (0, 0))[:2])
+
+    def _age(self, task: trio.lowlevel.Task) -> float:
+        spawned = self._spawned.get(task)
+        return spawned[2]() - spawned[0] if spawned is not None else 0.0
+
+    def _number(self, one: object) -> int:
+        if one not in self._numbers:
+            self._numbers[one] = next(self._next_number)
+        return self._numbers[one]
+
+    def _waits_on(self, task: trio.lowlevel.Task, running: str) -> str:
+        """The function below the user's last line, and that line."""
+        return running if _runs(task) else str(wait_of(task, self._name_of))
+
+    # Cancelling
+
+    def cancel(self, what: str, roots: Iterable[trio.lowlevel.Task]) -> list[str]:
+        """Cancel, among these, those that a cell started, one by its number, or those of a name.
+
+        Returns their names. Raises `LookupError`, which says what there is to cancel.
+        """
+        what = what.strip()
+        living = list(self._living(self._shown(roots)))
+        rows = [row for row, _ in living]
+        scopes = {row: scope for row, task in living if (scope := _scope(task)) and not row.depth}
+        own = list(scopes)
+        if what == "all":
+            found = own
+        elif what.startswith("#"):
+            found = [row for row in rows if f"#{row.number}" == what]
+            if found and found[0] not in own:
+                root = [row for row in rows[: rows.index(found[0])] if row.depth == 0][-1]
+                raise LookupError(
+                    f"{what} is a part of #{root.number} {root.name}: cancel that, or give it "
+                    "a CancelScope of its own"
+                )
+        else:
+            number = what.removeprefix("In").strip(" []")
+            found = [row for row in own if number.isdigit() and row.cell == int(number)]
+            found = found or [row for row in own if row.name == clip(what)]
+        if not found:
+            raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
+        for row in found:
+            scopes[row].cancel()
+        return [f"#{row.number} {row.name}" for row in found]
+
+
+def _clean(row: TaskRow) -> TaskRow:
+    """A kernel may say anything; a terminal obeys."""
+    return attrs.evolve(
+        row, origin=clip(row.origin), name=clip(row.name), waits_on=clip(row.waits_on)
+    )
+
+
+def count(tasks: Iterable[trio.lowlevel.Task]) -> int:
+    """How many these are, with those within them."""
+    found, stack = 0, list(tasks)
+    while stack:
+        found += 1
+        stack += _children(stack.pop())
+    return found
+
+
+def age_of(seconds: float) -> str:
+    """For people: ``12.4 s``, ``3 min 20 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def _current_task() -> trio.lowlevel.Task | None:
+    return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+
+
+def _runs(task: trio.lowlevel.Task) -> bool:
+    """Whether it runs at this very moment, as seen from whatever thread."""
+    return bool(getattr(task.coro, "cr_running", False))
+
+
+def _is_idle_lane(task: trio.lowlevel.Task) -> bool:
+    """Whether it is a lane of the kernel's, and no cell runs in it."""
+    request = request_of_task(task)
+    is_over = request is None or (request.finished and not request.abandoned)
+    return is_over and _scope(task) is None
+
+
+def _children(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    for nursery in task.child_nurseries:
+        yield from nursery.child_tasks
+
+
+def _scope(task: trio.lowlevel.Task) -> trio.CancelScope | None:
+    return task.context.get(background_scope)
