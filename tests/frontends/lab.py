@@ -98,6 +98,13 @@ class Notebook:
         """Restart the kernel as the menu does; milliseconds until the page says that it is idle."""
         return float(self.page.evaluate(_RESTART))
 
+    def use_theme(self, name: str) -> None:
+        """``light`` or ``dark``."""
+        self.page.evaluate(_USE_THEME, name)
+        self.page.locator(f"body[data-jp-theme-light={str(name == 'light').lower()}]").wait_for(
+            state="attached", timeout=TIMEOUT
+        )
+
     def stop(self) -> None:
         """Press the button in the toolbar."""
         self.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
@@ -232,4 +239,8 @@ _RESTART = """() => new Promise((resolve, reject) => {
     kernel.statusChanged.connect(look);
     kernel.restart().then(() => { restarted = true; look(); }, reject);
 })"""
+_USE_THEME = """name => {
+    const theme = name === "light" ? "JupyterLab Light" : "JupyterLab Dark";
+    void window.jupyterapp.commands.execute("apputils:change-theme", { theme });
+}"""
 _SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"

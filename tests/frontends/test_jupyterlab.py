@@ -195,6 +195,78 @@ def test_live_tasks_are_a_table(lab: Lab) -> None:
         expect(row).to_contain_text("watch")
 
 
+def test_a_timeline_is_a_picture_that_can_be_zoomed(lab: Lab) -> None:
+    cells = [
+        "import time, trio\n"
+        "async def fetch(number):\n"
+        "    await trio.sleep(0.2 + number / 10)\n"
+        "async def compute():\n"
+        "    await trio.sleep(0.3)\n"
+        "    time.sleep(0.2)\n"
+        "    await trio.sleep(0.1)\n"
+        "async def fail():\n"
+        "    await trio.sleep(0.7)\n"
+        "    raise ValueError('<b>no</b>')",
+        "%%timeline\n"
+        "send, receive = trio.open_memory_channel(0)\n"
+        "with trio.move_on_after(0.4):\n"
+        "    await receive.receive()\n"
+        "async with trio.open_nursery() as nursery:\n"
+        "    nursery.start_soon(compute)\n"
+        "    nursery.start_soon(fail)\n"
+        "    for number in range(4):\n"
+        "        nursery.start_soon(fetch, number, name=f'fetch <i>{number}</i>')",
+    ]
+    with lab.open(cells) as notebook:
+        notebook.run_all()
+        notebook.expect_ended(1)
+        picture = notebook.output(1).locator(".trikernel-timeline")
+        expect(picture).to_contain_text("fetch <i>3</i>", timeout=TIMEOUT)
+        expect(picture).to_contain_text("compute held the loop for 2")
+        expect(picture).to_contain_text("Cell In[1], line 6: time.sleep(0.2)")
+        plot = picture.locator("svg.plot")
+        before = plot.evaluate("one => one.getBoundingClientRect().width")
+        for theme in ("light", "dark"):
+            notebook.use_theme(theme)
+            notebook.screenshot(theme)
+        picture.get_by_text("4x", exact=True).click()
+        after = plot.evaluate("one => one.getBoundingClientRect().width")
+        assert after == pytest.approx(4 * before, rel=0.01)
+
+
+def test_a_click_in_the_live_panel_cancels_a_task(lab: Lab) -> None:
+    pytest.importorskip("ipywidgets")
+    cells = [
+        "import trio\nfrom trikernel.notebook import nursery\n"
+        "async def crawl():\n"
+        "    async with trio.open_nursery() as inner:\n"
+        "        for page in range(2):\n"
+        "            inner.start_soon(trio.sleep_forever, name=f'<b>page {page}')\n"
+        "nursery.start_soon(crawl)\n"
+        "nursery.start_soon(trio.sleep_forever, name='watch')",
+        "%tasks --live",
+        "await trio.sleep_forever()",
+    ]
+    with lab.open(cells) as notebook:
+        notebook.run_all()
+        panel = notebook.output(1)
+        row = panel.locator(".widget-hbox")
+        expect(panel).to_contain_text("<b>page 1", timeout=TIMEOUT)
+        expect(row.filter(has_text="the cell")).to_be_visible(timeout=TIMEOUT)
+        for theme in ("light", "dark"):
+            notebook.use_theme(theme)
+            notebook.screenshot(theme)
+        row.filter(has_text="nursery of 2").get_by_role("button").click()
+        expect(panel).not_to_contain_text("page", timeout=TIMEOUT)
+        expect(panel).to_contain_text("watch")
+        notebook.page.wait_for_timeout(1000)  # a row that has just moved takes no click
+        row.filter(has_text="watch").get_by_role("button").click()
+        expect(row.filter(has_text="watch")).to_have_count(0, timeout=TIMEOUT)
+        notebook.page.wait_for_timeout(1000)
+        row.filter(has_text="the cell").get_by_role("button").click()
+        notebook.expect_text(2, "KeyboardInterrupt")
+
+
 def test_a_breakpoint_is_set_by_a_click_and_names_are_looked_at(lab: Lab) -> None:
     pytest.importorskip("debugpy")
     with lab.open(

@@ -53,7 +53,7 @@ __all__ = [
 T = TypeVar("T")
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-WIDGETS = "jupyter.widget"
+WIDGETS = "jupyter.widget"  # comms of widgets, and ``.control``
 _LONGEST = 1e9  # seconds that a deadline may be away
 
 
@@ -356,8 +356,7 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
     """
     target_name = _parse(c.CommInfoRequest, request).target_name
     comms = self.comm_manager.comms
-    if target_name == WIDGETS:  # which a frontend asks that shows them, as it connects
-        self.has_widgets = True
+    _note_widgets(self, target_name)
     return c.CommInfoReply(
         comms={
             comm_id: {"target_name": comm.target_name}
@@ -370,7 +369,7 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
 @enable_ki_protection
 async def comm_open(self: Any, request: Request) -> None:
     """Open a comm; one of an unknown target is closed at once. Content: `CommOpen`. No reply."""
-    _parse(c.CommOpen, request)
+    _note_widgets(self, _parse(c.CommOpen, request).target_name)
     await _call_manager(self, self.comm_manager.comm_open, request)
 
 
@@ -386,6 +385,12 @@ async def comm_close(self: Any, request: Request) -> None:
     """The frontend closes a comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommClose, request)
     await _call_manager(self, self.comm_manager.comm_close, request)
+
+
+def _note_widgets(self: Any, target_name: str | None) -> None:
+    """A frontend that shows widgets looks for theirs as it connects, by either message."""
+    if target_name is not None and target_name.startswith(WIDGETS):
+        self.has_widgets = True
 
 
 async def _call_manager(self: Any, function: Callable[..., Any], request: Request) -> None:

@@ -256,7 +256,7 @@ class AsyncMagics(Magics):
         """Run the cell and show what the tasks did meanwhile, also if it fails; its value."""
         from .timeline_magics import recorded
 
-        parts = self._compile(cell)
+        parts = self._compile(cell, below=1)
         with recorded(self.shell, line):
             value = await self._run(parts)
         return None if DisplayHook.semicolon_at_end_of_expression(cell) else value
@@ -280,10 +280,15 @@ class AsyncMagics(Magics):
         if self.shell.runs_synchronously:
             refuse_to_await()
 
-    def _compile(self, source: str) -> list[CodeType]:
-        """The code of a cell in the user's namespace; a last expression is a part of its own."""
+    def _compile(self, source: str, below: int = 0) -> list[CodeType]:
+        """The code of a cell in the user's namespace; a last expression is a part of its own.
+
+        Its lines count as in the notebook, where it stands ``below`` so many others.
+        """
         shell, request = self.shell, current_request.get()
         tree = shell.transform_ast(shell.compile.ast_parse(shell.transform_cell(source)))
+        ast.increment_lineno(tree, below)
+        source = "\n" * below + source
         number = request.number if request is not None else None
         name = shell.compile.cache(source, number or shell.execution_count, raw_code=source)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None

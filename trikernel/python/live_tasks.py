@@ -225,7 +225,7 @@ class WidgetView:
         self._note = ipywidgets.HTML()
         self._box = ipywidgets.VBox()
         self._is_shown = False
-        blank = ipywidgets.Button(layout=ipywidgets.Layout(width="6.5em", visibility="hidden"))
+        blank = ipywidgets.Button(layout=self._button_layout(visibility="hidden"))
         self._head = self._row_of(blank, ipywidgets.HTML(as_row(_HEAD, "opacity: .7")))
 
     def show(self, nodes: list[Node], more: int, note: str) -> None:
@@ -258,15 +258,19 @@ class WidgetView:
             button.disabled = True
 
     def _new_row(self, number: int) -> tuple[Any, Any, Any]:
-        layout = self._widgets.Layout(width="6.5em", height="22px", margin="0 0.8em 0 0")
-        button = self._widgets.Button(layout=layout)
+        button = self._widgets.Button(layout=self._button_layout())
         button.on_click(lambda _: self._pressed(number))
         text = self._widgets.HTML()
         return self._row_of(button, text), button, text
 
+    def _button_layout(self, **more: str) -> Any:
+        return self._widgets.Layout(
+            width="6.5em", flex="0 0 auto", margin="1px 0.8em 1px 0", **more
+        )
+
     def _row_of(self, button: Any, text: Any) -> Any:
         text.layout.flex = "1 1 auto"
-        layout = self._widgets.Layout(align_items="center", min_height="26px")
+        layout = self._widgets.Layout(align_items="center", min_height="30px")
         return self._widgets.HBox([button, text], layout=layout)
 
     def _pressed(self, number: int) -> None:

@@ -84,6 +84,7 @@ class Records:
         self.held: deque[Held] = deque(maxlen=limits.held)
         self.stretches: deque[Stretch] = deque()
         self.unseen = 0
+        self.last_ended: tuple[trio.lowlevel.Task, Record] | None = None
         self._dropped = 0
         self._dropped_until = 0.0
         self._all: dict[int, Record] = {}
@@ -113,6 +114,7 @@ class Records:
         if record is not None:
             self.names.pop(repr(task), None)
             record.end = now
+            self.last_ended = task, record
             self.close_nurseries(record, [], now)
             self._ended.append(record.key)
         return record

@@ -200,9 +200,12 @@ class Steps(trio.abc.Instrument):
         end = self._now() if self.is_virtual else began + busy
         record = self._records.living.get(task)
         if busy > HELD:
+            ended = self._records.last_ended
+            if record is None and ended is not None and ended[0] is task:
+                record = ended[1]  # it has exited in this step
             name = record.name if record is not None else task.name.removeprefix("__main__.")
             self._note_held(record, name, began, end, busy)
-        if record is not None:
+        if record is not None and record.end is None:
             start = end if self.is_virtual else began
             last = record.last
             if last is not None and start - last.end <= self._resolution:

@@ -170,9 +170,11 @@ def _draw_span(span: Span, top: int, layout: Layout) -> Iterator[str]:
     )
     room = int((width / 100 * PLOT - 8) / 5.4)
     if span.text and room > 6:
-        text = escape(clip(_short(span), room))
-        y = top + TASK_HEIGHT / 2 + 0.5
-        yield f'<text class="in" x="{left:.3f}%" dx="4" y="{y:g}">{text}</text>'
+        yield (  # in a box of its own, which ends where the bar does
+            f'<svg x="{left:.3f}%" y="{top}" width="{width:.3f}%" height="{TASK_HEIGHT}" '
+            f'overflow="hidden"><text class="in" x="4" y="{TASK_HEIGHT / 2 + 0.5:g}">'
+            f"{escape(clip(_short(span), 2 * room))}</text></svg>"
+        )
 
 
 def _short(span: Span) -> str:
