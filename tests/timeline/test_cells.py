@@ -1,4 +1,4 @@
-"""``%%timeline`` and ``%timeline on`` in cells, `Kernel.record`, and the report of a failed test."""
+"""``%%timeline`` and ``%timeline on`` in cells, and `Kernel.record` for programs."""
 
 from __future__ import annotations
 

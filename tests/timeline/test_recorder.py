@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ async def test_a_task_ran_and_waited_from_when_to_when() -> None:
 
 
 SETUP: dict[Kind, Callable[[], Any]] = {
-    Kind.SLEEP: lambda: trio.sleep(5),
+    Kind.SLEEP: partial(trio.sleep, 5),
     Kind.CHANNEL: lambda: trio.open_memory_channel[int](0)[1].receive(),
     Kind.EVENT: lambda: trio.Event().wait(),
     Kind.CHILDREN: lambda: _with_child(),
@@ -171,10 +172,13 @@ async def test_an_error_is_told_of_the_task_that_raised_it(error: Exception, tex
     async def sibling() -> None:
         await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup), new() as recorder:
+    async def both() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bad, name="bad")
             nursery.start_soon(sibling)
+
+    with new() as recorder, pytest.raises(ExceptionGroup):
+        await both()
     timeline = recorder.timeline()
     (mark,) = find(timeline, "bad").marks
     assert (mark.at, mark.kind, mark.text) == (1, "error", text)
@@ -224,23 +228,23 @@ async def test_the_oldest_stretches_are_dropped_first_and_it_says_so() -> None:
     assert "the oldest" in str(timeline)
 
 
-async def test_ten_thousand_tasks_are_bounded_and_counted() -> None:
+async def test_five_thousand_tasks_are_bounded_and_counted() -> None:
     with new(limits=Limits(tasks=500)) as recorder:
-        for _ in range(10):
+        for _ in range(5):
             async with trio.open_nursery() as nursery:
                 for _ in range(1_000):
                     nursery.start_soon(trio.lowlevel.checkpoint)
     timeline = recorder.timeline()
     assert len(timeline.tasks) <= 500
-    assert timeline.unseen + len(timeline.tasks) == 10_001
+    assert timeline.unseen + len(timeline.tasks) == 5_001
     assert "more tasks are not in the picture" in str(timeline)
     assert len(timeline.svg()) < 500_000
 
 
 async def test_an_hour_of_a_ticker_is_a_picture_of_reasonable_size() -> None:
     async def ticker() -> None:
-        for _ in range(3_600):
-            await trio.sleep(1)
+        for _ in range(1_200):
+            await trio.sleep(3)
 
     with new() as recorder:
         async with trio.open_nursery() as nursery:
@@ -248,7 +252,7 @@ async def test_an_hour_of_a_ticker_is_a_picture_of_reasonable_size() -> None:
     timeline = recorder.timeline()
     assert timeline.seconds == pytest.approx(3_600)
     task = find(timeline, "ticker")
-    assert sum(span.steps for span in task.spans) == 3_601
+    assert sum(span.steps for span in task.spans) == 1_201
     assert len(timeline.svg()) < 1_000_000
 
 

@@ -73,7 +73,7 @@ def lay_out(timeline: Recording) -> Layout:
     found = [_merged(one, step) for one in spans]
     while sum(map(len, found)) > SPANS and step < timeline.seconds:
         step *= 2
-        found = [_merged(one, step) for one in spans]
+        found = [_merged(one, step) for one in found]
     drawn, top = [], 0
     for row, merged in zip(rows, found, strict=True):
         height = TASK_HEIGHT if row.task is not None else NURSERY_HEIGHT
@@ -98,22 +98,25 @@ def _label(row: Row) -> str:
 
 
 def _merged(spans: Sequence[Span], step: float) -> list[Span]:
-    """Spans shorter than ``step`` become a part of the one before, if that is short too."""
+    """Spans next to each other that are shorter than ``step`` together become one."""
     found: list[Span] = []
+    group: list[Span] = []
     for span in spans:
-        last = found[-1] if found else None
-        if last is not None and span.end - last.start <= step:
-            kind = Kind.RUN if Kind.RUN in (last.kind, span.kind) else last.kind
-            found[-1] = attrs.evolve(
-                last,
-                kind=kind,
-                end=span.end,
-                steps=last.steps + span.steps,
-                busy=last.busy + span.busy,
-            )
-        else:
-            found.append(span)
-    return found
+        if group and span.end - group[0].start > step:
+            found.append(_as_one(group))
+            group = []
+        group.append(span)
+    return [*found, _as_one(group)] if group else found
+
+
+def _as_one(group: Sequence[Span]) -> Span:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    ran = any(one.kind is Kind.RUN for one in group)
+    steps, busy = sum(one.steps for one in group), sum(one.busy for one in group)
+    kind = Kind.RUN if ran else first.kind
+    return Span(kind, first.start, group[-1].end, steps, busy, first.text)
 
 
 def _boxes(rows: Sequence[Drawn], seconds: float) -> Iterator[Box]:

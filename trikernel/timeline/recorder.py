@@ -89,7 +89,7 @@ class Recorder:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc, Exception):
+        if exc is not None:
             self.note_error(exc)
         self.stop()
 
