@@ -66,6 +66,21 @@ def test_the_embedded_example_runs() -> None:
     assert (run.stdout, run.stderr) == ("hello -> ok\n", "")
 
 
+def test_the_example_of_a_timeline_runs(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    run = subprocess.run(
+        [sys.executable, "record_tasks.py", picture],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stderr == ""
+    assert "the cell held the loop for" in run.stdout
+    assert "time.sleep(0.2)" in run.stdout
+    assert picture.read_text("utf-8").startswith("<svg")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "printed"),

@@ -24,6 +24,7 @@ from .report import Report, compared
 from .requests import measure_requests
 from .starting import measure_idle, measure_start
 from .subshells import measure_subshells
+from .timeline import measure_timeline
 from .transports import measure_transports
 from .warm_browser import measure_restarts
 from .warm_starts import measure_warm
@@ -38,7 +39,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "debugger": measure_debugger,
     "idle": measure_idle,
 }
-ALONE = ("growth", "clients", "transports", "connections", "warm", "restarts")
+ALONE = ("growth", "clients", "transports", "connections", "timeline", "warm", "restarts")
 
 
 def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
@@ -106,6 +107,8 @@ def main() -> None:
         if group in groups:
             for name, found in function(options.rounds).items():
                 figures.setdefault(name, {}).update(found)
+    if "timeline" in groups:
+        alone |= measure_timeline()
     report = Report(figures, options.rounds)
     print(report.as_json() if options.json else report.as_text())
     if options.write:

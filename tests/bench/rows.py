@@ -156,6 +156,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("curve_execute", "execute over CURVE, over plain", (_most(1.3),)),
         Row("curve_large", "32 MiB output over CURVE, over plain"),
     ),
+    "Timeline (trikernel)": (
+        Row("timeline_on", "a cell of 10,000 switches, recorded over not", (_most(1.15),)),
+        Row("timeline_drawn", "its picture, drawn after it, ms"),
+    ),
     "Waiting for a socket (trikernel)": (
         Row("round_trip", "round trip over tcp in one loop, µs"),
         Row("round_trip_future", "zmq-anyio's Future takes x as long"),

@@ -99,7 +99,7 @@ async def test_a_socket_and_a_thread_are_told_too() -> None:
     with new() as recorder:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_receive_from_socket)
-            nursery.start_soon(trio.to_thread.run_sync, go.wait, name="worker")
+            nursery.start_soon(partial(trio.to_thread.run_sync, go.wait), name="worker")
             await trio.sleep(1)
             now = recorder.timeline()
             go.set()

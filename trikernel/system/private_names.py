@@ -84,6 +84,12 @@ PRIVATE_NAMES = (
         "the line is not told; code that computes in a subshell is left behind",
     ),
     PrivateName(
+        "trio._core._run.Runner.task_exited",
+        ("trikernel.timeline.steps",),
+        "what a task has raised is read off the frame of this function, which calls instruments",
+        "a timeline has no marks for errors of tasks",
+    ),
+    PrivateName(
         "trio._core._run.Task._next_send",
         ("trikernel.timeline.steps",),
         "a timeline marks when a task is cancelled, and by whom, also if it goes on after that",

@@ -11,7 +11,7 @@ What does not work
 
 What is done
     Three rates. *Always*: tasks that begin and end. *Steps* are seen one by one while there are at
-    most 100 of them in a tick of the sampler (10 ms); beyond that the hooks are taken out until
+    most 100 of them in a tick of the sampler (20 ms); beyond that the hooks are taken out until
     the next tick, and how often each task ran meanwhile is read off Trio's own count: a picture
     could not show single ones at that rate. *Waits* are looked at when the loop is about to sleep,
     which is when nobody waits for it, and now and then if it never does; who goes on before that

@@ -11,7 +11,7 @@ What does not work
     of theirs early. A timer that each step arms and disarms costs a system call or a thread each.
 
 What is done
-    The thread wakes every `TICK` while the loop does anything, which is 100 times a second, 20 µs
+    The thread wakes every `TICK` while the loop does anything, which is 50 times a second, 20 µs
     each. A step that it finds at work twice has lasted: its stack is noted. The loop writes
     when each step began into a list, which costs it nothing to speak of. When the loop did nothing
     for some ticks the thread waits on a lock until a step releases it.
@@ -34,7 +34,7 @@ from ..system import mark_untraced
 __all__ = ["HELD", "TICK", "Sampler"]
 
 HELD = 0.05  # seconds that one step may take
-TICK = 0.01  # seconds between two looks
+TICK = 0.02  # seconds between two looks
 _RESTS = 3  # ticks without a step after which the thread waits
 _SAMPLES = 10_000  # of one step that are counted
 
@@ -44,7 +44,7 @@ class Sampler:
 
     The loop sets ``began`` to the moment (by `time.perf_counter`) when a step began, and to 0 when
     it ended, counts ``steps``, and calls `wake` where ``rests`` is true. ``ticks`` counts the
-    looks. ``on_tick``, where it is set, is called once, at the next look.
+    looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
     """
 
     def __init__(self, describe: Callable[[FrameType], str]) -> None:
@@ -52,6 +52,7 @@ class Sampler:
         self.steps = 0
         self.ticks = 0
         self.rests = False
+        self.patience = 0
         self.on_tick: Callable[[], object] | None = None
         self._describe = describe
         self._loop_thread = threading.get_ident()
@@ -96,7 +97,9 @@ class Sampler:
         while not self._ended.wait(TICK):
             self.ticks += 1
             on_tick = self.on_tick
-            if on_tick is not None:
+            if on_tick is not None and self.patience > 0:
+                self.patience -= 1
+            elif on_tick is not None:
                 self.on_tick = None  # only now: the loop sets it again once it was called
                 on_tick()
             began = self.began

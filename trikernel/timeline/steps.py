@@ -29,6 +29,7 @@ from .waits import NameOf, wait_of
 __all__ = ["Lives", "Looks", "Steps", "note_raised"]
 
 BUDGET = 100  # steps in a tick of the sampler that are seen one by one
+WORK = 0.015  # seconds of work, in which that many are
 FINEST = 2e-5  # seconds between two steps that are one stretch, at least
 PER_RECORD = 5_000  # stretches of a task in the whole record, at most
 LOOK_AGAIN = 0.02  # seconds after which a loop that never sleeps is looked at
@@ -107,8 +108,12 @@ class Lives(trio.abc.Instrument):
         now, records = self._now(), self._records
         nursery = task.eventual_parent_nursery or task.parent_nursery
         owner = records.living.get(nursery.parent_task) if nursery is not None else None
-        if nursery is not None and owner is not None and _begins_to_serve(nursery, task):
-            owner = None  # the program's task that serves the kernel is no parent of cells
+        if (
+            nursery is not None
+            and owner is not None
+            and (_begins_to_serve(nursery, task) or _is_ours(task))
+        ):
+            owner = None  # a task of the program that serves a kernel, or has a client of one
         if owner is None and not self._is_shown(task):
             return
         parent = records.nursery(owner, nursery, now) if owner and nursery else None
@@ -170,7 +175,8 @@ class Steps(trio.abc.Instrument):
         self._start = self._looked = now()
         self._resolution = FINEST
         self._tick = self._spent = 0
-        self._is_thin = self._ended = False
+        self._used = time.thread_time()
+        self._slept = self._is_thin = self._ended = False
 
     # The hooks
 
@@ -219,7 +225,8 @@ class Steps(trio.abc.Instrument):
             record.seen_at = end
             self._looks.touched[task] = record
         if sampler.ticks != self._tick:
-            self._tick, self._spent = sampler.ticks, 0
+            self._tick = sampler.ticks
+            self._refill()
         self._spent += 1
         if self._spent > BUDGET and sampler.runs:
             self._thin()
@@ -228,6 +235,7 @@ class Steps(trio.abc.Instrument):
         """The loop is about to sleep, or to go on at once."""
         if self._looks.touched:
             now = self._now()
+            self._slept = self._slept or timeout > 0
             if timeout > 0 or now - self._looked > LOOK_AGAIN:
                 self._looked = now
                 self._resolution = max(FINEST, (now - self._start) / PER_RECORD)
@@ -260,7 +268,19 @@ class Steps(trio.abc.Instrument):
         """See no steps until the sampler's next tick."""
         self._is_thin = True
         trio.lowlevel.remove_instrument(self)
+        self._wait_for_tick()
+
+    def _wait_for_tick(self) -> None:
         self._sampler.on_tick = partial(_post, self._token, weakref.ref(self), self._sampler)
+
+    def _refill(self) -> None:
+        """See steps again, if this thread has worked long enough since, or had time to sleep.
+
+        By the processor's time: on a machine that does much else a tick is little work.
+        """
+        used = time.thread_time()
+        if self._slept or used - self._used >= WORK:
+            self._used, self._spent, self._slept = used, 0, False
 
     def see_again(self) -> None:
         """The loop turns: count what it did meanwhile, and see its steps again."""
@@ -270,14 +290,18 @@ class Steps(trio.abc.Instrument):
         now, late = self._now(), time.perf_counter() - asked
         if asked and late > HELD:
             self._note_held(None, "", asked, now, late)
-        self._count(now)
+        few = self._count(now) < BUDGET
+        if not few and time.thread_time() - self._used < WORK:
+            self._sampler.patience = 2  # the machine is busy with something else
+            self._wait_for_tick()
+            return
         self._looks.look(now)
-        self._tick, self._spent = self._sampler.ticks, 0
+        self._tick, self._spent, self._used = self._sampler.ticks, 0, time.thread_time()
         self._is_thin = False
         trio.lowlevel.add_instrument(self)
 
-    def _count(self, now: float) -> None:
-        """How often each task ran while its steps were not seen."""
+    def _count(self, now: float) -> int:
+        """How often tasks ran while their steps were not seen: noted of each, and the sum."""
         living = self._records.living
         tasks = list(living)[:COUNTED]
         counts = {
@@ -293,6 +317,7 @@ class Steps(trio.abc.Instrument):
             record.seen_at = now
             if len(living) > COUNTED:  # others have their turn next time
                 living[task] = living.pop(task)
+        return sum(counts.values())
 
     def _add_unseen(self, record: Record, now: float, count: int, total: int) -> None:
         since, last = record.seen_at, record.last
@@ -325,6 +350,11 @@ def is_lane_of_ours(task: trio.lowlevel.Task) -> bool:
         and is_ours(code.co_filename)
         and not is_background
     )
+
+
+def _is_ours(task: trio.lowlevel.Task) -> bool:
+    code = getattr(task.coro, "cr_code", None)
+    return code is not None and is_ours(code.co_filename)
 
 
 def _raised(hook: FrameType) -> BaseException | None:
