@@ -57,6 +57,26 @@ async def test_mine(kernel_client, autojump_clock):
     run(suite).assert_outcomes(passed=1)
 
 
+def test_a_failed_test_shows_what_its_tasks_did(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+import trio
+
+async def test_fails(kernel_client, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 3, name="child")
+        await kernel_client.expect("red", stdout="blue")
+
+async def test_passes(kernel_client, autojump_clock):
+    await trio.sleep(1)
+"""
+    )
+    result = suite.runpytest("-q")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*- timeline -*", "test_fails, *", "*<test 'test_fails'>*"])
+    assert result.stdout.str().count("- timeline -") == 1
+
+
 def test_without_a_kernel_of_ones_own_it_is_the_python_kernel(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -365,4 +385,5 @@ async def test_forgotten_too():
     result.stdout.no_fnmatch_line("*ExceptionGroup*")
     for name in ("test_in_time", "test_in_time_somewhere", "test_in_its_own_time"):
         shown = result.stdout.str().partition(f"_ {name} _")[2].partition("___ test_")[0]
+        shown = shown.partition("--- timeline")[0]  # which is beside the error
         assert 5 < len(shown.splitlines()) < 20
