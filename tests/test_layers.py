@@ -21,6 +21,7 @@ ORDER = [
     "core",
     "timeline",
     "kernel",
+    "loops",
     "debugger",
     "python",
     "compat",
@@ -154,6 +155,7 @@ OFFERED = {
         "assert_conforms", "assert_meets", "assert_order", "at_every_checkpoint", "message_types",
         "open_clients", "open_memory_client", "requirements_of",
     },
+    "trikernel.loops": {"CellLoop", "GuestLoop", "TrioAwaitable"},
     "trikernel.debugger": {
         "COMMANDS", "Debuggee", "Debugger", "Needs", "Traced", "as_json", "is_installed",
     },

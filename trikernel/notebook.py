@@ -1,4 +1,4 @@
-"""What a cell imports: a nursery that outlives cells, and awaitable input.
+"""What a cell imports: a nursery that outlives cells, awaitable input, and asyncio beside Trio.
 
 ::
 
@@ -20,7 +20,7 @@ from .errors import TrikernelError
 if TYPE_CHECKING:
     nursery: BackgroundNursery
 
-__all__ = ["enter", "input", "nursery"]
+__all__ = ["aio", "enter", "input", "nursery"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,17 @@ async def enter(manager: AbstractAsyncContextManager[T]) -> T:
     shown under this cell.
     """
     return await _kernel().nursery.enter(manager)  # type: ignore[no-any-return]
+
+
+async def aio(what: Any, *args: Any) -> Any:
+    """Await in asyncio, from a cell that runs in Trio: ``await aio(session.get(url))``.
+
+    ``what`` is an awaitable, or a function that wants a running loop: that is called with ``args``,
+    and what it returns is awaited if it can be. It runs in the asyncio loop that lives on across
+    cells, in this thread, and what it starts there goes on. Cancelled, it is cancelled and waited
+    for. Raises what it raises.
+    """
+    return await _kernel().shell.loops.asyncio.run(what, *args)
 
 
 async def input(prompt: object = "", *, password: bool = False) -> str:

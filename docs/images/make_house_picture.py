@@ -13,6 +13,7 @@ STACK = [
     ("compat", "kernels that were written for ipykernel, as they are"),
     ("python", "IPython for the language: shell, output, magics, comms"),
     ("debugger", "the Debug Adapter Protocol, by debugpy; knows no IPython"),
+    ("loops", "an asyncio loop as a guest of Trio's, windows' loops"),
     ("kernel", "what an author subclasses: Kernel, its settings, its process"),
     ("timeline", "what tasks do over time: a recorder, a value, pictures"),
     ("core", "a request's life: dispatch, lanes, stop, iopub, replies, server"),

@@ -215,8 +215,8 @@ async def test_an_interrupt_ends_a_timed_cell(client: CheckedClient) -> None:
 
 async def test_autoawait_says_what_it_means_here(client: CheckedClient) -> None:
     assert "Cells run in the kernel's Trio loop" in (await client.execute("%autoawait")).stdout
-    asked = await client.execute("%autoawait asyncio")
-    assert "use asyncio.run(...)" in reply(asked)["evalue"]
+    asked = await client.execute("%autoawait curio")
+    assert "say trio, asyncio, on or off" in reply(asked)["evalue"]
     await client.execute("%autoawait off")
     assert reply(await client.execute("await trio.sleep(0)"))["ename"] == "SyntaxError"
     await client.execute("%autoawait on")

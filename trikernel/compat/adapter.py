@@ -20,7 +20,7 @@ from ..kernel.handlers import accepted, is_built_in
 from ..wire import REQUESTS, reply_type
 
 if TYPE_CHECKING:
-    from .guest import GuestLoop
+    from ..loops import GuestLoop
 
 __all__ = ["Held", "delegated", "describe", "loop_of", "make_adapter"]
 
@@ -170,7 +170,7 @@ def _start(adapter: Any) -> Any:
 def awaited(adapter: Any, result: Any) -> Any:
     """What an author's function returned; a coroutine of theirs may await asyncio and Trio."""
     if inspect.isawaitable(result):
-        from .guest import TrioAwaitable
+        from ..loops import TrioAwaitable
 
         if not isinstance(result, TrioAwaitable):
             return loop_of(adapter).run(result)
@@ -186,7 +186,7 @@ def loop_of(adapter: Any) -> GuestLoop:
     if loop is None or not loop.is_here:
         import asyncio
 
-        from .guest import GuestLoop
+        from ..loops import GuestLoop
 
         server = adapter.server
         find = weakref.ref(adapter)
@@ -291,7 +291,7 @@ async def _handle(adapter: Any, handler: Any, stream: Any) -> None:
 
 def _for_author(result: Any) -> Any:
     if inspect.iscoroutine(result):
-        from .guest import TrioAwaitable
+        from ..loops import TrioAwaitable
 
         return TrioAwaitable(result)
     return result

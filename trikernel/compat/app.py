@@ -226,7 +226,7 @@ class IPKernelApp(Application):
         """
         import asyncio  # which takes its time
 
-        from .guest import GuestLoop
+        from ..loops import GuestLoop
 
         loop = None if _served_process() else GuestLoop()
         if loop is not None:

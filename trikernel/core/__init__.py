@@ -6,7 +6,7 @@ from .connection import Connection, Rejections
 from .iopub import SHORT, IOPub, OutputLimits, StreamText, TextKey
 from .lanes import Job, PriorityReceiveChannel, PrioritySendChannel, open_priority_channel
 from .own_process import run_in_this_thread
-from .places import where_it_runs
+from .places import await_frames, is_asyncio, where_it_runs
 from .request import (
     Event,
     Reply,
@@ -55,12 +55,14 @@ __all__ = [
     "StreamText",
     "SubshellKey",
     "TextKey",
+    "await_frames",
     "await_unprotected",
     "background_scope",
     "call_unprotected",
     "current_request",
     "current_subshell",
     "holds_cancel",
+    "is_asyncio",
     "is_cancel",
     "is_machinery",
     "is_ours",

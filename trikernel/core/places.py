@@ -15,18 +15,21 @@ import trio
 
 from .user_code import is_machinery, is_ours
 
-__all__ = ["where_it_runs", "where_it_stands", "where_it_waits"]
+__all__ = ["await_frames", "is_asyncio", "where_it_runs", "where_it_stands", "where_it_waits"]
 
 _PUBLIC = {"to_thread_run_sync": "trio.to_thread.run_sync"}
 _LONGEST = 60  # characters of a call that are told
 _LINES = 100  # of a call that is looked at
 
 
-def _await_frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
-    """The frames of a task and their lines, outermost first.
+def await_frames(task: Any) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a Trio task, or of a coroutine that waits, and their lines; outermost first.
 
     One of ours whose ``stepped`` is a coroutine waits for that one, which another loop steps.
     """
+    if not isinstance(task, trio.lowlevel.Task):
+        yield from _frames_of(task)
+        return
     for frame, line in task.iter_await_frames():
         yield frame, line
         code = frame.f_code
@@ -58,7 +61,7 @@ def _frames_of(awaitable: Any) -> Iterator[tuple[FrameType, int]]:
 def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
     """The stack of a task that waits, as the traceback of an exception raised there would be."""
     found: TracebackType | None = None
-    for frame, line in reversed(list(_await_frames(task))):
+    for frame, line in reversed(list(await_frames(task))):
         found = TracebackType(found, frame, frame.f_lasti, line)
     return found
 
@@ -66,9 +69,9 @@ def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
 def where_it_waits(task: trio.lowlevel.Task) -> str:
     """What a task waits in, for a person: the function that was awaited, and the line that did."""
     waits = task.name
-    for frame, line in reversed(list(_await_frames(task))):
+    for frame, line in reversed(list(await_frames(task))):
         code = frame.f_code
-        if not is_machinery(code.co_filename) and not _is_asyncio(frame):
+        if not is_machinery(code.co_filename) and not is_asyncio(frame):
             return f"{waits} (line {line} of {code.co_qualname})"
         waits = _public_name(frame)
     return waits
@@ -133,12 +136,13 @@ def _name_of(expression: ast.expr, frame: FrameType) -> str:
 def _public_name(frame: FrameType) -> str:
     """The name by which people call a function: ``trio.sleep``, ``trio.to_thread.run_sync``."""
     name, module = frame.f_code.co_qualname, str(frame.f_globals.get("__name__", "?"))
-    if _is_asyncio(frame) and hasattr(sys.modules["asyncio"], name):
+    if is_asyncio(frame) and hasattr(sys.modules["asyncio"], name):
         return f"asyncio.{name}"
     if module.startswith("trio.") and hasattr(trio, name):
         return f"trio.{name}"
     return _PUBLIC.get(name, f"{module}.{name}")
 
 
-def _is_asyncio(frame: FrameType) -> bool:
+def is_asyncio(frame: FrameType) -> bool:
+    """Whether the code in a frame is asyncio's own."""
     return str(frame.f_globals.get("__name__")).partition(".")[0] == "asyncio"

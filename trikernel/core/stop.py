@@ -493,5 +493,6 @@ def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
 def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:
     """Of the interrupted frame: its task's, or of the code that waits for a nested loop."""
     if trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_task().context
+        here = copy_context()  # within a step of another loop it is that of what steps there
+        return here if request_of(here) is not None else trio.lowlevel.current_task().context
     return copy_context() if _is_nested_loop_here(token) else None

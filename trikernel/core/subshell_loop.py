@@ -69,6 +69,7 @@ class SubshellLoop:
         self.ready, self.ended = Latch(), Latch()
         self.crash: BaseException | None = None
         self.is_left = False
+        self.background: trio.Nursery | None = None
         self.thread = 0  # its identifier, once it has begun
         self.has_begun = False
         self._application = application
@@ -159,6 +160,7 @@ class SubshellLoop:
         """The lanes within the user's nurseries, until told to end."""
         report = self._application.report_background_error
         async with trio.open_nursery() as background:
+            self.background = background
             await self._application.enter_subshell()
             await background.start(self.background_tasks.run, report)
             await background.start(self.cells.run, report, self._start_lane)

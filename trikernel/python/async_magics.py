@@ -43,7 +43,7 @@ __all__ = [
     "rewrite",
 ]
 
-_NAMES = {"time", "timeit", "capture", "run", "timeline"}
+_NAMES = {"time", "timeit", "capture", "run", "timeline", "asyncio"}
 _CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
 _RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's
 _TIMELINE = "trikernel.python.timeline_magics"
@@ -122,6 +122,8 @@ def _must_await(shell: Any, kind: str, name: str, line: str, cell: str | None) -
     magic = shell.magics_manager.magics[kind].get(name)
     if name == "timeline":
         return kind == "cell" and type(getattr(magic, "__self__", None)).__module__ == _TIMELINE
+    if name == "asyncio":
+        return kind == "cell" and type(getattr(magic, "__self__", None)).__name__ == "LoopMagics"
     if not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
         return False  # somebody's own of that name
     if name == "run":
@@ -274,6 +276,15 @@ class AsyncMagics(Magics):
             return
         self.check_may_await()
         await file.run(self.shell, words[1:], options)
+
+    @enable_ki_protection
+    async def asyncio(self, line: str, cell: str) -> Any:
+        """Run the cell in the asyncio loop that lives on across cells; its value."""
+        if line.strip():
+            raise UsageError("%%asyncio takes no argument")
+        parts = self._compile("\n" + cell)  # the magic's own line stays in its place
+        value = await self.shell.loops.asyncio.run(self._run(parts))
+        return None if DisplayHook.semicolon_at_end_of_expression(cell) else value
 
     def check_may_await(self) -> None:
         """Raise `UsageError` inside `run_cell`, which is not async."""

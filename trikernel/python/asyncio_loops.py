@@ -1,4 +1,4 @@
-"""The asyncio loops that a stopped cell leaves behind.
+"""asyncio in Trio's cells: the loops that a stopped one leaves behind, and a line of advice.
 
 What is wanted
     A cell's `asyncio.run` is stopped, and whatever its tasks still do, or say, is that cell's.
@@ -30,10 +30,35 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from ..core import call_unprotected
+from ..core import call_unprotected, current_request
 from ..errors import CellStopped
 
-__all__ = ["end_asyncio_loops"]
+__all__ = ["end_asyncio_loops", "is_asyncio_cancel", "tell_of_asyncio"]
+
+_WHAT_TO_DO = (
+    "\x1b[2mthis needs asyncio, and cells run in Trio: put %%asyncio at the top of the cell, say "
+    "%autoawait asyncio for all cells, or `await trikernel.notebook.aio(...)`\x1b[0m\n"
+)
+_SIGNS = {
+    "RuntimeError": ("no running event loop", "There is no current event loop"),
+    "TypeError": ("trio.run received unrecognized yield message <",),
+}
+
+
+def is_asyncio_cancel(raised: BaseException) -> bool:
+    """Whether it is asyncio's: that of a task which the user's code has cancelled."""
+    return type(raised).__module__ == "asyncio.exceptions"
+
+
+def tell_of_asyncio(kernel: Any, error: BaseException) -> None:
+    """Say under the calling cell, whose error that is, what code needs that awaits asyncio."""
+    request = current_request.get()
+    signs = _SIGNS.get(type(error).__name__, ())
+    if request is None or not signs:
+        return
+    text = kernel.shell.errors.content(error)["evalue"]
+    if text.startswith(signs):
+        kernel.server.connection.iopub.tell(request, _WHAT_TO_DO)
 
 
 def end_asyncio_loops(raised: BaseException) -> None:

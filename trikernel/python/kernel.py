@@ -88,6 +88,8 @@ class PythonApplication(Application):
             from . import process, profile
 
         kernel = self.kernel
+        if kernel.cell_loop not in ("trio", "asyncio"):
+            raise UsageError(f"cell_loop is trio or asyncio, not {kernel.cell_loop!r}")
         own = kernel._own_process if kernel._is_prepared else None
         shell = kernel._shell if kernel._is_prepared else None
         if own is None and server.owns_process:
@@ -115,6 +117,8 @@ class PythonApplication(Application):
         kernel, server = self.kernel, self.kernel.server
         served.add(kernel)
         trio.lowlevel.add_instrument(kernel.shell.tasks)
+        if kernel.cell_loop == "asyncio":
+            kernel.shell.loops.run_in("asyncio")
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
             server.background.start_soon(prepare_soon, name="error renderer")
@@ -186,6 +190,7 @@ class PythonKernel(Kernel):
     """
 
     profile: str = setting("default", "the IPython profile whose configuration is read")
+    cell_loop: str = setting("trio", "the loop that cells run in: trio, or asyncio beside it")
     flags: Sequence[str] | None = ()
 
     has_subshells = True

@@ -15,6 +15,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from ..timeline import TaskTree
 from .frontend_magics import FrontendMagics
+from .loop_magics import LoopMagics
 
 __all__ = ["MAGICS", "register_late", "take_timeout"]
 
@@ -23,7 +24,6 @@ _TIMELINE = "trikernel.python.timeline_magics:TimelineMagics"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
-_ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
 
 def _read_text(path: str) -> str:
@@ -129,28 +129,6 @@ class KernelMagics(Magics):
             raise UsageError(f"%man: {error.stderr.strip()}") from None
         page.page(text)
 
-    @line_magic
-    def autoawait(self, line: str) -> None:
-        """Say how ``await`` at the top level of a cell works here, or turn it ``on`` or ``off``.
-
-        Cells run in the kernel's Trio loop, all of them in the same one. There is no choice of
-        another loop: ``asyncio.run(...)`` works inside a cell.
-        """
-        word = line.strip().lower()
-        if word in _ON:
-            self.shell.autoawait = _ON[word]
-        elif word not in ("", "trio"):
-            raise UsageError(
-                f"%autoawait {line.strip()}: cells run in this kernel's Trio loop; "
-                "say on or off, and use asyncio.run(...) for code that needs asyncio"
-            )
-        else:
-            state = "on" if self.shell.autoawait else "off"
-            print(
-                f"`await` at the top level of a cell is {state}. Cells run in the kernel's Trio "
-                "loop, which goes on between them."
-            )
-
     @cell_magic
     def timeout(self, line: str, cell: str) -> Any:
         """Stop the cell after a number of seconds: ``%%timeout 5``, as its first line.
@@ -161,7 +139,7 @@ class KernelMagics(Magics):
         raise UsageError("%%timeout has to be the first line of its cell")
 
 
-MAGICS = (KernelMagics, FrontendMagics)
+MAGICS = (KernelMagics, FrontendMagics, LoopMagics)
 
 
 def register_late(shell: Any) -> None:

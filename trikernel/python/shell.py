@@ -37,7 +37,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 from IPython.core import page, payloadpage, release
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.error import UsageError
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell, InteractiveShellABC
 from IPython.core.payload import PayloadManager
@@ -63,13 +62,20 @@ from ..system import (
 from ..timeline import Tasks
 from .async_magics import AwaitingCompiler, refuse_to_run, rewrite
 from .asyncio_loops import end_asyncio_loops
+from .cell_loops import CellLoops
 from .cell_run import ExecutionCount, run_cell, run_statement, run_statements
 from .debugger import CellDebugger
 from .display import CellDisplayHook, CellDisplayPublisher, shared_display_trap
 from .fast_paths import CellTransformers, DisplayFormatter, HistoryManager, PrefilterManager
 from .ipykernel_attributes import KernelParent, KernelTrait
 from .magics import MAGICS, register_late, take_timeout
-from .tracebacks import CellErrors, left_open_error, show_error, visible_below_ipython
+from .tracebacks import (
+    CellErrors,
+    left_open_error,
+    show_error,
+    visible_below_ipython,
+    where_it_was,
+)
 
 if TYPE_CHECKING:
     from .async_magics import AsyncMagics
@@ -81,8 +87,6 @@ BANNER = (
     f"IPython {release.version}: top-level await runs in Trio"
 )
 EXIT_DELAY = 0.3  # seconds
-# What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
-_NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
 class ZMQInteractiveShell(InteractiveShell):
@@ -122,6 +126,8 @@ class ZMQInteractiveShell(InteractiveShell):
         self.exiter.set_ip(self)
         self.loop_runner = refuse_to_run
         self.tasks = Tasks(self.compile.format_code_name)
+        self.run_statement = run_statement  # or that of asyncio's cells, which `loops` puts here
+        self.loops = CellLoops(self, run_statement)
         self._process = os.getpid()
 
     @property
@@ -259,7 +265,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if request.stop_reason is not None:
             return request.stop_error()
         try:
-            await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
+            await self.run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
         except BaseException as raised:
             if self.is_forked:
                 exit_forked(raised)
@@ -274,6 +280,7 @@ class ZMQInteractiveShell(InteractiveShell):
                 cancelled or isinstance(error, KeyboardInterrupt)
             ):
                 error = request.stop_error()
+                where = where_it_was(where, request.stood)
             return error if error is raised else error.with_traceback(where)
         if request.stop_reason is not None:  # also if it has ended without noticing
             return request.stop_error()
@@ -295,6 +302,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def show(self, error: BaseException) -> None:
         """Publish an error under the current cell, without frames that are not the user's."""
         show_error(self, self.errors, error, self._showtraceback)
+        self.loops.tell_what_it_needs(error)
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """What IPython shows of an error of its own accord, in ``%run`` for example."""
@@ -374,11 +382,8 @@ class ZMQInteractiveShell(InteractiveShell):
         self.find_kernel().server.stop()
 
     def enable_gui(self, gui: Any = None) -> None:
-        """``%gui``: set ``kernel.eventloop`` instead."""
-        if gui not in _NO_LOOP:
-            raise UsageError(
-                f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
-            )
+        """``%gui``, and what matplotlib asks for."""
+        self.loops.enable_gui(gui)
 
     @property
     def debugger_cls(self) -> type:

@@ -29,6 +29,7 @@ __all__ = [
     "left_open_error",
     "show_error",
     "visible_below_ipython",
+    "where_it_was",
 ]
 
 KEPT = 1000  # frames of code that failed
@@ -151,6 +152,18 @@ def visible_below_ipython(error: BaseException, tb: TracebackType | None) -> Tra
     if tb.tb_frame is _ipythons_frame():
         return tb
     return _below_ipython(visible) if is_machinery(tb.tb_frame.f_code.co_filename) else visible
+
+
+def where_it_was(raised: TracebackType | None, stood: TracebackType | None) -> TracebackType | None:
+    """Where code was stopped: where the stop was raised, if any of that is the user's; another loop
+    raises its own. Else where it ``stood``.
+    """
+    at = raised
+    while at is not None:
+        if not is_machinery(at.tb_frame.f_code.co_filename):
+            return raised
+        at = at.tb_next
+    return stood or raised
 
 
 def _below_ipython(tb: TracebackType | None) -> TracebackType | None:

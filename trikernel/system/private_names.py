@@ -156,10 +156,26 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "asyncio._set_running_loop",
-        ("trikernel.compat.guest",),
-        "a plain verb of a wrapper kernel has a running asyncio loop, as with ipykernel; those who "
-        "write loops are told to use it",
+        ("trikernel.loops.guest", "trikernel.python.asyncio_runs"),
+        "a plain verb of a wrapper kernel has a running asyncio loop, as with ipykernel, and so "
+        "have statements of asyncio cells; those who write loops are told to use it",
         "verbs of wrapper kernels that override ours, and io_loop, raise AttributeError",
+    ),
+    *(
+        PrivateName(
+            f"asyncio.{name}",
+            ("trikernel.python.asyncio_runs",),
+            "asyncio.run in an asyncio cell sets the running loop and its task aside, by what "
+            "those who write loops are told to use",
+            "asyncio.run in an asyncio cell raises AttributeError",
+        )
+        for name in ("_enter_task", "_leave_task")
+    ),
+    PrivateName(
+        "asyncio.Task._log_traceback",
+        ("trikernel.loops.cell_loop",),
+        "whether somebody has asked for a failed task's exception, without asking for it",
+        "that a task has failed is told when the task is collected, as in asyncio",
     ),
     PrivateName(
         "comm.base_comm.BaseComm._msg_callback",

@@ -11,7 +11,7 @@ from .naming import origin_of, request_of_task, title_of
 from .recorder import Recorder, note_error
 from .records import Limits
 from .shown import Timeline
-from .tree import Node, Tasks, TaskTree, age_of
+from .tree import Node, OtherTask, Tasks, TaskTree, age_of
 from .waits import NameOf, line_of_stack, place_of, source_of, wait_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Limits",
     "NameOf",
     "Node",
+    "OtherTask",
     "Recorder",
     "TaskTree",
     "Tasks",

@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
-from ..core import background_scope
+from ..core import Request, background_scope
 from .model import clip
 from .naming import origin_of, request_of_task, title_of
 from .waits import NameOf, source_of, wait_of
 
-__all__ = ["Node", "TaskRow", "TaskTree", "Tasks"]
+__all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks"]
 
 SHOWN = 1_000  # rows of a tree
 TRIES = 5  # from another thread, while tasks come and go
@@ -49,6 +49,20 @@ class TaskRow:
         """Its columns, under `_HEADINGS`."""
         label = f"{'   ' * (self.depth - 1)}└─ " if self.depth else ""
         return self.origin, f"{label}#{self.number} {self.name}", age_of(self.age), self.waits_on
+
+
+@attrs.frozen
+class OtherTask:
+    """A task of another loop than Trio's. ``task`` is that loop's own, ``coroutine`` what it runs,
+    ``since`` when it was made, on Trio's clock. `cancel` has it cancelled.
+    """
+
+    task: Any
+    name: str
+    coroutine: Any
+    request: Request | None
+    since: float
+    cancel: Callable[[], object]
 
 
 class TaskTree:
@@ -115,14 +129,17 @@ class Node:
     age: float | None
     waits_on: str
     line: str
-    scope: trio.CancelScope | None
+    scope: trio.CancelScope | OtherTask | None
 
 
 class Tasks(trio.abc.Instrument):
     """Knows when each task of its loops was spawned. Add it as an instrument of each.
 
     ``name_of`` gives the label and the name of a cell's code by its file name, None for other code.
+    `others` gives the tasks of other loops, which are shown after those of Trio's.
     """
+
+    others: Callable[[], Iterable[OtherTask]] = staticmethod(list)
 
     def __init__(self, name_of: NameOf) -> None:
         self._name_of = name_of
@@ -146,14 +163,19 @@ class Tasks(trio.abc.Instrument):
         shown = self._shown(roots)
         found = itertools.islice(self._living(shown, running), SHOWN)
         rows = [row for row, _ in found]
-        return TaskTree(rows, count(shown) - len(rows) if len(rows) == SHOWN else 0)
+        others = list(self.others())
+        more = count(shown) + len(others) - len(rows) if len(rows) == SHOWN else 0
+        rows += [self._row_of(one) for one in others[: SHOWN - len(rows)]]
+        return TaskTree(rows, more)
 
     def nodes(self, roots: Iterable[trio.lowlevel.Task], limit: int) -> tuple[list[Node], int]:
         """The same with nurseries, and what cancels each; and how many more tasks there are."""
         shown = self._shown(roots)
-        nodes = list(itertools.islice(self._nodes(shown), limit))
+        others = list(self.others())
+        found = itertools.chain(self._nodes(shown), map(self._node_of, others))
+        nodes = list(itertools.islice(found, limit))
         tasks = sum(node.kind != "nursery" for node in nodes)
-        return nodes, count(shown) - tasks if len(nodes) == limit else 0
+        return nodes, count(shown) + len(others) - tasks if len(nodes) == limit else 0
 
     def _shown(self, roots: Iterable[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
         current = _current_task()
@@ -180,6 +202,23 @@ class Tasks(trio.abc.Instrument):
             self._age(task),
             clip(self._waits_on(task, running)),
         )
+
+    def _row_of(self, other: OtherTask) -> TaskRow:
+        request = other.request
+        return TaskRow(
+            self._number(other.task),
+            request.number if request is not None else None,
+            origin_of(request),
+            0,
+            clip(other.name),
+            trio.current_time() - other.since,
+            clip(str(wait_of(other.coroutine, self._name_of))),
+        )
+
+    def _node_of(self, other: OtherTask) -> Node:
+        row, wait = self._row_of(other), wait_of(other.coroutine, self._name_of)
+        line = clip(source_of(wait.file, wait.line)) if wait.file else ""
+        return Node("task", row.number, 0, row.origin, row.name, row.age, row.waits_on, line, other)
 
     def _nodes(self, shown: Iterable[trio.lowlevel.Task]) -> Iterator[Node]:
         stack: list[tuple[trio.lowlevel.Task | trio.Nursery, int]]
@@ -232,8 +271,11 @@ class Tasks(trio.abc.Instrument):
         """
         what = what.strip()
         living = list(self._living(self._shown(roots)))
-        rows = [row for row, _ in living]
+        scopes: dict[TaskRow, trio.CancelScope | OtherTask]
         scopes = {row: scope for row, task in living if (scope := _scope(task)) and not row.depth}
+        others = {self._row_of(one): one for one in self.others()}
+        rows = [*(row for row, _ in living), *others]
+        scopes |= others
         own = list(scopes)
         if what == "all":
             found = own

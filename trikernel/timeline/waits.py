@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import FrameType
+from typing import Any
 
 import attrs
 import trio
 
-from ..core import is_machinery, is_ours
+from ..core import await_frames, is_asyncio, is_machinery, is_ours
 from .model import Kind
 
 __all__ = ["NameOf", "Wait", "line_of_stack", "place_of", "source_of", "wait_of"]
@@ -73,14 +74,14 @@ class Wait:
         return ", ".join(part for part in (self.function, self.place) if part) or "its start"
 
 
-def wait_of(task: trio.lowlevel.Task, name_of: NameOf) -> Wait:
-    """What a task that does not run waits on."""
+def wait_of(task: trio.lowlevel.Task | Any, name_of: NameOf) -> Wait:
+    """What a task that does not run waits on, or a coroutine of another loop's."""
     file, line, functions = "", 0, list[str]()
-    for frame, number in task.iter_await_frames():
+    for frame, number in await_frames(task):
         code = frame.f_code
         whose = _whose.get(code.co_filename)
         if whose is None:
-            whose = _classify(code.co_filename)
+            whose = _classify(frame)
         if whose == _USERS:
             file, line, functions = code.co_filename, number, []
         elif whose == _TRIOS:
@@ -96,9 +97,15 @@ def wait_of(task: trio.lowlevel.Task, name_of: NameOf) -> Wait:
     return Wait(kind, function, file, line, name_of)
 
 
-def _classify(file: str) -> int:
-    """Whose code a file has, kept for the next time: this is asked thousands of times."""
-    whose = _USERS if not is_machinery(file) else _OURS if is_ours(file) else _TRIOS
+def _classify(frame: FrameType) -> int:
+    """Whose code that is, kept for its file: this is asked thousands of times. asyncio's is as
+    Trio's.
+    """
+    file = frame.f_code.co_filename
+    if is_machinery(file):
+        whose = _OURS if is_ours(file) else _TRIOS
+    else:
+        whose = _TRIOS if is_asyncio(frame) else _USERS
     if len(_whose) < _KEPT:
         _whose[file] = whose
     return whose

@@ -38,26 +38,25 @@ import logging
 import math
 import selectors
 import threading
-import types
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import outcome
 import sniffio
 import trio
-from trio.lowlevel import current_task, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from ..core import await_unprotected, call_unprotected
+from ..core import call_unprotected
 from ..system import run_in, runs_here
+from .steps import Steps, call_for, current_steps
 
 __all__ = ["GuestLoop", "TrioAwaitable"]
 
 _log = logging.getLogger("trikernel")
 _ROUNDS = 100  # of the asyncio loop, after which Trio has its turn
 _POLL = 0.01  # seconds
+_Closed = trio.ClosedResourceError
 
 Start = Callable[[Callable[[], Awaitable[object]]], object]
 
@@ -92,6 +91,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     _token: trio.lowlevel.TrioToken | None = None
     _clock: trio.abc.Clock | None = None
+    grace = 0.6  # seconds that a task which is to end may clean up
+    is_ending = False
     _shift = 0.0  # seconds, from Trio's clock to this loop's
     _start: Start
     _start_call: Start
@@ -200,24 +201,40 @@ class GuestLoop(asyncio.SelectorEventLoop):
     async def _pump(self) -> None:
         self._is_pumped = True
         try:
-            while not self.is_closed():
-                try:
-                    self.turn()
-                except (KeyboardInterrupt, SystemExit) as error:
-                    _log.warning("a task of the asyncio loop was ended", exc_info=error)
-                await self._wait()
+            await self._turn_until(self.is_closed)
+        except trio.Cancelled:
+            self.is_ending = True
+            raise
         finally:
             self._is_pumped = False
+
+    async def _turn_until(self, is_done: Callable[[], object]) -> None:
+        while not is_done():
+            try:
+                self.turn()
+            except (KeyboardInterrupt, SystemExit) as error:
+                _log.warning("a task of the asyncio loop was ended", exc_info=error)
+            if not self.is_closed():
+                await self._wait()
 
     async def _wait(self) -> None:
         fileno = getattr(self._idle, "fileno", None)
         if fileno is None:
             await trio.sleep_until(min(self._due, trio.current_time() + _POLL))
             return
-        with trio.CancelScope(deadline=self._due) as self._parked:
-            await trio.lowlevel.wait_readable(fileno())
-        self._parked = None
+        try:
+            with trio.CancelScope(deadline=self._due) as self._parked, suppress(_Closed):
+                await trio.lowlevel.wait_readable(fileno())
+        finally:
+            self._parked = None
         await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """See `asyncio.loop.close`; what waits for it is told."""
+        fileno = getattr(self._idle, "fileno", None)
+        if fileno is not None and not self.is_closed() and not self.is_running() and self.is_here:
+            trio.lowlevel.notify_closing(fileno())
+        super().close()
 
     def end(self) -> None:
         """Cancel what runs in it, let that clean up as far as it does not wait, and close it."""
@@ -285,7 +302,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         Cancelled, or interrupted, the asyncio task is cancelled; when it has ended, that is raised.
         """
         self.keep_turning()
-        return await _Steps(self).run(awaitable)
+        return await Steps(self).run(awaitable)
 
     def hand_to_trio(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
         """Have a coroutine of Trio's run for a task of this loop, which awaits the future.
@@ -293,7 +310,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         In the Trio task of the verb that it belongs to, else in one of its own.
         """
         future: asyncio.Future[Any] = self.create_future()
-        steps = _current_steps.get()
+        steps = current_steps.get()
         if steps is not None and steps.is_running:
             steps.calls.append((coroutine, future))
             steps.wake()
@@ -316,156 +333,3 @@ class TrioAwaitable:
         if isinstance(loop, GuestLoop) and loop.is_turning:
             return loop.hand_to_trio(self._coroutine).__await__()
         return self._coroutine.__await__()
-
-
-async def call_for(coroutine: Coroutine[Any, Any, Any], future: asyncio.Future[Any]) -> None:
-    """Await in Trio, and have asyncio's future know the outcome; cancelled by the future."""
-    with trio.CancelScope() as scope:
-        future.add_done_callback(lambda _: scope.cancel() if future.cancelled() else None)
-        result = await outcome.acapture(_just_await, coroutine)
-        if not future.done():
-            if isinstance(result, outcome.Value):
-                future.set_result(result.value)
-            else:
-                future.set_exception(result.error)
-
-
-async def _just_await(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return await coroutine
-
-
-def _forget_loop(error: BaseException) -> None:
-    """Take off the frames of asyncio's loop that are between the verb and what waits for it."""
-    at = error.__traceback__
-    while at is not None:
-        if at.tb_frame.f_code is _Steps.steps.__code__:
-            break
-        at = at.tb_next
-    error.__traceback__ = at
-
-
-class _Steps:
-    """One verb's coroutine: an asyncio task whose steps are made in one Trio task."""
-
-    def __init__(self, loop: GuestLoop) -> None:
-        self.calls: deque[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = deque()
-        self.is_running = True
-        self._loop = loop
-        self._trio_task = current_task()
-        self._event = trio.Event()
-        self._turn: asyncio.Future[None] | None = None  # until the Trio task makes the next step
-        self._trap: object = None  # what the coroutine waits for, in Trio's terms
-        self._trap_ended: asyncio.Future[None] | None = None
-        self._answer: object = None
-
-    def wake(self) -> None:
-        """There is something to do for the Trio task."""
-        self._event.set()
-
-    async def run(self, awaitable: Awaitable[Any]) -> Any:
-        """See `GuestLoop.run`."""
-        coroutine = await_unprotected(awaitable)
-        token = _current_steps.set(self)
-        try:
-            task = self._loop.create_task(self._task(coroutine))
-        finally:
-            _current_steps.reset(token)
-        task.add_done_callback(lambda _: self.wake())
-        try:
-            await self._until_done(task, coroutine)
-        except (trio.Cancelled, KeyboardInterrupt) as raised:
-            _forget_loop(raised)
-            task.cancel()
-            with trio.CancelScope(shield=True):
-                await self._until_done(task, coroutine)
-            raise
-        finally:
-            self.is_running = False
-            if task.done() and not task.cancelled():
-                task.exception()  # it is not lost: it is raised here, or is why it was ended
-        return task.result()
-
-    async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
-        """Step it until then. ``stepped`` is by its name what the Trio task waits for
-        (`core.places`).
-        """
-        while True:
-            self._event = trio.Event()
-            if self._turn is not None:
-                turn, self._turn = self._turn, None
-                if not turn.done():
-                    turn.set_result(None)
-            self._loop.turn()
-            if task.done():
-                return
-            if self._trap is not None:
-                self._answer = await _yield_to_trio(self._trap)
-                self._trap = None
-                assert self._trap_ended is not None
-                if not self._trap_ended.done():
-                    self._trap_ended.set_result(None)
-            elif self.calls:
-                await call_for(*self.calls.popleft())
-            else:
-                await self._event.wait()
-
-    async def _task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return await _Steppable(self.steps(coroutine))
-
-    def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The coroutine, as asyncio is to see it."""
-        resume: Callable[[], Any] = partial(coroutine.send, None)
-        while True:
-            while not (trio.lowlevel.in_trio_task() and current_task() is self._trio_task):
-                self._turn = self._loop.create_future()
-                self.wake()
-                try:
-                    yield from self._turn
-                except asyncio.CancelledError as error:
-                    resume = partial(coroutine.throw, error)
-            try:
-                yielded = resume()
-            except StopIteration as end:
-                return end.value
-            if yielded is None or asyncio.isfuture(yielded):
-                try:
-                    value = yield yielded
-                    resume = partial(coroutine.send, value)
-                except BaseException as error:  # it goes on in the coroutine, a cancel too
-                    resume = partial(coroutine.throw, error)
-            else:
-                cancelled = yield from self._trapped(yielded)
-                if cancelled is not None:
-                    resume = partial(coroutine.throw, cancelled)
-                else:
-                    resume = partial(coroutine.send, self._answer)
-
-    def _trapped(self, trap: object) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Have Trio answer; a cancel by asyncio has to wait for that."""
-        self._trap, cancelled = trap, None
-        self.wake()
-        while self._trap is not None:
-            self._trap_ended = self._loop.create_future()
-            try:
-                yield from self._trap_ended
-            except asyncio.CancelledError as error:
-                cancelled = error
-        return cancelled
-
-
-_current_steps: ContextVar[_Steps | None] = ContextVar("current_steps", default=None)
-
-
-class _Steppable:
-    """A generator as what a coroutine awaits."""
-
-    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
-        self._generator = generator
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._generator
-
-
-@types.coroutine
-def _yield_to_trio(trap: object) -> Generator[Any, Any, Any]:
-    return (yield trap)

@@ -1,0 +1,259 @@
+"""Cells in asyncio, in a process: signals, threads, child processes, sockets, subshells, an end."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..processes import KernelProcess, kernel_process
+
+SETUP = """\
+%autoawait asyncio
+import asyncio, os, signal, sys, time, trio, warnings
+warnings.simplefilter("ignore", RuntimeWarning)  # a cell that is stopped may not await what it made
+from trikernel.notebook import aio
+
+async def tick(name="tick"):
+    while True:
+        await asyncio.sleep(0.01)
+        counts[name] = counts.get(name, 0) + 1
+
+counts = {}
+kept = asyncio.create_task(tick())
+"""
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelProcess]:
+    with kernel_process() as kernel:
+        kernel.execute(SETUP)
+        yield kernel
+        assert kernel.text("await asyncio.sleep(0.1)\nprint(not kept.done())") == "True\n"
+
+
+def ends(kernel: KernelProcess, code: str) -> dict[str, Any]:
+    """The error by which a cell ends that is interrupted once it has said something."""
+    msg_id = kernel.send(code)
+    kernel.until("stream")
+    kernel.interrupt()
+    return kernel.finish(msg_id)[0]
+
+
+def said(outputs: list[dict[str, Any]]) -> str:
+    return "".join(one["content"]["text"] for one in outputs if one["msg_type"] == "stream")
+
+
+SAY = "print('begun', flush=True)\n"
+STOPPED = {
+    "awaits": "await asyncio.sleep(99)",
+    "computes": "while True: pass",
+    "computes after it has awaited": "await asyncio.sleep(0)\nwhile True: pass",
+    "sleeps": "time.sleep(99)",
+    "prints": "await asyncio.sleep(0)\nwhile True: print(end='')",
+    "waits for a thread": "await asyncio.to_thread(time.sleep, 2)",
+    "waits for its own loop": (
+        "asyncio.run_coroutine_threadsafe(asyncio.sleep(0), asyncio.get_running_loop()).result()"
+    ),
+    "runs another loop": "asyncio.run(asyncio.sleep(99))",
+    "awaits Trio": "await trio.sleep(99)",
+    "gathers": "await asyncio.gather(*[asyncio.sleep(99) for _ in range(100)])",
+    "has a group of tasks": (
+        "async with asyncio.TaskGroup() as group:\n    group.create_task(asyncio.sleep(99))"
+    ),
+}
+
+
+@POSIX
+@pytest.mark.parametrize("code", STOPPED.values(), ids=STOPPED)
+def test_an_interrupt_ends_an_asyncio_cell(kernel: KernelProcess, code: str) -> None:
+    assert ends(kernel, SAY + code)["ename"] == "KeyboardInterrupt"
+    assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+@POSIX
+def test_an_interrupt_breaks_a_task_that_spins_and_it_is_told_under_its_cell(
+    kernel: KernelProcess,
+) -> None:
+    msg_id = kernel.send(
+        "async def spin():\n    await asyncio.sleep(0.3)\n    print('begun', flush=True)\n"
+        "    while True: pass\nspinning = asyncio.create_task(spin())"
+    )
+    kernel.finish(msg_id)
+    kernel.until("stream")
+    kernel.interrupt()
+    error = kernel.until("error")
+    assert error["parent_header"]["msg_id"] == msg_id
+    assert error["content"]["ename"] == "KeyboardInterrupt"
+    assert kernel.text("print('next')") == "next\n"
+
+
+@POSIX
+def test_a_child_process_is_run_and_read(kernel: KernelProcess) -> None:
+    code = (
+        "child = await asyncio.create_subprocess_exec(\n"
+        "    sys.executable, '-c', 'print(7)', stdout=asyncio.subprocess.PIPE)\n"
+        "out, _ = await child.communicate()\nprint(out, child.returncode)"
+    )
+    assert kernel.text(code) == "b'7\\n' 0\n"
+
+
+@POSIX
+def test_a_signal_handler_of_the_loop_is_called_and_interrupts_work_after_it(
+    kernel: KernelProcess,
+) -> None:
+    code = (
+        "heard = asyncio.Event()\nloop = asyncio.get_running_loop()\n"
+        "loop.add_signal_handler(signal.SIGUSR1, heard.set)\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\nawait asyncio.wait_for(heard.wait(), 20)\n"
+    )
+    assert kernel.text(code + "print('heard')") == "heard\n"
+    later = "heard.clear()\nos.kill(os.getpid(), signal.SIGUSR1)\nawait heard.wait()\nprint('too')"
+    assert kernel.text(later) == "too\n"
+    assert ends(kernel, SAY + "await asyncio.sleep(99)")["ename"] == "KeyboardInterrupt"
+    assert kernel.text("print(loop.remove_signal_handler(signal.SIGUSR1))") == "True\n"
+
+
+def test_what_threads_and_other_threads_callbacks_print_is_their_cells(
+    kernel: KernelProcess,
+) -> None:
+    assert kernel.text("await asyncio.to_thread(print, 'one')") == "one\n"
+    code = (
+        "import threading\nloop, told = asyncio.get_running_loop(), asyncio.Event()\n"
+        "threading.Thread(target=loop.call_soon_threadsafe, args=(told.set,)).start()\n"
+        "await asyncio.wait_for(told.wait(), 20)\n"
+        "print(await loop.run_in_executor(None, lambda: print('two') or 3))"
+    )
+    assert kernel.text(code) == "two\n3\n"
+
+
+def test_servers_clients_and_streams(kernel: KernelProcess) -> None:
+    code = (
+        "async def serve(reader, writer):\n"
+        "    writer.write((await reader.readline()).upper())\n    writer.close()\n"
+        "server = await asyncio.start_server(serve, '127.0.0.1', 0)\n"
+        "port = server.sockets[0].getsockname()[1]"
+    )
+    assert kernel.text(code) == ""
+    ask = (
+        "reader, writer = await asyncio.open_connection('127.0.0.1', port)\n"
+        "writer.write(b'hello\\n')\nprint(await reader.read())\nwriter.close()"
+    )
+    assert kernel.text(ask) == "b'HELLO\\n'\n"
+    assert kernel.text("server.close()\nawait server.wait_closed()\nprint('closed')") == "closed\n"
+
+
+def test_aiohttp_serves_and_asks_and_httpx_too(kernel: KernelProcess) -> None:
+    pytest.importorskip("aiohttp")
+    code = (
+        "import aiohttp, httpx\nfrom aiohttp import web\n"
+        "async def answer(request): return web.Response(text='hello')\n"
+        "app = web.Application()\napp.router.add_get('/', answer)\n"
+        "runner = web.AppRunner(app)\nawait runner.setup()\n"
+        "site = web.TCPSite(runner, '127.0.0.1', 0)\nawait site.start()\n"
+        "url = 'http://127.0.0.1:%d/' % runner.addresses[0][1]"
+    )
+    assert kernel.text(code) == ""
+    ask = (
+        "async with aiohttp.ClientSession() as session:\n"
+        "    async with session.get(url) as response:\n        print(await response.text())\n"
+        "async with httpx.AsyncClient() as client:\n    print((await client.get(url)).text)"
+    )
+    assert kernel.text(ask) == "hello\nhello\n"
+    in_trio = "%autoawait trio\nasync with httpx.AsyncClient() as client:\n    print((await client.get(url)).text)"  # noqa: E501
+    assert kernel.text(in_trio) == "hello\n"
+    assert kernel.text("%autoawait asyncio\nawait runner.cleanup()") == ""
+
+
+def test_get_event_loop_and_ensure_future_as_in_ipywidgets_documentation(
+    kernel: KernelProcess,
+) -> None:
+    code = (
+        "%gui asyncio\nfrom ipywidgets import IntSlider\n"
+        "def wait_for_change(widget, value):\n"
+        "    future = asyncio.Future()\n"
+        "    def getvalue(change):\n"
+        "        future.set_result(change.new)\n"
+        "        widget.unobserve(getvalue, value)\n"
+        "    widget.observe(getvalue, value)\n"
+        "    return future\n"
+        "slider = IntSlider()\n"
+        "async def f():\n"
+        "    for i in range(2):\n"
+        "        x = await wait_for_change(slider, 'value')\n"
+        "        print('value', x, flush=True)\n"
+        "future = asyncio.ensure_future(f())\n"
+        "assert asyncio.get_event_loop() is future.get_loop()"
+    )
+    msg_id = kernel.send(code)
+    assert kernel.finish(msg_id)[0]["status"] == "ok"
+    for value in (3, 4):
+        kernel.send(f"slider.value = {value}")
+        while True:
+            stream = kernel.until("stream")
+            if stream["parent_header"]["msg_id"] == msg_id:
+                break
+        assert stream["content"]["text"] == f"value {value}\n"
+    assert kernel.text("%autoawait trio\nprint(asyncio.get_event_loop() is future.get_loop())") == (
+        "True\n"
+    )
+    assert kernel.text("asyncio.run(asyncio.sleep(0))\nprint('ran')") == "ran\n"
+    assert kernel.text("print(asyncio.get_event_loop() is future.get_loop())") == "True\n"
+    assert kernel.text("%autoawait asyncio") == ""
+
+
+def test_each_subshell_has_a_loop_of_its_own(kernel: KernelProcess) -> None:
+    client = kernel.client
+    client.control_channel.send(client.session.msg("create_subshell_request", {}))
+    subshell = client.get_control_msg(timeout=60)["content"]["subshell_id"]
+
+    def in_subshell(code: str) -> tuple[dict[str, Any], str]:
+        message = client.session.msg(
+            "execute_request", {"code": code, "silent": False, "stop_on_error": False}
+        )
+        message["header"]["subshell_id"] = subshell
+        client.shell_channel.send(message)
+        reply, outputs = kernel.finish(message["header"]["msg_id"])
+        return reply, said(outputs)
+
+    kernel.execute("mine = asyncio.get_running_loop()")
+    code = "theirs = asyncio.get_running_loop()\nawait asyncio.sleep(0.01)\nprint(theirs is mine)"
+    assert in_subshell(code)[1] == "False\n"
+    blocking = kernel.send("time.sleep(1)")
+    began = time.monotonic()
+    assert in_subshell("await asyncio.sleep(0.01)\nprint(1)")[1] == "1\n"
+    assert time.monotonic() - began < 0.9
+    assert kernel.finish(blocking)[0]["status"] == "ok"
+    client.control_channel.send(
+        client.session.msg("delete_subshell_request", {"subshell_id": subshell})
+    )
+    client.get_control_msg(timeout=60)
+    kernel.execute("await asyncio.sleep(0.05)")
+    assert kernel.text("print(theirs.is_closed(), mine.is_closed())") == "True False\n"
+
+
+def test_asyncio_cells_warn_of_nothing() -> None:
+    code = SETUP + "await asyncio.sleep(0.01)\nawait asyncio.to_thread(time.sleep, 0)\nprint('ok')"
+    code = code.replace("warnings.simplefilter", "# ")
+    with kernel_process(PYTHONWARNINGS="error", PYTHONASYNCIODEBUG="1") as kernel:
+        assert kernel.text(code) == "ok\n"
+        kernel.execute(
+            "async def rest(seconds):\n"
+            "    try:\n        await asyncio.sleep(99)\n"
+            "    finally:\n        await asyncio.sleep(seconds)\n"
+            "        print('rested', seconds, flush=True)\n"
+            "resting = [asyncio.create_task(rest(one)) for one in (0.1, 1000)]\n"
+            "await asyncio.sleep(0.1)"
+        )
+        began = time.monotonic()
+        kernel.client.shutdown()
+        assert kernel.until("stream")["content"]["text"] == "rested 0.1\n"
+        assert kernel.process.wait(60) == 0
+        assert time.monotonic() - began < 20
+        assert kernel.process.stderr is not None
+        assert not re.search("Warning|Traceback", kernel.process.stderr.read())

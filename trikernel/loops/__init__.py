@@ -1,0 +1,11 @@
+"""Other event loops in the thread of Trio's: an asyncio loop as its guest.
+
+Imports asyncio, which takes a while: a kernel imports this when something first asks for it.
+"""
+
+from __future__ import annotations
+
+from .cell_loop import CellLoop
+from .guest import GuestLoop, TrioAwaitable
+
+__all__ = ["CellLoop", "GuestLoop", "TrioAwaitable"]

@@ -1,0 +1,237 @@
+"""The asyncio loop that cells run in: a guest of Trio's that is kind to what a notebook needs.
+
+What is wanted
+    What a cell starts goes on after it and is the cell's: what it prints, and how it fails. An
+    interrupt reaches what computes in the loop, and the loop never takes the kernel's signals.
+
+What is done
+    Each callback is called through a frame in which `KeyboardInterrupt` may be raised, in the
+    context of the cell that it comes from, and what it raises is reported there. A task that fails
+    is reported once nothing has asked for its exception: asyncio itself says so when the task is
+    collected, which in a notebook, where names live on, is never. Threads of executors have the
+    context of who calls them. Signal handlers are ordinary ones, so that the descriptor that
+    signals are written to stays the kernel's.
+
+    When the kernel ends, the tasks are cancelled and clean up, also if that awaits, within a bound.
+
+What remains
+    The methods of a protocol, which asyncio calls by itself, cannot be interrupted while they
+    compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+from trio.lowlevel import disable_ki_protection
+
+from ..core import Request, current_request
+from .guest import GuestLoop
+from .steps import is_stepped
+
+__all__ = ["CellLoop", "TaskOrigin"]
+
+STUBBORN = 2.0  # seconds that a Trio task has to end the asyncio task that it waits for
+HEARD_WITHIN = 0.1  # seconds in which who waits for a task asks for its exception
+
+_call_soon = asyncio.SelectorEventLoop.call_soon
+Report = Callable[[BaseException], object]
+
+
+@attrs.define(eq=False)
+class TaskOrigin:
+    """Where a task comes from: the context that it was made in, and when, on Trio's clock;
+    they are numbered in the order in which they are made.
+    """
+
+    context: Context
+    since: float
+    number: int
+
+    @property
+    def request(self) -> Request | None:
+        """The request that it belongs to."""
+        return self.context.get(current_request)
+
+
+class CellLoop(GuestLoop):
+    """See the top of the module. ``report`` shows an exception under the calling context's cell.
+
+    ``grace`` is in seconds: how long tasks may clean up when the kernel ends.
+    """
+
+    def __init__(self, report: Report, grace: float) -> None:
+        self._numbers = itertools.count()
+        self._report = report
+        self.grace = grace
+        super().__init__()
+
+    def origin_of(self, task: Any) -> TaskOrigin | None:
+        """Where a task of this loop comes from; None for one that was not made by the loop."""
+        return getattr(task, "trikernel_origin", None)
+
+    def living(self) -> list[asyncio.Task[Any]]:
+        """Its tasks, in the order in which they were made, without those that are a Trio task's."""
+        tasks = [one for one in asyncio.all_tasks(self) if not is_stepped(one)]
+        return sorted(tasks, key=lambda one: getattr(self.origin_of(one), "number", 0))
+
+    # Callbacks and tasks
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.loop.call_soon`."""
+        handle = _call_soon(self, _call, self, callback, *args, context=context)
+        if self._is_turning:
+            self._again = True
+        else:
+            self._note(-math.inf)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        """See `asyncio.loop.call_at`."""
+        return super().call_at(when, _call, self, callback, *args, **kwargs)
+
+    def create_task(
+        self, coro: Any, *, context: Context | None = None, **options: Any
+    ) -> asyncio.Task[Any]:
+        """See `asyncio.loop.create_task`."""
+        made_in = copy_context() if context is None else context
+        if context is not None or self.get_task_factory() is None:  # some take no context
+            options["context"] = made_in
+        task: Any = super().create_task(coro, **options)
+        since = self._clock.current_time() if self._clock is not None else 0.0
+        with suppress(AttributeError):  # a factory's task may be anything
+            task.trikernel_origin = TaskOrigin(made_in, since, next(self._numbers))
+        task.add_done_callback(self._on_done, context=made_in)
+        return task  # type: ignore[no-any-return]
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """See `asyncio.loop.default_exception_handler`; an exception is shown under its cell."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self._report(error)
+        else:
+            super().default_exception_handler(context)
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or not getattr(task, "_log_traceback", False):
+            return
+        tell = partial(self._tell_if_unheard, task)
+        request = current_request.get()
+        if request is None or request.finished:
+            if not self.is_closed():
+                self.call_later(HEARD_WITHIN, tell)
+        else:  # the cell may still ask for it
+            request.after_idle(partial(copy_context().run, tell))
+
+    def _tell_if_unheard(self, task: asyncio.Task[Any]) -> None:
+        """Report how a task has failed, once, unless somebody has asked for its exception."""
+        if not getattr(task, "_log_traceback", False):
+            return
+        task._log_traceback = False
+        error = task.exception()
+        self.call_exception_handler(
+            {"message": "Task exception was never retrieved", "exception": error, "future": task}
+        )
+
+    # Threads and signals
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        """See `asyncio.loop.run_in_executor`; what the thread prints is the calling cell's."""
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            func = partial(copy_context().run, func)
+        return super().run_in_executor(executor, func, *args)
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Any, *args: Any
+    ) -> None:
+        """See `asyncio.loop.add_signal_handler`.
+
+        Raises `NotImplementedError` for SIGINT, by which the kernel interrupts cells, as any loop
+        does where there are no signals; `RuntimeError` for what cannot be handled here.
+        """
+        if sig == signal.SIGINT:
+            raise NotImplementedError("SIGINT is the kernel's, which interrupts cells by it")
+        call = partial(copy_context().run, self.call_soon_threadsafe, callback, *args)
+        try:
+            signal.signal(sig, lambda number, frame: call())
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"sig {sig} cannot be caught: {error}") from None
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """See `asyncio.loop.remove_signal_handler`; never SIGINT's."""
+        if sig == signal.SIGINT or signal.getsignal(sig) in (signal.SIG_DFL, signal.SIG_IGN, None):
+            return False
+        signal.signal(sig, signal.SIG_DFL)
+        return True
+
+    # The end
+
+    async def _pump(self) -> None:
+        try:
+            await super()._pump()
+        except trio.Cancelled:
+            self._is_pumped = True  # by this very task
+            with trio.move_on_after(self.grace, shield=True):
+                await self._wind_down()
+            with trio.move_on_after(STUBBORN, shield=True):  # who swallows that is closed by then
+                await self._turn_until(self._awaits_nothing)
+            self.end()
+            raise
+
+    async def _wind_down(self) -> None:
+        """Cancel all tasks, and turn until they have cleaned up."""
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        await self._turn_until(lambda: self.is_closed() or not asyncio.all_tasks(self))
+
+    def _awaits_nothing(self) -> bool:
+        return self.is_closed() or not any(map(is_stepped, asyncio.all_tasks(self)))
+
+    def end(self) -> None:
+        """Close it; of what has not ended by then the coroutines are closed, as its cell's code."""
+        left = [] if self.is_closed() else list(asyncio.all_tasks(self))
+        super().end()
+        for task in left:
+            origin = self.origin_of(task)
+            if not task.done() and origin is not None:
+                origin.context.run(_close_coroutine, task)
+
+
+@disable_ki_protection
+def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
+    """Call the user's code, in its cell's context."""
+    try:
+        callback(*args)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        loop.call_exception_handler(
+            {"message": f"Exception in callback {callback!r}", "exception": error}
+        )
+
+
+def _close_coroutine(task: asyncio.Task[Any]) -> None:
+    close = getattr(task.get_coro(), "close", None)
+    try:
+        if close is not None:
+            close()
+    except BaseException as error:  # what it raises as it ends is its own
+        if isinstance(error, SystemExit):
+            raise

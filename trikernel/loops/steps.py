@@ -1,0 +1,243 @@
+"""A coroutine that is an asyncio task, each step of which is made in one Trio task.
+
+What it awaits of asyncio goes to asyncio, what it awaits of Trio to Trio. What interrupts or
+cancels the Trio task does so to the coroutine. See `loops.guest`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from typing import Any, Protocol
+from weakref import WeakSet
+
+import outcome
+import trio
+from trio.lowlevel import current_task, enable_ki_protection
+
+from ..core import await_unprotected, call_unprotected, current_request
+
+__all__ = ["Steps", "call_for", "current_steps", "is_stepped"]
+
+_NOTHING = object()
+_AGAIN, _TIMES = 0.05, 20  # seconds between two cancels of what swallows them, and how many
+_stepped: WeakSet[Any] = WeakSet()  # the tasks that are Trio's, so to say
+
+
+class _Loop(Protocol):
+    """What is asked of the guest. ``grace`` is in seconds: how long a task may clean up that was
+    left behind, or when the loop is to end, which ``is_ending`` says.
+    """
+
+    grace: float
+    is_ending: bool
+
+    def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+        """See `asyncio.loop.create_task`."""
+
+    def create_future(self) -> Any:
+        """See `asyncio.loop.create_future`."""
+
+    def turn(self) -> None:
+        """Run what is ready now."""
+
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+
+
+async def call_for(coroutine: Coroutine[Any, Any, Any], future: asyncio.Future[Any]) -> None:
+    """Await in Trio, and have asyncio's future know the outcome; cancelled by the future."""
+    with trio.CancelScope() as scope:
+        future.add_done_callback(lambda _: scope.cancel() if future.cancelled() else None)
+        result = await outcome.acapture(_just_await, coroutine)
+        if not future.done():
+            if isinstance(result, outcome.Value):
+                future.set_result(result.value)
+            else:
+                future.set_exception(result.error)
+
+
+async def _just_await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine
+
+
+def _forget_loop(error: BaseException) -> None:
+    """Take off the frames of asyncio's loop that are between the verb and what waits for it."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code is Steps.steps.__code__:
+            break
+        at = at.tb_next
+    error.__traceback__ = at
+
+
+class Steps:
+    """One verb's coroutine: an asyncio task whose steps are made in one Trio task."""
+
+    def __init__(self, loop: _Loop) -> None:
+        self.calls: deque[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = deque()
+        self.is_running = True
+        self._loop = loop
+        self._trio_task = current_task()
+        self._event = trio.Event()
+        self._turn: asyncio.Future[None] | None = None  # until the Trio task makes the next step
+        self._trap: object = None  # what the coroutine waits for, in Trio's terms
+        self._trap_ended: asyncio.Future[None] | None = None
+        self._answer: object = None
+
+    def wake(self) -> None:
+        """There is something to do for the Trio task."""
+        self._event.set()
+
+    async def run(self, awaitable: Awaitable[Any]) -> Any:
+        """See `GuestLoop.run`."""
+        coroutine = await_unprotected(awaitable)
+        context = copy_context()
+        context.run(current_steps.set, self)
+        task = self._loop.create_task(self._task(coroutine), name="the cell", context=context)
+        _stepped.add(task)
+        task.add_done_callback(self._on_done, context=context)
+        try:
+            await self._until_done(task, coroutine)
+        except (trio.Cancelled, KeyboardInterrupt) as raised:
+            _forget_loop(raised)
+            await self._end(task, coroutine)
+            raise
+        finally:
+            self.is_running = False
+            _take_over(context)
+            if task.done() and not task.cancelled():
+                task.exception()  # it is not lost: it is raised here, or is why it was ended
+        return task.result()
+
+    async def _end(self, task: asyncio.Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Cancel it and have it clean up, which may await.
+
+        What swallows the cancel is cancelled again, and closed in the end, if its request was left
+        behind or the loop is to end: it has had its time by then.
+        """
+        task.cancel()
+        request, again = current_request.get(), _TIMES
+        due = math.inf
+        while again and not self._loop.is_closed():
+            with trio.move_on_after(_AGAIN, shield=True):
+                await self._until_done(task, coroutine)
+                return
+            if self._loop.is_ending or (request is not None and request.abandoned):
+                due = min(due, trio.current_time() + self._loop.grace)
+            if trio.current_time() >= due:
+                task.cancel()
+                again -= 1
+        with suppress(BaseException):  # what it raises as it ends is for nobody
+            call_unprotected(coroutine.close)
+        if not self._loop.is_closed():
+            task.cancel()
+            self._loop.turn()
+
+    def _on_done(self, task: object) -> None:
+        self.wake()
+
+    async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
+        """Step it until then. ``stepped`` is by its name what the Trio task waits for
+        (`core.places`).
+        """
+        while True:
+            self._event = trio.Event()
+            if self._turn is not None:
+                turn, self._turn = self._turn, None
+                if not turn.done():
+                    turn.set_result(None)
+            self._loop.turn()
+            if task.done():
+                return
+            if self._trap is not None:
+                self._answer = await _yield_to_trio(self._trap)
+                self._trap = None
+                assert self._trap_ended is not None
+                if not self._trap_ended.done():
+                    self._trap_ended.set_result(None)
+            elif self.calls:
+                await call_for(*self.calls.popleft())
+            else:
+                await self._event.wait()
+
+    async def _task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return await _Steppable(self.steps(coroutine))
+
+    @enable_ki_protection
+    def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """The coroutine, as asyncio is to see it."""
+        resume: Callable[[], Any] = partial(coroutine.send, None)
+        while True:
+            while not (trio.lowlevel.in_trio_task() and current_task() is self._trio_task):
+                self._turn = self._loop.create_future()
+                self.wake()
+                try:
+                    yield from self._turn
+                except asyncio.CancelledError as error:
+                    resume = partial(coroutine.throw, error)
+            try:
+                yielded = resume()
+            except StopIteration as end:
+                return end.value
+            if yielded is None or asyncio.isfuture(yielded):
+                try:
+                    value = yield yielded
+                    resume = partial(coroutine.send, value)
+                except BaseException as error:  # it goes on in the coroutine, a cancel too
+                    resume = partial(coroutine.throw, error)
+            else:
+                cancelled = yield from self._trapped(yielded)
+                if cancelled is not None:
+                    resume = partial(coroutine.throw, cancelled)
+                else:
+                    resume = partial(coroutine.send, self._answer)
+
+    @enable_ki_protection
+    def _trapped(self, trap: object) -> Generator[Any, Any, asyncio.CancelledError | None]:
+        """Have Trio answer; a cancel by asyncio has to wait for that."""
+        self._trap, cancelled = trap, None
+        self.wake()
+        while self._trap is not None:
+            self._trap_ended = self._loop.create_future()
+            try:
+                yield from self._trap_ended
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
+
+
+current_steps: ContextVar[Steps | None] = ContextVar("current_steps", default=None)
+
+
+def is_stepped(task: Any) -> bool:
+    """Whether an asyncio task is stepped in a Trio task, which waits for it."""
+    return task in _stepped
+
+
+def _take_over(context: Context) -> None:
+    """Set here what a task has set in its own context, which was a copy of this one."""
+    for variable, value in context.items():
+        if variable is not current_steps and variable.get(_NOTHING) is not value:
+            variable.set(value)
+
+
+class _Steppable:
+    """A generator as what a coroutine awaits."""
+
+    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
+        self._generator = generator
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._generator
+
+
+@types.coroutine
+def _yield_to_trio(trap: object) -> Generator[Any, Any, Any]:
+    return (yield trap)

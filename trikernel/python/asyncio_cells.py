@@ -1,0 +1,157 @@
+"""Cells that run in asyncio: ``%autoawait asyncio``, ``%%asyncio`` and `trikernel.notebook.aio`.
+
+There is one asyncio loop for each Trio loop that has cells, the main shell's and each subshell's,
+made when something first asks for it. It is a guest of that Trio loop (`loops.cell_loop`): it goes
+on while the kernel is idle and while cells await, whatever they await. A statement of an asyncio
+cell is an asyncio task, which is stepped in the cell's own Trio task: it may await both, and is
+interrupted, cancelled and given deadlines as any cell.
+
+Why not another loop: see the discussion page "asyncio cells".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
+from types import CodeType
+from typing import Any
+
+import trio
+from trio.lowlevel import RunVar, disable_ki_protection, enable_ki_protection
+
+from ..core import current_request, current_subshell
+from ..errors import UsageError
+from ..loops import CellLoop
+from ..system import runs_here
+from ..timeline import OtherTask
+from .asyncio_runs import with_asyncio_runs
+
+__all__ = ["AsyncioCells"]
+
+_CLOSED = (
+    "\x1b[2mthe asyncio loop was closed by a cell; this one gets a new one, "
+    "and what ran in the old one has ended\x1b[0m\n"
+)
+
+
+class AsyncioCells:
+    """The asyncio loops of one kernel. ``find`` gives the kernel."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._is_known = False
+        self._here: RunVar[CellLoop | None] = RunVar("trikernel: the asyncio loop of cells", None)
+
+    @property
+    def existing(self) -> CellLoop | None:
+        """The calling Trio loop's, if there is one."""
+        loop = self._here.get()
+        return loop if loop is not None and not loop.is_closed() else None
+
+    @property
+    def loop(self) -> CellLoop:
+        """The calling Trio loop's. Raises `UsageError` in a `trio.run` within a cell."""
+        loop = self._here.get()
+        if loop is not None and not loop.is_closed():
+            return loop
+        kernel, subshell, request = self._find(), current_subshell.get(), current_request.get()
+        server = kernel.server
+        token = server.user_token if subshell is None else subshell.lane.token
+        if not runs_here(token):
+            raise UsageError(
+                "the kernel's asyncio loop stands still in a trio.run: use asyncio.run(...) here"
+            )
+        if loop is not None and request is not None:
+            loop.end()
+            server.connection.iopub.tell(request, _CLOSED)
+        new = CellLoop(server.application.report_background_error, kernel.shutdown_grace)
+        background: Any = (server if subshell is None else subshell).background
+        start = partial(background.start_soon, name="the asyncio loop")
+        new.bind(partial(_outside_of_cells, start), kernel.nursery.start_soon)
+        server.application.at_end.callback(new.end)
+        self._here.set(new)
+        if not self._is_known:
+            self._is_known = True
+            with_asyncio_runs.add(kernel)
+            server.application.at_end.callback(with_asyncio_runs.remove, kernel)
+        if kernel.owns_process and threading.current_thread() is threading.main_thread():
+            asyncio.set_event_loop(new)
+            if loop is None:  # asyncio.run leaves none behind it
+                kernel.shell.events.register("post_execute", self._be_current)
+        return new
+
+    def tasks(self) -> list[OtherTask]:
+        """What lives in the calling Trio loop's asyncio loop, for ``%tasks``."""
+        loop = self.existing
+        return [_as_other(loop, task) for task in loop.living()] if loop is not None else []
+
+    def _be_current(self) -> None:
+        loop = self.existing if trio.lowlevel.in_trio_run() else None
+        if loop is not None and threading.current_thread() is threading.main_thread():
+            loop.be_current()
+
+    # What runs in it
+
+    @enable_ki_protection
+    async def run(self, what: Any, *args: Any) -> Any:
+        """Await an awaitable of asyncio's, or call a function of asyncio's and await what it
+        returns, if it can be awaited; what that is.
+
+        What is awaited may await Trio, too. Cancelled, it is cancelled, and waited for.
+        """
+        loop = self.loop
+        if not inspect.isawaitable(what):
+            what = loop.call_in_step(what, *args)
+        if inspect.isawaitable(what):
+            return await loop.run(what)
+        loop.keep_turning()
+        return what
+
+    @enable_ki_protection
+    async def call_handler(self, handler: Callable[..., Any], *args: Any) -> Any:
+        """Call a comm's handler, which may be plain or async, with a running asyncio loop."""
+        return await self.run(handler, *args)
+
+    @enable_ki_protection
+    async def run_statement(
+        self, code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
+    ) -> None:
+        """Run one statement of a cell, with a running asyncio loop."""
+        __tracebackhide__ = True
+        await self.loop.run(eval(code, module, names) if async_ else _execute(code, module, names))
+
+
+@disable_ki_protection
+async def _execute(code: CodeType, module: dict[str, Any], names: dict[str, Any]) -> None:
+    """A statement that awaits nothing may ask for the task that it runs in."""
+    __tracebackhide__ = True
+    exec(code, module, names)
+
+
+def _as_other(loop: CellLoop, task: asyncio.Task[Any]) -> OtherTask:
+    origin, coroutine = loop.origin_of(task), task.get_coro()
+    called = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    own = task.get_name()
+    return OtherTask(
+        task,
+        called if own.startswith("Task-") else own,
+        coroutine,
+        origin.request if origin is not None else None,
+        origin.since if origin is not None else trio.current_time(),
+        task.cancel,
+    )
+
+
+def _outside_of_cells(start: Callable[..., object], function: Any) -> None:
+    """Start what belongs to no cell, whoever asks for it."""
+
+    def call() -> None:
+        current_request.set(None)
+        start(function)
+
+    context: Context = copy_context()
+    context.run(call)
