@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import trio
 from IPython.core.error import UsageError
 
-from ..core import run_unprotected
+from ..core import current_subshell, run_unprotected
+from ..system import runs_here
 from .asyncio_loops import tell_of_asyncio
 
 if TYPE_CHECKING:
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["LOOPS", "CellLoops"]
 
 LOOPS = ("trio", "asyncio")
-# What %matplotlib passes on for backends that draw in the frontend: there is no loop to run.
-_NO_LOOP = (None, "", "inline", "nbagg", "notebook", "ipympl", "widget")
+# What %gui takes for none, and %matplotlib passes on for backends that draw in the frontend.
+_NO_LOOP = (None, "", "none", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
 class CellLoops:
@@ -29,6 +32,7 @@ class CellLoops:
     def __init__(self, shell: Any, run_in_trio: Any) -> None:
         self._shell = shell
         self._run_in_trio = run_in_trio
+        self._gui: trio.CancelScope | None = None
         self.current = "trio"
 
     @cached_property
@@ -54,10 +58,49 @@ class CellLoops:
             tell_of_asyncio(self._shell.find_kernel(), error)
 
     def enable_gui(self, gui: str | None) -> None:
-        """``%gui``. Raises `UsageError` for a loop that cannot be had."""
+        """``%gui``, and what ``%matplotlib`` passes on: give a window system turns from now on.
+
+        Raises `UsageError` for one that cannot be had.
+        """
+        shell = self._shell
         if gui == "asyncio":
             self.run_in(gui)
-        elif gui not in _NO_LOOP:
-            raise UsageError(
-                f"%gui {gui}: set get_ipython().kernel.eventloop to a callable that advances it"
-            )
+            return
+        if gui in _NO_LOOP:
+            self._end_gui()
+            return
+        from ..loops.gui import GUIS, follow_gui, open_gui, report_uncaught
+
+        kernel = shell.find_kernel()
+        if gui not in GUIS:
+            raise UsageError(f"%gui {gui}: there is {', '.join(GUIS)}, asyncio and none")
+        if current_subshell.get() is not None or not runs_here(kernel.server.user_token):
+            raise UsageError(f"%gui {gui}: windows are the main shell's")
+        if shell.active_eventloop == gui:
+            return
+        turn = open_gui(gui)
+        self._end_gui()
+        self._gui, shell.active_eventloop = trio.CancelScope(), gui
+        application = kernel.server.application
+        report = application.report_background_error
+        if kernel.owns_process:
+            application.at_end.callback(report_uncaught(report))
+        kernel.server.background.start_soon(
+            self._follow,
+            self._gui,
+            partial(follow_gui, turn, kernel.poll_interval, report),
+            name=f"%gui {gui}",
+        )
+
+    async def _follow(self, scope: trio.CancelScope, follow: Callable[[], Any]) -> None:
+        try:
+            with scope:
+                await follow()
+        finally:
+            if self._gui is scope:  # also if its loop is lost
+                self._gui, self._shell.active_eventloop = None, None
+
+    def _end_gui(self) -> None:
+        gui, self._gui, self._shell.active_eventloop = self._gui, None, None
+        if gui is not None:
+            gui.cancel()

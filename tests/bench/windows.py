@@ -1,0 +1,79 @@
+"""``python -m tests.bench.windows [tk] [qt]``: from a click to its callback; what a window costs.
+
+Needs Xvfb, xdotool and what is measured (tkinter, PyQt6). A window's own clock is compared with the
+time at which the X server noted the click, which is the same clock on Linux.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+
+from ..processes import KernelProcess, kernel_process
+from ..python.test_windows import QT, TK, clicks
+
+SETUPS = {"tk": TK, "qt": QT}
+CELLS, SECONDS = 200, 6
+
+
+def measure_cells(kernel: KernelProcess) -> float:
+    """Seconds of a cell that does nothing, the median of many."""
+    taken = []
+    for _ in range(CELLS):
+        begun = time.perf_counter()
+        kernel.execute("1")
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def late(kernel: KernelProcess) -> str:
+    """Milliseconds from a click to its callback."""
+    found = [float(one) for one in kernel.text("print(*late)\nlate.clear()").split()]
+    return f"median {statistics.median(found):.1f} ms, worst of {len(found)} {max(found):.1f} ms"
+
+
+def measure(name: str, display: str) -> None:
+    """Print the figures of one window system."""
+    with kernel_process(DISPLAY=display) as kernel:
+        kernel.execute(SETUPS[name])
+        time.sleep(1)
+        for _ in range(2):
+            clicks(display)
+        time.sleep(0.3)
+        print(f"{name}: idle, {late(kernel)}")
+        msg_id = kernel.send("await trio.sleep(4)")
+        for _ in range(2):
+            clicks(display)
+        kernel.finish(msg_id)
+        print(f"{name}: a cell awaits, {late(kernel)}")
+        process = psutil.Process(kernel.process.pid)
+        process.cpu_percent()
+        time.sleep(SECONDS)
+        print(f"{name}: {process.cpu_percent():.1f} % of a processor, idle")
+        beside = min(measure_cells(kernel) for _ in range(3))
+        kernel.execute("%gui none")
+        without = min(measure_cells(kernel) for _ in range(3))
+        print(f"{name}: a cell takes {beside / without:.2f} times as long as without")
+
+
+def main() -> None:
+    """Print the figures of those that are named, or of both."""
+    with subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-nolisten", "tcp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        display = f":{server.stdout.readline().strip()}"
+        for name in sys.argv[1:] or SETUPS:
+            measure(name, display)
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()
