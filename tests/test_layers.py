@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "conformance": {"errors", "system", "wire", "transport", "client"},
     "testing": {*ORDER[:-1], "warm", "client", "conformance"},
     "cli": {*ORDER[:-1], "warm", "client", "conformance"},
-    "__init__": {"errors", "system", "wire", "transport", "core", "kernel"},
+    "__init__": {"errors", "system", "wire", "transport", "core", "kernel", "embedding"},
+    "embedding": {"python"},
     "__main__": {"cli"},
     "notebook": {"errors", "core"},
 }
@@ -107,7 +108,7 @@ def test_there_is_no_cycle_among_modules() -> None:
 OFFERED = {
     "trikernel": {
         "ConnectionInfo", "Kernel", "MemoryTransport", "Reply", "Request", "StopReason",
-        "ZmqTransport", "__version__", "current_request", "errors", "main", "message_type",
+        "ZmqTransport", "__version__", "current_request", "embed", "errors", "main", "message_type",
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {
@@ -155,7 +156,7 @@ OFFERED = {
         "assert_conforms", "assert_meets", "assert_order", "at_every_checkpoint", "message_types",
         "open_clients", "open_memory_client", "requirements_of",
     },
-    "trikernel.loops": {"CellLoop", "GuestLoop", "TrioAwaitable"},
+    "trikernel.loops": {"CellLoop", "GuestLoop", "TrioAwaitable", "take_over"},
     "trikernel.debugger": {
         "COMMANDS", "Debuggee", "Debugger", "Needs", "Traced", "as_json", "is_installed",
     },

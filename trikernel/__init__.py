@@ -19,6 +19,7 @@ with gc_paused():
         current_request,
         open_priority_channel,
     )
+    from .embedding import embed
     from .kernel import Kernel, main, message_type, run, serve, setting
     from .transport import ConnectionInfo, MemoryTransport, ZmqTransport
 
@@ -34,6 +35,7 @@ __all__ = [
     "ZmqTransport",
     "__version__",
     "current_request",
+    "embed",
     "errors",
     "main",
     "message_type",

@@ -27,6 +27,7 @@ class Facts(Protocol):
     shutdown_grace: float
     stop_grace: float
     poll_interval: float
+    thread_of_cells: int | None
     eventloop: Callable[[Any], object] | None
 
 

@@ -136,6 +136,7 @@ class Server:
             look=iopub.look,
             tell=iopub.tell,
             owns_loop=self.owns_process,
+            thread=self.kernel.thread_of_cells,
             grace=self.kernel.stop_grace,
         )
         self.dispatcher = Dispatcher(
@@ -180,7 +181,8 @@ class Server:
 
     @contextlib.contextmanager
     def _sigint(self) -> Iterator[None]:
-        if not self.inline and threading.current_thread() is threading.main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if not self.inline and is_main and self.kernel.thread_of_cells is None:
             self.stopper.install()
         try:
             yield

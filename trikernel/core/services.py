@@ -93,7 +93,10 @@ async def run_services(
         nursery.start_soon(connection.transport.stdin.service_connections, name="stdin connections")
         if in_thread:
             nursery.start_soon(dispatcher.readers.run, name="shell receivers")
-        stopper.serve_from(nursery, resends=in_thread and stopper.installed)
+        reached = (
+            stopper.installed or dispatcher.main.application.kernel.thread_of_cells is not None
+        )
+        stopper.serve_from(nursery, resends=in_thread and reached)
         task_status.started()
         try:
             await trio.sleep_forever()

@@ -250,7 +250,8 @@ class Stopper:
             elif not _is_ending(request, self._grace):
                 insists = request is not None and request.stops >= INSISTS
                 kind = CellStopped if insists else KeyboardInterrupt
-                raise_in_thread(self._thread, kind, partial(self.consume, request), hard=insists)
+                heard, tasks = partial(self.consume, request), self._owns_loop
+                raise_in_thread(self._thread, kind, heard, hard=insists, tasks=tasks)
             await trio.sleep(TURN_TIMEOUT)
             if request is not None and time.monotonic() > told_at:
                 told_at = math.inf

@@ -34,16 +34,22 @@ _STEP = "unrolled_run"  # what of Trio steps the tasks of a loop
 
 
 def raise_in_thread(
-    ident: int, kind: type[BaseException], heard: Callable[[], object], *, hard: bool = False
+    ident: int,
+    kind: type[BaseException],
+    heard: Callable[[], object],
+    *,
+    hard: bool = False,
+    tasks: bool = True,
 ) -> bool:
     """Have the user's code in a thread raise a ``kind``, unless it runs no such code now; whether
-    it will. ``heard`` is called in that thread as it raises. A finalizer is hit only if ``hard``.
+    it will. ``heard`` is called in that thread as it raises. A finalizer is hit only if ``hard``,
+    a task that does not begin with code of ours only if ``tasks``: it may be a host's.
     """
     made = _class_of(kind, heard)
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     number, value = ctypes.c_ulong(ident), ctypes.py_object(made)
     frame = sys._current_frames().get(ident)
-    if frame is None or not _is_users(frame, hard):
+    if frame is None or not _is_users(frame, hard, tasks):
         return False
     if sys._current_frames().get(ident) is not frame:  # the lock was lost while it was looked at
         return False
@@ -51,7 +57,7 @@ def raise_in_thread(
     return True
 
 
-def _is_users(frame: FrameType | None, hard: bool) -> bool:
+def _is_users(frame: FrameType | None, hard: bool, tasks: bool) -> bool:
     """Whether that frame is not protected: by the first one that is marked, or by whose task it is.
 
     As Trio does it for the main thread, but for tasks: they inherit that, and only those that the
@@ -62,7 +68,7 @@ def _is_users(frame: FrameType | None, hard: bool) -> bool:
         code = frame.f_code
         is_of_kernel = is_ours(code.co_filename)
         if code.co_name == _STEP and is_machinery(code.co_filename) and not is_of_kernel:
-            return True
+            return tasks
         with suppress(KeyError):
             return not marked[code]
         if is_of_kernel and not marked:

@@ -14,7 +14,7 @@ from .handlers import built_in
 from .ipykernel_names import served_kernel
 from .kernel import Kernel
 from .own_types import message_type
-from .process import add_start_flags, log_to_stderr, main, run, start_kernel
+from .process import add_start_flags, log_to_stderr, main, open_connection, run, start_kernel
 from .recording import note_error, recorder_of
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
@@ -37,6 +37,7 @@ __all__ = [
     "main",
     "message_type",
     "note_error",
+    "open_connection",
     "recorder_of",
     "render_error",
     "run",

@@ -197,6 +197,7 @@ class Kernel(IPykernelNames):
         self.kept_session: Any = None
         self.kept_comms: Any = None
         self.descriptors: FdCapture | None = None
+        self.thread_of_cells: int | None = None  # where cells run, if no signal is to reach them
         self._eventloop: Callable[[Any], object] | None = None
         self.server_ref: Callable[[], Server | None] = lambda: None
         self.shell_handlers = _methods(self, "msg_types")

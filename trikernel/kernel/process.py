@@ -39,7 +39,7 @@ from .kernel import Kernel
 from .settings import settings_of
 from .tracebacks import render_error
 
-__all__ = ["add_start_flags", "log_to_stderr", "main", "run", "start_kernel"]
+__all__ = ["add_start_flags", "log_to_stderr", "main", "open_connection", "run", "start_kernel"]
 
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 _IPYKERNEL = "--IPKernelApp."  # the long names of the same flags, which kernelspecs have
@@ -69,7 +69,7 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals())
-        transport = _open_connection(kernel, connection_file, info, stack, signals)
+        transport = open_connection(kernel, connection_file, info, stack, signals.before_exit)
         try:
             run_in_this_thread(application, transport, signals.listen)
         except BaseExceptionGroup:
@@ -78,14 +78,17 @@ def run(
             raise application.start_error from None  # without the groups of our nurseries
 
 
-def _open_connection(
+def open_connection(
     kernel: Kernel,
     given: str | os.PathLike[str] | None,
     info: ConnectionInfo | None,
     stack: ExitStack,
-    signals: _TerminationSignals,
+    before_exit: list[Callable[[], object]],
 ) -> ZmqTransport:
-    """Bind where the file says that was given, or register there; closed with ``stack``."""
+    """Bind where the file says that was given, or register there; closed with ``stack``.
+
+    ``before_exit`` gets what a process does that ends without closing that.
+    """
     path = _find_file(given) if given else None
     startup = read_startup_file(path) if path else None
     is_new = path is None
@@ -93,7 +96,7 @@ def _open_connection(
         info, given = startup.connection(), _file_name_for(startup.kernel_id)
     if path is None or isinstance(startup, Registration):
         path = stack.enter_context(_new_file(given, info, tidies=is_new))
-        signals.before_exit.append(partial(path.unlink, missing_ok=True))
+        before_exit.append(partial(path.unlink, missing_ok=True))
         info = read_connection_file(path)
     else:
         info = startup

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from .cell_loop import CellLoop
 from .guest import GuestLoop, TrioAwaitable
+from .steps import take_over
 
-__all__ = ["CellLoop", "GuestLoop", "TrioAwaitable"]
+__all__ = ["CellLoop", "GuestLoop", "TrioAwaitable", "take_over"]

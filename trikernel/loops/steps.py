@@ -23,7 +23,7 @@ from trio.lowlevel import current_task, enable_ki_protection
 
 from ..core import await_unprotected, call_unprotected, current_request
 
-__all__ = ["Steps", "call_for", "current_steps", "is_stepped"]
+__all__ = ["Steps", "call_for", "current_steps", "is_stepped", "take_over"]
 
 _NOTHING = object()
 _AGAIN, _TIMES = 0.05, 20  # seconds between two cancels of what swallows them, and how many
@@ -111,7 +111,7 @@ class Steps:
             raise
         finally:
             self.is_running = False
-            _take_over(context)
+            take_over(context)
             if task.done() and not task.cancelled():
                 task.exception()  # it is not lost: it is raised here, or is why it was ended
         return task.result()
@@ -221,7 +221,7 @@ def is_stepped(task: Any) -> bool:
     return task in _stepped
 
 
-def _take_over(context: Context) -> None:
+def take_over(context: Context) -> None:
     """Set here what a task has set in its own context, which was a copy of this one."""
     for variable, value in context.items():
         if variable is not current_steps and variable.get(_NOTHING) is not value:

@@ -47,9 +47,10 @@ class CellLoops:
     def run_in(self, loop: str) -> None:
         """Have the cells that follow, and comms' handlers, run in one of `LOOPS`."""
         shell, self.current = self._shell, loop
-        cells = self.asyncio if loop == "asyncio" else None
+        kernel = shell.find_kernel()
+        cells = (kernel.host or self.asyncio) if loop == "asyncio" else None
         shell.run_statement = self._run_in_trio if cells is None else cells.run_statement
-        manager = shell.find_kernel().comm_manager
+        manager = kernel.comm_manager
         manager.call = run_unprotected if cells is None else cells.call_handler
 
     def tell_what_it_needs(self, error: BaseException) -> None:

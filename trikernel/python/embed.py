@@ -1,19 +1,30 @@
-"""A kernel in the middle of a program: `embed_kernel`."""
+"""A kernel in the middle of a program: `embed_kernel`, and beside it, `trikernel.embed`.
+
+Beside a program it leaves signals alone, which are the program's: a client interrupts by message,
+and what computes is told by the way of `core.thread_stop`, which hits no task of the program.
+"""
 
 from __future__ import annotations
 
 import inspect
 import os
 import sys
-from types import ModuleType
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from contextvars import Context
+from functools import partial
+from types import ModuleType, TracebackType
 from typing import Any
 
+import trio
+
 from ..errors import UsageError
-from ..kernel import run
+from ..kernel import open_connection, run, serve
 from .kernel import PythonKernel
 from .process import served
 
-__all__ = ["embed_kernel"]
+__all__ = ["Embedded", "embed_kernel"]
 
 
 def embed_kernel(
@@ -50,3 +61,113 @@ def embed_kernel(
 def _is_same(copy: dict[str, Any], names: dict[str, Any]) -> bool:
     """Whether it has the same names for the same objects: the caller is the module itself."""
     return copy.keys() == names.keys() and all(copy[name] is names[name] for name in names)
+
+
+class Embedded:
+    """See `trikernel.embed`; ``module`` is the one that calls."""
+
+    def __init__(
+        self,
+        module: ModuleType | None,
+        namespace: dict[str, Any] | None,
+        connection_file: str | os.PathLike[str] | None,
+        settings: dict[str, Any],
+    ) -> None:
+        self._names = _names(module, namespace)
+        self._file = connection_file
+        self._settings = settings
+        self._open: AbstractAsyncContextManager[PythonKernel]
+
+    async def __aenter__(self) -> PythonKernel:
+        kernel = PythonKernel(**self._settings)
+        kernel.given_names = self._names
+        kernel.thread_of_cells = threading.get_ident()
+        serve_it = _beside_trio if trio.lowlevel.in_trio_task() else _beside_asyncio
+        self._open = serve_it(kernel, self._file)
+        return await self._open.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._open.__aexit__(kind, error, traceback)
+
+
+def _names(
+    module: ModuleType | None, namespace: dict[str, Any] | None
+) -> tuple[ModuleType | None, dict[str, Any] | None]:
+    """The module and the namespace of cells: the caller's own, or new ones with its names in it,
+    all in one, so that functions which cells define find them.
+    """
+    own = vars(module) if module is not None else {}
+    if namespace is not None and namespace is own:
+        return module, own
+    return None, {**own, **(namespace or {})}
+
+
+@asynccontextmanager
+async def _beside_trio(
+    kernel: PythonKernel, file: str | os.PathLike[str] | None
+) -> AsyncIterator[PythonKernel]:
+    error: Exception | None = None
+    with ExitStack() as stack:
+        transport = open_connection(kernel, file, None, stack, [])
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve, kernel, transport)
+            try:
+                yield kernel
+            except Exception as raised:  # not in a group: the nursery is ours
+                error = raised
+            finally:
+                server.stop()
+    if error is not None:
+        raise error
+
+
+@asynccontextmanager
+async def _beside_asyncio(
+    kernel: PythonKernel, file: str | os.PathLike[str] | None
+) -> AsyncIterator[PythonKernel]:
+    import asyncio
+
+    from .host import AsyncioHost
+
+    kernel.host = host = AsyncioHost()
+    started, ended = host.loop.create_future(), asyncio.Event()
+
+    def tell(function: Callable[..., object], *args: object) -> None:
+        with suppress(RuntimeError):  # the program has ended already
+            host.loop.call_soon_threadsafe(function, *args)
+
+    def run() -> None:
+        try:
+            trio.run(_serve_here, kernel, file, partial(tell, started.set_result))
+        except BaseException as raised:  # a Trio loop that ends by it: the program hears of it
+            tell(_fail, started, raised)
+        finally:
+            tell(ended.set)
+
+    target = partial(Context().run, run)
+    threading.Thread(target=target, name="trikernel", daemon=True).start()
+    server = await started
+    try:
+        yield kernel
+    finally:
+        server.stop()
+        await ended.wait()
+
+
+def _fail(started: Any, error: BaseException) -> None:
+    if not started.done():
+        started.set_exception(error)
+
+
+async def _serve_here(
+    kernel: PythonKernel, file: str | os.PathLike[str] | None, started: Callable[[Any], object]
+) -> None:
+    with ExitStack() as stack:
+        transport = open_connection(kernel, file, None, stack, [])
+        async with trio.open_nursery() as nursery:
+            started(await nursery.start(serve, kernel, transport))

@@ -28,6 +28,7 @@ from .closing import close_shell, collections_so_far
 
 if TYPE_CHECKING:
     from ..debugger import Debugger
+    from .host import AsyncioHost
     from .process import OwnProcess
     from .shell import ZMQInteractiveShell
 
@@ -117,7 +118,7 @@ class PythonApplication(Application):
         kernel, server = self.kernel, self.kernel.server
         served.add(kernel)
         trio.lowlevel.add_instrument(kernel.shell.tasks)
-        if kernel.cell_loop == "asyncio":
+        if kernel.cell_loop == "asyncio" or kernel.host is not None:
             kernel.shell.loops.run_in("asyncio")
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
@@ -150,7 +151,7 @@ class PythonApplication(Application):
         with contextlib.ExitStack() as stack:  # the last one first, and each of them
             stack.callback(super().unbind)
             if kernel._shell is not None:
-                stack.callback(_close_shell, kernel._shell, kernel._shell_began, kernel.log)
+                stack.callback(_close_shell, kernel, kernel._shell)
             if kernel._own_process is not None:
                 stack.callback(kernel._own_process.stop)
             stack.callback(served.remove, kernel)
@@ -172,13 +173,24 @@ def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
         kernel.shell.events.trigger(event)
 
 
-def _close_shell(shell: ZMQInteractiveShell, began: int, log: Any) -> None:
+def _give_names_back(shell: ZMQInteractiveShell, names: dict[str, Any]) -> None:
+    """IPython empties its namespaces at the end; these are somebody's who goes on."""
+    for name, value in tuple(shell.user_ns_hidden.items()):
+        if names.get(name) is value:
+            del names[name]
+    shell.user_ns, shell.user_module = {}, ModuleType("__main__")
+
+
+def _close_shell(kernel: PythonKernel, shell: ZMQInteractiveShell) -> None:
     if trio.lowlevel.in_trio_run():
         with contextlib.suppress(KeyError):  # never started
             trio.lowlevel.remove_instrument(shell.tasks)
     if shell.owns_process:  # at the process' exit, after functions of the user's that need names
         return
-    close_shell(shell, began, log)
+    given = kernel.given_names[1]
+    if given is not None:
+        _give_names_back(shell, given)
+    close_shell(shell, kernel._shell_began, kernel.log)
 
 
 class PythonKernel(Kernel):
@@ -227,6 +239,7 @@ class PythonKernel(Kernel):
         self._own_process: OwnProcess | None = None
         self._is_prepared = False
         self._debugger: Debugger | None = None
+        self.host: AsyncioHost | None = None  # the program that cells run in, if it is asyncio's
         self.debug_header: Header | None = None
         self.shell_class: Any = None
         self.find_author: Callable[[], Any] = weakref.ref(self)  # whom cells know as the kernel
