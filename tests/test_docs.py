@@ -102,6 +102,7 @@ def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> 
         ("how-to/encrypt-a-connection.md", "launch_encrypted.py"),
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
+        ("how-to/embed-a-kernel.md", "server_with_a_door.py"),
         ("how-to/subshells.md", "progress_in_a_subshell.py"),
         ("how-to/start-kernels-warm.md", "warm_kernels.py"),
     ],
