@@ -122,6 +122,7 @@ def _check_display(name: str) -> None:
 
 
 def _answers(display: str) -> bool:
+    assert sys.platform != "win32"
     host, _, number = display.rpartition(":")
     number = number.partition(".")[0]
     if not number.isdigit():
