@@ -118,6 +118,11 @@ async def open_client(): yield "open"
     ("docs/how-to/deadlines.md", "%%timeout 10"): Around(
         "everything = []\nasync def crawl(what): await trio.sleep(0)"
     ),
+    ("docs/how-to/embed-a-kernel.md", "async with trikernel.embed"): Around(
+        "class trikernel:\n    @staticmethod\n    def embed(namespace):\n"
+        "        return trio.open_nursery()  # a kernel in a cell's own loop is no program's",
+        after="import trikernel",
+    ),
     ("docs/how-to/embed-a-kernel.md", "from trikernel.transport"): Around(
         "import pathlib, tempfile\nfrom trikernel.client import connect",
         after="""\

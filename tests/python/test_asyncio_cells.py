@@ -18,6 +18,9 @@ from trikernel.testing import CheckedClient, open_memory_client
 
 from ..test_docs import EXAMPLES
 
+# a cell that fails has made it, and a later one collects it
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited:RuntimeWarning")
+
 SETUP = """\
 import asyncio, trio
 from trikernel.notebook import aio, nursery
@@ -140,7 +143,6 @@ CANNOT = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("cell", CANNOT)
 async def test_an_error_of_a_trio_cell_says_what_to_do(client: CheckedClient, cell: str) -> None:
     execution = await client.expect(cell, error=CANNOT[cell])
