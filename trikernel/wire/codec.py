@@ -33,6 +33,7 @@ DELIMITER = b"<IDS|MSG>"
 _EMPTY = b"{}"
 _JOIN = 1 << 14  # bytes of a content up to which to copy costs less than further calls
 _MOST_TYPES = 256
+_SECOND = 1_000_000_000  # nanoseconds
 _FIELDS = ("session", "username", "date", "version")
 
 
@@ -104,7 +105,7 @@ class Codec:
         self._counter = itertools.count(1)
         self._headers: dict[str, bytes] = {}  # of the same few types, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
-        self._clock = _Clock()
+        self._spelled = 0, b""  # a second of the clock and its date, which is the next one's, too
 
     def header(
         self, msg_type: str, msg_id: str | None = None, *, subshell_id: str | None = None
@@ -113,16 +114,28 @@ class Codec:
         if subshell_id is not None:
             fields = json.loads(self.header(msg_type, msg_id))
             return json.dumps({**fields, "subshell_id": subshell_id})
+        second, nanoseconds = divmod(time.time_ns(), _SECOND)
+        spelled = self._spelled if self._spelled[0] == second else self._spell(second)
         return (self._headers.get(msg_type) or self._header_of(msg_type)) % (
             json.dumps(msg_id) if msg_id else b'%b%d"' % (self._prefix, next(self._counter)),
-            self._clock.now(),
+            spelled[1],
+            nanoseconds // 1000,
         )
 
+    def _spell(self, second: int) -> tuple[int, bytes]:
+        """The date of a second, kept for the rest of it; what is kept is read and set as one."""
+        date = datetime.fromtimestamp(second, UTC).isoformat()
+        self._spelled = second, date[: -len("+00:00")].encode()
+        return self._spelled
+
     def _header_of(self, msg_type: str) -> bytes:
-        """The header of a message type, with two gaps: for its ``msg_id``, and for its date."""
+        """The header of a message type, with gaps: for its ``msg_id``, the second and the rest of
+        its date, in ISO 8601 with microseconds.
+        """
         fields = (msg_type, self.username, self.session, PROTOCOL_VERSION)
         header = (
-            b'{"msg_id":%%b,"msg_type":%b,"date":"%%b","username":%b,"session":%b,"version":%b}'
+            b'{"msg_id":%%b,"msg_type":%b,"date":"%%b.%%06d+00:00","username":%b,"session":%b,'
+            b'"version":%b}'
         )
         header %= tuple(json.dumps(field).replace(b"%", b"%%") for field in fields)
         if len(self._headers) < _MOST_TYPES:
@@ -148,9 +161,12 @@ class Codec:
         none raises `TypeError`.
         """
         if header is None:  # as `header` does it, without the call: each message comes through here
+            second, nanoseconds = divmod(time.time_ns(), _SECOND)
+            spelled = self._spelled if self._spelled[0] == second else self._spell(second)
             header = (self._headers.get(msg_type) or self._header_of(msg_type)) % (
                 b'%b%d"' % (self._prefix, next(self._counter)),
-                self._clock.now(),
+                spelled[1],
+                nanoseconds // 1000,
             )
         parts = [
             header,
@@ -228,22 +244,6 @@ class Codec:
         if len(body) < 5:
             raise WireError("frames", f"{len(body)} frames after the delimiter, at least 5 needed")
         return frames[:cut], body
-
-
-class _Clock:
-    """The time in UTC as ISO 8601 with microseconds; the second is spelled out once in each."""
-
-    def __init__(self) -> None:
-        self._spelled = 0, b""
-
-    def now(self) -> bytes:
-        """From any thread: what belongs together is kept together."""
-        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-        known, text = self._spelled
-        if known != second:
-            text = datetime.fromtimestamp(second, UTC).isoformat()[: -len("+00:00")].encode()
-            self._spelled = second, text
-        return b"%b.%06d+00:00" % (text, nanoseconds // 1000)
 
 
 _EMPTY_DICT: dict[str, Any] = {}
