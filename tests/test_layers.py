@@ -146,8 +146,8 @@ OFFERED = {
         "read_samples", "result_of", "run_checks", "select", "summary",
     },
     "trikernel.timeline": {
-        "Kind", "Limits", "NameOf", "Node", "OtherTask", "Recorder", "TaskTree", "Tasks", "Timeline", "age_of",
-        "clip", "duration", "line_of_stack",
+        "Kind", "Limits", "NameOf", "Node", "OtherTask", "Recorder", "TaskTree", "Tasks",
+        "Timeline", "age_of", "clip", "duration", "line_of_stack",
         "note_error", "origin_of", "place_of", "request_of_task", "source_of", "title_of",
         "wait_of",
     },

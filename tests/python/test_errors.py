@@ -259,3 +259,13 @@ async def test_plain_tracebacks_show_every_frame_of_the_cell(client: CheckedClie
     await client.execute("%xmode Plain\ndef f(): 1/0")
     (error,) = contents(await client.execute("f()", stop_on_error=False), "error")
     assert "Cell In[2], line 1" in "".join(plain(error["traceback"]))
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+async def test_the_end_of_an_iterator_is_an_error_like_any_other(
+    kernel_client: CheckedClient, loop: str
+) -> None:
+    await kernel_client.expect(f"%autoawait {loop}")
+    failed = await kernel_client.expect("next(iter([]))", error=StopIteration)
+    assert failed.error is not None
+    assert "In[2]" in re.sub(r"\x1b[^m]*m", "", "".join(failed.error.traceback))

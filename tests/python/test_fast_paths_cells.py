@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
 
 from trikernel.python import PythonKernel
 from trikernel.python.fast_paths import CellTransformers
+from trikernel.python.shell import ZMQInteractiveShell
 
 _SYNTAX = '% %% ! !! ? ?? , ; / >>> ... In[1]: if\xa0a: f\'{ } ( ) [ ] { } \' " """ # a = 1 time ls'
 PIECES = [*_SYNTAX.split(" "), " ", "    ", "\n", "\\\n", "\t", "\f", "\u2028", "\x1c", "\xa0"]
@@ -128,6 +131,7 @@ STATEMENTS = [
     "a += 1",
     "b, a = 1, 2",
     "None",
+    "next(iter([]))",
     "1 / 0",
     "raise SystemExit(3)",
     "raise BaseException",
@@ -208,3 +212,30 @@ async def test_any_cell_runs_as_in_ipython(kernel: PythonKernel, serving: Any) -
             assert run(shell.run_cell_async, cell, **options) == run(theirs, cell, **options)
 
         compare()
+
+
+async def test_hooks_are_told_the_metadata_of_a_request(kernel_client: Any) -> None:
+    await kernel_client.expect(
+        "get_ipython().events.register('pre_run_cell', lambda info: print(info.cell_meta))"
+    )
+    told = await kernel_client.execute("1", metadata={"mine": {"a": 1}})
+    assert told.stdout == "{'mine': {'a': 1}}\n"
+    told = await kernel_client.execute("1")
+    assert told.stdout == "{}\n"
+
+
+async def test_somebodys_own_compiler_takes_its_place(serving: Any) -> None:
+    class Own(CachingCompiler):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            return super().__call__(*args, **kwargs)
+
+    class Shell(ZMQInteractiveShell):
+        compiler_class = Type(Own)
+
+    asked: list[object] = []
+    kernel = PythonKernel()
+    kernel.shell_class = Shell
+    async with serving(kernel) as client:
+        await client.expect("await __import__('trio').sleep(0)\n1 + 1", result="2")
+    assert asked

@@ -21,7 +21,7 @@ from types import CodeType
 from typing import Any
 
 import trio
-from trio.lowlevel import RunVar, disable_ki_protection, enable_ki_protection
+from trio.lowlevel import RunVar, enable_ki_protection
 
 from ..core import current_request, current_subshell
 from ..errors import UsageError
@@ -29,6 +29,7 @@ from ..loops import CellLoop
 from ..system import runs_here
 from ..timeline import OtherTask
 from .asyncio_runs import with_asyncio_runs
+from .cell_run import run_statement
 
 __all__ = ["AsyncioCells"]
 
@@ -119,17 +120,15 @@ class AsyncioCells:
     @enable_ki_protection
     async def run_statement(
         self, code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
-    ) -> None:
-        """Run one statement of a cell, with a running asyncio loop."""
+    ) -> StopIteration | None:
+        """Run one statement of a cell, with a running asyncio loop; see `cell_run.run_statement`.
+
+        One that awaits nothing may ask for the task that it runs in.
+        """
         __tracebackhide__ = True
-        await self.loop.run(eval(code, module, names) if async_ else _execute(code, module, names))
-
-
-@disable_ki_protection
-async def _execute(code: CodeType, module: dict[str, Any], names: dict[str, Any]) -> None:
-    """A statement that awaits nothing may ask for the task that it runs in."""
-    __tracebackhide__ = True
-    exec(code, module, names)
+        ended: StopIteration | None
+        ended = await self.loop.run(run_statement(code, module, names, async_))
+        return ended
 
 
 def _as_other(loop: CellLoop, task: asyncio.Task[Any]) -> OtherTask:

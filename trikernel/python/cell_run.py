@@ -202,12 +202,19 @@ def _compile(shell: Any, compiler: Any, node: ast.stmt, name: str, mode: str) ->
 @disable_ki_protection
 async def run_statement(
     code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
-) -> None:
+) -> StopIteration | None:
     """Run one statement of a cell, in which `KeyboardInterrupt` may be raised. A debugger finds the
     next statement by the name of this function: see `debugger.tracing`.
+
+    Raises what the statement raises, but for a `StopIteration`, which no coroutine lets out: it
+    returns that.
     """
     __tracebackhide__ = True
     if async_:
         await eval(code, module, names)
-    else:
+        return None
+    try:
         exec(code, module, names)
+    except StopIteration as raised:
+        return raised
+    return None

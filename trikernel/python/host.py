@@ -39,6 +39,7 @@ from ..core import await_unprotected
 from ..core.thread_stop import raise_in_thread
 from ..loops import take_over
 from ..system import run_in
+from .cell_run import run_statement
 
 __all__ = ["AsyncioHost"]
 
@@ -56,10 +57,12 @@ class AsyncioHost:
     @enable_ki_protection
     async def run_statement(
         self, code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
-    ) -> None:
-        """Run one statement of a cell there."""
+    ) -> StopIteration | None:
+        """Run one statement of a cell there; see `cell_run.run_statement`."""
         __tracebackhide__ = True
-        await self._await(_statement(code, module, names, async_))
+        ended: StopIteration | None
+        ended = await self._await(run_statement(code, module, names, async_))
+        return ended
 
     @enable_ki_protection
     async def call_handler(self, handler: Callable[..., Any], *args: Any) -> Any:
@@ -115,17 +118,6 @@ async def _guarded(awaitable: Awaitable[Any]) -> outcome.Outcome[Any]:
         raise
     except BaseException as error:
         return outcome.Error(error)
-
-
-@disable_ki_protection
-async def _statement(
-    code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
-) -> None:
-    __tracebackhide__ = True
-    if async_:
-        await eval(code, module, names)
-    else:
-        exec(code, module, names)
 
 
 @disable_ki_protection

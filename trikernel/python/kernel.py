@@ -356,6 +356,7 @@ class PythonKernel(Kernel):
                 transformed_cell=transformed,
                 preprocessing_exc_tuple=failed,
                 cell_id=cell_id,
+                cell_meta=cell_meta,
             )
         if request is not None and request.abandoned:
             return {}

@@ -179,7 +179,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def transform_ast(self, node: Any) -> Any:
         """Magics that must await, and the user's transformers."""
-        if self.compile.calls_magic and self.autoawait:
+        if getattr(self.compile, "calls_magic", True) and self.autoawait:
             node = rewrite(self, node)
         return call_unprotected(super().transform_ast, node) if self.ast_transformers else node
 
@@ -265,7 +265,8 @@ class ZMQInteractiveShell(InteractiveShell):
         if request.stop_reason is not None:
             return request.stop_error()
         try:
-            await self.run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
+            names = self.user_global_ns, self.user_ns
+            ended: BaseException | None = await self.run_statement(code_obj, *names, async_)
         except BaseException as raised:
             if self.is_forked:
                 exit_forked(raised)
@@ -284,18 +285,17 @@ class ZMQInteractiveShell(InteractiveShell):
             return error if error is raised else error.with_traceback(where)
         if request.stop_reason is not None:  # also if it has ended without noticing
             return request.stop_error()
-        return None
+        return ended
 
     async def _error_at_startup(
         self, code_obj: types.CodeType, async_: bool
     ) -> BaseException | None:
         try:
-            await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
+            return await run_statement(code_obj, self.user_global_ns, self.user_ns, async_)
         except BaseException as raised:  # a file that exits ends no kernel
             if holds_cancel(raised) or (async_ and isinstance(raised, GeneratorExit)):
                 raise
             return raised
-        return None
 
     # Errors
 
