@@ -239,3 +239,33 @@ async def test_somebodys_own_compiler_takes_its_place(serving: Any) -> None:
     async with serving(kernel) as client:
         await client.expect("await __import__('trio').sleep(0)\n1 + 1", result="2")
     assert asked
+
+
+PREFILTERS = {
+    "a handler": "class Own(PrefilterHandler):\n    handler_name = 'normal'\n"
+    "    def handle(self, line_info): return '2'\n"
+    "own = Own(shell=ip, prefilter_manager=manager, parent=manager)",
+    "a checker that was off": "class Own(PrefilterHandler):\n    handler_name = 'own'\n"
+    "    def handle(self, line_info): return '2'\n"
+    "own = Own(shell=ip, prefilter_manager=manager, parent=manager)\n"
+    "class Check(PrefilterChecker):\n    def check(self, line_info): return own\n"
+    "check = Check(shell=ip, prefilter_manager=manager, parent=manager)\ncheck.enabled = False",
+    "a method": "manager.prefilter_lines = lambda lines, continue_prompt=False: '2'",
+    "a method of the transformers": "transformers = ip.input_transformer_manager\n"
+    "transformers.transform_cell = lambda cell: '2'",
+}
+
+
+@pytest.mark.parametrize("name", PREFILTERS)
+async def test_what_somebody_puts_into_the_way_of_a_line_is_heard(
+    kernel_client: Any, name: str
+) -> None:
+    await kernel_client.expect(
+        "from IPython.core.prefilter import PrefilterChecker, PrefilterHandler\n"
+        "ip = get_ipython(); manager = ip.prefilter_manager"
+    )
+    await kernel_client.expect(f"{PREFILTERS[name]}\npass")
+    if "off" in name:
+        await kernel_client.expect("1", result="1")
+        await kernel_client.expect("pass\ncheck.enabled = True")
+    await kernel_client.expect("1", result="2")

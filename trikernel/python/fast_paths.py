@@ -39,6 +39,9 @@ _may_be_ipython = re.compile(
 ).search
 
 
+_TRANSFORMING = frozenset({"do_token_transforms", "transform_cell"})
+
+
 class CellTransformers(TransformerManager):
     """Gives the same as IPython's; what is wrong with a cell may be found when it is compiled."""
 
@@ -53,6 +56,8 @@ class CellTransformers(TransformerManager):
         if (
             _may_be_ipython(cell)
             or not cell
+            or type(self) is not CellTransformers
+            or not _TRANSFORMING.isdisjoint(vars(self))
             or self.cleanup_transforms != _KNOWN.cleanup_transforms
             or self.line_transforms != _KNOWN.line_transforms
             or self.token_transformers != _KNOWN.token_transformers
@@ -63,6 +68,7 @@ class CellTransformers(TransformerManager):
 
 
 _CHECKERS = (
+    prefilter.EmacsChecker,
     prefilter.MacroChecker,
     prefilter.IPyAutocallChecker,
     prefilter.AssignmentChecker,
@@ -71,6 +77,11 @@ _CHECKERS = (
     prefilter.AutocallChecker,
 )
 _first_word: Any = re.compile(r"[\w.*]*").match  # as IPython splits a line
+
+
+_PREFILTERING = frozenset(
+    {"find_handler", "prefilter_line", "prefilter_line_info", "prefilter_lines", "transform_line"}
+)
 
 
 class PrefilterManager(prefilter.PrefilterManager):
@@ -90,7 +101,13 @@ class PrefilterManager(prefilter.PrefilterManager):
         shell = self.shell
         if shell.autocall or self.transformers:
             return False
+        if type(self) is not PrefilterManager or not _PREFILTERING.isdisjoint(vars(self)):
+            return False  # a subclass, or a method that somebody has set
         if self.checkers != self._asked and not self._are_known(self.checkers):
+            return False
+        if type(self.handlers.get("normal")) is not prefilter.PrefilterHandler:
+            return False
+        if cell.endswith("# PYTHON-MODE\n"):  # which Emacs adds
             return False
         word = _first_word(cell)[0]
         if isinstance(shell.user_ns.get(word), (Macro, IPyAutocall)):
@@ -98,7 +115,7 @@ class PrefilterManager(prefilter.PrefilterManager):
         return not shell.automagic or shell.find_magic(word) is None
 
     def _are_known(self, checkers: Sequence[Any]) -> bool:
-        known = {type(one) for one in checkers if one.enabled}.issubset(_CHECKERS)
+        known = {type(one) for one in checkers}.issubset(_CHECKERS)
         self._asked = list(checkers) if known else None
         return known
 
@@ -189,6 +206,7 @@ class HistoryManager(history.HistoryManager):
     ``%config`` finds it by the name of IPython's.
     """
 
+    log = _log  # where it says that a file cannot be read, and what becomes of that
     hist_file: Any  # a path, or ":memory:"
     _news: trio.Event | None = None
     # IPython's are traits, which nobody observes and which take longer to reach than to use.
