@@ -316,7 +316,7 @@ class PythonKernel(Kernel):
     @built_in
     def _begin_execution(self, content: c.ExecuteRequest) -> int:
         """IPython counts, after the cell and only if it is kept in the history."""
-        return int(self.shell.execution_count)
+        return int((self._shell or self.shell).execution_count)
 
     @built_in
     @enable_ki_protection
@@ -334,7 +334,7 @@ class PythonKernel(Kernel):
         """Run a cell in the calling task."""
         from ..kernel.comms import retake_comms
 
-        shell, request = self.shell, current_request.get()
+        shell, request = self._shell or self.shell, current_request.get()
         shell.errors.forget()
         shell.payload_manager.clear_payload()  # what a background task has left there
         retake_comms()
