@@ -143,3 +143,14 @@ async def test_a_started_task_can_be_cancelled_too(client: CheckedClient) -> Non
     execution = await client.expect("%cancel service")
     assert "cancelled #" in execution.stdout
     assert await tasks(client) == "no tasks"
+
+
+async def test_a_task_that_has_not_begun_yet_is_shown(kernel_client: CheckedClient) -> None:
+    """A cell that is queued behind the one that started it comes before its first step."""
+    first = kernel_client.start(
+        "import trio\nfrom trikernel.notebook import nursery\n"
+        "nursery.start_soon(trio.sleep_forever, name='watch')"
+    )
+    shown = await kernel_client.execute("%tasks")
+    await first.wait()
+    assert "In [1]  #1 watch" in shown.outputs[0]["data"]["text/plain"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from ..core import Request, current_request
+from ..core import Request, background_scope, current_request, is_ours
 
-__all__ = ["origin_of", "request_of_task", "title_of"]
+__all__ = ["is_lane_of_ours", "origin_of", "request_of_task", "title_of"]
 
 
 def request_of_task(task: trio.lowlevel.Task) -> Request | None:
@@ -26,3 +26,15 @@ def title_of(task: trio.lowlevel.Task, request: Request | None) -> str:
     if request is not None and request.task is task:
         return "the cell" if not request.finished else "the cell, abandoned"
     return task.name.removeprefix("__main__.")
+
+
+def is_lane_of_ours(task: trio.lowlevel.Task) -> bool:
+    """Whether it is a task of the kernel's, in which one cell after the other runs."""
+    code = getattr(task.coro, "cr_code", None)
+    is_background = task.context.get(background_scope) is not None
+    return (
+        code is not None
+        and code.co_name == "run"
+        and is_ours(code.co_filename)
+        and not is_background
+    )

@@ -18,10 +18,10 @@ from types import FrameType
 import trio
 from outcome import Error
 
-from ..core import background_scope, is_machinery, is_ours, is_served
+from ..core import is_machinery, is_ours, is_served
 from ..system import run_in
 from .model import Held, clip
-from .naming import origin_of, request_of_task, title_of
+from .naming import is_lane_of_ours, origin_of, request_of_task, title_of
 from .records import Record, Records
 from .sampler import HELD, Sampler
 from .waits import NameOf, wait_of
@@ -338,18 +338,6 @@ class Steps(trio.abc.Instrument):
         line, start = self._sampler.line(began), end - seconds
         key = record.key if record is not None else None
         self._records.held.append(Held(start, end, key, clip(name), clip(line)))
-
-
-def is_lane_of_ours(task: trio.lowlevel.Task) -> bool:
-    """Whether it is a task of the kernel's, in which one cell after the other runs."""
-    code = getattr(task.coro, "cr_code", None)
-    is_background = task.context.get(background_scope) is not None
-    return (
-        code is not None
-        and code.co_name == "run"
-        and is_ours(code.co_filename)
-        and not is_background
-    )
 
 
 def _is_ours(task: trio.lowlevel.Task) -> bool:

@@ -18,7 +18,7 @@ import trio
 
 from ..core import Request, background_scope
 from .model import clip
-from .naming import origin_of, request_of_task, title_of
+from .naming import is_lane_of_ours, origin_of, request_of_task, title_of
 from .waits import NameOf, source_of, wait_of
 
 __all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks"]
@@ -336,7 +336,7 @@ def _is_idle_lane(task: trio.lowlevel.Task) -> bool:
     """Whether it is a lane of the kernel's, and no cell runs in it."""
     request = request_of_task(task)
     is_over = request is None or (request.finished and not request.abandoned)
-    return is_over and _scope(task) is None
+    return is_over and is_lane_of_ours(task)
 
 
 def _children(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
