@@ -166,15 +166,9 @@ def _pattern(line: str) -> str:
     return text.replace("…", ".*")
 
 
-# What a newcomer reads first; the other pages are read to the letter in the longer run.
-FIRST = {"README.md", "docs/tutorial/a-kernel-in-20-lines.md", "docs/how-to/check-your-kernel.md"}
-READ = [
-    pytest.param(page, marks=() if page in FIRST else pytest.mark.thorough)
-    for page in pages_with_commands()
-]
-
-
-@pytest.mark.parametrize("page", READ)
+# In the longer run: it makes an environment, and the README's lines are run by `.ci/run` itself.
+@pytest.mark.thorough
+@pytest.mark.parametrize("page", pages_with_commands())
 def test_each_command_of_a_page_does_what_the_page_says(page: str, session: Session) -> None:
     for command in commands_of(ROOT / page):
         output = session.run(command)

@@ -38,14 +38,10 @@ async def results_of(name: str, over: str) -> list[Result]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("over", ["tcp", "ipc", "curve"])
 @pytest.mark.parametrize("name", ["python", "echo"])
-async def test_our_kernels_miss_nothing(
-    name: str, over: str, request: pytest.FixtureRequest
-) -> None:
-    """The Python kernel over one of them; with ``--thorough`` both over all."""
-    if (name, over) != ("python", "curve") and not request.config.getoption("--thorough"):
-        pytest.skip("with --thorough")
+async def test_our_kernels_miss_nothing(name: str, over: str) -> None:
     results = await results_of(name, over)
     assert [(str(one.requirement), one.why) for one in results if one.outcome == "missed"] == []
     offered = {one.requirement.feature for one in results if one.outcome == "met"}

@@ -31,7 +31,7 @@ FAILURES = [
     "1 / 0",
     "def f():\n    return undefined\n\ntry:\n    f()\nfinally:\n    1 / 0",
     "import json\njson.loads('[')",
-    "def recurse(n):\n    return recurse(n + 1)\nrecurse(0)",
+    "def recurse(n):\n    return recurse(n - 1) if n else 1 / 0\nrecurse(30)",
 ]
 
 

@@ -227,9 +227,10 @@ class Tracing:
             self._in_user_loops(self._relax)
         elif not self._reasons:
             self._reasons.add(reason)
-            debugger = sys.modules["pydevd"].get_global_debugger()
-            sys.modules["pydevd_tracing"].set_trace_to_threads(debugger.trace_dispatch)
-            self._in_user_loops(trace_this_thread)  # where pydevd cannot trace another thread
+            debugger = _tracing_debugger()
+            if debugger is not None:
+                sys.modules["pydevd_tracing"].set_trace_to_threads(debugger.trace_dispatch)
+                self._in_user_loops(trace_this_thread)  # where pydevd cannot trace another thread
         else:
             self._reasons.add(reason)
 
@@ -265,10 +266,15 @@ def untrace_this_thread() -> None:
 
 def trace_this_thread() -> None:
     """Have the calling thread traced again, after an exception has ended that (on 3.11)."""
-    debugpy = sys.modules.get("debugpy")
-    if debugpy is not None:
+    if _tracing_debugger() is not None:
         with suppress(RuntimeError):  # the session has ended
-            debugpy.trace_this_thread(True)
+            sys.modules["debugpy"].trace_this_thread(True)
+
+
+def _tracing_debugger() -> Any:
+    """pydevd's own, None where nothing in this process is traced by it."""
+    pydevd = sys.modules.get("pydevd")
+    return pydevd.get_global_debugger() if pydevd is not None else None
 
 
 @contextmanager
