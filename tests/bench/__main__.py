@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from .busy import measure_busy, measure_interrupts
+from .busy import measure_aborts, measure_busy, measure_interrupts
 from .connections import measure_connections
 from .debugging import measure_debugger
 from .environments import CONTENDERS, add_earlier
@@ -35,6 +35,7 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "outputs": measure_outputs,
     "busy": measure_busy,
     "interrupts": measure_interrupts,
+    "aborts": measure_aborts,
     "subshells": measure_subshells,
     "debugger": measure_debugger,
     "idle": measure_idle,

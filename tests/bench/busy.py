@@ -8,9 +8,10 @@ import time
 
 from .measuring import Kernel, median_of, receive
 
-__all__ = ["measure_busy", "measure_interrupts"]
+__all__ = ["measure_aborts", "measure_busy", "measure_interrupts"]
 
 SPIN, ASKED, BEATS, INTERRUPTS = 4.0, 80, 200, 15
+ABORTED, ABORTS = 500, 5
 WARM = 5
 _SPINS = f"import time; t = time.monotonic() + {SPIN}\nwhile time.monotonic() < t: pass"
 _WAITS = {
@@ -39,16 +40,42 @@ def measure_busy(kernel: Kernel) -> dict[str, float]:
     return {"control_busy": control * 1e3, "heartbeat_busy": beat * 1e6}
 
 
+def measure_aborts(kernel: Kernel) -> dict[str, float]:
+    """Milliseconds from a cell that fails, with others behind it, to the end of the next one that
+    runs.
+    """
+    times = []
+    for _ in range(ABORTS):
+        cells = [kernel.encode_cell("1/0"), *(kernel.encode_cell() for _ in range(ABORTED))]
+        begun = time.perf_counter()
+        for frames in cells:
+            kernel.shell.send_multipart(frames)
+        for _ in cells:
+            receive(kernel.shell)
+        while True:
+            kernel.shell.send_multipart(kernel.encode_cell())
+            if b'"ok"' in receive(kernel.shell)[-1]:
+                break
+        times.append(time.perf_counter() - begun)
+        kernel.drain()
+    return {"aborted": statistics.median(times) * 1e3}
+
+
 def measure_interrupts(kernel: Kernel) -> dict[str, float]:
-    """Milliseconds from an interrupt to the reply."""
+    """Milliseconds from an interrupt to the reply, the first one of a kernel by itself."""
+    first = _interrupt(kernel, _WAITS["interrupt_spin"], 1) * 1e3
+    return {"interrupt_first": first} | _interrupts(kernel)
+
+
+def _interrupts(kernel: Kernel) -> dict[str, float]:
     in_trio = kernel.contender.name in ("trikernel", "async-kernel")
     waits = {key: code for key, code in _WAITS.items() if in_trio or "await" not in code}
     return {key: _interrupt(kernel, code) * 1e3 for key, code in waits.items()}
 
 
-def _interrupt(kernel: Kernel, code: str) -> float:
+def _interrupt(kernel: Kernel, code: str, count: int = INTERRUPTS) -> float:
     times = []
-    for _ in range(INTERRUPTS):
+    for _ in range(count):
         frames = kernel.encode_cell(f"print('begun', flush=True)\n{code}")
         kernel.shell.send_multipart(frames)
         while b"begun\\n" not in receive(kernel.iopub)[-1]:

@@ -53,14 +53,22 @@ def _least(factor: float, peer: str = "") -> Target:
 
 ROWS: Mapping[str, tuple[Row, ...]] = {
     "Requests": (
-        Row("execute", "execute, p50, µs", (_most(0.8, "xeus-python"), _most(0.22, "ipykernel"))),
+        Row(
+            "execute",
+            "execute, p50, µs",
+            (_most(1, "xeus-python"), _most(0.75, "async-kernel"), _most(0.22, "ipykernel")),
+        ),
         Row(
             "queued",
             "1000 queued executes, per s",
-            (_least(1.3, "xeus-python"), _least(9, "ipykernel")),
+            (_least(1, "xeus-python"), _least(1.7, "async-kernel"), _least(9, "ipykernel")),
         ),
-        Row("kernel_info", "kernel_info, p50, µs", (_most(1.15, "xeus-python"),)),
-        Row("clients", "50 clients x 20 requests, per s", (_least(0.9, "floor"),)),
+        Row("kernel_info", "kernel_info, p50, µs", (_most(1.4, "xeus-python"),)),
+        Row(
+            "clients",
+            "50 clients x 20 requests, per s",
+            (_least(0.8, "xeus-python"), _least(0.9, "floor")),
+        ),
     ),
     "Outputs": (
         Row("display", "`display()` in a loop, per s", (_least(1.3, "xeus-python"),)),
@@ -71,11 +79,29 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("large_result_copies", "memory for it, in payloads beside the value", (_most(2),)),
     ),
     "While a cell spins": (
-        Row("control_busy", "control, p50, ms", (_most(3), _most(0.2, "ipykernel"))),
+        Row("control_busy", "control, p50, ms", (_most(1), _most(0.2, "ipykernel"))),
         Row("heartbeat_busy", "heartbeat, p50, µs", (_most(1.1, "ipykernel"),)),
-        Row("interrupt_spin", "interrupt to reply: a loop, ms", (_most(10),)),
-        Row("interrupt_sleep", "interrupt to reply: `time.sleep`, ms", (_most(10),)),
-        Row("interrupt_await", "interrupt to reply: `await`, ms", (_most(10),)),
+        Row(
+            "interrupt_first",
+            "the first interrupt to its reply: a loop, ms",
+            (_most(5), _most(0.5, "ipykernel")),
+        ),
+        Row(
+            "interrupt_spin",
+            "interrupt to reply: a loop, ms",
+            (_most(5), _most(0.5, "ipykernel")),
+        ),
+        Row(
+            "interrupt_sleep",
+            "interrupt to reply: `time.sleep`, ms",
+            (_most(5), _most(0.5, "ipykernel")),
+        ),
+        Row("interrupt_await", "interrupt to reply: `await`, ms", (_most(5),)),
+        Row(
+            "aborted",
+            "500 aborted, until the next cell has run, ms",
+            (_most(0.8, "async-kernel"), _most(0.8, "ipykernel"), _most(0.8, "xeus-python")),
+        ),
     ),
     "Subshells": (
         Row("subshell_created", "created, to its first reply, ms", (_most(20),)),

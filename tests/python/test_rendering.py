@@ -66,3 +66,5 @@ async def test_a_kernel_has_what_draws_an_error_before_there_is_one() -> None:
         ready = "import sys, trio\nwhile 'stack_data' not in sys.modules: await trio.sleep(0.1)"
         with trio.fail_after(60):
             assert (await client.execute(ready)).status == "ok"
+        nothing = await client.execute("await trio.sleep(1)\n%tb")
+        assert "No traceback available" in nothing.stdout + nothing.stderr

@@ -111,7 +111,7 @@ class PythonApplication(Application):
         """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
         from .nested_runs import note_outer_asyncio_loop
         from .process import served
-        from .rendering import prepare_soon
+        from .rendering import drawing_for_nobody, prepare_soon
 
         await super().enter_loop()
         note_outer_asyncio_loop()
@@ -122,7 +122,8 @@ class PythonApplication(Application):
             kernel.shell.loops.run_in("asyncio")
         if server.background is not None and kernel.owns_process:
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
-            server.background.start_soon(prepare_soon, name="error renderer")
+            draw = drawing_for_nobody(kernel.shell.InteractiveTB)
+            server.background.start_soon(prepare_soon, draw, name="error renderer")
 
     async def enter_subshell(self) -> None:
         """Called in the loop of each subshell, before it takes requests."""

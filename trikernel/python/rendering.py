@@ -12,8 +12,9 @@ from __future__ import annotations
 import importlib
 import linecache
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cache
 from types import FrameType
 from typing import Any
@@ -23,7 +24,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..kernel.replacements import Replacements
 
-__all__ = ["count_lines_of_cells", "keep_lexers", "prepare", "prepare_soon"]
+__all__ = [
+    "count_lines_of_cells",
+    "drawing_for_nobody",
+    "keep_lexers",
+    "prepare",
+    "prepare_soon",
+]
 
 STARTED, PAUSE = 1.0, 0.05  # seconds: until a kernel has started, and between two imports
 # In an order in which each takes some milliseconds only, for which a cell may have to wait.
@@ -70,15 +77,33 @@ def keep_lexers(replaced: Replacements) -> None:
 
 
 @enable_ki_protection
-async def prepare_soon() -> None:
-    """Import what draws an error; nothing of it is lost when it is cancelled."""
+async def prepare_soon(draw: Callable[[BaseException], object]) -> None:
+    """Import what draws an error, and have one drawn by ``draw``, for nobody to see; nothing of it
+    is lost when it is cancelled.
+    """
     await trio.sleep(STARTED)
     with suppress(ImportError):  # an error tells it, or is drawn without
         for name in _MODULES:
             if name not in sys.modules:
                 importlib.import_module(name)
                 await trio.sleep(PAUSE)
-        _lexer()
+        await trio.sleep(PAUSE)
+        prepare()
+        try:
+            raise RuntimeError
+        except RuntimeError as error:
+            draw(error)
+
+
+def drawing_for_nobody(formatter: Any) -> Callable[[BaseException], object]:
+    """Draws an error by a copy of IPython's formatter, which would take it for the last one."""
+
+    def draw(error: BaseException) -> None:
+        own = copy(formatter)
+        with suppress(Exception):  # an error tells it, or is drawn without
+            own.structured_traceback(type(error), error, error.__traceback__)
+
+    return draw
 
 
 def prepare() -> None:
