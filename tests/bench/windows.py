@@ -40,10 +40,10 @@ def measure(name: str, display: str) -> None:
     """Print the figures of one window system."""
     with kernel_process(DISPLAY=display) as kernel:
         kernel.execute(SETUPS[name])
-        time.sleep(1)
+        time.sleep(1)  # the window is shown
         for _ in range(2):
             clicks(display)
-        time.sleep(0.3)
+        time.sleep(0.3)  # the last click has been heard
         print(f"{name}: idle, {late(kernel)}")
         msg_id = kernel.send("await trio.sleep(4)")
         for _ in range(2):
@@ -52,7 +52,7 @@ def measure(name: str, display: str) -> None:
         print(f"{name}: a cell awaits, {late(kernel)}")
         process = psutil.Process(kernel.process.pid)
         process.cpu_percent()
-        time.sleep(SECONDS)
+        time.sleep(SECONDS)  # in which the processor's time is counted
         print(f"{name}: {process.cpu_percent():.1f} % of a processor, idle")
         beside = min(measure_cells(kernel) for _ in range(3))
         kernel.execute("%gui none")

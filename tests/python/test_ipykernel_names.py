@@ -90,6 +90,7 @@ def test_another_thread_may_import_meanwhile(
 
     monkeypatch.setattr(ipykernel_modules, "_is_ipykernels", is_ipykernels)
     install()
+    assert next(names) > 1  # modules came while it went through them, and it got to its end
 
 
 def test_it_is_put_back_whatever_was_there(install: Callable[[], Replacements]) -> None:

@@ -221,7 +221,7 @@ def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
         callback(*args)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:
+    except BaseException as error:  # as asyncio's own; a plain call, in which nothing is cancelled
         loop.call_exception_handler(
             {"message": f"Exception in callback {callback!r}", "exception": error}
         )

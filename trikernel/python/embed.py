@@ -150,13 +150,15 @@ async def _beside_asyncio(
             tell(ended.set)
 
     target = partial(Context().run, run)
-    threading.Thread(target=target, name="trikernel", daemon=True).start()
+    thread = threading.Thread(target=target, name="trikernel", daemon=True)
+    thread.start()
     server = await started
     try:
         yield kernel
     finally:
         server.stop()
         await ended.wait()
+        thread.join()  # that was its last word
 
 
 def _fail(started: Any, error: BaseException) -> None:

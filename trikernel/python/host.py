@@ -116,7 +116,7 @@ async def _guarded(awaitable: Awaitable[Any]) -> outcome.Outcome[Any]:
         return outcome.Value(await await_unprotected(awaitable))
     except asyncio.CancelledError:
         raise
-    except BaseException as error:
+    except BaseException as error:  # raised again in Trio; no cancel of Trio's comes to this loop
         return outcome.Error(error)
 
 
