@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from typing import Any
 
@@ -351,3 +352,64 @@ async def test_a_client_of_the_transport_may_vanish_without_harm(serving: Servin
             other.send("execute_request", {"code": "sleep 0.05"})
             await trio.sleep(0.02)
         assert (await client.execute("say on")).stdout == "on"
+
+
+async def test_an_aborted_request_is_busy_before_it_is_answered_whoever_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread has taken its busy out of the queue, and has not sent it yet."""
+    kernel, said, go_on = Recorder(), list[str](), threading.Event()
+    threads = list[threading.Thread]()
+    async with served(kernel) as client:
+        iopub, replies = kernel.server.connection.iopub, kernel.server.connection.replies
+        application = kernel.server.application
+        send, reply = iopub._subscribers.send, replies.send
+        aborted_reply, lock = application.aborted_reply, iopub._lock
+        sending = threading.Event()
+
+        def slow_send(frames: list[bytes], size: int) -> bool:
+            if threading.current_thread() in threads and not sending.is_set():
+                sending.set()
+                go_on.wait(30)
+            said.append(frames[-1].decode())
+            return send(frames, size)
+
+        def noted_reply(channel: Any, frames: list[bytes]) -> None:
+            said.append(frames[-1].decode())
+            go_on.set()
+            reply(channel, frames)
+
+        def aborted(request: Any) -> Reply:
+            go_on.clear()
+            threads.append(threading.Thread(target=iopub.drain))
+            threads[0].start()
+            assert sending.wait(30)
+            return aborted_reply(request)
+
+        class Lock:
+            """Who waits for it lets the other thread go on."""
+
+            def acquire(self, blocking: bool = True) -> bool:
+                if blocking and threads and threading.current_thread() not in threads:
+                    go_on.set()
+                return lock.acquire(blocking)
+
+            def __enter__(self) -> bool:
+                return self.acquire()
+
+            def __exit__(self, *_: object) -> None:
+                lock.release()
+
+            release = lock.release
+
+        monkeypatch.setattr(iopub, "_lock", Lock())
+        monkeypatch.setattr(iopub._subscribers, "send", slow_send)
+        monkeypatch.setattr(replies, "send", noted_reply)
+        monkeypatch.setattr(application, "aborted_reply", aborted)
+        cells = Cells(client, "fail", "say no more")
+        assert await cells.statuses() == ["error", "aborted"]
+        threads[0].join(30)
+    states = [one for one in said if '"aborted"' in one or "execution_state" in one]
+    expected = ["busy", "idle", "busy", "aborted", "idle"]
+    found = [word for one in states for word in ("busy", "idle", "aborted") if f'"{word}"' in one]
+    assert found == expected

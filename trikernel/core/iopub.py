@@ -330,7 +330,8 @@ class IOPub:
 
         What others append meanwhile is not waited for. Cancelled, it leaves the queue as it is.
         """
-        target, pause = self._popped + len(self.entries), FIRST_PAUSE
+        with self._lock:  # else what another thread takes out just now would not be counted
+            target, pause = self._popped + len(self.entries), FIRST_PAUSE
         if self._sent < target:
             self.drain(wait=True)
         while self._sent < target:

@@ -247,7 +247,9 @@ class ShellLane:
                 reply = self.reply_to(request, outcome)
                 if request.stop_on_error and reply is not None and reply.failed:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if not is_stopped and (request.type is None or not request.type.quiet):
+                if is_stopped or (request.type is not None and request.type.quiet):
+                    iopub.drain(wait=True)  # another thread may be sending: the reply comes after
+                else:
                     await iopub.flush()
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED
@@ -361,7 +363,7 @@ class ShellLane:
         iopub, application = self.connection.iopub, self.application
         self._budget.give_back(request)
         iopub.post(iopub.encode_status("busy", request.message.header), hold=True)
-        iopub.drain(wait=True)  # another thread may be sending: the reply comes after it
+        iopub.drain(wait=True)  # as in `perform`
         if error is None:
             self.send_reply_and_idle(request, application.aborted_reply(request))
         else:
