@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import trio
 import trio.testing
 
 from trikernel.kernel.ipykernel_names import _kept
+from trikernel.system import freeze
 from trikernel.testing import CheckedClient
 
 from . import evidence
@@ -61,8 +61,7 @@ def root() -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _what_lasts_is_not_searched_for_garbage() -> None:
     """Each Python kernel collects garbage at its end, and would walk all that was ever imported."""
-    gc.collect()
-    gc.freeze()
+    freeze()
 
 
 @pytest.fixture(autouse=True)
