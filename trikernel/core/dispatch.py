@@ -30,7 +30,8 @@ request), `stop` (how it is stopped) and `peers` (clients that do not read).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 from weakref import ref
@@ -45,8 +46,8 @@ from ..transport import Channel
 from ..wire import LaneName, Message, MessageType, Priority
 from .application import Handlers
 from .connection import Connection, Rejections
-from .lanes import ControlQueue, RequestBudget
-from .request import Request
+from .lanes import ControlQueue
+from .request import Request, RequestBudget
 from .shell_lane import ShellLane
 from .stop import Stopper
 from .user_code import OutermostScope
@@ -306,6 +307,17 @@ class Dispatcher:
         if self.readers.is_away:
             return bool(self.main.comm.unstarted)
         return not subshell.has_comms
+
+    @asynccontextmanager
+    async def answering_early(self, may_answer: Callable[[Request], bool]) -> AsyncIterator[None]:
+        """Within the start: what arrives during the block is queued, and answered in order up to
+        the first request that has to wait until the kernel has started.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.readers.run, name="early receivers")
+            nursery.start_soon(self.main.answer_early, may_answer, name="early answers")
+            yield
+            nursery.cancel_scope.cancel()
 
     # Control
 

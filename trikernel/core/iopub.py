@@ -330,8 +330,9 @@ class IOPub:
 
         What others append meanwhile is not waited for. Cancelled, it leaves the queue as it is.
         """
+        pause = FIRST_PAUSE
         with self._lock:  # else what another thread takes out just now would not be counted
-            target, pause = self._popped + len(self.entries), FIRST_PAUSE
+            target = self._popped + len(self.entries)
         if self._sent < target:
             self.drain(wait=True)
         while self._sent < target:
@@ -439,13 +440,10 @@ class IOPub:
                 return entry
             text = self._take(entry)
             if text:  # else all of it went with an earlier one
-                name = entry.key.name
-                return self._codec.encode(
-                    "stream",
-                    {"name": name, "text": text},
-                    parent=entry.key.parent,
-                    identities=[b"stream." + name.encode(errors="replace")],
-                )
+                name, parent = entry.key.name, entry.key.parent
+                content = {"name": name, "text": text}
+                topic = b"stream." + name.encode(errors="replace")
+                return self._codec.encode("stream", content, parent=parent, identities=[topic])
         return None
 
     def _take(self, entry: StreamText) -> str:

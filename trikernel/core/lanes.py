@@ -23,7 +23,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -44,7 +43,6 @@ __all__ = [
     "Job",
     "PriorityReceiveChannel",
     "PrioritySendChannel",
-    "RequestBudget",
     "ShellQueue",
     "Turn",
     "open_priority_channel",
@@ -116,6 +114,11 @@ class PriorityReceiveChannel(Generic[T]):
     def __len__(self) -> int:
         """How many items are queued."""
         return len(self._state.heap)
+
+    @property
+    def first(self) -> T | None:
+        """The most urgent item, which stays; None when there is none."""
+        return self._state.heap[0][2] if self._state.heap else None
 
     def receive_nowait(self) -> tuple[int, T]:
         """The most urgent item, as ``(priority, item)``.
@@ -321,6 +324,11 @@ class ShellQueue:
         if not self.closed:
             self._send.send_nowait(job, priority=priority)
 
+    @property
+    def first(self) -> Request | Job | None:
+        """What `take_nowait` would take."""
+        return self._receive.first
+
     def take_nowait(self) -> tuple[int, Request | Job] | None:
         """The most urgent item with its priority; None when there is none."""
         try:
@@ -478,23 +486,3 @@ class ControlQueue:
             while True:
                 left.append(self._receive.receive_nowait())
         return left
-
-
-class RequestBudget:
-    """How many bytes of requests may wait, on all lanes together. From any thread."""
-
-    def __init__(self) -> None:
-        self._used = 0
-        self._lock = threading.Lock()
-
-    def take(self, request: Request, limit: int) -> bool:
-        """Count a request's size; whether the limit is kept."""
-        with self._lock:
-            self._used += request.size
-            return self._used <= limit
-
-    def give_back(self, request: Request) -> None:
-        """A request is no longer queued: it is handled, or refused."""
-        with self._lock:
-            self._used -= request.size
-        request.size = 0

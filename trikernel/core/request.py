@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import enum
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
@@ -50,6 +51,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "Request",
+    "RequestBudget",
     "RequestScope",
     "State",
     "StopReason",
@@ -372,6 +374,26 @@ background_scope: ContextVar[trio.CancelScope | None] = ContextVar("background_s
 
 is_served: ContextVar[bool] = ContextVar("is_served")
 """True in the tasks of a kernel. A host may have others in the same loop, and they are its own."""
+
+
+class RequestBudget:
+    """How many bytes of requests may wait, on all lanes together. From any thread."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def take(self, request: Request, limit: int) -> bool:
+        """Count a request's size; whether the limit is kept."""
+        with self._lock:
+            self._used += request.size
+            return self._used <= limit
+
+    def give_back(self, request: Request) -> None:
+        """A request is no longer queued: it is handled, or refused."""
+        with self._lock:
+            self._used -= request.size
+        request.size = 0
 
 
 def request_of(context: Context | None) -> Request | None:

@@ -51,12 +51,13 @@ from ..system import (
 from ..wire import LaneName
 from .application import Handlers
 from .connection import Connection
-from .lanes import CommQueue, Job, RequestBudget, ShellQueue, Turn
+from .lanes import CommQueue, Job, ShellQueue, Turn
 from .request import (
     Event,
     Outcome,
     Reply,
     Request,
+    RequestBudget,
     RequestScope,
     State,
     StopReason,
@@ -136,6 +137,17 @@ class ShellLane:
                 await self.shell.wait_nonempty()
                 if not await self._handle_batch():
                     return
+
+    @enable_ki_protection
+    async def answer_early(self, may_answer: Callable[[Request], bool]) -> None:
+        """Handle what may be answered before the kernel has started; until something else came."""
+        while True:
+            await self.shell.wait_nonempty()
+            async with self.turn.lock:
+                first = self.shell.first
+                if not (isinstance(first, Request) and may_answer(first)):
+                    return
+                await self._take()
 
     async def _handle_batch(self) -> bool:
         """Handle some requests in a row. False when another task has become the lane."""

@@ -28,9 +28,8 @@ from trio.lowlevel import enable_ki_protection
 from ..system import Latch, RemoteNursery, report_crash, run_in
 from .application import Application
 from .connection import Connection
-from .lanes import RequestBudget
 from .recovery import answer, follow_abandoned, loses_loop, what_crashed
-from .request import Event, Request, State, StopReason, is_served
+from .request import Event, Request, RequestBudget, State, StopReason, is_served
 from .shell_lane import ShellLane
 from .stop import Stopper
 from .user_code import OutermostScope, UserNursery

@@ -10,7 +10,7 @@ from .application import (
     use_application,
 )
 from .checks import check_class
-from .handlers import built_in
+from .handlers import built_in, is_built_in
 from .ipykernel_names import served_kernel
 from .kernel import Kernel
 from .own_types import message_type
@@ -33,6 +33,7 @@ __all__ = [
     "built_in",
     "check_class",
     "clean",
+    "is_built_in",
     "log_to_stderr",
     "main",
     "message_type",

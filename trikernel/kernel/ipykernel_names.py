@@ -124,6 +124,7 @@ class IPykernelNames:
         """The first shell channel."""
         return ChannelHandle(self.sender, "shell")
 
+    @built_in
     def start(self) -> None:
         """ipykernel's name for what is to be done before `started`. Plain or async."""
 

@@ -369,6 +369,7 @@ class Kernel(IPykernelNames):
     def post_handler_hook(self) -> None:
         """Called in the main thread after each handler of the shell lane."""
 
+    @built_in
     def started(self) -> Awaitable[None]:
         """Called in the user loop once ``starting`` is published, before the first request.
 

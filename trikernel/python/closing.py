@@ -10,9 +10,10 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from types import ModuleType
 from typing import Any
 
-__all__ = ["close_shell", "collections_so_far"]
+__all__ = ["close_shell", "collections_so_far", "give_names_back"]
 
 # Shells whose cells' garbage was looked for among the young only, until one looks at everything:
 # shells are garbage, too, and of the old.
@@ -59,3 +60,11 @@ def _collect(began: int) -> None:
         gc.collect(1)
     else:
         gc.collect()
+
+
+def give_names_back(shell: Any, names: dict[str, Any]) -> None:
+    """IPython empties its namespaces at the end; these are somebody's who goes on."""
+    for name, value in tuple(shell.user_ns_hidden.items()):
+        if names.get(name) is value:
+            del names[name]
+    shell.user_ns, shell.user_module = {}, ModuleType("__main__")

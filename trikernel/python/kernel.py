@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Server, call_unprotected, current_request, current_subshell
+from ..core import Request, Server, call_unprotected, current_request, current_subshell
 from ..errors import AbortedError, TrikernelError, UsageError
-from ..kernel import Application, Kernel, built_in, setting, use_application
-from ..system import gc_paused, has_debugpy
+from ..kernel import Application, Kernel, built_in, is_built_in, setting, use_application
+from ..system import gc_paused
 from ..wire import Header
 from ..wire import contents as c
-from . import introspect
-from .closing import close_shell, collections_so_far
+from . import early, introspect
+from .closing import close_shell, collections_so_far, give_names_back
 
 if TYPE_CHECKING:
     from ..debugger import Debugger
@@ -33,29 +33,6 @@ if TYPE_CHECKING:
     from .shell import ZMQInteractiveShell
 
 __all__ = ["PythonKernel"]
-
-
-class _Banner:
-    """Text, of the class too; IPython's version is in it, so it is made when it is asked for."""
-
-    @built_in
-    def __get__(self, instance: object, owner: object) -> str:
-        from .shell import BANNER
-
-        return BANNER
-
-
-class _Features:
-    """A debugger where debugpy is installed; of the class too, for its kernelspec.
-
-    None in a loop that is shared with others: that would stand still with the cell.
-    """
-
-    @built_in
-    def __get__(self, instance: PythonKernel | None, owner: object) -> Sequence[str]:
-        server = instance.server_ref() if instance is not None else None
-        shares = server is not None and server.inline
-        return ("debugger",) if has_debugpy() and not shares else ()
 
 
 class PythonApplication(Application):
@@ -86,15 +63,12 @@ class PythonApplication(Application):
         """The kernel is about to be served. Raises `UsageError` for an unknown profile."""
         with gc_paused():
             from ..kernel import comms
-            from . import process, profile
 
         kernel = self.kernel
         if kernel.cell_loop not in ("trio", "asyncio"):
             raise UsageError(f"cell_loop is trio or asyncio, not {kernel.cell_loop!r}")
         own = kernel._own_process if kernel._is_prepared else None
         shell = kernel._shell if kernel._is_prepared else None
-        if own is None and server.owns_process:
-            own = process.OwnProcess(profile.Profile.read(kernel.profile, kernel.flags or ()))
         try:
             super().bind(server)
         except BaseException:
@@ -108,14 +82,25 @@ class PythonApplication(Application):
             kernel.comm_manager.note = partial(_trigger, weakref.ref(kernel))
 
     async def enter_loop(self) -> None:
-        """A loop begins: the kernel's first one, or one in the place of a loop that is lost."""
-        from .nested_runs import note_outer_asyncio_loop
-        from .process import served
-        from .rendering import drawing_for_nobody, prepare_soon
+        """A loop begins: the kernel's first one, or one in the place of a loop that is lost.
+
+        Raises `UsageError` for an unknown profile.
+        """
+        kernel, server = self.kernel, self.kernel.server
+        if server.owns_process and kernel._own_process is None:
+            async with server.dispatcher.answering_early(self.needs_no_start):
+                try:
+                    await self._take_process()
+                except Exception as error:
+                    self.start_error = error
+                    raise
+        with gc_paused():
+            from .nested_runs import note_outer_asyncio_loop
+            from .process import served
+            from .rendering import drawing_for_nobody, prepare_soon
 
         await super().enter_loop()
         note_outer_asyncio_loop()
-        kernel, server = self.kernel, self.kernel.server
         served.add(kernel)
         trio.lowlevel.add_instrument(kernel.shell.tasks)
         if kernel.cell_loop == "asyncio" or kernel.host is not None:
@@ -124,6 +109,25 @@ class PythonApplication(Application):
             server.background.start_soon(kernel.shell.history_manager.run, name="history")
             draw = drawing_for_nobody(kernel.shell.InteractiveTB)
             server.background.start_soon(prepare_soon, draw, name="error renderer")
+
+    def needs_no_start(self, request: Request) -> bool:
+        """Whether the reply is what the class says, which no hook of the start can change."""
+        if request.msg_type != "kernel_info_request":
+            return False
+        hooks = self.kernel.start, self.kernel.started
+        return all(map(is_built_in, hooks)) and self.busy_may_wait(request)
+
+    async def _take_process(self) -> None:
+        """Import IPython, in a thread so that the loop turns, and read the person's profile."""
+        if early.HEAVY not in sys.modules:  # as it is where this process was forked
+            await trio.to_thread.run_sync(early.import_ipython)
+        from . import process, profile
+
+        kernel = self.kernel
+        kernel._own_process = process.OwnProcess(
+            profile.Profile.read(kernel.profile, kernel.flags or ())
+        )
+        kernel._own_process.profile.configure(kernel)
 
     async def enter_subshell(self) -> None:
         """Called in the loop of each subshell, before it takes requests."""
@@ -160,26 +164,11 @@ class PythonApplication(Application):
             stack.callback(self._traps.close)
 
 
-def _existing(find: Callable[[], PythonKernel | None]) -> PythonKernel:
-    kernel = find()
-    if kernel is None:
-        raise TrikernelError("the kernel that is debugged is gone")
-    return kernel
-
-
 def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
     """IPython's events surround what a comm's message calls, as they do cells."""
     kernel = find()
     if kernel is not None:
         kernel.shell.events.trigger(event)
-
-
-def _give_names_back(shell: ZMQInteractiveShell, names: dict[str, Any]) -> None:
-    """IPython empties its namespaces at the end; these are somebody's who goes on."""
-    for name, value in tuple(shell.user_ns_hidden.items()):
-        if names.get(name) is value:
-            del names[name]
-    shell.user_ns, shell.user_module = {}, ModuleType("__main__")
 
 
 def _close_shell(kernel: PythonKernel, shell: ZMQInteractiveShell) -> None:
@@ -190,7 +179,7 @@ def _close_shell(kernel: PythonKernel, shell: ZMQInteractiveShell) -> None:
         return
     given = kernel.given_names[1]
     if given is not None:
-        _give_names_back(shell, given)
+        give_names_back(shell, given)
     close_shell(shell, kernel._shell_began, kernel.log)
 
 
@@ -210,8 +199,8 @@ class PythonKernel(Kernel):
     display_name = "Python 3 (Trio)"
     implementation = "trikernel"
     implementation_version = "0.1.0"
-    banner = _Banner()
-    supported_features: Any = built_in(_Features())
+    banner: Any = built_in(early.Banner())
+    supported_features: Any = built_in(early.Features())
     language = "python"
     language_version = sys.version.split()[0]
     language_info = MappingProxyType(
@@ -412,6 +401,13 @@ class PythonKernel(Kernel):
         request = current_request.get()
         self.debug_header = request.message.header if request is not None else None
         return await self._debugger.answer(msg)
+
+
+def _existing(find: Callable[[], PythonKernel | None]) -> PythonKernel:
+    kernel = find()
+    if kernel is None:
+        raise TrikernelError("the kernel that is debugged is gone")
+    return kernel
 
 
 def _new_shell(kernel: PythonKernel, profile: Any) -> ZMQInteractiveShell:

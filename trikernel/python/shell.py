@@ -35,7 +35,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from IPython.core import page, payloadpage, release
+from IPython.core import page, payloadpage
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell, InteractiveShellABC
@@ -80,12 +80,8 @@ from .tracebacks import (
 if TYPE_CHECKING:
     from .async_magics import AsyncMagics
 
-__all__ = ["BANNER", "ZMQInteractiveShell"]
+__all__ = ["ZMQInteractiveShell"]
 
-BANNER = (
-    f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
-    f"IPython {release.version}: top-level await runs in Trio"
-)
 EXIT_DELAY = 0.3  # seconds
 
 
