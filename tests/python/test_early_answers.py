@@ -52,6 +52,14 @@ def test_what_a_hook_may_change_waits_for_it() -> None:
     assert not PythonApplication(WithHook()).needs_no_start(info)
 
 
+def test_what_may_end_the_start_is_known_before_anybody_is_answered() -> None:
+    info: Any = SimpleNamespace(msg_type="kernel_info_request")
+    assert not PythonApplication(PythonKernel(profile="missing")).needs_no_start(info)
+    kernel = PythonKernel()
+    kernel.flags = ["--profile=missing"]
+    assert not PythonApplication(kernel).needs_no_start(info)
+
+
 def test_the_version_is_that_of_ipython() -> None:
     import IPython
 

@@ -111,10 +111,13 @@ class PythonApplication(Application):
             server.background.start_soon(prepare_soon, draw, name="error renderer")
 
     def needs_no_start(self, request: Request) -> bool:
-        """Whether the reply is what the class says, which no hook of the start can change."""
-        if request.msg_type != "kernel_info_request":
+        """Whether the reply is what the class says, and nothing that was asked for can still end
+        the start, such as a profile that there is not; no hook can, or change what it says.
+        """
+        kernel = self.kernel
+        if request.msg_type != "kernel_info_request" or kernel.flags or kernel.profile != "default":
             return False
-        hooks = self.kernel.start, self.kernel.started
+        hooks = kernel.start, kernel.started
         return all(map(is_built_in, hooks)) and self.busy_may_wait(request)
 
     async def _take_process(self) -> None:
