@@ -19,7 +19,9 @@ def test_who_asks_before_ipython_is_imported_is_answered_in_order(tmp_path: Path
     with kernel_process(HELD, HELD=str(go_on)) as kernel:  # it has answered wait_for_ready
         cell = kernel.send("import IPython\nIPython.__version__")
         behind = kernel.client.kernel_info()
-        kernel.interrupt("message")  # is answered, and hits nothing
+        client = kernel.client
+        client.control_channel.send(client.session.msg("create_subshell_request", {}))
+        kernel.interrupt("message")  # is answered before that, and hits nothing
         go_on.touch()
         reply, outputs = kernel.finish(cell)
         assert reply["status"] == "ok"
@@ -27,6 +29,9 @@ def test_who_asks_before_ipython_is_imported_is_answered_in_order(tmp_path: Path
         assert result["data"]["text/plain"] == repr(ipython_version())
         reply = kernel.client.get_shell_msg(timeout=TIMEOUT)
         assert reply["parent_header"]["msg_id"] == behind
+        reply = client.get_control_msg(timeout=TIMEOUT)
+        assert reply["msg_type"] == "create_subshell_reply"
+        assert reply["content"]["status"] == "ok"
 
 
 def test_a_shutdown_before_ipython_is_imported_ends_it(tmp_path: Path) -> None:

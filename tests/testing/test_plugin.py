@@ -327,13 +327,15 @@ def test_a_test_that_would_pass_or_fail_without_a_word_says_what_is_wrong(
     suite.makepyfile(
         KERNEL
         + """
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from trikernel.testing import open_memory_client
 
+@settings(deadline=None)
 @given(st.integers())
 async def test_many(kernel_client, n):
     await kernel_client.complete("x")
 
+@settings(deadline=None)
 @given(st.integers())
 async def test_many_with_their_own(n):
     async with open_memory_client(Slow()) as client:

@@ -30,7 +30,7 @@ request), `stop` (how it is stopped) and `peers` (clients that do not read).
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
@@ -215,6 +215,7 @@ class Dispatcher:
             sweep=self.sweep,
         )
         self.subshells: Mapping[str, Subshell] = {}
+        self._prepared: Latch | None = None  # while the kernel is prepared
         self.readers = ShellReaders(
             [one for one in connection.transport.shell if one is not connection.transport.control],
             self.read,
@@ -310,14 +311,19 @@ class Dispatcher:
 
     @asynccontextmanager
     async def answering_early(self, may_answer: Callable[[Request], bool]) -> AsyncIterator[None]:
-        """Within the start: what arrives during the block is queued, and answered in order up to
-        the first request that has to wait until the kernel has started.
+        """The kernel is prepared in the block: what arrives meanwhile is queued, and answered in
+        order up to the first request that has to wait. Control has what waits wait for the end.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.readers.run, name="early receivers")
-            nursery.start_soon(self.main.answer_early, may_answer, name="early answers")
-            yield
-            nursery.cancel_scope.cancel()
+        prepared = self._prepared = Latch()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.readers.run, name="early receivers")
+                nursery.start_soon(self.main.answer_early, may_answer, name="early answers")
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self._prepared = None
+            prepared.set()
 
     # Control
 
@@ -327,19 +333,24 @@ class Dispatcher:
 
         What may wait, an author's own handler, does so in a task of its own. Requests of a type
         that is to be ``in_order`` come one after the other all the same, as long as each takes no
-        longer than `PATIENT`.
+        longer than `PATIENT`. What is not ``early`` waits until the kernel is prepared.
         """
         before: tuple[trio.Event, trio.Event] | None = None
         async with trio.open_nursery() as nursery:
             async for request in self.control:
-                if request.type is None or not request.type.may_wait:
+                row, prepared = request.type, self._prepared
+                if row is not None and row.early:
+                    prepared = None
+                if prepared is None and (row is None or not row.may_wait):
                     await self.main.perform(request)
                     continue
                 task = partial(self.main.perform, request)
-                if request.type.in_order:
+                if row is not None and row.in_order:
                     states = trio.Event(), trio.Event()
                     task = partial(self._perform_after, before, request, states)
                     before = states
+                if prepared is not None:
+                    task = partial(_wait_and_call, prepared, task)
                 nursery.start_soon(task, name=request.msg_type)
 
     async def _perform_after(
@@ -359,6 +370,11 @@ class Dispatcher:
             await self.main.perform(request)
         finally:
             ended.set()
+
+
+async def _wait_and_call(latch: Latch, task: Callable[[], Awaitable[object]]) -> None:
+    await latch.wait()
+    await task()
 
 
 def find_subshell(subshells: Mapping[str, T], subshell_id: object) -> T:

@@ -121,7 +121,7 @@ class PythonApplication(Application):
         return all(map(is_built_in, hooks)) and self.busy_may_wait(request)
 
     async def _take_process(self) -> None:
-        """Import IPython, in a thread so that the loop turns, and read the person's profile."""
+        """Import IPython, in a thread so that the loop turns, read the profile, make the shell."""
         if early.HEAVY not in sys.modules:  # as it is where this process was forked
             await trio.to_thread.run_sync(early.import_ipython)
         from . import process, profile
@@ -131,6 +131,7 @@ class PythonApplication(Application):
             profile.Profile.read(kernel.profile, kernel.flags or ())
         )
         kernel._own_process.profile.configure(kernel)
+        process.served.add(kernel)  # makes its shell
 
     async def enter_subshell(self) -> None:
         """Called in the loop of each subshell, before it takes requests."""

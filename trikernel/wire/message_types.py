@@ -55,6 +55,7 @@ class MessageType:
     that put nothing out, and run nothing of the user's and nothing of the author's: their reply
     waits for nobody's output. ``may_wait`` gives it a task of its own in the control lane, where
     what comes later would wait for it; with ``in_order`` one after the other, within reason.
+    ``early`` is true for what control answers while a kernel is still being prepared.
     ``runs_user_code`` marks those that run a cell: earlier comm messages start before it. ``reply``
     is None for types that get no reply.
     """
@@ -68,6 +69,7 @@ class MessageType:
     quiet: bool = False
     may_wait: bool = False
     in_order: bool = False
+    early: bool = False
     runs_user_code: bool = False
     content: type = c.Empty
     reply: type | None = None
@@ -108,6 +110,7 @@ REQUESTS = _table(
         name="kernel_info_request",
         concurrent=True,
         quiet=True,
+        early=True,
         content=c.KernelInfoRequest,
         reply=c.KernelInfoReply,
     ),
@@ -122,6 +125,7 @@ REQUESTS = _table(
         name="connect_request",
         concurrent=True,
         quiet=True,
+        early=True,
         content=c.ConnectRequest,
         reply=c.ConnectReply,
     ),
@@ -144,13 +148,18 @@ REQUESTS = _table(
         reply=c.TasksReply,
     ),
     _Row(
-        name="shutdown_request", concurrent=True, content=c.ShutdownRequest, reply=c.ShutdownReply
+        name="shutdown_request",
+        concurrent=True,
+        early=True,
+        content=c.ShutdownRequest,
+        reply=c.ShutdownReply,
     ),
     _Row(
         name="interrupt_request",
         channels=("control",),
         concurrent=True,
         quiet=True,
+        early=True,
         content=c.InterruptRequest,
         reply=c.OkReply,
     ),
@@ -159,6 +168,7 @@ REQUESTS = _table(
         channels=("control",),
         concurrent=True,
         quiet=True,
+        early=True,
         content=c.AbortRequest,
         reply=c.OkReply,
     ),
@@ -184,6 +194,7 @@ REQUESTS = _table(
         channels=("control",),
         concurrent=True,
         quiet=True,
+        early=True,
         content=c.ListSubshellRequest,
         reply=c.ListSubshellReply,
     ),
