@@ -259,9 +259,7 @@ class ShellLane:
                 reply = self.reply_to(request, outcome)
                 if request.stop_on_error and reply is not None and reply.failed:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
-                if is_stopped or (request.type is not None and request.type.quiet):
-                    iopub.drain(wait=True)  # another thread may be sending: the reply comes after
-                else:
+                if not is_stopped and (request.type is None or not request.type.quiet):
                     await iopub.flush()
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED
@@ -276,7 +274,6 @@ class ShellLane:
                 error = cancelled if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
             if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
-                iopub.drain(wait=cancelled is not None)
                 self.send_reply_and_idle(request, reply)
             current_request.set(outer)
 
@@ -355,6 +352,7 @@ class ShellLane:
                 if reply.failed and request.stop_on_error:
                     self.shell.window.known_at = _utc_now()
             idle = iopub.encode_status("idle", request.message.header)
+            iopub.drain(wait=True)  # another thread may be sending: the reply comes after that
             if frames is not None:
                 request.advance(Event.ANSWER)
                 connection.replies.send(request.channel, frames)
@@ -375,7 +373,6 @@ class ShellLane:
         iopub, application = self.connection.iopub, self.application
         self._budget.give_back(request)
         iopub.post(iopub.encode_status("busy", request.message.header), hold=True)
-        iopub.drain(wait=True)  # as in `perform`
         if error is None:
             self.send_reply_and_idle(request, application.aborted_reply(request))
         else:
