@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import UsageError
 from ..kernel import (
     Kernel,
+    add_setting_flags,
     add_start_flags,
     check_class,
     settings_of,
@@ -24,6 +25,7 @@ from ..kernel import (
 from ..system import with_working_folder
 from ..transport import remove_stale_files
 from . import kernelspecs
+from .launching import remote_doubts
 from .new import add_new_flags, new
 from .runflags import add_conform_flags, add_existing_flags, add_run_flags
 
@@ -49,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["start"]:  # without the others, which take a while to make
             start = _Parser(prog=f"{PROGRAM} start", allow_abbrev=False)
             return _start(_add_start_flags(start), arguments[1:])
+        if arguments[:1] == ["launch"]:
+            made = _Parser(prog=f"{PROGRAM} launch", allow_abbrev=False)
+            return _launch(_add_start_flags(made), arguments[1:])
         parser, run_command = _parser()
         if arguments[:1] == ["run"]:  # where notebooks may stand behind options too
             return _run(run_command.parse_intermixed_args(arguments[1:]))
@@ -90,6 +95,9 @@ def _parser() -> tuple[_Parser, _Parser]:
 
     words = "start a kernel (what a kernelspec calls); takes ipykernel's flags, too"
     _add_start_flags(commands.add_parser("start", help=words, allow_abbrev=False))
+
+    words = "start a kernel for a gateway on another machine (what its kernelspec calls)"
+    commands.add_parser("launch", help=words)
 
     install = commands.add_parser("install", help="install a kernelspec")
     kernelspecs.add_install_flags(install, PYTHON_KERNEL)
@@ -174,16 +182,41 @@ def _place_of(error: Exception) -> str:
 
 def _start(parser: _Parser, arguments: list[str]) -> int:
     """Start a kernel; its settings are flags, which are known once its class is."""
-    spec = parser.parse_known_args([one for one in arguments if one not in ("-h", "--help")])[0]
-    if spec.path is not None:
-        if not os.path.isdir(spec.path):
-            raise UsageError(f"--path: {spec.path} is gone; install the kernelspec again")
-        sys.path.append(spec.path)
-    kernel_class = load_kernel_class(spec.kernel)
+    spec = _known(parser, arguments)
+    kernel_class = _class_of(spec.kernel, spec.path)
     add_start_flags(parser, kernel_class)
     options, others = parser.parse_known_args(arguments)
     start_kernel(kernel_class, options, others)
     return 0
+
+
+def _launch(parser: _Parser, arguments: list[str]) -> int:
+    """Start a kernel for a gateway; the same, but for who is told where it listens."""
+    from ..remote import add_launch_flags, class_name_of
+    from .launching import launch_kernel
+
+    add_launch_flags(parser)
+    spec = _known(parser, arguments)
+    kernel_class = _class_of(class_name_of(spec) or spec.kernel, spec.path)
+    add_setting_flags(parser, kernel_class)
+    options, others = parser.parse_known_args(arguments)
+    launch_kernel(kernel_class, options, others)
+    return 0
+
+
+def _known(parser: _Parser, arguments: list[str]) -> argparse.Namespace:
+    """What is known before the class is, whose settings are flags; help comes with those."""
+    asked = [one for one in arguments if one not in ("-h", "--help")]
+    return parser.parse_known_args(asked)[0]
+
+
+def _class_of(spec: str, path: str | None) -> type[Kernel]:
+    """The class, which may be in a folder beside what is installed. Raises `UsageError`."""
+    if path is not None:
+        if not os.path.isdir(path):
+            raise UsageError(f"--path: {path} is gone; install the kernelspec again")
+        sys.path.append(path)
+    return load_kernel_class(spec)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -221,8 +254,8 @@ def _attach(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     sys.path[:] = with_working_folder(sys.path)
     if options.wrap is not None:
-        if options.warm or options.preload is not None:
-            raise UsageError("--warm and --preload do not go with --wrap")
+        if options.warm or options.preload is not None or options.remote is not None:
+            raise UsageError("--warm, --preload and --remote do not go with --wrap")
         from . import wrapping
 
         name, path = wrapping.wrap(options)
@@ -233,6 +266,8 @@ def _install(options: argparse.Namespace) -> int:
             from ..warm import warm_is_possible  # a kernel that starts does without
 
             doubts += filter(None, [warm_is_possible()])
+        if options.remote is not None:
+            doubts += remote_doubts()
         for doubt in doubts:
             print(f"trikernel: warning: {doubt}", file=sys.stderr)
         name, path = kernelspecs.install(options, kernel_class)

@@ -22,6 +22,7 @@ from typing import Any
 from ..core import is_ours
 from ..errors import UsageError
 from ..kernel import Kernel
+from .launching import add_remote_flags, remote_argv, remote_metadata
 
 __all__ = [
     "add_install_flags",
@@ -63,6 +64,7 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     parser.add_argument("--warm", action="store_true", help=warm)
     names = "with --warm: what that process imports, too, as in pandas,matplotlib.pyplot"
     parser.add_argument("--preload", metavar="MODULES", help=names)
+    add_remote_flags(parser)
 
 
 def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[str, str]:
@@ -72,7 +74,10 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     removed, wherever links may lead: the name is one folder's, and a folder that holds no
     kernelspec stays. Raises `UsageError`.
     """
-    name = _name_of(kernel_class) if options.name is None else options.name
+    remote = remote_metadata(options)
+    name = options.name
+    if name is None:
+        name = _name_of(kernel_class) + ("-remote" if remote is not None else "")
     folder = kernels_folder(options) / checked_name(name)
     if options.name is None and _starts_another(folder, options.kernel):
         raise UsageError(f"{folder} starts another kernel: say --name {name} to replace it")
@@ -90,8 +95,23 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
     spec["metadata"]["debugger"] = isinstance(features, Sequence) and "debugger" in features
     if options.warm or options.preload is not None:
         spec["metadata"]["kernel_provisioner"] = _warm(options)
+    if remote is not None:
+        _make_remote(spec, options, remote)
     put(spec, folder, _logos(kernel_class))
     return folder.name, str(folder)
+
+
+def _make_remote(
+    spec: dict[str, Any], options: argparse.Namespace, provisioner: dict[str, Any]
+) -> None:
+    """Have it started on other machines, and interrupted by message, which is signed."""
+    if options.warm:
+        raise UsageError("--warm does not go with --remote: a fork is of this machine")
+    spec["argv"] = remote_argv(spec["argv"], options)
+    spec["interrupt_mode"] = "message"
+    if not options.display_name:
+        spec["display_name"] += " (remote)"
+    spec["metadata"]["kernel_provisioner"] = provisioner
 
 
 def _warm(options: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import contextlib
 import faulthandler
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
@@ -51,11 +51,14 @@ from .subshell_loop import current_subshell
 from .subshells import Subshells
 from .user_code import OutermostScope, UserNursery
 
-__all__ = ["Server", "Services", "serve"]
+__all__ = ["Beside", "Server", "Services", "serve"]
 
 ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 
 Services = Literal["thread", "inline"]
+
+Beside = Callable[["Server"], Awaitable[object]]
+"""A task of whoever has started the process, in the service loop, as long as that turns."""
 
 
 @enable_ki_protection
@@ -115,6 +118,7 @@ class Server:
         )
         self.background: trio.Nursery | None = None
         self.before_exit: list[Callable[[], object]] = []
+        self.beside: list[Beside] = []
         self._started = False
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
         self._stop_told = RepeatedEvent()
@@ -205,6 +209,7 @@ class Server:
                 stop_told=self._stop_told,
                 last_words=self._last_words,
                 parent_gone=self.leave,
+                beside=[partial(one, self) for one in self.beside],
             )
         self._thread = ServiceThread(
             self.dispatcher, self._control, self.user_token, watch, crash_grace=grace

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -131,13 +131,14 @@ class ProcessWatch:
 
     ``stop_told`` is set when the kernel is told to stop; if the user loop does not end within
     ``grace`` seconds, ``last_words`` is called and the process exits without it. When the parent
-    process ends, ``parent_gone`` is called.
+    process ends, ``parent_gone`` is called. ``beside`` are further tasks of the service loop.
     """
 
     grace: float
     stop_told: RepeatedEvent
     last_words: Callable[[], object]
     parent_gone: Callable[[], object]
+    beside: Sequence[Callable[[], Awaitable[object]]] = ()
 
 
 class ServiceThread:
@@ -243,6 +244,8 @@ class ServiceThread:
                     nursery.start_soon(end, name="shutdown watch")
                     nursery.start_soon(_watch_parent, self._watch, name="parent watch")
                     nursery.start_soon(_follow_interrupt_event, self._dispatcher.main.stopper)
+                    for task in self._watch.beside:
+                        nursery.start_soon(task)
                 run_in(self._user_token, self._ready.set)
 
 

@@ -14,7 +14,16 @@ from .handlers import built_in, is_built_in
 from .ipykernel_names import served_kernel
 from .kernel import Kernel
 from .own_types import message_type
-from .process import add_start_flags, log_to_stderr, main, open_connection, run, start_kernel
+from .process import (
+    add_setting_flags,
+    add_start_flags,
+    log_to_stderr,
+    main,
+    open_connection,
+    run,
+    run_over,
+    start_kernel,
+)
 from .recording import note_error, recorder_of
 from .sender import ChannelHandle, Sender
 from .settings import Setting, setting, settings_of
@@ -28,6 +37,7 @@ __all__ = [
     "Kernel",
     "Sender",
     "Setting",
+    "add_setting_flags",
     "add_start_flags",
     "application_of",
     "built_in",
@@ -42,6 +52,7 @@ __all__ = [
     "recorder_of",
     "render_error",
     "run",
+    "run_over",
     "serve",
     "served_kernel",
     "setting",

@@ -20,12 +20,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core import Server, run_in_this_thread
+from ..core import Beside, Server, run_in_this_thread
 from ..errors import KernelClassError, UsageError
 from ..system import on_fork, real_stderr, report_crash, run_to_the_end
 from ..transport import (
     ConnectionInfo,
+    PortRange,
     Registration,
+    Transport,
     ZmqTransport,
     new_connection_file,
     read_connection_file,
@@ -39,7 +41,16 @@ from .kernel import Kernel
 from .settings import settings_of
 from .tracebacks import render_error
 
-__all__ = ["add_start_flags", "log_to_stderr", "main", "open_connection", "run", "start_kernel"]
+__all__ = [
+    "add_setting_flags",
+    "add_start_flags",
+    "log_to_stderr",
+    "main",
+    "open_connection",
+    "run",
+    "run_over",
+    "start_kernel",
+]
 
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 _IPYKERNEL = "--IPKernelApp."  # the long names of the same flags, which kernelspecs have
@@ -65,11 +76,24 @@ def run(
     within ``registration_timeout`` seconds, `KernelClassError` for a class that cannot work, or
     that is given in place of a kernel, and what ``started`` raises as it was raised.
     """
+    run_over(kernel, partial(open_connection, kernel, connection_file, info))
+
+
+def run_over(
+    kernel: Kernel,
+    open_transport: Callable[[ExitStack, list[Callable[[], object]]], Transport],
+    beside: Sequence[Beside] = (),
+) -> None:
+    """`run`, over a transport that ``open_transport`` binds once the process is the kernel's.
+
+    That is given what closes it, and a list for what a process does that ends without closing.
+    ``beside`` are tasks that serve beside control, in the loop that a cell does not hold up.
+    """
     application = application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
-        signals = stack.enter_context(_TerminationSignals())
-        transport = open_connection(kernel, connection_file, info, stack, signals.before_exit)
+        signals = stack.enter_context(_TerminationSignals(beside))
+        transport = open_transport(stack, signals.before_exit)
         try:
             run_in_this_thread(application, transport, signals.listen)
         except BaseExceptionGroup:
@@ -80,21 +104,29 @@ def run(
 
 def open_connection(
     kernel: Kernel,
-    given: str | os.PathLike[str] | None,
+    given: str | os.PathLike[str] | Registration | None,
     info: ConnectionInfo | None,
     stack: ExitStack,
     before_exit: list[Callable[[], object]],
+    *,
+    ports: PortRange | None = None,
 ) -> ZmqTransport:
     """Bind where the file says that was given, or register there; closed with ``stack``.
 
-    ``before_exit`` gets what a process does that ends without closing that.
+    ``before_exit`` gets what a process does that ends without closing that. Ports that nothing says
+    are any, or any of ``ports``.
     """
-    path = _find_file(given) if given else None
-    startup = read_startup_file(path) if path else None
-    is_new = path is None
+    startup: ConnectionInfo | Registration | None = None
+    path = None
+    if isinstance(given, Registration):
+        startup = given
+    elif given and (path := _find_file(given)):
+        startup = read_startup_file(path)
+    is_new = startup is None
     if isinstance(startup, Registration):
         info, given = startup.connection(), _file_name_for(startup.kernel_id)
     if path is None or isinstance(startup, Registration):
+        assert not isinstance(given, Registration)
         path = stack.enter_context(_new_file(given, info, tidies=is_new))
         before_exit.append(partial(path.unlink, missing_ok=True))
         info = read_connection_file(path)
@@ -108,6 +140,7 @@ def open_connection(
             shell_channels=kernel.shell_channels,
             max_message_bytes=kernel.max_message_bytes,
             source=source,
+            ports=ports,
         )
     )
     if transport.info != info:
@@ -168,13 +201,11 @@ def log_to_stderr(level: str, file: str | None = None) -> None:
 
 
 def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
-    """What `start_kernel` reads: the connection, the log, and one flag for each setting."""
+    """What `start_kernel` reads: the connection, and what `add_setting_flags` adds."""
     existing = "an existing connection file (else one is made, and named)"
     add = parser.add_argument
     file = ("-f", "--f", "--connection-file", f"{_IPYKERNEL}connection_file")
     add(*file, dest="connection_file", metavar="FILE", help=existing)
-    add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
-    add("--logfile", metavar="FILE", help="where the kernel's log goes (else to stderr)")
     made = parser.add_argument_group("a connection file that is made")
     made.add_argument("--ip", f"{_IPYKERNEL}ip", dest="ip", help="the address to listen on")
     choices = ["tcp", "ipc"]
@@ -182,6 +213,14 @@ def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel])
     for name in _CHANNELS:
         words, names = f"the port for {name}", (f"--{name}", f"{_IPYKERNEL}{name}_port")
         made.add_argument(*names, dest=name, metavar="PORT", type=int, help=words)
+    add_setting_flags(parser, kernel_class)
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
+    """The log, and one flag for each setting."""
+    add = parser.add_argument
+    add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
+    add("--logfile", metavar="FILE", help="where the kernel's log goes (else to stderr)")
     group = parser.add_argument_group("settings")
     for one in settings_of(kernel_class).values():
         group.add_argument(
@@ -199,12 +238,16 @@ def _given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> 
 
 
 def start_kernel(
-    kernel_class: type[Kernel], options: argparse.Namespace, others: Sequence[str]
+    kernel_class: type[Kernel],
+    options: argparse.Namespace,
+    others: Sequence[str],
+    run_it: Callable[[Kernel], None] | None = None,
 ) -> None:
     """Run a kernel as the flags of `add_start_flags` say; the last thing that a process does.
 
-    ``others`` is what stood beside them. Raises `UsageError` for what the caller can mend, a flag
-    that is no setting too, where the class does not take flags.
+    ``others`` is what stood beside them. ``run_it`` takes the place of `run`, and of all flags but
+    those of `add_setting_flags`. Raises `UsageError` for what the caller can mend, a flag that is
+    no setting too, where the class does not take flags.
     """
     log_to_stderr(options.log_level, options.logfile)
     try:
@@ -220,12 +263,15 @@ def start_kernel(
         kernel.flags = others
     elif unknown:
         raise UsageError(f"unrecognized arguments: {' '.join(unknown)} (see --help)")
+    serve = partial(run_it, kernel) if run_it is not None else _run_by_flags(kernel, options)
+    run_to_the_end(serve, kernel.exit_grace, partial(_report, kernel))
+
+
+def _run_by_flags(kernel: Kernel, options: argparse.Namespace) -> Callable[[], None]:
     given = {name: getattr(options, name) for name in ("ip", "transport")}
     given |= {f"{name}_port": getattr(options, name) for name in _CHANNELS}
     info = ConnectionInfo(**{name: value for name, value in given.items() if value is not None})
-    report = partial(_report, kernel)
-    serve = partial(run, kernel, options.connection_file, info=info)
-    run_to_the_end(serve, kernel.exit_grace, report)
+    return partial(run, kernel, options.connection_file, info=info)
 
 
 def _check_is_class(value: object) -> None:
@@ -264,8 +310,9 @@ class _TerminationSignals:
 
     NAMES = ("SIGTERM", "SIGHUP")
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Sequence[Beside] = ()) -> None:
         self.before_exit: list[Callable[[], object]] = []
+        self._beside = beside
         self._server: Server | None = None
         self._came = False
         self._previous: dict[int, Any] = {}
@@ -280,6 +327,7 @@ class _TerminationSignals:
         """The kernel is served: this is what shuts down."""
         self._server = server
         server.before_exit += self.before_exit
+        server.beside += self._beside
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._server is not None and not self._came:

@@ -14,12 +14,14 @@ from .connection_file import (
     write_connection_file,
 )
 from .memory import MemoryClient, MemoryTransport
+from .port_range import PortRange, bind_first
 from .registration import (
     Registrar,
     Registration,
     offers_handshake,
     read_startup_file,
     register,
+    registration_of,
 )
 from .zmq_transport import ZmqClientTransport, ZmqTransport
 
@@ -30,17 +32,20 @@ __all__ = [
     "ConnectionInfo",
     "MemoryClient",
     "MemoryTransport",
+    "PortRange",
     "Registrar",
     "Registration",
     "Transport",
     "ZmqClientTransport",
     "ZmqTransport",
+    "bind_first",
     "new_connection_file",
     "offers_handshake",
     "read_connection_file",
     "read_startup_file",
     "receive",
     "register",
+    "registration_of",
     "remove_stale_files",
     "write_connection_file",
 ]

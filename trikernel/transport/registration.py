@@ -55,7 +55,14 @@ from .ipc_paths import BoundPath
 from .zmq_channel import LINGER, ZmqChannel
 from .zmq_transport import HANDSHAKE, Options, bind_socket, new_socket
 
-__all__ = ["Registrar", "Registration", "offers_handshake", "read_startup_file", "register"]
+__all__ = [
+    "Registrar",
+    "Registration",
+    "offers_handshake",
+    "read_startup_file",
+    "register",
+    "registration_of",
+]
 
 HANDSHAKE_VERSION = (5, 6)  # of the protocol, as messaging.rst has it; the JEP's text says 5.5
 
@@ -142,12 +149,26 @@ def read_startup_file(path: str | os.PathLike[str]) -> ConnectionInfo | Registra
     """
     path = Path(path)
     fields = read_fields(path)
-    return _registration(path, fields) if is_registration(fields) else connection_info(path, fields)
+    if is_registration(fields):
+        return _registration(f"registration file {path}", fields)
+    return connection_info(path, fields)
 
 
-def _registration(path: Path, fields: dict[str, Any]) -> Registration:
-    source = f"registration file {path}"
+def registration_of(text: str, source: str) -> Registration:
+    """What a registration file's content says that came in another way, from ``source``.
 
+    Raises `ConnectionFileError`.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConnectionFileError(f"{source}: is no JSON (truncated?): {error}") from None
+    if not isinstance(fields, dict):
+        raise ConnectionFileError(f"{source}: holds no JSON object")
+    return _registration(source, fields)
+
+
+def _registration(source: str, fields: dict[str, Any]) -> Registration:
     def wrong(name: str, what: str) -> ConnectionFileError:
         if name not in fields:
             return ConnectionFileError(f"{source}: field {name!r} is missing")

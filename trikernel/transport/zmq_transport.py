@@ -23,6 +23,7 @@ from ..errors import ConnectionFileError
 from ..system import mark_untraced
 from .connection_file import PORTS, ConnectionInfo
 from .ipc_paths import BoundPath, bind_path, remove_stale
+from .port_range import PortRange, bind_first
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
 __all__ = ["ZmqClientTransport", "ZmqTransport", "bind_socket", "last_port", "new_socket"]
@@ -43,7 +44,8 @@ class ZmqTransport:
 
     Use it as a context manager, or call `close`. ``shell_channels`` above 1 binds further
     shell sockets to free ports, listed as ``shell_1_port`` and so on. A peer that sends a frame
-    above ``max_message_bytes`` is disconnected before it is read.
+    above ``max_message_bytes`` is disconnected before it is read. ``ports`` are those that a port
+    of 0 may become.
     Raises `ConnectionFileError` that names the field whose address cannot be bound, or that is no
     proper CURVE key.
     """
@@ -55,10 +57,12 @@ class ZmqTransport:
         shell_channels: int = 1,
         max_message_bytes: int = 1 << 30,
         source: str | None = None,
+        ports: PortRange | None = None,
     ) -> None:
         self.key = info.key.encode()
         self.signature_scheme = info.signature_scheme
         self._info = info
+        self._range = ports
         self._source = source or "connection information"
         self._curve = info.curve_keys(self._source)
         self._context: zmq.Context[Any] = zmq.Context()
@@ -142,19 +146,24 @@ class ZmqTransport:
     def _bind(self, name: str, socket: zmq.Socket[Any] | None) -> Heartbeat | None:
         """Bind ``socket``, or a heartbeat where there is none; remember the port."""
         field = f"{name}_port"
-        endpoint = self._info.endpoint(getattr(self._info, field, 0))
-        heartbeat = None
-        try:
+        asked = getattr(self._info, field, 0)
+
+        def bind(port: int) -> Heartbeat | int:
+            endpoint = self._info.endpoint(port)
             if socket is None:
-                heartbeat = Heartbeat(endpoint, self._options({}, SMALL_BYTES))
-                port = heartbeat.port
-            else:
-                port = bind_socket(socket, endpoint)
+                return Heartbeat(endpoint, self._options({}, SMALL_BYTES))
+            return bind_socket(socket, endpoint)
+
+        try:
+            bound = bind_first(bind, asked, self._range, f"{self._source}: field {field!r}")
         except (zmq.ZMQError, OSError) as error:
             reason = error.strerror or str(error)
+            endpoint = self._info.endpoint(asked)
             raise ConnectionFileError(
                 f"{self._source}: field {field!r}: cannot bind {endpoint}: {reason}"
             ) from None
+        heartbeat = bound if isinstance(bound, Heartbeat) else None
+        port = bound.port if isinstance(bound, Heartbeat) else bound
         self._ports[field] = port
         if self._info.transport == "ipc":
             self._paths.append(BoundPath.of(Path(f"{self._info.ip}-{port}")))

@@ -1,0 +1,154 @@
+"""The response: where a kernel listens, and its key, told to the gateway that waits for it.
+
+The connection information is JSON, encrypted with AES by a key made for it; that key is encrypted
+with the gateway's public RSA key, so that only the gateway can read it. Both are Base64 in a JSON
+object, which is sent as Base64 over one TCP connection, whose end is the response's end. The
+ciphers are the contract's (version 1): AES-128 in ECB mode with PKCS #7 padding, RSA with
+PKCS #1 v1.5. There is no answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from ..errors import UsageError
+
+__all__ = ["Gateway", "OpenStream", "gateway_of", "seal", "send_response"]
+
+VERSION = 1  # of the response's form
+PAUSE = 0.25  # seconds before the next try, where nobody listens
+SMALLEST_KEY = 1024  # bits: what gateways use; below, the library reads none
+
+OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
+_MISSING = "telling a gateway needs one more package: pip install 'trikernel[remote]'"
+
+
+@attrs.frozen
+class Gateway:
+    """Who waits for the response: where, under which name for the kernel, with which key (DER)."""
+
+    host: str
+    port: int
+    kernel_id: str
+    public_key: bytes = attrs.field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """As it was given."""
+        return f"{self.host}:{self.port}"
+
+
+def gateway_of(response_address: str, kernel_id: str, public_key: str) -> Gateway:
+    """The values of the three flags. Raises `UsageError` that names the flag and says what to give.
+
+    ``public_key`` is Base64, with or without a PEM's first and last line.
+    """
+    host, _, port = response_address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not host.isprintable() or " " in host or not port.isdecimal():
+        raise UsageError(f"--response-address must be HOST:PORT, not {response_address!r:.100}")
+    if ":" in host and not response_address.startswith("["):
+        raise UsageError(
+            f"--response-address: write an IPv6 address in brackets, not {response_address!r:.100}"
+        )
+    if not 0 < int(port) <= 65535:
+        raise UsageError(f"--response-address: the port must be from 1 to 65535, not {port:.20}")
+    if not kernel_id or not kernel_id.isprintable() or len(kernel_id) > 200:
+        raise UsageError("--kernel-id must be the gateway's name for the kernel, printable text")
+    der = _decoded(public_key)
+    _check_key(der)
+    return Gateway(host, int(port), kernel_id, der)
+
+
+def _decoded(public_key: str) -> bytes:
+    body = re.sub(r"-----[A-Z ]+-----|\s", "", public_key)
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError(
+            "--public-key is no Base64: give the gateway's public key as it passes it, "
+            "in quotes where a shell is in between"
+        ) from None
+
+
+def _check_key(der: bytes) -> None:
+    try:
+        from Cryptodome.PublicKey import RSA
+    except ImportError:
+        raise UsageError(_MISSING) from None
+    try:
+        key = RSA.import_key(der)
+    except (ValueError, IndexError, TypeError):
+        raise UsageError("--public-key is no RSA key (was it cut off?)") from None
+    if key.has_private():
+        raise UsageError("--public-key holds a private key: give the public one")
+    if key.size_in_bits() < SMALLEST_KEY:
+        bits = key.size_in_bits()
+        raise UsageError(f"--public-key has {bits} bits, and must have {SMALLEST_KEY} at least")
+
+
+def seal(fields: Mapping[str, Any], public_key: bytes) -> bytes:
+    """The response that only the owner of the private key can read."""
+    from Cryptodome.Cipher import AES, PKCS1_v1_5
+    from Cryptodome.PublicKey import RSA
+    from Cryptodome.Random import get_random_bytes
+    from Cryptodome.Util.Padding import pad
+
+    secret = get_random_bytes(16)
+    plain = pad(json.dumps(fields).encode(), 16)
+    response = {
+        "version": VERSION,
+        "key": _text(PKCS1_v1_5.new(RSA.import_key(public_key)).encrypt(secret)),
+        "conn_info": _text(AES.new(secret, AES.MODE_ECB).encrypt(plain)),
+    }
+    return base64.b64encode(json.dumps(response).encode())
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+async def send_response(
+    gateway: Gateway, response: bytes, seconds: float, open_stream: OpenStream | None = None
+) -> None:
+    """Send it, whole, within so many seconds; where nobody listens yet it tries again.
+
+    Raises `UsageError` that says what to look at. Cancelled, the gateway gets a part of it at most,
+    which is no response.
+    """
+    reason = "it does not answer"
+    with trio.move_on_after(seconds) as scope:
+        while True:
+            try:
+                stream = await (open_stream or trio.open_tcp_stream)(gateway.host, gateway.port)
+                async with stream:
+                    await stream.send_all(response)
+                    if isinstance(stream, trio.abc.HalfCloseableStream):
+                        await stream.send_eof()
+                return
+            except (OSError, trio.BrokenResourceError) as error:
+                reason = _reason(error)
+            await trio.sleep(PAUSE)
+    if scope.cancelled_caught:
+        raise UsageError(
+            f"--response-address: cannot tell {gateway.address} where the kernel listens: {reason} "
+            f"(tried for {seconds:g} seconds; is the gateway there, and no firewall in between?)"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """Of the last of them, where several addresses were tried."""
+    last: BaseException = error
+    while isinstance(last, OSError | trio.BrokenResourceError) and last.__cause__ is not None:
+        last = last.__cause__
+    while isinstance(last, BaseExceptionGroup):
+        last = last.exceptions[-1]
+    return getattr(last, "strerror", None) or str(last) or type(last).__name__
