@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
+
 pytest.importorskip("gateway_provisioners", exc_type=ImportError)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")]
+pytestmark = pytest.mark.slow
 
 TIMEOUT = 60
 
@@ -34,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("KERNEL_USERNAME", "somebody")  # root may not, by default
         patch.setenv("GP_KERNEL_LOG_DIR", str(folder))
         patch.setenv("GP_POLL_INTERVAL", "0.05")
-        install = [sys.executable, "-m", "trikernel", "install", "--prefix", folder]
+        install: list[Any] = [sys.executable, "-m", "trikernel", "install", "--prefix", folder]
         subprocess.run([*install, "--remote", "localhost"], check=True)
         yield folder
 
@@ -71,6 +74,7 @@ async def kernel(**traits: Any) -> AsyncIterator[tuple[Any, Any]]:
     finally:
         if await manager.is_alive():
             await manager.shutdown_kernel(now=True)
+        await manager.cleanup_resources()
         manager.context.destroy(linger=0)
 
 
@@ -84,13 +88,6 @@ async def client_of(manager: Any) -> AsyncIterator[Any]:
         yield client
     finally:
         client.stop_channels()
-
-
-async def execute(client: Any, code: str) -> dict[str, Any]:
-    reply: dict[str, Any] = await client.execute_interactive(
-        code, output_hook=lambda message: None, timeout=TIMEOUT
-    )
-    return reply["content"]
 
 
 async def value(client: Any, code: str) -> str:
@@ -143,6 +140,7 @@ def refuses(provisioner: Any) -> bool:
         return one.connect_ex((provisioner.comm_ip, provisioner.comm_port)) != 0
 
 
+@pytest.mark.thorough
 def test_a_kernel_that_is_killed_is_seen_to_be_dead(run: Run) -> None:
     async def scenario() -> None:
         async with kernel(transport_encryption="required") as (manager, client):

@@ -110,7 +110,9 @@ def _make_remote(
     spec["argv"] = remote_argv(spec["argv"], options)
     spec["interrupt_mode"] = "message"
     if not options.display_name:
-        spec["display_name"] += " (remote)"
+        name = spec["display_name"]
+        inner = name.removesuffix(")")
+        spec["display_name"] = f"{name} (remote)" if inner == name else f"{inner}, remote)"
     spec["metadata"]["kernel_provisioner"] = provisioner
 
 

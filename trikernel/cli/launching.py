@@ -13,6 +13,7 @@ from ..transport import PortRange
 __all__ = ["add_remote_flags", "launch_kernel", "remote_argv", "remote_doubts", "remote_metadata"]
 
 PROVISIONER = "distributed-provisioner"  # an entry point of gateway_provisioners
+SMALLEST_RANGE = 1001  # ports: gateway_provisioners refuses less
 _GROUP = "jupyter_client.kernel_provisioners"
 _PASSED = ("kernel-id", "port-range", "response-address", "public-key", "transport-encryption")
 
@@ -60,7 +61,7 @@ def remote_metadata(options: argparse.Namespace) -> dict[str, Any] | None:
         raise UsageError(f"--remote must be hosts, as in host1,host2, not {options.remote!r:.80}")
     config: dict[str, Any] = {"remote_hosts": hosts}
     if options.port_range is not None:
-        PortRange.parse(options.port_range, "--port-range", at_least=1001)
+        PortRange.parse(options.port_range, "--port-range", at_least=SMALLEST_RANGE)
         config["port_range"] = options.port_range
     return {"provisioner_name": PROVISIONER, "config": config}
 

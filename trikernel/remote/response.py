@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -145,10 +146,10 @@ async def send_response(
 
 
 def _reason(error: BaseException) -> str:
-    """Of the last of them, where several addresses were tried."""
-    last: BaseException = error
-    while isinstance(last, OSError | trio.BrokenResourceError) and last.__cause__ is not None:
-        last = last.__cause__
-    while isinstance(last, BaseExceptionGroup):
-        last = last.exceptions[-1]
+    """What the system says; of several addresses of one host, what it says of the last."""
+    cause = error.__cause__
+    last = cause.exceptions[-1] if isinstance(cause, BaseExceptionGroup) else cause or error
+    number = getattr(last, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
     return getattr(last, "strerror", None) or str(last) or type(last).__name__
