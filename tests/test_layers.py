@@ -30,10 +30,11 @@ ORDER = [
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
     "warm": {"errors", "system"},
+    "remote": {"errors", "system", "wire", "transport", "core", "kernel"},
     "client": {"errors", "system", "wire", "transport", "warm"},
     "conformance": {"errors", "system", "wire", "transport", "client"},
     "testing": {*ORDER[:-1], "warm", "client", "conformance"},
-    "cli": {*ORDER[:-1], "warm", "client", "conformance"},
+    "cli": {*ORDER[:-1], "warm", "remote", "client", "conformance"},
     "__init__": {"errors", "system", "wire", "transport", "core", "kernel", "embedding"},
     "embedding": {"python"},
     "__main__": {"cli"},
@@ -129,10 +130,15 @@ OFFERED = {
     },
     "trikernel.transport": {
         "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
-        "MemoryTransport", "Registrar", "Registration", "Transport", "ZmqClientTransport",
-        "ZmqTransport", "new_connection_file", "offers_handshake", "read_connection_file",
-        "read_startup_file", "receive", "register", "remove_stale_files",
-        "write_connection_file",
+        "MemoryTransport", "PortRange", "Registrar", "Registration", "Transport",
+        "ZmqClientTransport", "ZmqTransport", "bind_first", "new_connection_file",
+        "offers_handshake", "read_connection_file", "read_startup_file", "receive", "register",
+        "registration_of", "remove_stale_files", "write_connection_file",
+    },
+    "trikernel.remote": {
+        "CommunicationPort", "Gateway", "Launch", "Launched", "Order", "add_launch_flags",
+        "class_name_of", "gateway_of", "launch", "launch_of", "obey", "read_order", "seal",
+        "send_response",
     },
     "trikernel.warm": {"ForkServer", "WarmProcess", "open_fork_server", "warm_is_possible"},
     "trikernel.client": {

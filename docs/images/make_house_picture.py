@@ -25,6 +25,7 @@ STACK = [
 BESIDE = [
     ("client", "the other end: Client,\nkernel processes,\nnotebooks", "core", "core"),
     ("testing", "the test kit;\nmay import all\nbut cli", "compat", "debugger"),
+    ("remote", "kernels that a gateway\nstarts elsewhere", "loops", "loops"),
     ("conformance", "checks any kernel", "kernel", "kernel"),
     ("warm", "kernels by a fork of\na process that waits", "wire", "wire"),
 ]

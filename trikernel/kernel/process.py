@@ -113,26 +113,20 @@ def open_connection(
 ) -> ZmqTransport:
     """Bind where the file says that was given, or register there; closed with ``stack``.
 
-    ``before_exit`` gets what a process does that ends without closing that. Ports that nothing says
-    are any, or any of ``ports``.
+    ``before_exit`` gets what a process does that ends without closing that. ``ports`` are those
+    that a port may become of which nothing is said; if it is None, any.
     """
-    startup: ConnectionInfo | Registration | None = None
-    path = None
-    if isinstance(given, Registration):
-        startup = given
-    elif given and (path := _find_file(given)):
-        startup = read_startup_file(path)
-    is_new = startup is None
-    if isinstance(startup, Registration):
-        info, given = startup.connection(), _file_name_for(startup.kernel_id)
-    if path is None or isinstance(startup, Registration):
-        assert not isinstance(given, Registration)
-        path = stack.enter_context(_new_file(given, info, tidies=is_new))
+    path, startup = _startup_of(given)
+    if isinstance(startup, ConnectionInfo):
+        info = startup
+    else:
+        name = None if isinstance(given, Registration) else given
+        if startup is not None:
+            info, name = startup.connection(), _file_name_for(startup.kernel_id)
+        path = stack.enter_context(_new_file(name, info, tidies=startup is None))
         before_exit.append(partial(path.unlink, missing_ok=True))
         info = read_connection_file(path)
-    else:
-        info = startup
-    assert info is not None
+    assert path is not None
     source = startup.source if isinstance(startup, Registration) else f"connection file {path}"
     transport = stack.enter_context(
         ZmqTransport(
@@ -147,12 +141,22 @@ def open_connection(
         write_connection_file(path, transport.info)
     if isinstance(startup, Registration):
         register(startup, transport.ports, kernel.registration_timeout)
-    if is_new:
-        print(f"connect with: jupyter console --existing {_name_of(path)}", file=sys.stderr)
-        print(f"connection file: {path}", file=sys.stderr)
+    if startup is None:
+        words = f"connect with: jupyter console --existing {_name_of(path)}"
+        print(f"{words}\nconnection file: {path}", file=sys.stderr)
     kernel.record_ports(transport.ports)
     kernel.connection_file = str(path)
     return transport
+
+
+def _startup_of(
+    given: str | os.PathLike[str] | Registration | None,
+) -> tuple[Path | None, ConnectionInfo | Registration | None]:
+    """The file that was given, if it is there, and what it says; a registration says it itself."""
+    if isinstance(given, Registration):
+        return None, given
+    path = _find_file(given) if given else None
+    return path, read_startup_file(path) if path else None
 
 
 def _file_name_for(kernel_id: str) -> str | None:
