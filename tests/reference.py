@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from trikernel.conformance import FEATURES, REQUIREMENTS
 from trikernel.conformance.schema import CONTENTS
 from trikernel.kernel import Kernel, settings_of
 from trikernel.python import PythonKernel
+from trikernel.remote import add_launch_flags
 from trikernel.wire import IOPUB_TYPES, REQUESTS, STDIN_TYPES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -108,7 +110,44 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-PAGES = {"messages.md": messages, "settings.md": settings, "protocol.md": protocol}
+def launch() -> str:
+    """The page of ``trikernel launch``."""
+    parser = argparse.ArgumentParser()
+    add_launch_flags(parser)
+    lines = [
+        "# `trikernel launch`",
+        "",
+        "Made from the flags in `trikernel/remote/flags.py` by `python -m tests.reference`.",
+        "It takes `--kernel`, `--path`, `--log-level`, `--logfile` and one flag for each",
+        "[setting](settings.md), too, as `trikernel start` does. What it is for:",
+        "[remote kernels](../how-to/remote-kernels.md).",
+        "",
+        "| flag | value | |",
+        "|---|---|---|",
+    ]
+    for one in parser._actions:
+        if one.help != argparse.SUPPRESS and "--help" not in one.option_strings:
+            old = [name for name in one.option_strings if "." in name]
+            more = f"; also `{old[0]}`" if old else ""
+            value = one.metavar or one.dest.upper()
+            lines.append(f"| `{one.option_strings[0]}` | `{value}` | {one.help}{more} |")
+    lines += [
+        "",
+        "`--cluster-type` is taken and means nothing. `--kernel-class-name package.module.Class`",
+        "is `--kernel package.module:Class`, and ipykernel's own class is the Python kernel.",
+        "",
+        "Exit codes: 0 it was shut down, 2 something about the call is to be mended (one line on",
+        "stderr says what), 1 the kernel has failed.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "messages.md": messages,
+    "settings.md": settings,
+    "protocol.md": protocol,
+    "launch.md": launch,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

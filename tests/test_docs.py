@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -87,6 +88,7 @@ def test_the_example_of_a_timeline_runs(tmp_path: Path) -> None:
     [
         ("start_many.py", ["0 squared is 0", "1 squared is 1", "2 squared is 4"]),
         ("launch_encrypted.py", ["42"]),
+        ("launch_elsewhere.py", [f"a cell has run on {platform.node()!r}"]),
     ],
 )
 def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> None:
@@ -100,6 +102,7 @@ def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> 
     [
         ("how-to/start-many-kernels.md", "start_many.py"),
         ("how-to/encrypt-a-connection.md", "launch_encrypted.py"),
+        ("how-to/remote-kernels.md", "launch_elsewhere.py"),
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
         ("how-to/embed-a-kernel.md", "server_with_a_door.py"),

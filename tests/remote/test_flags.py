@@ -171,6 +171,8 @@ def test_a_kernelspec_is_installed_in_one_line(tmp_path: Path) -> None:
         "provisioner_name": "distributed-provisioner",
         "config": {"remote_hosts": ["one.example", "two"], "port_range": "40000..41000"},
     }
+    config = spec["metadata"]["process_proxy"]["config"]
+    assert config == {"remote_hosts": "one.example,two", "port_range": "40000..41000"}
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
 
 
 def _make_remote(
-    spec: dict[str, Any], options: argparse.Namespace, provisioner: dict[str, Any]
+    spec: dict[str, Any], options: argparse.Namespace, metadata: dict[str, Any]
 ) -> None:
     """Have it started on other machines, and interrupted by message, which is signed."""
     if options.warm:
@@ -113,7 +113,7 @@ def _make_remote(
         name = spec["display_name"]
         inner = name.removesuffix(")")
         spec["display_name"] = f"{name} (remote)" if inner == name else f"{inner}, remote)"
-    spec["metadata"]["kernel_provisioner"] = provisioner
+    spec["metadata"] |= metadata
 
 
 def _warm(options: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ..transport import PortRange
 __all__ = ["add_remote_flags", "launch_kernel", "remote_argv", "remote_doubts", "remote_metadata"]
 
 PROVISIONER = "distributed-provisioner"  # an entry point of gateway_provisioners
+PROCESS_PROXY = "enterprise_gateway.services.processproxies.distributed.DistributedProcessProxy"
 SMALLEST_RANGE = 1001  # ports: gateway_provisioners refuses less
 _GROUP = "jupyter_client.kernel_provisioners"
 _PASSED = ("kernel-id", "port-range", "response-address", "public-key", "transport-encryption")
@@ -47,7 +48,10 @@ def remote_argv(argv: list[str], options: argparse.Namespace) -> list[str]:
 
 
 def remote_metadata(options: argparse.Namespace) -> dict[str, Any] | None:
-    """What names the provisioner, for ``--remote``. Raises `UsageError` for what does not fit."""
+    """What names the provisioner, and Enterprise Gateway's process proxy, for ``--remote``.
+
+    Raises `UsageError` for what does not fit.
+    """
     if options.remote is None:
         extra = next((one for one in ("remote_python", "port_range") if getattr(options, one)), "")
         if extra:
@@ -59,11 +63,16 @@ def remote_metadata(options: argparse.Namespace) -> dict[str, Any] | None:
     )
     if not hosts or wrong:
         raise UsageError(f"--remote must be hosts, as in host1,host2, not {options.remote!r:.80}")
-    config: dict[str, Any] = {"remote_hosts": hosts}
+    config: dict[str, Any] = {}
     if options.port_range is not None:
         PortRange.parse(options.port_range, "--port-range", at_least=SMALLEST_RANGE)
         config["port_range"] = options.port_range
-    return {"provisioner_name": PROVISIONER, "config": config}
+    provisioner = {"remote_hosts": hosts, **config}
+    proxy = {"remote_hosts": ",".join(hosts), **config}
+    return {
+        "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": provisioner},
+        "process_proxy": {"class_name": PROCESS_PROXY, "config": proxy},
+    }
 
 
 def remote_doubts() -> list[str]:
