@@ -276,3 +276,18 @@ def test_the_key_is_the_contracts(folder: Path) -> None:
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 2
     assert error.startswith("trikernel: error: --public-key is no ")
+
+
+@pytest.mark.thorough
+async def test_the_port_is_heard_after_trio_has_crashed(folder: Path) -> None:
+    """The service loop is another one then."""
+    crash = "trio.lowlevel.spawn_system_task(fall_over)\nawait trio.sleep(100)"
+    code = f"import trio\nasync def fall_over():\n    raise RuntimeError('boom')\n{crash}"
+    with launched(folder, kernel="trikernel.python:PythonKernel") as kernel:
+        with trio.fail_after(60):
+            async with connect(kernel.info) as client:
+                assert (await client.execute(code)).error is not None
+        again = await interrupted(kernel, "while True: pass", b'{"signum": 2}')
+        assert again == "KeyboardInterrupt"
+        kernel.order(b'{"shutdown": 1}')
+        assert await trio.to_thread.run_sync(kernel.wait_ended) == 0
