@@ -8,13 +8,18 @@ the same, but its modules come after those of the standard library, as in ipyker
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 __all__ = ["has_debugpy", "with_working_folder"]
 
+LOOK_AGAIN = 10.0  # seconds
+
 _INSTALLED = ("site-packages", "dist-packages")
+_debugpy_is_there, _looked_at = False, -math.inf
 
 
 def with_working_folder(path: Sequence[str]) -> list[str]:
@@ -34,8 +39,18 @@ def with_working_folder(path: Sequence[str]) -> list[str]:
 
 
 def has_debugpy() -> bool:
-    """Whether debugpy, which a debugger needs, can be imported; it is not."""
-    try:
-        return importlib.util.find_spec("debugpy") is not None
-    except (ImportError, ValueError):  # a module of that name that is broken
-        return False
+    """Whether debugpy, which a debugger needs, can be imported; it is not.
+
+    Every kernel_info_reply says it, also beside a cell that computes. Each look at a folder gives
+    the interpreter lock to that cell, which keeps it for a whole switch interval: so what was found
+    is remembered, and what was not is looked for again after some seconds only.
+    """
+    global _debugpy_is_there, _looked_at
+    now = time.monotonic()
+    if not _debugpy_is_there and now - _looked_at > LOOK_AGAIN:
+        _looked_at = now
+        try:
+            _debugpy_is_there = importlib.util.find_spec("debugpy") is not None
+        except (ImportError, ValueError):  # a module of that name that is broken
+            _debugpy_is_there = False
+    return _debugpy_is_there

@@ -296,4 +296,11 @@ PRIVATE_NAMES = (
         "the client cannot wait for a kernel's end there",
         only="win32",
     ),
+    PrivateName(
+        "zmq.backend.cython._zmq",
+        ("trikernel.transport.held_calls",),
+        "the file of pyzmq's own code leads to the libzmq that it has loaded, whose calls are made "
+        "without giving away the interpreter lock",
+        "a request over control waits for the lock several times while a cell computes",
+    ),
 )

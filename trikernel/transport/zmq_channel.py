@@ -21,6 +21,9 @@ What is done
     this very thread is in the middle of a send leaves its frames to that send, because the frames
     of two messages must not mix.
 
+    Beside the main thread frames are sent and received without giving away the interpreter lock:
+    see `held_calls`.
+
     Whether a subscriber has room again is heard by the same descriptor:
     `ZmqBroadcastChannel.wait_writable_blocking` waits for it without the lock, and looks every 2 ms
     whether another thread was first to hear.
@@ -41,8 +44,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -52,6 +56,7 @@ from trio.lowlevel import enable_ki_protection
 from ..errors import PeerGone
 from ..system import on_fork, run_in, runs_here
 from .base import Frames
+from .held_calls import HELD, may_keep_the_lock
 
 __all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
 
@@ -78,6 +83,7 @@ class ZmqChannel:
         self._lock = threading.RLock()
         self._parked: trio.lowlevel.TrioToken | None = None
         self._fd = int(socket.get(zmq.FD))
+        self._address = int(socket.underlying)
         self._closed = False
         self._seen_empty = False
         self._sending = self._blocked = False
@@ -112,12 +118,15 @@ class ZmqChannel:
             if not self._readable():  # to try and fail would cost more than to look
                 self._seen_empty = True
                 raise trio.WouldBlock
+            receive: Callable[[int], bytes] = self._receive_frame
+            if HELD is not None and may_keep_the_lock():
+                receive = partial(HELD.receive, self._address)
             try:
-                frames = [self._receive_frame(_LAST)]
+                frames = [receive(_LAST)]
             except zmq.Again:
                 raise trio.WouldBlock from None
             while self._get(_HAS_MORE):
-                frames.append(self._receive_frame(_LAST))
+                frames.append(receive(_LAST))
             return frames
 
     async def wait_readable(self) -> None:
@@ -217,6 +226,11 @@ class ZmqChannel:
         send = self._send_frame
         small = [len(frame) < COPY_LIMIT for frame in frames]  # of all, before any is sent
         try:
+            if HELD is not None and may_keep_the_lock() and all(small):
+                for frame in frames[:-1]:
+                    HELD.send(self._address, bytes(frame), _MORE)
+                HELD.send(self._address, bytes(frames[-1]), _LAST)
+                return
             for frame, copy in zip(frames[:-1], small, strict=False):
                 send(frame, _MORE, copy)
             send(frames[-1], _LAST, small[-1])
