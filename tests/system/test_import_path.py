@@ -29,7 +29,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_is_there_is_looked_for_once(
     looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: looks.append(name) or "a spec")
+    def find_spec(name: str) -> str:
+        looks.append(name)
+        return "a spec"
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     assert [has_debugpy() for _ in range(100)] == [True] * 100
     assert looks == ["debugpy"]
 
