@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -99,6 +100,12 @@ def test_a_key_of_another_kind_is_none() -> None:
     key = plain(ECC.generate(curve="p256").public_key())
     with pytest.raises(UsageError, match="is no RSA key"):
         gateway_of("host:1", "id", key)
+
+
+def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "Cryptodome.PublicKey", None)
+    with pytest.raises(UsageError, match=r"pip install 'trikernel\[remote\]'"):
+        gateway_of("host:1", "id", PUBLIC)
 
 
 def one_gateway() -> Gateway:
