@@ -190,6 +190,8 @@ def duration(seconds: float) -> str:
 
 def clip(text: str, length: int = LONGEST) -> str:
     """At most so many characters of it, in one line, none of which steers a terminal."""
+    if len(text) <= length and text.isprintable():
+        return text
     text = text[: 2 * length]
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
     return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -99,13 +99,13 @@ class Recorder:
             raise RuntimeError("this has recorded already: make another one")
         clock = trio.lowlevel.current_clock()
         self._is_virtual = _is_virtual(clock)
-        self._now = time.perf_counter if _is_trios_own(clock) else clock.current_time
+        self._now = clock.current_time if self._is_virtual else time.perf_counter
         self._token = trio.lowlevel.current_trio_token()
         self._began = now = self._now()
         self._sampler = Sampler(partial(line_of_stack, name_of=self._name_of))
         self._looks = Looks(self._records, self._name_of)
-        self._lives = Lives(self._records, self._sampler, self._now, self._is_root)
-        self._lives.whole_loop, self._lives.is_virtual = self._whole_loop, self._is_virtual
+        self._lives = Lives(self._records, self._now, self._is_root)
+        self._lives.whole_loop = self._whole_loop
         self._steps = Steps(self._records, self._sampler, self._looks, self._now)
         self._steps.is_virtual = self._is_virtual
         current = trio.lowlevel.current_task()
@@ -117,7 +117,7 @@ class Recorder:
         self._looks.look_at_all(now, current)
         trio.lowlevel.add_instrument(self._lives)
         trio.lowlevel.add_instrument(self._steps)
-        self._sampler.began = time.perf_counter()  # the calling task's step has begun before
+        self._steps.begin(current)
         if not self._is_virtual:
             self._sampler.start()
         _recorders.append(self)
@@ -168,11 +168,6 @@ class Recorder:
         assert self._steps is not None
         self._steps.note_running(current, now)
         self._looks.look_at_all(now, current)
-
-
-def _is_trios_own(clock: trio.abc.Clock) -> bool:
-    """Whether its time is `time.perf_counter` and an offset, which is all the same here."""
-    return type(clock).__name__ == "SystemClock" and type(clock).__module__.startswith("trio.")
 
 
 def _is_virtual(clock: trio.abc.Clock) -> bool:

@@ -48,7 +48,7 @@ class Record:
 
     __slots__ = (
         "end", "first_wait", "is_lane", "key", "last", "marks", "name", "nurseries", "origin",
-        "parent", "points", "seen_at", "start",
+        "parent", "points", "seen_at", "start", "task",
     )  # fmt: skip
 
     def __init__(self, key: int, name: str, origin: str, parent: int | None, start: float) -> None:
@@ -65,6 +65,7 @@ class Record:
         self.nurseries: dict[trio.Nursery, int] = {}
         self.points = 0
         self.seen_at = start
+        self.task: trio.lowlevel.Task | None = None  # while it lives
 
 
 @attrs.define
@@ -80,11 +81,10 @@ class Records:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.living: dict[trio.lowlevel.Task, Record] = {}
-        self.names: dict[str, str] = {}  # of those that live, by how Trio writes their tasks
+        self.by_id: dict[int, Record] = {}  # those that live, by the number of their task's object
         self.held: deque[Held] = deque(maxlen=limits.held)
         self.stretches: deque[Stretch] = deque()
         self.unseen = 0
-        self.last_ended: tuple[trio.lowlevel.Task, Record] | None = None
         self._dropped = 0
         self._dropped_until = 0.0
         self._all: dict[int, Record] = {}
@@ -104,17 +104,18 @@ class Records:
             return None
         self._next_key += 1
         record = Record(self._next_key, name, origin, parent, now)
+        record.task = task
         self._all[record.key] = self.living[task] = record
-        self.names[repr(task)] = name
+        self.by_id[id(task)] = record
         return record
 
     def end(self, task: trio.lowlevel.Task, now: float) -> Record | None:
         """It has exited. None if it was not recorded."""
         record = self.living.pop(task, None)
         if record is not None:
-            self.names.pop(repr(task), None)
+            self.by_id.pop(id(task), None)
             record.end = now
-            self.last_ended = task, record
+            record.task = None
             self.close_nurseries(record, [], now)
             self._ended.append(record.key)
         return record

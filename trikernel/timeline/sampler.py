@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType
@@ -43,7 +44,7 @@ class Sampler:
     """``describe`` gives the line of a stack as text, and is called in the sampler's thread.
 
     The loop sets ``began`` to the moment (by `time.perf_counter`) when a step began, and to 0 when
-    it ended, counts ``steps``, and calls `wake` where ``rests`` is true. ``ticks`` counts the
+    it waits, counts ``steps`` now and then, and calls `wake` where ``rests`` is true. ``ticks`` counts the
     looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
     """
 
@@ -103,10 +104,12 @@ class Sampler:
                 self.on_tick = None  # only now: the loop sets it again once it was called
                 on_tick()
             began = self.began
-            if began and began == self._of:
-                self._look(began)
-            elif began:
+            if began and began != self._of:
                 self._lines, self._of = Counter(), began
+                if time.perf_counter() - began > TICK:  # C code has kept this thread waiting
+                    self._look(began)
+            elif began:
+                self._look(began)
             if began or self.steps != seen or on_tick is not None:
                 seen, rest = self.steps, 0
                 continue
@@ -119,7 +122,7 @@ class Sampler:
         """Wait until the loop does something."""
         self._wakened.clear()
         self.rests = True
-        if self.steps == seen and not self._ended.is_set():
+        if self.steps == seen and not self.began and not self._ended.is_set():
             self._wakened.wait()
         self.rests = False
 

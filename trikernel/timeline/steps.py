@@ -1,7 +1,8 @@
 """The two instruments of a recorder: one for tasks that begin and end, one for their steps.
 
-`Steps` is called twice for each step of each task, so its hooks do little. The rest is in `Looks`,
-which goes through frames and lists, and is called when there is time.
+`Steps` is called for each step of each task, so its hook notes no more than who begins, and when: a
+step ends where the next one begins, or where the loop goes on to wait. What was noted becomes
+stretches when there is time, as do the looks of `Looks`, which go through frames and lists.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from types import FrameType
 
 import trio
@@ -33,10 +35,11 @@ WORK = 0.015  # seconds of work, in which that many are
 FINEST = 2e-5  # seconds between two steps that are one stretch, at least
 PER_RECORD = 5_000  # stretches of a task in the whole record, at most
 LOOK_AGAIN = 0.02  # seconds after which a loop that never sleeps is looked at
-LOOKS = 12  # tasks that are looked at in one go
+LOOKS = 12  # tasks that are looked at in one go, as the loop goes to sleep
+BUSY_LOOKS = 6  # and while it does not
 COUNTED = 300  # tasks whose steps are counted in one go
 
-_TASK = re.compile(r"<Task '(.*)' at 0x[0-9a-f]+>")
+_TASK = re.compile(r"<Task '(.*)' at 0x([0-9a-f]+)>", re.S)
 
 IsRoot = Callable[[trio.lowlevel.Task], bool]
 
@@ -49,7 +52,7 @@ class Looks:
         self._records = records
         self._name_of = name_of
 
-    def look(self, now: float, limit: int = LOOKS) -> None:
+    def look(self, now: float, limit: int) -> None:
         """Look at those that have run, the first ones first."""
         touched = self.touched
         for task in list(touched)[:limit]:
@@ -94,12 +97,9 @@ class Looks:
 class Lives(trio.abc.Instrument):
     """Tasks that begin and end. ``is_root`` and ``whole_loop`` as in `Recorder`."""
 
-    def __init__(
-        self, records: Records, sampler: Sampler, now: Callable[[], float], is_root: IsRoot
-    ) -> None:
-        self.whole_loop = self.is_virtual = False
+    def __init__(self, records: Records, now: Callable[[], float], is_root: IsRoot) -> None:
+        self.whole_loop = False
         self._records = records
-        self._sampler = sampler
         self._now = now
         self._is_root = is_root
 
@@ -131,11 +131,7 @@ class Lives(trio.abc.Instrument):
         record = self._records.living.get(task)
         if record is None:
             return
-        began, now = self._sampler.began, self._now()
-        if began:
-            busy = time.perf_counter() - began
-            start = now if self.is_virtual else max(now - busy, record.start)
-            self._records.ran(record, start, now, busy)
+        now = self._now()
         error = _raised(sys._getframe())
         if error is not None:
             note_raised(self._records, record, error, now)
@@ -172,47 +168,85 @@ class Steps(trio.abc.Instrument):
         self._looks = looks
         self._now = now
         self._token = trio.lowlevel.current_trio_token()
-        self._start = self._looked = now()
+        self._start = self._looked = self._thinned = now()
         self._resolution = FINEST
-        self._tick = self._spent = 0
+        # Who began a step, by `time.perf_counter`: a task that is not recorded is itself, and None
+        # is the loop as it goes on to wait.
+        self._log: list[tuple[Record | trio.lowlevel.Task | None, float]] = []
+        self._room = BUDGET  # entries that the log has room for
+        self._tick = 0
         self._used = time.thread_time()
         self._slept = self._is_thin = self._ended = False
+
+    def begin(self, task: trio.lowlevel.Task) -> None:
+        """That task runs now, and has not been seen to begin."""
+        self._sampler.began = began = time.perf_counter()
+        self._log.append((self._records.living.get(task, task), began))
 
     # The hooks
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task is about to run."""
-        sampler = self._sampler
-        sampler.began = time.perf_counter()
-        sampler.steps += 1
+        now, sampler, log = time.perf_counter(), self._sampler, self._log
+        began = sampler.began
+        if began and now - began > HELD:
+            self._note_late(now)
+        sampler.began = now
+        log.append((self._records.living.get(task, task), now))
         if sampler.rests:
             sampler.wake()
         if type(getattr(task, "_next_send", None)) is Error:
-            record = self._records.living.get(task)
-            if record is not None:
-                self._spent += 2
-                error = task._next_send.error  # type: ignore[union-attr]
-                if not _is_end_of_sleep(task, error):
-                    note_raised(self._records, record, error, self._now())
+            self._note_thrown(task)
+        if len(log) > self._room:
+            self._make_room(now)
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """It has run."""
-        sampler = self._sampler
-        began = sampler.began
-        if not began:  # the step in which this was installed
+    def before_io_wait(self, timeout: float) -> None:
+        """The loop is about to sleep, or to go on at once."""
+        now, sampler = time.perf_counter(), self._sampler
+        if sampler.began:
+            if now - sampler.began > HELD:
+                self._note_late(now)
+            sampler.began = 0.0
+            self._log.append((None, now))
+        if timeout > 0 or now - self._looked > LOOK_AGAIN or self.is_virtual:
+            self._slept = self._slept or timeout > 0
+            self._fold(now)
+            if self._looks.touched:
+                self._look(now, LOOKS if timeout > 0 else BUSY_LOOKS)
+
+    def note_running(self, task: trio.lowlevel.Task, now: float) -> None:
+        """That task runs, has done so up to now, and goes on."""
+        if self._is_thin:
+            self._count(now)
             return
-        sampler.began = 0.0
-        busy = time.perf_counter() - began
-        end = self._now() if self.is_virtual else began + busy
+        moment = time.perf_counter()
+        if self._sampler.began:
+            if moment - self._sampler.began > HELD:
+                self._note_late(moment)
+            self._fold(moment)
+            self.begin(task)
         record = self._records.living.get(task)
-        if busy > HELD:
-            ended = self._records.last_ended
-            if record is None and ended is not None and ended[0] is task:
-                record = ended[1]  # it has exited in this step
-            name = record.name if record is not None else task.name.removeprefix("__main__.")
-            self._note_held(record, name, began, end, busy)
-        if record is not None and record.end is None:
-            start = end if self.is_virtual else began
+        if record is not None:
+            self._looks.see_nurseries(task, record, now)
+
+    # What was noted
+
+    def _fold(self, until: float) -> None:
+        """Make stretches of it; the last step has lasted until then."""
+        log, self._log = self._log, []
+        self._sampler.steps += len(log)
+        self._room = max(self._room - len(log), 0)
+        log.append((None, until))
+        moment = self._now() if self.is_virtual else None
+        touched = self._looks.touched
+        for (record, start), (_, end) in pairwise(log):
+            if type(record) is not Record:
+                continue
+            busy = end - start
+            if moment is not None:
+                start = end = moment
+            if record.end is not None:
+                end = min(end, record.end)
             last = record.last
             if last is not None and start - last.end <= self._resolution:
                 last.end = end
@@ -221,41 +255,41 @@ class Steps(trio.abc.Instrument):
                 last.wait = None
             else:
                 self._records.ran(record, start, end, busy)
-            record.points = getattr(task, "_schedule_points", 0)
-            record.seen_at = end
-            self._looks.touched[task] = record
-        if sampler.ticks != self._tick:
-            self._tick = sampler.ticks
-            self._refill()
-        self._spent += 1
-        if self._spent > BUDGET and sampler.runs:
-            self._thin()
+            task = record.task
+            if task is not None:
+                record.points = getattr(task, "_schedule_points", 0)
+                record.seen_at = end
+                touched[task] = record
 
-    def before_io_wait(self, timeout: float) -> None:
-        """The loop is about to sleep, or to go on at once."""
-        if self._looks.touched:
-            now = self._now()
-            self._slept = self._slept or timeout > 0
-            if timeout > 0 or now - self._looked > LOOK_AGAIN:
-                self._looked = now
-                self._resolution = max(FINEST, (now - self._start) / PER_RECORD)
-                count = min(LOOKS, len(self._looks.touched))
-                self._spent += 4 * count
-                self._looks.look(now, len(self._looks.touched) if self.is_virtual else count)
+    def _look(self, now: float, limit: int) -> None:
+        """What those wait on that have run, so many of them at most."""
+        self._looked = now
+        if self.is_virtual:
+            self._looks.look(self._now(), len(self._looks.touched))
+            return
+        self._resolution = max(FINEST, (now - self._start) / PER_RECORD)
+        count = min(limit, len(self._looks.touched))
+        self._room = max(self._room - 4 * count, 0)
+        self._looks.look(now, count)
 
-    def note_running(self, task: trio.lowlevel.Task, now: float) -> None:
-        """That task runs, has done so up to now, and goes on."""
-        if self._is_thin:
-            self._count(now)
-        record, began = self._records.living.get(task), self._sampler.began
-        if began and not self._is_thin and record is not None:
-            busy = time.perf_counter() - began
-            self._sampler.began = time.perf_counter()
-            if busy > HELD:
-                self._note_held(record, record.name, began, now, busy)
-            start = now if self.is_virtual else max(now - busy, record.start)
-            self._records.ran(record, start, now, busy)
-            self._looks.see_nurseries(task, record, now)
+    def _note_thrown(self, task: trio.lowlevel.Task) -> None:
+        """It is about to be told of an error."""
+        record = self._records.living.get(task)
+        if record is not None:
+            error = task._next_send.error  # type: ignore[union-attr]
+            if not _is_end_of_sleep(task, error):
+                note_raised(self._records, record, error, self._now())
+
+    def _note_late(self, now: float) -> None:
+        """The step that has ended now was a long one."""
+        began = self._sampler.began
+        if not began or self.is_virtual or not self._log:
+            return
+        who = self._log[-1][0]
+        if isinstance(who, Record):
+            self._note_held(who.key, who.name, began, now)
+        elif who is not None:
+            self._note_held(None, _name_of_other(who), began, now)
 
     # Fewer of them
 
@@ -264,9 +298,20 @@ class Steps(trio.abc.Instrument):
         self._ended = True
         self._sampler.on_tick = None
 
-    def _thin(self) -> None:
+    def _make_room(self, now: float) -> None:
+        """More was noted than there is room for; the last of it begins now."""
+        if self._sampler.ticks != self._tick:
+            self._tick = self._sampler.ticks
+            self._refill()
+        if len(self._log) > self._room and self._sampler.runs:
+            self._log.pop()  # it is counted with those that are not seen
+            self._thin(now)
+
+    def _thin(self, now: float) -> None:
         """See no steps until the sampler's next tick."""
-        self._is_thin = True
+        self._fold(now)
+        self._sampler.began = 0.0
+        self._is_thin, self._thinned = True, now
         trio.lowlevel.remove_instrument(self)
         self._wait_for_tick()
 
@@ -280,7 +325,7 @@ class Steps(trio.abc.Instrument):
         """
         used = time.thread_time()
         if self._slept or used - self._used >= WORK:
-            self._used, self._spent, self._slept = used, 0, False
+            self._used, self._room, self._slept = used, BUDGET, False
 
     def see_again(self) -> None:
         """The loop turns: count what it did meanwhile, and see its steps again."""
@@ -289,14 +334,14 @@ class Steps(trio.abc.Instrument):
         asked, self._sampler.began = self._sampler.began, 0.0
         now, late = self._now(), time.perf_counter() - asked
         if asked and late > HELD:
-            self._note_held(None, "", asked, now, late)
+            self._note_held(None, "", asked, asked + late)
         few = self._count(now) < BUDGET
         if not few and time.thread_time() - self._used < WORK:
             self._sampler.patience = 2  # the machine is busy with something else
             self._wait_for_tick()
             return
-        self._looks.look(now)
-        self._tick, self._spent, self._used = self._sampler.ticks, 0, time.thread_time()
+        self._looks.look(now, BUSY_LOOKS)
+        self._tick, self._room, self._used = self._sampler.ticks, BUDGET, time.thread_time()
         self._is_thin = False
         trio.lowlevel.add_instrument(self)
 
@@ -320,7 +365,7 @@ class Steps(trio.abc.Instrument):
         return sum(counts.values())
 
     def _add_unseen(self, record: Record, now: float, count: int, total: int) -> None:
-        since, last = record.seen_at, record.last
+        since, last = max(record.seen_at, self._thinned), record.last
         busy = (now - since) * count / total
         if last is None or since - last.end > self._resolution:
             self._records.ran(record, since, now, busy, count)
@@ -329,15 +374,15 @@ class Steps(trio.abc.Instrument):
         last.steps += count
         last.busy += busy
 
-    def _note_held(
-        self, record: Record | None, name: str, began: float, end: float, seconds: float
-    ) -> None:
+    def _note_held(self, key: int | None, name: str, began: float, end: float) -> None:
         """The step that began then has held the loop so long."""
-        if self.is_virtual:  # time that is no part of the picture
-            return
-        line, start = self._sampler.line(began), end - seconds
-        key = record.key if record is not None else None
-        self._records.held.append(Held(start, end, key, clip(name), clip(line)))
+        line = self._sampler.line(began)
+        self._records.held.append(Held(began, end, key, clip(name), clip(line)))
+
+
+def _name_of_other(task: trio.lowlevel.Task) -> str:
+    """One that is not in the picture."""
+    return f"the kernel ({task.name})" if _is_ours(task) else task.name.removeprefix("__main__.")
 
 
 def _is_ours(task: trio.lowlevel.Task) -> bool:
@@ -399,14 +444,16 @@ def _text_of(error: BaseException) -> str:
 def _who_cancelled(records: Records, cancelled: trio.Cancelled) -> str:
     """As far as Trio tells, from 0.31 on: the task, and the reason that was given."""
     source = getattr(cancelled, "source_task", None) or ""
-    name, found = records.names.get(source), _TASK.match(source)
-    if name is None and found:
+    found = _TASK.match(source)
+    record = records.by_id.get(int(found[2], 16)) if found else None
+    name = record.name if record is not None else ""
+    if not name and found:
         name = found[1].removeprefix("__main__.")
         if name.startswith(("trio.", "<", f"{__name__.partition('.')[0]}.")):
             name = "the kernel"
     reason = getattr(cancelled, "reason", None)
     return clip(
-        f"cancelled{' by ' if name else ''}{name or ''}{': ' if reason else ''}{reason or ''}"
+        f"cancelled{' by ' if name else ''}{name}{': ' if reason else ''}{reason or ''}"
     )
 
 
