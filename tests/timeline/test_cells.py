@@ -87,7 +87,7 @@ async def test_an_interrupted_cell_shows_what_it_did(client: CheckedClient) -> N
         await client.interrupt()
     (shown,) = pictures(execution)
     assert "5 s" in shown["text/plain"]
-    assert "was cancelled by the kernel" in shown["text/plain"]
+    assert "was cancelled by the kernel: interrupt at 5 s" in shown["text/plain"]
 
 
 async def test_lines_are_those_of_the_cell(client: CheckedClient) -> None:
@@ -110,6 +110,29 @@ async def test_on_draws_each_cell_and_off_no_more(client: CheckedClient) -> None
     await client.expect("%timeline", stdout="%timeline is on: say on or off")
     assert not pictures(await client.expect("%timeline off"))
     assert not pictures(await client.expect("await work(2)"))
+
+
+async def test_a_subshells_cell_is_drawn_beside_the_one_of_the_main_shell(
+    client: CheckedClient,
+) -> None:
+    await client.expect("%timeline on")
+    async with client.open_subshell() as shell, trio.open_nursery() as tasks:
+        cell = client.start("await work(5)")
+        tasks.start_soon(cell.wait)
+        await trio.sleep(1)
+        inner = await shell.expect("await work(1)")
+        (shown,) = pictures(inner)
+        assert "work" not in str(inner.stderr)
+        await shell.expect("%timeline off")
+    (shown,) = pictures(cell)  # it ran when that was said
+    assert "5 s" in shown["text/plain"]
+    assert not pictures(await client.expect("await work(2)"))
+
+
+async def test_it_is_told_that_a_task_was_cancelled_by_the_magic(client: CheckedClient) -> None:
+    await client.expect("nursery.start_soon(work, 100)")
+    (shown,) = pictures(await client.expect("%%timeline\n%cancel work\nawait work(1)"))
+    assert "work was cancelled by the cell: %cancel" in shown["text/plain"]
 
 
 async def test_a_crash_in_the_background_is_marked(client: CheckedClient) -> None:

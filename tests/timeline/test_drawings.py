@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from trikernel.timeline import Kind, Timeline, duration
+from trikernel.timeline.columns import width_of
 from trikernel.timeline.html import draw_html
 from trikernel.timeline.layout import ROWS, SPANS, lay_out
 from trikernel.timeline.model import Held, Mark, NurseryBar, Span, TaskLine
@@ -54,6 +55,14 @@ def test_what_is_missing_is_said_in_each() -> None:
     for text in (str(NESTED), NESTED.svg(), draw_html(NESTED)):
         assert "the oldest 7 stretches were dropped: complete from 500 ms on" in text
         assert "1,000 more tasks are not in the picture" in text
+
+
+def test_names_in_a_terminal_are_as_wide_as_they_are_shown() -> None:
+    names = ["plain", "漢字" * 20, "😀" * 3, "e\u0301" * 40]
+    lines = str(Timeline(4.0, tuple(task(key, one) for key, one in enumerate(names)))).splitlines()
+    found = [line.partition("·")[0] for line in lines[2:6]]
+    assert {width_of(line) for line in found} == {35}
+    assert [line.rstrip()[-1] for line in found] == ["n", "…", "😀", "…"]
 
 
 def test_who_held_the_loop_is_red_and_in_words() -> None:

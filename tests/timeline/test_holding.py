@@ -53,6 +53,24 @@ async def _holding_among_many(recorder: Recorder) -> None:
         hold(0.4)
 
 
+def hold_the_lock(seconds: float) -> None:
+    until, exponent = time.perf_counter() + seconds, 200_000
+    while time.perf_counter() < until:
+        pow(7, exponent)  # this line holds, and keeps other threads from looking
+        exponent *= 4
+
+
+async def _holding_the_interpreter_lock(recorder: Recorder) -> None:
+    await trio.sleep(0.02)
+    hold_the_lock(0.1)
+    await trio.sleep(0.01)
+
+
+def test_who_holds_the_interpreter_lock_is_told_with_the_line() -> None:
+    held = max(in_real_time(_holding_the_interpreter_lock).held, key=lambda one: one.end)
+    assert f"{__file__}, line {hold_the_lock.__code__.co_firstlineno + 3}" in held.line
+
+
 @pytest.mark.parametrize("function", [_holding, _holding_among_many])
 def test_who_holds_the_loop_is_told_with_the_line(function: Callable[[Recorder], Any]) -> None:
     timeline = in_real_time(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -13,6 +13,7 @@ import trio.testing
 
 from trikernel.timeline import Kind, Limits, Recorder, Timeline
 from trikernel.timeline.model import TaskLine
+from trikernel.timeline.records import Records
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -239,6 +240,14 @@ async def test_five_thousand_tasks_are_bounded_and_counted() -> None:
     assert timeline.unseen + len(timeline.tasks) == 5_001
     assert "more tasks are not in the picture" in str(timeline)
     assert len(timeline.svg()) < 500_000
+
+
+async def test_a_task_of_which_no_step_was_seen_is_a_bar_all_the_same() -> None:
+    records, task = Records(Limits()), cast(trio.lowlevel.Task, object())
+    records.add(task, "short", "", None, 1.0)
+    records.end(task, 3.0)
+    (line,) = records.timeline(0.0, 4.0).tasks
+    assert [(one.kind, one.start, one.end) for one in line.spans] == [(Kind.OTHER, 1.0, 3.0)]
 
 
 async def test_an_hour_of_a_ticker_is_a_picture_of_reasonable_size() -> None:

@@ -42,6 +42,7 @@ import attrs
 import trio
 
 from ..errors import AbortedError, DeadlineExceeded
+from ..system import cancel_for
 from ..transport import Channel
 from ..wire import Message, MessageType, reply_type
 
@@ -305,7 +306,7 @@ class Request:
         around the innermost scope (IPython, say) has to go on and finish properly.
         """
         if self._scopes:
-            self._scopes[-1].cancel()
+            cancel_for(self._scopes[-1], _reason(self.stop_reason))
 
     def is_scope(self, scope: object) -> bool:
         """Whether that is one of the scopes that `cancel` may cancel."""
@@ -353,7 +354,7 @@ class RequestScope:
     def __enter__(self) -> trio.CancelScope:
         scope, request = self._scope.__enter__(), self._request
         if request.stop_reason is not None:
-            scope.cancel()
+            cancel_for(scope, _reason(request.stop_reason))
         request._scopes.append(scope)
         return scope
 
@@ -365,6 +366,11 @@ class RequestScope:
     ) -> bool:
         self._request._scopes.remove(self._scope)
         return self._scope.__exit__(exc_type, exc, traceback)
+
+
+def _reason(why: StopReason | None) -> str:
+    """For whoever asks Trio why something was cancelled."""
+    return "" if why is None else why.value
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)

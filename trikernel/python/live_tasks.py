@@ -44,7 +44,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import current_subshell
 from ..system import RepeatedEvent
-from ..timeline import Node, Tasks, age_of
+from ..timeline import Node, Tasks, age_of, end, table
 
 __all__ = ["LiveTasks", "PlainView", "View", "WidgetView", "start_live"]
 
@@ -173,7 +173,7 @@ class LiveTasks(trio.abc.Instrument):
             if node.kind == "cell":
                 self._interrupt()
             elif node.scope is not None:
-                node.scope.cancel()
+                end(node.scope, "its button")
             self._note = f"cancelled #{node.number} {node.name}"
         self._changed.set()
 
@@ -319,10 +319,5 @@ def as_html(nodes: list[Node], more: int, note: str) -> str:
 
 def as_text(nodes: list[Node], more: int, note: str) -> str:
     """All of it, for a terminal."""
-    table = [_HEAD, *(columns(one) for one in nodes)] if nodes else [("no tasks", "", "", "")]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+    lines = table([_HEAD, *(columns(one) for one in nodes)]) if nodes else ["no tasks"]
     return "\n".join([*lines, *([f"... and {more:,} more"] if more else []), note])

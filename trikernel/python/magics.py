@@ -23,6 +23,7 @@ _SCRIPTS = "trikernel.python.commands:ScriptMagics"
 _TIMELINE = "trikernel.python.timeline_magics:TimelineMagics"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
+TOLD = 100  # names of what was cancelled that are printed
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
 
 
@@ -96,7 +97,8 @@ class KernelMagics(Magics):
             names = self.shell.tasks.cancel(line, self.shell.find_kernel().user_tasks())
         except LookupError as error:
             raise UsageError(f"%cancel: {error.args[0]}") from None
-        print("\n".join(f"cancelled {name}" for name in names))
+        more = [f"... and {len(names) - TOLD:,} more"] if len(names) > TOLD else []
+        print("\n".join([*(f"cancelled {name}" for name in names[:TOLD]), *more]))
 
     @line_magic
     def less(self, line: str) -> None:

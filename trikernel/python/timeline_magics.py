@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from ..core import current_request
+from ..core import current_request, current_subshell
 from ..kernel import recorder_of
 from ..timeline import Recorder, Timeline, origin_of
 
@@ -29,7 +29,9 @@ class TimelineMagics(Magics):
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        self._recorder: Recorder | None = None
+        # Of the cell that runs in each loop: subshells have their own, and run beside this one.
+        self._recorders: dict[object, Recorder] = {}
+        self._is_on = False
         self._callbacks: tuple[Any, ...] = ()
 
     @magic_arguments()
@@ -52,36 +54,46 @@ class TimelineMagics(Magics):
         elif state == "off":
             self._turn_off()
         else:
-            print(f"%timeline is {'on' if self._callbacks else 'off'}: say on or off")
+            print(f"%timeline is {'on' if self._is_on else 'off'}: say on or off")
 
     def _turn_on(self) -> None:
+        self._is_on = True
         if not self._callbacks:
             self._callbacks = self._begin, self._end
             for event, function in zip(_EVENTS, self._callbacks, strict=True):
                 self.shell.events.register(event, function)
 
     def _turn_off(self) -> None:
-        for event, function in zip(_EVENTS, self._callbacks, strict=False):
-            self.shell.events.unregister(event, function)
-        self._callbacks = ()
+        self._is_on = False
         self._drop()
+        self._listen_no_more()
+
+    def _listen_no_more(self) -> None:
+        """Unless a cell of another loop has yet to be drawn."""
+        if not self._recorders:
+            for event, function in zip(_EVENTS, self._callbacks, strict=False):
+                self.shell.events.unregister(event, function)
+            self._callbacks = ()
 
     def _begin(self, info: Any) -> None:
         self._drop()  # of a cell that was left behind
-        self._recorder = _recorder(self.shell)
-        self._recorder.start()
+        if self._is_on:
+            recorder = self._recorders[current_subshell.get()] = _recorder(self.shell)
+            recorder.start()
 
     def _end(self, result: Any) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:  # the cell that has turned it on
-            return
-        recorder.stop()
-        display(recorder.timeline())
+        recorder = self._drop()
+        if recorder is not None:  # else it is the cell that has turned it on
+            display(recorder.timeline())
+        if not self._is_on:
+            self._listen_no_more()
 
-    def _drop(self) -> None:
-        recorder, self._recorder = self._recorder, None
+    def _drop(self) -> Recorder | None:
+        """Stop the one of this loop."""
+        recorder = self._recorders.pop(current_subshell.get(), None)
         if recorder is not None:
             recorder.stop()
+        return recorder
 
 
 def options_of(line: str) -> Any:

@@ -6,7 +6,16 @@ from .fork import exit_forked, on_fork
 from .gc_pause import freeze, gc_paused
 from .import_path import has_debugpy, with_working_folder
 from .left_open import LeftOpen, close_what_was_left_open, is_anything_left_open
-from .loops import Latch, Mailbox, RemoteNursery, RepeatedEvent, call_in, run_in, runs_here
+from .loops import (
+    Latch,
+    Mailbox,
+    RemoteNursery,
+    RepeatedEvent,
+    call_in,
+    cancel_for,
+    run_in,
+    runs_here,
+)
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .own_threads import mark_untraced, run_beside
 from .process_end import run_to_the_end, wait_for_process_end
@@ -26,6 +35,7 @@ __all__ = [
     "call_in",
     "can_nest_runs",
     "can_signal",
+    "cancel_for",
     "close_what_was_left_open",
     "exit_forked",
     "freeze",

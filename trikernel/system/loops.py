@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
-__all__ = ["Latch", "Mailbox", "RemoteNursery", "RepeatedEvent", "call_in", "run_in", "runs_here"]
+__all__ = [
+    "Latch",
+    "Mailbox",
+    "RemoteNursery",
+    "RepeatedEvent",
+    "call_in",
+    "cancel_for",
+    "run_in",
+    "runs_here",
+]
 
 T = TypeVar("T")
 
@@ -23,6 +32,14 @@ def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> No
     """
     with contextlib.suppress(trio.RunFinishedError, OSError):
         token.run_sync_soon(function)
+
+
+def cancel_for(scope: trio.CancelScope, reason: str) -> None:
+    """Cancel it, and say why, where Trio tells that to those who are cancelled: from 0.31 on."""
+    try:
+        scope.cancel(reason or None)
+    except TypeError:
+        scope.cancel()
 
 
 def runs_here(token: trio.lowlevel.TrioToken) -> bool:

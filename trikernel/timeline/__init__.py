@@ -6,12 +6,13 @@ and no IPython: whoever records says which tasks are the user's, and what a cell
 
 from __future__ import annotations
 
+from .columns import table
 from .model import Kind, clip, duration
 from .naming import origin_of, request_of_task, title_of
 from .recorder import Recorder, note_error
 from .records import Limits
 from .shown import Timeline
-from .tree import Node, OtherTask, Tasks, TaskTree, age_of
+from .tree import Node, OtherTask, Tasks, TaskTree, age_of, end
 from .waits import NameOf, line_of_stack, place_of, source_of, wait_of
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     "age_of",
     "clip",
     "duration",
+    "end",
     "line_of_stack",
     "note_error",
     "origin_of",
     "place_of",
     "request_of_task",
     "source_of",
+    "table",
     "title_of",
     "wait_of",
 ]

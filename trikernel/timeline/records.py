@@ -216,7 +216,7 @@ def _spans(
         found.append(Span(Kind.RUN, one.start - start, one.end - start, one.steps, one.busy))
         wait, since = one.wait, one.end
     end = now if record.end is None else record.end
-    if end > since and (wait is not None or found):
+    if end > since and (wait is not None or found or record.end is not None):
         found.append(_waited(wait, since - start, end - start))
     return found
 

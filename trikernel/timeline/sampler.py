@@ -44,8 +44,8 @@ class Sampler:
     """``describe`` gives the line of a stack as text, and is called in the sampler's thread.
 
     The loop sets ``began`` to the moment (by `time.perf_counter`) when a step began, and to 0 when
-    it waits, counts ``steps`` now and then, and calls `wake` where ``rests`` is true. ``ticks`` counts the
-    looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
+    it waits, counts ``steps`` now and then, and calls `wake` where ``rests`` is true. ``ticks``
+    counts the looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
     """
 
     def __init__(self, describe: Callable[[FrameType], str]) -> None:

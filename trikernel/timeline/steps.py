@@ -452,9 +452,7 @@ def _who_cancelled(records: Records, cancelled: trio.Cancelled) -> str:
         if name.startswith(("trio.", "<", f"{__name__.partition('.')[0]}.")):
             name = "the kernel"
     reason = getattr(cancelled, "reason", None)
-    return clip(
-        f"cancelled{' by ' if name else ''}{name}{': ' if reason else ''}{reason or ''}"
-    )
+    return clip(f"cancelled{' by ' if name else ''}{name}{': ' if reason else ''}{reason or ''}")
 
 
 def _post(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from .columns import fitted
 from .model import Kind, Mark, Recording, Row, Span, clip, duration
 
 __all__ = ["draw_text"]
 
 COLUMNS = 60  # of time
-NAMES = 34  # characters
+NAMES = 34  # columns
 ROWS = 60
 LISTED = 20  # held stretches and marks that are listed
 _RAN, _HELD = "█", "▓"
@@ -67,8 +68,8 @@ def _line(row: Row, timeline: Recording) -> str:
                 _fill(cells, Span(Kind.RUN, held.start, held.end), timeline, _HELD)
         for mark in task.marks:
             cells[_column(mark.at, timeline)] = _MARKS[mark.kind]
-    label = clip("  " * min(row.depth, 6) + name, NAMES)
-    return f"{label:{NAMES}} {''.join(cells)}".rstrip()
+    label = fitted(clip("  " * min(row.depth, 6) + name), NAMES)
+    return f"{label} {''.join(cells)}".rstrip()
 
 
 def _fill(cells: list[str], span: Span, timeline: Recording, sign: str = "") -> None:

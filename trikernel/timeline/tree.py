@@ -17,11 +17,13 @@ import attrs
 import trio
 
 from ..core import Request, background_scope
+from ..system import cancel_for
+from .columns import table
 from .model import clip
 from .naming import is_lane_of_ours, origin_of, request_of_task, title_of
 from .waits import NameOf, source_of, wait_of
 
-__all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks"]
+__all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks", "end"]
 
 SHOWN = 1_000  # rows of a tree
 TRIES = 5  # from another thread, while tasks come and go
@@ -77,12 +79,7 @@ class TaskTree:
     def __repr__(self) -> str:
         if not self.rows:
             return "no tasks"
-        table = [_HEADINGS, *(row.cells() for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-            for line in table
-        ]
+        lines = table([_HEADINGS, *(row.cells() for row in self.rows)])
         return "\n".join([*lines, *self._rest()])
 
     def _repr_html_(self) -> str:
@@ -96,8 +93,8 @@ class TaskTree:
             "<tr>" + "".join(f"<td{left}>{escape(text)}</td>" for text in row.cells()) + "</tr>"
             for row in self.rows
         )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return table + "".join(f"<p>{line}</p>" for line in self._rest())
+        shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return shown + "".join(f"<p>{line}</p>" for line in self._rest())
 
     def _rest(self) -> list[str]:
         return [f"... and {self.more:,} more"] if self.more else []
@@ -294,8 +291,16 @@ class Tasks(trio.abc.Instrument):
         if not found:
             raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
         for row in found:
-            scopes[row].cancel()
+            end(scopes[row], "%cancel")
         return [f"#{row.number} {row.name}" for row in found]
+
+
+def end(scope: trio.CancelScope | OtherTask, reason: str) -> None:
+    """Cancel it; the reason is told to whoever looks on."""
+    if isinstance(scope, OtherTask):
+        scope.cancel()
+    else:
+        cancel_for(scope, reason)
 
 
 def _clean(row: TaskRow) -> TaskRow:

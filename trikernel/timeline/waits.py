@@ -125,14 +125,21 @@ def source_of(file: str, line: int) -> str:
 def line_of_stack(frame: FrameType | None, name_of: NameOf) -> str:
     """The line that executes, for whoever asks what holds the loop: in a cell if one is on the
     stack, else in a file that is not installed, else the innermost that is not ours nor Trio's;
-    with the function that it has called, if that is a library's.
+    with the function that it has called, if that is a library's. A library that we have called, to
+    draw an error, say, is the kernel's own work.
     """
-    stack = [one for one in _outwards(frame) if not is_machinery(one.f_code.co_filename)]
+    frames = list(_outwards(frame))
+    stack = [one for one in frames if not is_machinery(one.f_code.co_filename)]
     if not stack:
         return ""
     cells = (one for one in stack if name_of(one.f_code.co_filename) is not None)
     own = (one for one in stack if not one.f_code.co_filename.startswith(_libraries()))
-    found = next(cells, None) or next(own, None) or stack[0]
+    found = next(cells, None) or next(own, None)
+    if found is None:
+        caller = next((one for one in frames if is_machinery(one.f_code.co_filename)), None)
+        if caller is not None and is_ours(caller.f_code.co_filename):
+            return f"the kernel's own work (in {_module(stack[0])}{stack[0].f_code.co_qualname})"
+        found = stack[0]
     code = found.f_code
     text = place_of(code.co_filename, found.f_lineno, name_of)
     source = source_of(code.co_filename, found.f_lineno)
