@@ -94,6 +94,7 @@ def test_names_follow_from_the_packages(tmp_path: Path) -> None:
         ("match", "cannot be imported: match is a word of Python's"),
         ("json", "cannot be imported: there is a json already"),
         ("tests", "cannot be imported: there is a tests already"),
+        ("Python3", "would hide Jupyter's own Python kernel"),
         ("trio", "would hide the module trio, which is installed"),
         ("trikernel", "would hide the module trikernel, which is installed"),
     ],

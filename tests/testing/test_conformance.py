@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,17 @@ async def test_small_kernels_meet_what_their_samples_allow(
     checked = await assert_conforms(kernel_class())
     assert len(checked) > 20
     assert "execute.error" not in checked
+
+
+async def test_a_kernel_that_measures_nothing_conforms_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """As in an environment that has no psutil, in which authors' packages are tested."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    found = await assert_conforms(SmallAsynchronous())
+    assert "usage.reply" not in found
+    monkeypatch.undo()
+    assert "usage.reply" in await assert_conforms(SmallAsynchronous())
 
 
 async def test_a_kernel_with_samples_meets_more(autojump_clock: Any) -> None:

@@ -224,6 +224,9 @@ def test_what_is_preloaded_stands_in_the_kernelspec(
     monkeypatch.setattr("trikernel.warm.warm_is_possible", lambda: "not here")
     assert main([*where, "--warm"]) == 0
     assert "trikernel: warning: not here" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **what: ())
+    assert main([*where, "--warm"]) == 0
+    assert "Jupyter finds no provisioner trikernel-warm here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from .launching import add_remote_flags, remote_argv, remote_metadata
 __all__ = [
     "add_install_flags",
     "checked_name",
+    "doubt_of_provisioner",
     "folder_of",
     "install",
     "installed",
@@ -126,6 +127,20 @@ def _warm(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--preload: {wrong!r} is no module's name")
     config = {"config": {"preload": names}} if names else {}
     return {"provisioner_name": PROVISIONER, **config}
+
+
+def doubt_of_provisioner() -> str | None:
+    """Why Jupyter would find no provisioner here, if it would not: it looks it up by name, in what
+    was written when the package was installed.
+    """
+    from importlib.metadata import entry_points  # few install
+
+    if entry_points(group="jupyter_client.kernel_provisioners", name=PROVISIONER):
+        return None
+    return (
+        f"Jupyter finds no provisioner {PROVISIONER} here, and will not start this kernel: "
+        "install trikernel once more, by pip, for that name to be known"
+    )
 
 
 def checked_name(name: str) -> str:

@@ -29,6 +29,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.][A-Za-z0-9]+)*")
 _LIBRARY, _SUBPROCESS = "library", "subprocess"
 _TAKEN = {"tests", "kernelspec", "conftest"}  # folders of the package, and what pytest imports
 
+_JUPYTERS = {"python", "python2", "python3"}  # taken for the Python that Jupyter runs in
+
 _IN_EVERY_PACKAGE = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
@@ -144,6 +146,8 @@ def _check_name(name: str, module: str) -> None:
             f"{name!r} is no package's name: it must begin with a letter, and have letters, "
             "digits, and single - _ . between them"
         )
+    if module in _JUPYTERS:
+        raise UsageError(f"{name!r} would hide Jupyter's own Python kernel, which has that name")
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
         raise UsageError(f"{name!r} cannot be imported: {module} is a word of Python's")
     if module in sys.stdlib_module_names or module in _TAKEN:

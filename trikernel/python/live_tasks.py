@@ -49,7 +49,8 @@ from ..timeline import Node, Tasks, age_of, end, table
 __all__ = ["LiveTasks", "PlainView", "View", "WidgetView", "start_live"]
 
 INTERVAL = 0.25  # seconds between two pictures, at least
-AGES = 1.0  # seconds after which ages are shown anew
+AGES = 1.0  # seconds after which ages are shown anew,
+AGES_OF = 25  # of so many rows; of more, so much later: each row is a message, and a page's work
 STILL = 60.0  # seconds without a change after which they are not
 ROWS = 100
 JUST_NOW = 0.7  # seconds in which a click may be meant for what stood there before
@@ -75,15 +76,15 @@ def start_live(shell: Any, *, plain: bool) -> LiveTasks:
         raise UsageError("%tasks --live shows the main shell's tasks: run it there")
     find = weakref.ref(kernel)
     live = LiveTasks(shell.tasks, partial(_roots_of, find), partial(_interrupt, find))
-    live.show_in(_new_view(live, plain or not kernel.has_widgets))
+    live.show_in(_new_view(live, shell, plain or not kernel.has_widgets))
     kernel.server.background.start_soon(live.run, kernel.log, name="live tasks")
     return live
 
 
-def _new_view(live: LiveTasks, plain: bool) -> View:
+def _new_view(live: LiveTasks, shell: Any, plain: bool) -> View:
     if not plain:
         with contextlib.suppress(ImportError):
-            return WidgetView(partial(_press, weakref.ref(live)))
+            return WidgetView(partial(_press, weakref.ref(live)), shell.display_formatter.format)
     return PlainView()
 
 
@@ -146,7 +147,8 @@ class LiveTasks(trio.abc.Instrument):
             changed_at = trio.current_time()
             while not self.ended:
                 is_still = not self._nodes or trio.current_time() - changed_at > STILL
-                with trio.move_on_after(float("inf") if is_still else AGES):
+                soon = AGES * max(1, len(self._nodes) / AGES_OF)
+                with trio.move_on_after(float("inf") if is_still else soon):
                     await self._changed.wait()
                 if self._show():
                     changed_at = trio.current_time()
@@ -211,22 +213,35 @@ class PlainView:
 
 class WidgetView:
     """Rows of widgets with buttons, of which only what is new is sent. ``press`` is called with
-    the node of a button, or None where that had just been another one's.
+    the node of a button, or None where that had just been another one's. ``formats`` are the forms
+    in which an object is shown.
     """
 
-    def __init__(self, press: Callable[[Node | None], object]) -> None:
+    def __init__(
+        self,
+        press: Callable[[Node | None], object],
+        formats: Callable[[Any], tuple[dict[str, Any], dict[str, Any]]],
+    ) -> None:
         import ipywidgets
 
         self._widgets = ipywidgets
         self._press = press
+        self._formats = formats
+        # Each layout and each style is a model of its own in the page: all rows share them.
+        self._can = self._button_layout()
+        self._cannot = self._button_layout(visibility="hidden")
+        self._row = ipywidgets.Layout(align_items="center", min_height="30px")
+        self._wide = ipywidgets.Layout(flex="1 1 auto")
+        self._button_style = ipywidgets.ButtonStyle()
+        self._text_style = ipywidgets.HTML().style
         self._rows: list[tuple[Any, Any, Any]] = []
         self._nodes: list[Node] = []
         self._moved: dict[int, float] = {}  # when a row became another task's
         self._note = ipywidgets.HTML()
         self._box = ipywidgets.VBox()
         self._is_shown = False
-        blank = ipywidgets.Button(layout=self._button_layout(visibility="hidden"))
-        self._head = self._row_of(blank, ipywidgets.HTML(as_row(_HEAD, "opacity: .7")))
+        blank = ipywidgets.Button(layout=self._cannot, style=self._button_style)
+        self._head = self._row_of(blank, self._text(as_row(_HEAD, "opacity: .7")))
 
     def show(self, nodes: list[Node], more: int, note: str) -> None:
         """Show these."""
@@ -240,7 +255,7 @@ class WidgetView:
             text.value = as_row(columns(node), tip=node.line)
             can = node.scope is not None or node.kind == "cell"
             button.description = "interrupt" if node.kind == "cell" else "cancel"
-            button.layout.visibility = "visible" if can else "hidden"
+            button.layout = self._can if can else self._cannot
             button.tooltip = about_button(node)
         shown = tuple(row for row, _, _ in self._rows[: len(nodes)])
         children = (self._head, *shown, self._note) if nodes else (self._note,)
@@ -250,7 +265,13 @@ class WidgetView:
         self._note.value = f'<span style="opacity: .6">{escape(rest + note)}</span>'
         if not self._is_shown:
             self._is_shown = True
-            display(self._box)
+            data, metadata = self._formats(self._box)
+            if not data:  # it is one that shows itself
+                display(self._box)
+                return
+            # what a saved notebook has of it, where the widget is no more
+            data |= {"text/plain": as_text(nodes, more, note)}
+            display(data, metadata=metadata, raw=True)
 
     def close(self) -> None:
         """The buttons do nothing any more."""
@@ -258,10 +279,13 @@ class WidgetView:
             button.disabled = True
 
     def _new_row(self, number: int) -> tuple[Any, Any, Any]:
-        button = self._widgets.Button(layout=self._button_layout())
+        button = self._widgets.Button(layout=self._can, style=self._button_style)
         button.on_click(lambda _: self._pressed(number))
-        text = self._widgets.HTML()
+        text = self._text()
         return self._row_of(button, text), button, text
+
+    def _text(self, value: str = "") -> Any:
+        return self._widgets.HTML(value, layout=self._wide, style=self._text_style)
 
     def _button_layout(self, **more: str) -> Any:
         return self._widgets.Layout(
@@ -269,9 +293,7 @@ class WidgetView:
         )
 
     def _row_of(self, button: Any, text: Any) -> Any:
-        text.layout.flex = "1 1 auto"
-        layout = self._widgets.Layout(align_items="center", min_height="30px")
-        return self._widgets.HBox([button, text], layout=layout)
+        return self._widgets.HBox([button, text], layout=self._row)
 
     def _pressed(self, number: int) -> None:
         is_clear = trio.current_time() - self._moved.get(number, -math.inf) > JUST_NOW

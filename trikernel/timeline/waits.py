@@ -10,6 +10,7 @@ import linecache
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 
@@ -124,35 +125,48 @@ def source_of(file: str, line: int) -> str:
 
 def line_of_stack(frame: FrameType | None, name_of: NameOf) -> str:
     """The line that executes, for whoever asks what holds the loop: in a cell if one is on the
-    stack, else in a file that is not installed, else the innermost that is not ours nor Trio's;
-    with the function that it has called, if that is a library's. A library that we have called, to
-    draw an error, say, is the kernel's own work.
+    stack, else, within the loop's step, in a file that is not installed, else the innermost that is
+    not ours nor Trio's; with the function that it has called, if that is a library's. A library
+    that we have called, to draw an error, say, is the kernel's own work.
     """
     frames = list(_outwards(frame))
-    stack = [one for one in frames if not is_machinery(one.f_code.co_filename)]
-    if not stack:
+    users = [one for one in frames if not is_machinery(one.f_code.co_filename)]
+    if not users:
         return ""
-    cells = (one for one in stack if name_of(one.f_code.co_filename) is not None)
-    own = (one for one in stack if not one.f_code.co_filename.startswith(_libraries()))
-    found = next(cells, None) or next(own, None)
+    found = next((one for one in users if name_of(one.f_code.co_filename) is not None), None)
+    inner = users[0].f_code
+    within = f" (in {_module(users[0])}{inner.co_qualname})"
     if found is None:
-        caller = next((one for one in frames if is_machinery(one.f_code.co_filename)), None)
-        if caller is not None and is_ours(caller.f_code.co_filename):
-            return f"the kernel's own work (in {_module(stack[0])}{stack[0].f_code.co_qualname})"
-        found = stack[0]
+        step = list(takewhile(lambda one: not _is_loop(one), frames))
+        users = [one for one in step if one in users]
+        found = next((one for one in users if not _is_library(one)), None)
+        if found is None and any(is_ours(one.f_code.co_filename) for one in step):
+            return f"the kernel's own work{within}"
+        found = found or (users[0] if users else None)
+        if found is None:
+            return ""
     code = found.f_code
     text = place_of(code.co_filename, found.f_lineno, name_of)
     source = source_of(code.co_filename, found.f_lineno)
-    inner = stack[0].f_code
-    within = "" if inner is code else f" (in {_module(stack[0])}{inner.co_qualname})"
-    return f"{text}{': ' if source else ''}{source}{within}"
+    return f"{text}{': ' if source else ''}{source}{'' if inner is code else within}"
+
+
+def _is_loop(frame: FrameType) -> bool:
+    """Whether it is Trio's function that runs one task's step after the other."""
+    code = frame.f_code
+    return code.co_name == "unrolled_run" and is_machinery(code.co_filename)
+
+
+def _is_library(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_libraries())
 
 
 @cache
 def _libraries() -> tuple[str, ...]:
     import sysconfig  # not at the start: it takes a while
 
-    return tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
+    paths = {sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")}
+    return ("<frozen ", *paths)
 
 
 def _outwards(frame: FrameType | None) -> Iterable[FrameType]:
