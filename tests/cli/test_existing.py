@@ -76,6 +76,29 @@ def test_ctrl_c_interrupts_the_cell_and_not_the_kernel(kernel: KernelProcess) ->
     assert attached.returncode == 0
 
 
+def test_the_line_after_an_interrupted_question_is_not_its_answer(kernel: KernelProcess) -> None:
+    """The question's thread still reads when nobody waits for it any more."""
+    with subprocess.Popen(
+        [*COMMAND, "attach", str(kernel.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as attached:
+        assert attached.stdin is not None
+        assert attached.stdout is not None
+        assert attached.stderr is not None
+        attached.stdin.write("input('who? ')\n")
+        attached.stdin.flush()
+        assert attached.stdout.read(5) == "who? "
+        attached.send_signal(signal.SIGINT)
+        while attached.stderr.readline() != "KeyboardInterrupt: \n":
+            pass
+        out, err = attached.communicate("'not ' + 'lost'\n", timeout=TIMEOUT)
+    assert "'not lost'" in out, err
+    assert attached.returncode == 0
+
+
 def test_a_file_of_no_kernel_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

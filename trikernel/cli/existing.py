@@ -7,10 +7,12 @@ that a terminal does not obey.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from getpass import getpass
 from typing import Any
 
 import trio
@@ -25,6 +27,7 @@ __all__ = ["attach", "show_tasks"]
 
 READY = 10.0  # seconds that a kernel has to answer
 ANSWER = 5.0  # seconds that it has for its tasks, before it counts as one that does not know them
+WAITS = 1.0  # seconds after which it is said that a line has to wait
 LOOK = 0.5  # seconds in which it says whether a line is complete
 
 
@@ -98,27 +101,109 @@ async def _attach(client: Client) -> int:
         banner = str(client.info.get("banner", "")).strip()
         print(harmless(banner, sys.stdout.isatty()))
         print("attached: Ctrl-C interrupts the cell, Ctrl-D leaves, and the kernel runs on")
-    number = 0
+    number, lines = 0, _Lines()
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
         while True:
             number += 1
-            code = await _read_code(client, interrupts, f"In [{number}]: " if is_terminal else "")
+            prompt = f"In [{number}]: " if is_terminal else ""
+            code = await _read_code(client, lines, interrupts, prompt)
             if code is None:
                 print("left: the kernel runs on" if is_terminal else "", end="\n" * is_terminal)
                 return 0
             if code.strip():
-                execution = await _run(client, interrupts, code)
+                execution = await _run(client, lines, interrupts, code)
                 number = execution.execution_count or number
             else:
                 number -= 1
 
 
-async def _read_code(client: Client, interrupts: Any, prompt: str) -> str | None:
+class _Lines:
+    """Lines of standard input, each read in a thread, which nothing can stop: a line that somebody
+    waited for, and no longer does, is the next one's who asks.
+    """
+
+    def __init__(self) -> None:
+        self._reading = False
+        self._waiting: trio.CancelScope | None = None
+        self._ended = trio.Event()
+        self._line: str | None = None
+        self._error: Exception | None = None
+
+    async def read(self, prompt: str, *, password: bool = False) -> str | None:
+        """One line; None at the end of the input. Cancelled, the wait for it ends."""
+        if self._reading:
+            print(prompt, end="", flush=True)
+        else:
+            self._reading, self._ended, self._line, self._error = True, trio.Event(), None, None
+            trio.lowlevel.spawn_system_task(self._read, prompt, password, name="a line")
+        with (
+            _echo_off() if password else contextlib.nullcontext(),
+            trio.CancelScope() as self._waiting,
+        ):
+            await self._ended.wait()
+        if self._waiting.cancelled_caught:
+            return ""
+        self._reading = False
+        if self._error is not None:
+            raise self._error
+        return self._line
+
+    def give_up(self) -> None:
+        """Who waits for a line is not to have it: its line is empty."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _read(self, prompt: str, password: bool) -> None:
+        ask = (getpass if sys.platform == "win32" else _ask_unseen) if password else input
+        try:
+            self._line = await trio.to_thread.run_sync(ask, prompt, abandon_on_cancel=True)
+        except EOFError:
+            self._line = None
+        except Exception as error:  # a terminal that is gone, for example
+            self._error = error
+        finally:
+            self._ended.set()
+
+
+def _ask_unseen(prompt: str) -> str:
+    """Not by `getpass`, after which a terminal hides what is typed until that line has come."""
+    print(prompt, end="", flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    print(flush=True)
+    return line.rstrip("\n")
+
+
+@contextlib.contextmanager
+def _echo_off() -> Iterator[None]:
+    """The terminal does not show what is typed in the block, where there is one that can do so."""
+    if sys.platform == "win32":  # it is getpass that asks there
+        yield
+        return
+    import termios
+
+    try:
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (OSError, ValueError, termios.error):
+        yield
+        return
+    silent = list(before)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+async def _read_code(client: Client, source: _Lines, interrupts: Any, prompt: str) -> str | None:
     """A line, or several until they are complete; None at the end of the input."""
     lines: list[str] = []
     while True:
         more = "   ...: ".rjust(len(prompt)) if prompt else ""
-        line = await _read_line(interrupts, more if lines else prompt)
+        line = await _read_line(source, interrupts, more if lines else prompt)
         if line is None:
             return "\n".join(lines) if lines else None
         lines.append(line)
@@ -134,20 +219,13 @@ async def _wants_more(client: Client, code: str) -> bool:
     return code.rstrip().endswith((":", "\\"))  # a kernel that is busy, or does not know
 
 
-async def _read_line(interrupts: Any, prompt: str) -> str | None:
-    """One line, in a thread, which nothing can stop: a Ctrl-C meanwhile says how to leave."""
+async def _read_line(source: _Lines, interrupts: Any, prompt: str) -> str | None:
+    """One line: a Ctrl-C meanwhile says how to leave."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_say_how_to_leave, interrupts)
-        line = await trio.to_thread.run_sync(_ask, prompt, abandon_on_cancel=True)
+        line = await source.read(prompt)
         nursery.cancel_scope.cancel()
     return line
-
-
-def _ask(prompt: str) -> str | None:
-    try:
-        return input(prompt)
-    except EOFError:
-        return None
 
 
 async def _say_how_to_leave(interrupts: Any) -> None:
@@ -155,12 +233,13 @@ async def _say_how_to_leave(interrupts: Any) -> None:
         print("\n(nothing runs: Ctrl-D leaves, Enter goes on)", flush=True)
 
 
-async def _run(client: Client, interrupts: Any, code: str) -> Execution:
+async def _run(client: Client, lines: _Lines, interrupts: Any, code: str) -> Execution:
     """Run it and show what it puts out while it comes."""
     shown = _Shown()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_interrupt, client, interrupts)
-        async with client.executing(code, on_input=_answer) as execution:
+        nursery.start_soon(_interrupt, client, lines, interrupts)
+        async with client.executing(code, on_input=partial(_answer, lines)) as execution:
+            nursery.start_soon(_say_if_it_waits, execution)
             async for output in execution:
                 shown.show(output)
         error = execution.error
@@ -171,16 +250,23 @@ async def _run(client: Client, interrupts: Any, code: str) -> Execution:
     return execution
 
 
-async def _interrupt(client: Client, interrupts: Any) -> None:
+async def _interrupt(client: Client, lines: _Lines, interrupts: Any) -> None:
     async for _ in interrupts:
         await client.interrupt()
+        lines.give_up()  # the kernel does not wait for an answer any more
 
 
-async def _answer(prompt: str, password: bool) -> str:
-    from getpass import getpass
+async def _say_if_it_waits(execution: Execution) -> None:
+    await trio.sleep(WAITS)
+    if not execution.started and sys.stdin.isatty():
+        print("(waits for the cell that runs there; Ctrl-C interrupts that one)", flush=True)
 
-    ask = getpass if password else input
-    return await trio.to_thread.run_sync(ask, harmless(prompt, False), abandon_on_cancel=True)
+
+async def _answer(lines: _Lines, prompt: str, password: bool) -> str:
+    line = await lines.read(harmless(prompt, False), password=password)
+    if line is None:
+        raise EOFError
+    return line
 
 
 class _Shown:

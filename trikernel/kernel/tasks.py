@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..core import where_it_runs
 from ..system import call_in
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ async def tell_tasks(kernel: Any) -> TaskTree:
         return look()
     with trio.move_on_after(TURN_TIMEOUT):
         return await call_in(server.user_token, look)
-    running = where_it_runs(server.user_thread)
+    from ..timeline import line_of_stack
+
+    frame = sys._current_frames().get(server.user_thread)
+    line = line_of_stack(frame, kernel.name_of_code)
     for _ in range(TRIES):
         try:
-            return _look(kernel, f"running: {running}")
+            return _look(kernel, f"running{': ' if line else ''}{line}")
         except RuntimeError:  # a set has changed while it was gone through
             await trio.sleep(0.001)
     return look()
