@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -63,6 +64,15 @@ def test_names_in_a_terminal_are_as_wide_as_they_are_shown() -> None:
     found = [line.partition("·")[0] for line in lines[2:6]]
     assert {width_of(line) for line in found} == {35}
     assert [line.rstrip()[-1] for line in found] == ["n", "…", "😀", "…"]
+
+
+def test_a_task_that_ran_now_and_then_is_told_from_one_that_ran() -> None:
+    spans = (Span(Kind.RUN, 0, 2, 5, 2.0), Span(Kind.RUN, 2, 4, 5, 0.001))
+    timeline = Timeline(4.0, (TaskLine(1, "t", "", None, 0, None, spans, ()),))
+    row = str(timeline).splitlines()[2]
+    assert (row.count("█"), row.count("░")) == (30, 30)
+    assert "░ ran now and then" in str(timeline)
+    assert re.findall('fill-opacity="([0-9.]+)" stroke', timeline.svg()) == ["1.00", "0.20"]
 
 
 def test_who_held_the_loop_is_red_and_in_words() -> None:

@@ -174,7 +174,10 @@ async def test_buttons_cancel_a_nursery_a_task_and_a_cell(
     page = Page(client)
     cell = client.start("await trio.sleep_forever()", stop_on_error=False)
     await trio.sleep(2)
-    page.hear(drain(messages))
+    heard = drain(messages)
+    page.hear(heard)
+    (display,) = (one for one in heard if one.msg_type == "display_data")
+    assert "└─ nursery of 2" in display.content["data"]["text/plain"]  # of a saved notebook
     seen = [tip for _, tip, is_seen in page.buttons() if is_seen]
     assert len(seen) == 4  # the cell, two tasks, a nursery
     assert len(page.buttons()) == 6

@@ -228,7 +228,7 @@ class WidgetView:
         self._press = press
         self._formats = formats
         # Each layout and each style is a model of its own in the page: all rows share them.
-        self._can = self._button_layout()
+        self._can = self._button_layout(visibility="visible")
         self._cannot = self._button_layout(visibility="hidden")
         self._row = ipywidgets.Layout(align_items="center", min_height="30px")
         self._wide = ipywidgets.Layout(flex="1 1 auto")

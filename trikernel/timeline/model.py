@@ -55,6 +55,12 @@ class Span:
     busy: float = 0.0
     text: str = ""
 
+    @property
+    def share(self) -> float:
+        """Of its time, how much the task ran: 1 is all of it."""
+        seconds = self.end - self.start
+        return min(self.busy / seconds, 1.0) if seconds > 0 else 1.0
+
 
 @attrs.frozen
 class Mark:

@@ -5,19 +5,20 @@ What is wanted
     record at most 15 % of a cell that does nothing but switch tasks, in bounded memory.
 
 What does not work
-    Looking at each step. Trio's own call of an instrument's hook takes half a microsecond, of which
-    a step needs two, and a switch between two tasks takes 5 to 7: empty hooks are 20 to 30 % of
-    it. To look what a task waits on takes as long as the switch.
+    Looking at each step. Trio's own call of an instrument's hook takes half a microsecond, and a
+    switch between two tasks takes 5 to 7: two empty hooks are 20 to 30 % of it. To look what a
+    task waits on takes as long as the switch.
 
 What is done
     Three rates. *Always*: tasks that begin and end. *Steps* are seen one by one while there are at
-    most 100 of them in a tick of the sampler (20 ms); beyond that the hooks are taken out until
-    the next tick, and how often each task ran meanwhile is read off Trio's own count: a picture
-    could not show single ones at that rate. *Waits* are looked at when the loop is about to sleep,
-    which is when nobody waits for it, and now and then if it never does; who goes on before that
-    has not waited. Off, no instrument is installed. Steps of one task that follow on each other
-    within a five thousandth of the record are one stretch, which knows how much of it was work.
-    Which line holds the loop is for the `Sampler` to find out.
+    most 100 of them in a tick of the sampler (20 ms): one hook notes who begins and when, which
+    ends the step before; stretches are made of that when there is time. Beyond the 100 the hooks
+    are taken out until the next tick, and how often each task ran meanwhile is read off Trio's
+    own count: a picture could not show single ones at that rate. *Waits* are looked at when the
+    loop is about to sleep, which is when nobody waits for it, and now and then if it never does;
+    who goes on before that has not waited. Off, no instrument is installed. Steps of one task that
+    follow on each other within a five thousandth of the record are one stretch, which knows how
+    much of it was work. Which line holds the loop is for the `Sampler` to find out.
 
 What remains
     A cancel that is delivered while the hooks are out, and that the task itself catches, has no

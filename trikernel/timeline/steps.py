@@ -175,7 +175,7 @@ class Steps(trio.abc.Instrument):
         self._log: list[tuple[Record | trio.lowlevel.Task | None, float]] = []
         self._room = BUDGET  # entries that the log has room for
         self._tick = 0
-        self._used = time.thread_time()
+        self._used = self._used_before = time.thread_time()
         self._slept = self._is_thin = self._ended = False
 
     def begin(self, task: trio.lowlevel.Task) -> None:
@@ -311,7 +311,7 @@ class Steps(trio.abc.Instrument):
         """See no steps until the sampler's next tick."""
         self._fold(now)
         self._sampler.began = 0.0
-        self._is_thin, self._thinned = True, now
+        self._is_thin, self._thinned, self._used_before = True, now, time.thread_time()
         trio.lowlevel.remove_instrument(self)
         self._wait_for_tick()
 
@@ -348,6 +348,7 @@ class Steps(trio.abc.Instrument):
     def _count(self, now: float) -> int:
         """How often tasks ran while their steps were not seen: noted of each, and the sum."""
         living = self._records.living
+        worked = time.thread_time() - self._used_before
         tasks = list(living)[:COUNTED]
         counts = {
             task: getattr(task, "_schedule_points", 0) - living[task].points for task in tasks
@@ -356,17 +357,18 @@ class Steps(trio.abc.Instrument):
         for task, count in counts.items():
             record = living[task]
             if count:
-                self._add_unseen(record, now, count, total)
+                self._add_unseen(record, now, count, worked * count / total)
                 record.points += count
                 self._looks.touched[task] = record
             record.seen_at = now
             if len(living) > COUNTED:  # others have their turn next time
                 living[task] = living.pop(task)
+        self._used_before += worked
         return sum(counts.values())
 
-    def _add_unseen(self, record: Record, now: float, count: int, total: int) -> None:
+    def _add_unseen(self, record: Record, now: float, count: int, worked: float) -> None:
         since, last = max(record.seen_at, self._thinned), record.last
-        busy = (now - since) * count / total
+        busy = min(worked, now - since)
         if last is None or since - last.end > self._resolution:
             self._records.ran(record, since, now, busy, count)
             return

@@ -154,12 +154,12 @@ def _draw_span(span: Span, top: int, layout: Layout) -> Iterator[str]:
     left, right = layout.percent(span.start), layout.percent(span.end)
     width, colour, seconds = right - left, COLOURS[span.kind], span.end - span.start
     if span.kind is Kind.RUN:
-        share = min(span.busy / seconds, 1) if seconds > 0 else 1
         steps = "one step" if span.steps == 1 else f"{span.steps:,} steps"
         tip = f"ran: {steps}, {duration(span.busy)} of work in {duration(seconds)}"
+        opacity = 0.2 + 0.8 * span.share
         yield (
             f'<rect x="{left:.3f}%" y="{top + 3}" width="{max(width, 0.12):.3f}%" '
-            f'height="{TASK_HEIGHT - 6}" fill="{colour}" fill-opacity="{0.55 + 0.45 * share:.2f}" '
+            f'height="{TASK_HEIGHT - 6}" fill="{colour}" fill-opacity="{opacity:.2f}" '
             f'stroke="{colour}" stroke-width=".6">{_tip(tip)}</rect>'
         )
         return

@@ -11,7 +11,8 @@ COLUMNS = 60  # of time
 NAMES = 34  # columns
 ROWS = 60
 LISTED = 20  # held stretches and marks that are listed
-_RAN, _HELD = "█", "▓"
+_RAN, _RARELY, _HELD = "█", "░", "▓"
+RARE = 0.2  # of a stretch, in which it ran; of a longer one than a column
 _SIGNS = {
     Kind.SLEEP: "·",
     Kind.CHANNEL: "c",
@@ -74,11 +75,18 @@ def _line(row: Row, timeline: Recording) -> str:
 
 def _fill(cells: list[str], span: Span, timeline: Recording, sign: str = "") -> None:
     sign = sign or (_RAN if span.kind is Kind.RUN else _SIGNS[span.kind])
+    if _is_rare(span, timeline) and sign is _RAN:
+        sign = _RARELY
     first, last = _column(span.start, timeline), _column(span.end, timeline)
     if span.kind is not Kind.RUN and first == last and cells[first] != " ":
         return
     for column in range(first, last + 1):
         cells[column] = sign
+
+
+def _is_rare(span: Span, timeline: Recording) -> bool:
+    is_long = (span.end - span.start) * COLUMNS > timeline.seconds
+    return span.kind is Kind.RUN and is_long and span.share < RARE and not timeline.is_virtual
 
 
 def _column(at: float, timeline: Recording) -> int:
@@ -94,6 +102,8 @@ def _end(end: float | None, timeline: Recording) -> float:
 def _legend(timeline: Recording) -> str:
     kinds = {span.kind for task in timeline.tasks for span in task.spans}
     parts = [f"{_RAN} ran"]
+    if any(_is_rare(span, timeline) for task in timeline.tasks for span in task.spans):
+        parts.append(f"{_RARELY} ran now and then")
     parts += [f"{sign} {kind.value}" for kind, sign in _SIGNS.items() if kind in kinds]
     if timeline.held:
         parts.append(f"{_HELD} held the loop")
