@@ -423,6 +423,8 @@ async def test_the_run_cell_of_a_subclass_runs_what_awaits_nothing(
             ("x = 1", "ok"),
             ("await __import__('trio').sleep(1)", "ok"),
             ("%time x", "ok"),
+            ("%time await __import__('trio').sleep(1)", "ok"),
+            ("get_ipython().run_line_magic('who', '')", "ok"),
             ("1/0", "error"),
         ):
             heard = await client.execute(code, stop_on_error=False)
@@ -430,5 +432,21 @@ async def test_the_run_cell_of_a_subclass_runs_what_awaits_nothing(
             assert len(contents(heard, "error")) == (status == "error")
         heard = await client.execute("seen")
         (result,) = contents(heard, "execute_result")
-        assert result["data"]["text/plain"] == "['x = 1', '1/0', 'seen']"
-        assert reply_of(heard)["execution_count"] == 5
+        assert result["data"]["text/plain"] == (
+            "['x = 1', '%time x', \"get_ipython().run_line_magic('who', '')\", '1/0', 'seen']"
+        )
+        assert reply_of(heard)["execution_count"] == 7
+
+
+async def test_a_run_cell_that_was_put_on_the_shell_is_called(client: CheckedClient) -> None:
+    await client.expect(
+        "ip, seen = get_ipython(), []\nown = ip.run_cell\n"
+        "def run_cell(code, *args, **options):\n"
+        "    seen.append(code)\n    return own(code, *args, **options)\n"
+        "ip.run_cell = run_cell"
+    )
+    await client.expect("x = 1")
+    await client.expect("await __import__('trio').sleep(0)")
+    await client.expect("seen", result="['x = 1', 'seen']")
+    await client.expect("del ip.run_cell\n0", result="0")
+    await client.expect("len(seen)", result="3")

@@ -340,7 +340,8 @@ class PythonKernel(Kernel):
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()
-        if shell.has_own_run_cell and failed is None and not _awaits(shell, code, transformed):
+        own = shell.has_own_run_cell or "run_cell" in shell.__dict__  # as extensions put it there
+        if own and failed is None and not _awaits(shell, code, transformed):
             result = _run_by_subclass(shell, stripped, store_history, silent, cell_id)
         else:
             result = await shell.run_cell_async(
@@ -483,7 +484,10 @@ def _run_by_subclass(
 
 
 def _awaits(shell: Any, code: str, transformed: str | None) -> bool:
-    """Whether a cell awaits, or calls magics, of which some do."""
-    if "get_ipython().run_" in (transformed or ""):
-        return True
+    """Whether a cell awaits, or calls a magic that does."""
+    if "_magic(" in (transformed or ""):
+        from .async_magics import awaits
+
+        with contextlib.suppress(SyntaxError, ValueError):
+            return awaits(shell, transformed or "")
     return bool(shell.should_run_async(code, transformed_cell=transformed))
