@@ -72,6 +72,9 @@ def test_a_task_that_ran_now_and_then_is_told_from_one_that_ran() -> None:
     row = str(timeline).splitlines()[2]
     assert (row.count("█"), row.count("░")) == (30, 30)
     assert "░ ran now and then" in str(timeline)
+    ticks = tuple(Span(Kind.RUN, number / 60, number / 60, 1) for number in range(240))
+    ticker = Timeline(4.0, (TaskLine(1, "t", "", None, 0, None, ticks, ()),))
+    assert str(ticker).splitlines()[2].count("░") == 60
     assert re.findall('fill-opacity="([0-9.]+)" stroke', timeline.svg()) == ["1.00", "0.20"]
 
 

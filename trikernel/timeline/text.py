@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
 from .columns import fitted
 from .model import Kind, Mark, Recording, Row, Span, clip, duration
 
@@ -38,7 +41,7 @@ def draw_text(timeline: Recording) -> str:
     lines += [_line(row, timeline) for row in rows[:ROWS]]
     if len(rows) > ROWS:
         lines.append(f"... and {len(rows) - ROWS:,} more lines")
-    lines.append(_legend(timeline))
+    lines.append(_legend(timeline, "".join(lines)))
     lines += _sentences(timeline)
     lines += timeline.notes()
     return "\n".join(lines)
@@ -64,6 +67,8 @@ def _line(row: Row, timeline: Recording) -> str:
         name = f"{task.origin} {task.name}" if task.origin and row.depth == 0 else task.name
         for span in sorted(task.spans, key=lambda one: one.kind is Kind.RUN):
             _fill(cells, span, timeline)
+        for column in _rare_columns(task.spans, timeline):
+            cells[column] = _RARELY
         for held in timeline.held:
             if held.task == task.key:
                 _fill(cells, Span(Kind.RUN, held.start, held.end), timeline, _HELD)
@@ -84,6 +89,19 @@ def _fill(cells: list[str], span: Span, timeline: Recording, sign: str = "") -> 
         cells[column] = sign
 
 
+def _rare_columns(spans: Sequence[Span], timeline: Recording) -> Iterator[int]:
+    """Columns in which it ran several times, and waited for most of the time."""
+    counts, busy = Counter[int](), dict[int, float]()
+    for span in spans:
+        if span.kind is Kind.RUN:
+            column = _column(span.start, timeline)
+            counts[column] += 1
+            busy[column] = busy.get(column, 0.0) + span.end - span.start
+    for column, count in counts.items():
+        if count > 1 and busy[column] * COLUMNS < RARE * timeline.seconds:
+            yield column
+
+
 def _is_rare(span: Span, timeline: Recording) -> bool:
     is_long = (span.end - span.start) * COLUMNS > timeline.seconds
     return span.kind is Kind.RUN and is_long and span.share < RARE and not timeline.is_virtual
@@ -99,10 +117,10 @@ def _end(end: float | None, timeline: Recording) -> float:
     return timeline.seconds if end is None else end
 
 
-def _legend(timeline: Recording) -> str:
+def _legend(timeline: Recording, drawn: str) -> str:
     kinds = {span.kind for task in timeline.tasks for span in task.spans}
     parts = [f"{_RAN} ran"]
-    if any(_is_rare(span, timeline) for task in timeline.tasks for span in task.spans):
+    if _RARELY in drawn:
         parts.append(f"{_RARELY} ran now and then")
     parts += [f"{sign} {kind.value}" for kind, sign in _SIGNS.items() if kind in kinds]
     if timeline.held:
