@@ -115,8 +115,8 @@ OFFERED = {
     "trikernel.system": {
         "Latch", "LeftOpen", "Mailbox", "RemoteNursery",
         "RepeatedEvent", "SignalArrivals", "SignalTimer",
-        "call_in", "can_nest_runs", "can_signal", "close_what_was_left_open", "exit_forked",
-        "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",
+        "call_in", "can_nest_runs", "can_signal", "cancel_for", "close_what_was_left_open",
+        "exit_forked", "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",
         "is_anything_left_open", "is_nested_in", "mark_untraced", "on_fork",
         "real_stderr", "report_crash", "run_beside", "run_in",
         "run_nested", "run_to_the_end",
@@ -153,8 +153,8 @@ OFFERED = {
     },
     "trikernel.timeline": {
         "Kind", "Limits", "NameOf", "Node", "OtherTask", "Recorder", "TaskTree", "Tasks",
-        "Timeline", "age_of", "clip", "duration", "line_of_stack",
-        "note_error", "origin_of", "place_of", "request_of_task", "source_of", "title_of",
+        "Timeline", "age_of", "clip", "duration", "end_scope", "line_of_thread",
+        "note_error", "origin_of", "place_of", "request_of_task", "source_of", "table", "title_of",
         "wait_of",
     },
     "trikernel.testing": {

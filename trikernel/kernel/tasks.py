@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +30,9 @@ async def tell_tasks(kernel: Any) -> TaskTree:
         return look()
     with trio.move_on_after(TURN_TIMEOUT):
         return await call_in(server.user_token, look)
-    from ..timeline import line_of_stack
+    from ..timeline import line_of_thread
 
-    frame = sys._current_frames().get(server.user_thread)
-    line = line_of_stack(frame, kernel.name_of_code)
+    line = line_of_thread(server.user_thread, kernel.name_of_code)
     for _ in range(TRIES):
         try:
             return _look(kernel, f"running{': ' if line else ''}{line}")

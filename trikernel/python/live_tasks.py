@@ -44,7 +44,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import current_subshell
 from ..system import RepeatedEvent
-from ..timeline import Node, Tasks, age_of, end, table
+from ..timeline import Node, Tasks, age_of, end_scope, table
 
 __all__ = ["LiveTasks", "PlainView", "View", "WidgetView", "start_live"]
 
@@ -175,7 +175,7 @@ class LiveTasks(trio.abc.Instrument):
             if node.kind == "cell":
                 self._interrupt()
             elif node.scope is not None:
-                end(node.scope, "its button")
+                end_scope(node.scope, "its button")
             self._note = f"cancelled #{node.number} {node.name}"
         self._changed.set()
 

@@ -11,9 +11,10 @@ from .model import Kind, clip, duration
 from .naming import origin_of, request_of_task, title_of
 from .recorder import Recorder, note_error
 from .records import Limits
+from .sampler import line_of_thread
 from .shown import Timeline
-from .tree import Node, OtherTask, Tasks, TaskTree, age_of, end
-from .waits import NameOf, line_of_stack, place_of, source_of, wait_of
+from .tree import Node, OtherTask, Tasks, TaskTree, age_of, end_scope
+from .waits import NameOf, place_of, source_of, wait_of
 
 __all__ = [
     "Kind",
@@ -28,8 +29,8 @@ __all__ = [
     "age_of",
     "clip",
     "duration",
-    "end",
-    "line_of_stack",
+    "end_scope",
+    "line_of_thread",
     "note_error",
     "origin_of",
     "place_of",

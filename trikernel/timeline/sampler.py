@@ -31,13 +31,19 @@ from collections.abc import Callable
 from types import FrameType
 
 from ..system import mark_untraced
+from .waits import NameOf, line_of_stack
 
-__all__ = ["HELD", "TICK", "Sampler"]
+__all__ = ["HELD", "TICK", "Sampler", "line_of_thread"]
 
 HELD = 0.05  # seconds that one step may take
 TICK = 0.02  # seconds between two looks
 _RESTS = 3  # ticks without a step after which the thread waits
 _SAMPLES = 10_000  # of one step that are counted
+
+
+def line_of_thread(ident: int | None, name_of: NameOf) -> str:
+    """The line that another thread executes; empty if it is not known."""
+    return line_of_stack(sys._current_frames().get(ident or 0), name_of)
 
 
 class Sampler:

@@ -23,7 +23,7 @@ from .model import clip
 from .naming import is_lane_of_ours, origin_of, request_of_task, title_of
 from .waits import NameOf, source_of, wait_of
 
-__all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks", "end"]
+__all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks", "end_scope"]
 
 SHOWN = 1_000  # rows of a tree
 TRIES = 5  # from another thread, while tasks come and go
@@ -291,11 +291,11 @@ class Tasks(trio.abc.Instrument):
         if not found:
             raise LookupError(f"nothing to cancel for {what!r}: %tasks shows what lives")
         for row in found:
-            end(scopes[row], "%cancel")
+            end_scope(scopes[row], "%cancel")
         return [f"#{row.number} {row.name}" for row in found]
 
 
-def end(scope: trio.CancelScope | OtherTask, reason: str) -> None:
+def end_scope(scope: trio.CancelScope | OtherTask, reason: str) -> None:
     """Cancel it; the reason is told to whoever looks on."""
     if isinstance(scope, OtherTask):
         scope.cancel()
