@@ -271,6 +271,8 @@ def _install(options: argparse.Namespace) -> int:
         for doubt in doubts:
             print(f"trikernel: warning: {doubt}", file=sys.stderr)
         name, path = kernelspecs.install(options, kernel_class)
+        if options.warm and (doubt_of_name := kernelspecs.doubt_of_provisioner()):
+            print(f"trikernel: warning: {doubt_of_name}", file=sys.stderr)
     print(f"installed kernelspec {name} in {path}")
     first = next((folder for one, _, folder in kernelspecs.installed() if one == name), path)
     if not os.path.samefile(first, path):

@@ -32,7 +32,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 
 import trio
@@ -41,7 +40,7 @@ from .records import Limits, Records
 from .sampler import Sampler
 from .shown import Timeline
 from .steps import Lives, Looks, Steps, note_raised
-from .waits import NameOf, line_of_stack
+from .waits import NameOf
 
 __all__ = ["Recorder", "note_error"]
 
@@ -103,7 +102,7 @@ class Recorder:
         self._now = clock.current_time if self._is_virtual else time.perf_counter
         self._token = trio.lowlevel.current_trio_token()
         self._began = now = self._now()
-        self._sampler = Sampler(partial(line_of_stack, name_of=self._name_of))
+        self._sampler = Sampler(self._name_of)
         self._looks = Looks(self._records, self._name_of)
         self._lives = Lives(self._records, self._now, self._is_root)
         self._lives.whole_loop = self._whole_loop

@@ -28,10 +28,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import FrameType
 
 from ..system import mark_untraced
-from .waits import NameOf, line_of_stack
+from .waits import Executing, NameOf, executing
 
 __all__ = ["HELD", "TICK", "Sampler", "line_of_thread"]
 
@@ -43,27 +42,28 @@ _SAMPLES = 10_000  # of one step that are counted
 
 def line_of_thread(ident: int | None, name_of: NameOf) -> str:
     """The line that another thread executes; empty if it is not known."""
-    return line_of_stack(sys._current_frames().get(ident or 0), name_of)
+    found = executing(sys._current_frames().get(ident or 0), name_of)
+    return found.describe(name_of) if found is not None else ""
 
 
 class Sampler:
-    """``describe`` gives the line of a stack as text, and is called in the sampler's thread.
+    """``name_of`` names the code of cells.
 
     The loop sets ``began`` to the moment (by `time.perf_counter`) when a step began, and to 0 when
     it waits, counts ``steps`` now and then, and calls `wake` where ``rests`` is true. ``ticks``
     counts the looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
     """
 
-    def __init__(self, describe: Callable[[FrameType], str]) -> None:
+    def __init__(self, name_of: NameOf) -> None:
         self.began = 0.0
         self.steps = 0
         self.ticks = 0
         self.rests = False
         self.patience = 0
         self.on_tick: Callable[[], object] | None = None
-        self._describe = describe
+        self._name_of = name_of
         self._loop_thread = threading.get_ident()
-        self._lines: Counter[str] = Counter()
+        self._lines: Counter[Executing] = Counter()
         self._of = 0.0  # the step that the lines are of
         self._wakened = threading.Event()
         self._ended = threading.Event()
@@ -76,6 +76,7 @@ class Sampler:
 
     def start(self) -> None:
         """Begin to look, at the thread that made this."""
+        executing(sys._getframe(), self._name_of)  # imports what it needs, here and not there
         thread = threading.Thread(target=self._run, name="trikernel timeline", daemon=True)
         self._thread = mark_untraced(thread)
         self._thread.start()
@@ -97,7 +98,7 @@ class Sampler:
         """The line that was seen most often in the step that began then; empty if it was not."""
         if self._of != began or not self._lines:
             return ""
-        return self._lines.most_common(1)[0][0]
+        return self._lines.most_common(1)[0][0].describe(self._name_of)
 
     def _run(self) -> None:
         seen = rest = 0
@@ -137,4 +138,7 @@ class Sampler:
             return
         frame = sys._current_frames().get(self._loop_thread)
         if frame is not None and self.began == began:
-            self._lines[self._describe(frame)] += 1
+            # No file is read here: whoever waits for the interpreter would go on meanwhile.
+            found = executing(frame, self._name_of)
+            if found is not None:
+                self._lines[found] += 1

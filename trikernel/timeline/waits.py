@@ -20,7 +20,7 @@ import trio
 from ..core import await_frames, is_asyncio, is_machinery, is_ours
 from .model import Kind
 
-__all__ = ["NameOf", "Wait", "line_of_stack", "place_of", "source_of", "wait_of"]
+__all__ = ["Executing", "NameOf", "Wait", "executing", "place_of", "source_of", "wait_of"]
 
 NameOf = Callable[[str], tuple[str, str] | None]
 """The label and the name of a cell's code by its file name, None for other code."""
@@ -123,32 +123,50 @@ def source_of(file: str, line: int) -> str:
     return linecache.getline(file, line).strip()
 
 
-def line_of_stack(frame: FrameType | None, name_of: NameOf) -> str:
-    """The line that executes, for whoever asks what holds the loop: in a cell if one is on the
+@attrs.frozen
+class Executing:
+    """The line that a stack executes, found without reading any file. ``within`` is the function
+    that it has called, if that is another's; ``file`` is empty for the kernel's own work.
+    """
+
+    file: str
+    line: int
+    within: str
+
+    def describe(self, name_of: NameOf) -> str:
+        """In words, with the text of the line."""
+        within = f" (in {self.within})" if self.within else ""
+        if not self.file:
+            return f"the kernel's own work{within}"
+        source = source_of(self.file, self.line)
+        place = place_of(self.file, self.line, name_of)
+        return f"{place}{': ' if source else ''}{source}{within}"
+
+
+def executing(frame: FrameType | None, name_of: NameOf) -> Executing | None:
+    """What executes, for whoever asks what holds the loop: the line in a cell if one is on the
     stack, else, within the loop's step, in a file that is not installed, else the innermost that is
-    not ours nor Trio's; with the function that it has called, if that is a library's. A library
-    that we have called, to draw an error, say, is the kernel's own work.
+    not ours nor Trio's. A library that we have called, to draw an error, say, is the kernel's own
+    work.
     """
     frames = list(_outwards(frame))
     users = [one for one in frames if not is_machinery(one.f_code.co_filename)]
     if not users:
-        return ""
+        return None
     found = next((one for one in users if name_of(one.f_code.co_filename) is not None), None)
     inner = users[0].f_code
-    within = f" (in {_module(users[0])}{inner.co_qualname})"
+    within = f"{_module(users[0])}{inner.co_qualname}"
     if found is None:
         step = list(takewhile(lambda one: not _is_loop(one), frames))
         users = [one for one in step if one in users]
         found = next((one for one in users if not _is_library(one)), None)
         if found is None and any(is_ours(one.f_code.co_filename) for one in step):
-            return f"the kernel's own work{within}"
+            return Executing("", 0, within)
         found = found or (users[0] if users else None)
         if found is None:
-            return ""
+            return None
     code = found.f_code
-    text = place_of(code.co_filename, found.f_lineno, name_of)
-    source = source_of(code.co_filename, found.f_lineno)
-    return f"{text}{': ' if source else ''}{source}{'' if inner is code else within}"
+    return Executing(code.co_filename, found.f_lineno, "" if inner is code else within)
 
 
 def _is_loop(frame: FrameType) -> bool:
