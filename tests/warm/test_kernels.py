@@ -234,7 +234,7 @@ def test_what_is_preloaded_stands_in_the_kernelspec(
     [
         (["--preload", "pandas"], "--preload goes with --warm"),
         (["--warm", "--preload", "a-b"], "--preload: 'a-b' is no module's name"),
-        (["--warm", "--wrap", "bash"], "--warm and --preload do not go with --wrap"),
+        (["--warm", "--wrap", "bash"], "--warm, --preload and --remote do not go with --wrap"),
     ],
 )
 def test_flags_that_do_not_go_together(
