@@ -162,7 +162,13 @@ OFFERED = {
         "assert_conforms", "assert_meets", "assert_order", "at_every_checkpoint", "message_types",
         "open_clients", "open_memory_client", "requirements_of",
     },
-    "trikernel.loops": {"CellLoop", "GuestLoop", "TrioAwaitable", "take_over"},
+    "trikernel.loops": {
+        "CellLoop",
+        "GuestLoop",
+        "TrioAwaitable",
+        "in_asyncio_task",
+        "take_over",
+    },
     "trikernel.debugger": {
         "COMMANDS", "Debuggee", "Debugger", "Needs", "Traced", "as_json", "is_installed",
     },

@@ -90,6 +90,25 @@ async def test_all_cells_of_a_session_await_both(session: CheckedClient) -> None
     await session.expect("%time await asyncio.sleep(0)", stdout=re.compile("Wall time"))
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%asyncio\nawait asyncio.sleep(1, 'slept')",
+        "await aio(asyncio.sleep(1, 'slept'))",
+        "await aio(asyncio.sleep, 1, 'slept')",
+        "(await asyncio.gather(aio(asyncio.sleep, 1, 'slept')))[0]",
+        "await asyncio.create_task(aio(asyncio.sleep, 1, 'slept'))",
+        "await get_ipython().run_cell_async(\"x = await asyncio.sleep(1, 'slept')\")\nx",
+        "asyncio.run(aio(asyncio.sleep, 0, 'slept'))",
+    ],
+)
+async def test_within_asyncio_what_asks_for_asyncio_is_awaited_there(
+    session: CheckedClient, cell: str
+) -> None:
+    assert plain(await session.expect(cell)) == "'slept'"
+    await session.expect("await asyncio.sleep(1)")
+
+
 async def test_the_session_goes_back_to_trio(session: CheckedClient) -> None:
     assert "kernel's asyncio loop" in (await session.expect("%autoawait")).stdout
     await session.expect("%autoawait trio\n%autoawait", stdout=re.compile("kernel's Trio loop"))
@@ -140,6 +159,8 @@ CANNOT = {
     "await asyncio.sleep(1)": RuntimeError,
     "asyncio.create_task(asyncio.sleep(1))": RuntimeError,
     "loop = await aio(asyncio.get_running_loop)\nawait loop.create_future()": TypeError,
+    "async with trio.open_nursery() as group:\n    group.start_soon(tick, 1)": ExceptionGroup,
+    "try: asyncio.create_task(1)\nexcept RuntimeError: get_ipython().showtraceback()": None,
 }
 
 
@@ -148,6 +169,11 @@ async def test_an_error_of_a_trio_cell_says_what_to_do(client: CheckedClient, ce
     execution = await client.expect(cell, error=CANNOT[cell])
     (line,) = execution.stderr.strip().splitlines()
     assert "put %%asyncio at the top of the cell" in line
+
+
+async def test_the_banner_says_which_loop_runs_what_is_awaited() -> None:
+    assert PythonKernel().banner.endswith("runs in Trio")
+    assert PythonKernel(cell_loop="asyncio").banner.endswith("runs in asyncio")
 
 
 async def test_any_other_error_says_nothing_of_asyncio(client: CheckedClient) -> None:

@@ -257,3 +257,19 @@ def test_asyncio_cells_warn_of_nothing() -> None:
         assert time.monotonic() - began < 20
         assert kernel.process.stderr is not None
         assert not re.search("Warning|Traceback", kernel.process.stderr.read())
+
+
+def test_nest_asyncio_runs_the_loop_within_a_cell_of_either_kind() -> None:
+    pytest.importorskip("nest_asyncio2")
+    run = "asyncio.run(asyncio.sleep(0.01, 'ran'))"
+    within = "asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.01, 'ran'))"
+    with kernel_process() as kernel:
+        kernel.execute("import asyncio, nest_asyncio2\nnest_asyncio2.apply()")
+        assert kernel.text(f"print({run}, {within})") == "ran ran\n"
+        kernel.execute("%autoawait asyncio")
+        kernel.execute("import nest_asyncio2\nnest_asyncio2.apply()")
+        assert kernel.text(f"print({run}, {within})") == "ran ran\n"
+        assert kernel.text("print(await asyncio.sleep(0.01, 'awaited'))") == "awaited\n"
+        assert ends(kernel, SAY + run.replace("0.01", "99"))["ename"] == "KeyboardInterrupt"
+        kernel.execute("%autoawait trio")
+        assert kernel.text(f"print({run}, {within})") == "ran ran\n"

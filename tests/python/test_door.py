@@ -188,6 +188,39 @@ def test_the_web_server_of_the_docs_serves_while_somebody_looks_in(tmp_path: Pat
         assert process.wait(TIMEOUT) == 0
 
 
+ABANDONED = """\
+import sys, threading, anyio, trikernel
+async def main():
+    for seconds in (0, 0.05, 0.2):
+        with anyio.move_on_after(seconds):
+            async with trikernel.embed(connection_file=sys.argv[1]):
+                await anyio.sleep_forever()
+        print([one.name for one in threading.enumerate() if one.name == "trikernel"], flush=True)
+anyio.run(main, backend="asyncio")
+"""
+
+
+def test_a_door_that_is_cancelled_as_it_opens_leaves_nothing_behind(tmp_path: Path) -> None:
+    file, path = tmp_path / "program.py", tmp_path / "door.json"
+    file.write_text(ABANDONED)
+    with running(file, path) as process:
+        assert [line(process) for _ in range(3)] == ["[]\n"] * 3
+        assert process.wait(TIMEOUT) == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt, SystemExit, ExceptionGroup("of", [KeyError()])]
+)
+async def test_what_the_program_raises_comes_out_as_it_is(
+    tmp_path: Path, raised: BaseException
+) -> None:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - it is looked at below
+        async with trikernel.embed(connection_file=tmp_path / "door.json"):
+            raise raised
+    assert isinstance(caught.value, raised if isinstance(raised, type) else type(raised))
+
+
 async def open_and_fail(path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     async with trikernel.embed(namespace={"seven": 7}, connection_file=path) as kernel:

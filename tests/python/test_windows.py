@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -101,6 +102,17 @@ async def test_what_a_window_raises_is_told_under_the_cell_of_gui_and_turns_go_o
     before = len(windows.turns)
     await trio.sleep(1)
     assert len(windows.turns) > before
+
+
+async def test_a_callback_in_a_session_of_asyncio_has_a_running_loop(
+    kernel_client: CheckedClient, windows: FakeWindows, autojump_clock: trio.testing.MockClock
+) -> None:
+    await kernel_client.expect("%gui tk\n%autoawait asyncio")
+    await kernel_client.expect("import asyncio\nawait asyncio.sleep(0)")
+    made: list[asyncio.Task[str]] = []
+    windows.events.append(lambda: made.append(asyncio.create_task(asyncio.sleep(0, "worked"))))
+    await trio.sleep(1)
+    assert [one.result() for one in made] == ["worked"]
 
 
 @pytest.mark.parametrize("name", ["tk", "qt"])
@@ -223,6 +235,7 @@ def test_a_window_of_tk_reacts_also_while_a_cell_awaits(display: str) -> None:
         assert [kernel.finish(one)[0]["status"] for one in queued] == ["ok"] * 10
         msg_id = kernel.send("print('begun', flush=True)\nroot.mainloop()")
         kernel.until("stream")
+        time.sleep(1)  # so that no event wakes the window's own loop any more
         kernel.interrupt()
         assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
         msg_id = kernel.send("_ = root.after(50, lambda: 1 / 0)\nawait trio.sleep(0.5)")
@@ -239,6 +252,15 @@ def test_a_window_of_qt_reacts_and_a_slot_that_raises_ends_nothing(
     pytest.importorskip("PyQt6.QtCore")
     with kernel_process(DISPLAY=display) as kernel:
         react(kernel, display, QT)
+        msg_id = kernel.send(
+            "from PyQt6.QtWidgets import QApplication\nprint('begun', flush=True)\n"
+            "QApplication.instance().exec()"
+        )
+        kernel.until("stream")
+        time.sleep(1)
+        kernel.interrupt()
+        assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+        assert kernel.text("%gui none\n%gui qt\nprint(window.isVisible())") == "True\n"
         first = kernel.send("from PyQt6.QtCore import QTimer\nQTimer.singleShot(50, lambda: 1 / 0)")
         kernel.finish(first)
         assert kernel.until("error")["content"]["ename"] == "ZeroDivisionError"

@@ -6,7 +6,7 @@ Imports asyncio, which takes a while: a kernel imports this when something first
 from __future__ import annotations
 
 from .cell_loop import CellLoop
-from .guest import GuestLoop, TrioAwaitable
+from .guest import GuestLoop, TrioAwaitable, in_asyncio_task
 from .steps import take_over
 
-__all__ = ["CellLoop", "GuestLoop", "TrioAwaitable", "take_over"]
+__all__ = ["CellLoop", "GuestLoop", "TrioAwaitable", "in_asyncio_task", "take_over"]

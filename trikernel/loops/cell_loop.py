@@ -217,6 +217,8 @@ class CellLoop(GuestLoop):
 @disable_ki_protection
 def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
     """Call the user's code, in its cell's context."""
+    selector = loop.selector
+    selector.callbacks += 1
     try:
         callback(*args)
     except (KeyboardInterrupt, SystemExit):
@@ -225,6 +227,8 @@ def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
         loop.call_exception_handler(
             {"message": f"Exception in callback {callback!r}", "exception": error}
         )
+    finally:
+        selector.callbacks -= 1
 
 
 def _close_coroutine(task: asyncio.Task[Any]) -> None:

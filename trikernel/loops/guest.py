@@ -47,11 +47,11 @@ import sniffio
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import call_unprotected
+from ..core import await_unprotected, call_unprotected
 from ..system import run_in, runs_here
 from .steps import Steps, call_for, current_steps
 
-__all__ = ["GuestLoop", "TrioAwaitable"]
+__all__ = ["GuestLoop", "TrioAwaitable", "in_asyncio_task"]
 
 _log = logging.getLogger("trikernel")
 _ROUNDS = 100  # of the asyncio loop, after which Trio has its turn
@@ -64,15 +64,17 @@ Start = Callable[[Callable[[], Awaitable[object]]], object]
 class _Selector(selectors.DefaultSelector):
     """Waits for nothing while the loop is a guest: then ``on_idle`` is told for how long it might.
 
-    None is for ever. As long as ``on_idle`` is None, it is like any other one.
+    None is for ever. As long as ``on_idle`` is None, it is like any other one; and so it is within
+    the ``callbacks`` of a round, one of which may run the loop again, as nest_asyncio has it.
     """
 
     on_idle: Callable[[float | None], object] | None = None
     rounds = 0
+    callbacks = 0  # that have begun and not ended
 
     def select(self, timeout: float | None = None) -> Any:
         """See `selectors.BaseSelector.select`."""
-        if self.on_idle is None:
+        if self.on_idle is None or self.callbacks:
             return super().select(timeout)
         events = super().select(0)
         self.rounds += 1
@@ -100,14 +102,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._is_early = not trio.lowlevel.in_trio_run()
         self._thread = threading.get_ident()
-        self._idle = _Selector()
+        self.selector = _Selector()
         self._is_turning = False
         self._is_in_step = False
         self._again = False
         self._due = math.inf  # on Trio's clock, when there is something to do
         self._parked: trio.CancelScope | None = None
         self._is_pumped = False
-        super().__init__(self._idle)
+        super().__init__(self.selector)
 
     def bind(self, start: Start, start_call: Start) -> None:
         """Be a guest of the calling Trio loop from now on.
@@ -172,15 +174,20 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     @enable_ki_protection
     def turn(self) -> None:
-        """Run what is ready now. Raises `KeyboardInterrupt` if a task's code was interrupted."""
+        """Run what is ready now. Raises `KeyboardInterrupt` if a task's code was interrupted.
+
+        Raises `RuntimeError` in a turn, which is left as it is.
+        """
+        if self._is_turning:
+            raise RuntimeError("the asyncio loop turns already")
         library, sniffio.thread_local.name = sniffio.thread_local.name, None
-        self._is_turning, self._idle.on_idle, self._idle.rounds = True, self._on_idle, 0
+        self._is_turning, self.selector.on_idle, self.selector.rounds = True, self._on_idle, 0
         try:
             self._again = True
-            while self._again and self._idle.rounds <= _ROUNDS:
+            while self._again and self.selector.rounds <= _ROUNDS:
                 self.run_forever()
         finally:
-            self._is_turning, self._idle.on_idle = False, None
+            self._is_turning, self.selector.on_idle = False, None
             sniffio.thread_local.name = library
             if self._again:
                 self._due = -math.inf
@@ -218,7 +225,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 await self._wait()
 
     async def _wait(self) -> None:
-        fileno = getattr(self._idle, "fileno", None)
+        fileno = getattr(self.selector, "fileno", None)
         if fileno is None:
             await trio.sleep_until(min(self._due, trio.current_time() + _POLL))
             return
@@ -231,7 +238,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """See `asyncio.loop.close`; what waits for it is told."""
-        fileno = getattr(self._idle, "fileno", None)
+        fileno = getattr(self.selector, "fileno", None)
         if fileno is not None and not self.is_closed() and not self.is_running() and self.is_here:
             trio.lowlevel.notify_closing(fileno())
         super().close()
@@ -300,7 +307,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Await what may await asyncio and Trio, in the calling Trio task; what it returns.
 
         Cancelled, or interrupted, the asyncio task is cancelled; when it has ended, that is raised.
+        A caller that runs in a task of asyncio's already awaits it there.
         """
+        if in_asyncio_task():
+            return await await_unprotected(awaitable)
         self.keep_turning()
         return await Steps(self).run(awaitable)
 
@@ -317,6 +327,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
         else:
             self._start_call(partial(call_for, coroutine, future))
         return future
+
+
+def in_asyncio_task() -> bool:
+    """Whether the calling code is a step of an asyncio task, so that it may await asyncio."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:  # no asyncio loop runs here
+        return False
 
 
 class TrioAwaitable:

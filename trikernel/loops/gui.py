@@ -39,7 +39,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..core import call_unprotected, is_cancel
+from ..core import call_unprotected, current_request, is_cancel
 from ..errors import UsageError
 
 __all__ = ["GUIS", "follow_gui", "open_gui", "report_uncaught"]
@@ -51,6 +51,10 @@ _PROBE = "import {0}.QtWidgets as q, sys; q.QApplication(sys.argv[:1])"
 _PROBE_SECONDS = 20
 _TK_DONT_WAIT = 2  # TCL_DONT_WAIT, as tkinter has it
 _MOST = 500  # events in one turn
+
+_HELD, _AWAKE = 300, 100  # milliseconds without a turn: a loop of a cell's runs; how often it wakes
+_TK_AWAKE = "trikernel_awake"
+_kept: list[object] = []  # the windows of an application end with it
 
 _LIVELY = 0.1  # seconds after an event in which the next one is soon looked for
 
@@ -156,7 +160,15 @@ def _open_tk(name: str) -> Turn:
     _check_display(name)
     # an interpreter without windows: an event of any window of this thread is one of its turn
     interpreter: Any = tkinter.Tcl().tk
-    return partial(_until_none, partial(interpreter.dooneevent, _TK_DONT_WAIT))
+    interpreter.eval(f"proc {_TK_AWAKE} {{}} {{after {_AWAKE} {_TK_AWAKE}}}")
+
+    def turn() -> bool:
+        interpreter.call("after", "cancel", _TK_AWAKE)
+        happened = _until_none(partial(interpreter.dooneevent, _TK_DONT_WAIT))
+        interpreter.call("after", _HELD, _TK_AWAKE)  # mainloop() hears of an interrupt by that
+        return happened
+
+    return turn
 
 
 def _open_qt(name: str) -> Turn:
@@ -172,13 +184,28 @@ def _open_qt(name: str) -> Turn:
     dispatcher = core.QAbstractEventDispatcher.instance()
     deletion: Any = getattr(core.QEvent, "Type", core.QEvent).DeferredDelete
     deletion = getattr(deletion, "value", deletion)
+    held = core.QTimer()
+    held.setInterval(_HELD)
+    held.timeout.connect(partial(_exit_if_stopped, core.QCoreApplication.exit))
+    _kept.append(app)
 
     def turn() -> bool:
+        held.start()
         happened = bool(dispatcher.processEvents(flags))
         app.sendPostedEvents(None, deletion)
         return happened
 
     return turn
+
+
+@enable_ki_protection
+def _exit_if_stopped(exit_loops: Callable[[], object]) -> None:
+    """Called in a loop that a cell runs by itself (``exec()``): Python's signals are heard here,
+    and what the cell waits for ends when that is to stop.
+    """
+    request = current_request.get()
+    if request is not None and request.stop_reason is not None and not request.finished:
+        exit_loops()
 
 
 def _find_qt(name: str) -> str:

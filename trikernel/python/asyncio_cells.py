@@ -23,9 +23,9 @@ from typing import Any
 import trio
 from trio.lowlevel import RunVar, enable_ki_protection
 
-from ..core import current_request, current_subshell
+from ..core import await_unprotected, call_unprotected, current_request, current_subshell
 from ..errors import UsageError
-from ..loops import CellLoop
+from ..loops import CellLoop, in_asyncio_task
 from ..system import runs_here
 from ..timeline import OtherTask
 from .asyncio_runs import with_asyncio_runs
@@ -102,8 +102,13 @@ class AsyncioCells:
         """Await an awaitable of asyncio's, or call a function of asyncio's and await what it
         returns, if it can be awaited; what that is.
 
-        What is awaited may await Trio, too. Cancelled, it is cancelled, and waited for.
+        What is awaited may await Trio, too. Cancelled, it is cancelled, and waited for. Within a
+        task of asyncio's, whichever loop runs it, it is awaited there.
         """
+        if in_asyncio_task():
+            if not inspect.isawaitable(what):
+                what = call_unprotected(what, *args)
+            return await await_unprotected(what) if inspect.isawaitable(what) else what
         loop = self.loop
         if not inspect.isawaitable(what):
             what = loop.call_in_step(what, *args)

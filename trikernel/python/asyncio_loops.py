@@ -27,6 +27,7 @@ import contextvars
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from types import FrameType
 from typing import Any
 
@@ -39,6 +40,7 @@ _WHAT_TO_DO = (
     "\x1b[2mthis needs asyncio, and cells run in Trio: put %%asyncio at the top of the cell, say "
     "%autoawait asyncio for all cells, or `await trikernel.notebook.aio(...)`\x1b[0m\n"
 )
+_MOST = 100  # errors of a group that are looked at
 _SIGNS = {
     "RuntimeError": ("no running event loop", "There is no current event loop"),
     "TypeError": ("trio.run received unrecognized yield message <",),
@@ -53,12 +55,22 @@ def is_asyncio_cancel(raised: BaseException) -> bool:
 def tell_of_asyncio(kernel: Any, error: BaseException) -> None:
     """Say under the calling cell, whose error that is, what code needs that awaits asyncio."""
     request = current_request.get()
-    signs = _SIGNS.get(type(error).__name__, ())
-    if request is None or not signs:
+    if request is None:
         return
-    text = kernel.shell.errors.content(error)["evalue"]
-    if text.startswith(signs):
-        kernel.server.connection.iopub.tell(request, _WHAT_TO_DO)
+    for one in islice(_leaves(error), _MOST):
+        signs = _SIGNS.get(type(one).__name__, ())
+        if signs and kernel.shell.errors.content(one)["evalue"].startswith(signs):
+            kernel.server.connection.iopub.tell(request, _WHAT_TO_DO)
+            return
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, or those in a group, in groups of it, and so on."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 def end_asyncio_loops(raised: BaseException) -> None:

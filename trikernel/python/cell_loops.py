@@ -89,9 +89,14 @@ class CellLoops:
         kernel.server.background.start_soon(
             self._follow,
             self._gui,
-            partial(follow_gui, turn, kernel.poll_interval, report),
+            partial(follow_gui, partial(self._turn, turn), kernel.poll_interval, report),
             name=f"%gui {gui}",
         )
+
+    def _turn(self, turn: Callable[[], bool]) -> bool:
+        """In a session of asyncio, callbacks have a running loop, as handlers of comms have."""
+        loop = self.asyncio.existing if self.current == "asyncio" else None
+        return bool(loop.call_in_step(turn)) if loop is not None else turn()
 
     async def _follow(self, scope: trio.CancelScope, follow: Callable[[], Any]) -> None:
         try:

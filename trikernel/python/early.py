@@ -31,7 +31,10 @@ class Banner:
 
     @built_in
     def __get__(self, instance: object, owner: object) -> str:
-        return _banner()
+        if getattr(instance, "host", None) is not None:
+            return f"{_banner()} the asyncio loop of the program"
+        loop = getattr(instance, "cell_loop", "trio")
+        return f"{_banner()} {'asyncio' if loop == 'asyncio' else 'Trio'}"
 
 
 class Features:
@@ -51,7 +54,7 @@ class Features:
 def _banner() -> str:
     return (
         f"Python {sys.version.split()[0]} on Trio {trio.__version__}, "
-        f"IPython {ipython_version()}: top-level await runs in Trio"
+        f"IPython {ipython_version()}: top-level await runs in"
     )
 
 

@@ -10,14 +10,21 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from contextvars import Context
 from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
 
 import trio
+from outcome import Error, Outcome, Value, capture
 
 from ..errors import UsageError
 from ..kernel import open_connection, run, serve
@@ -111,19 +118,31 @@ def _names(
 async def _beside_trio(
     kernel: PythonKernel, file: str | os.PathLike[str] | None
 ) -> AsyncIterator[PythonKernel]:
-    error: Exception | None = None
+    error: BaseException | None = None
     with ExitStack() as stack:
         transport = open_connection(kernel, file, None, stack, [])
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(serve, kernel, transport)
-            try:
-                yield kernel
-            except Exception as raised:  # not in a group: the nursery is ours
-                error = raised
-            finally:
-                server.stop()
-    if error is not None:
-        raise error
+        with _instead(lambda: error):
+            async with trio.open_nursery() as nursery:
+                server = await nursery.start(serve, kernel, transport)
+                try:
+                    yield kernel
+                except GeneratorExit:
+                    raise
+                except BaseException as raised:  # not in a group: the nursery is ours
+                    error = raised
+                finally:
+                    server.stop()
+
+
+@contextmanager
+def _instead(find: Callable[[], BaseException | None]) -> Iterator[None]:
+    """Raise what the program has raised, whatever has come after it."""
+    try:
+        yield
+    finally:
+        error = find()
+        if error is not None:
+            raise error
 
 
 @asynccontextmanager
@@ -135,35 +154,69 @@ async def _beside_asyncio(
     from .host import AsyncioHost
 
     kernel.host = host = AsyncioHost()
-    started, ended = host.loop.create_future(), asyncio.Event()
+    started, ended = host.loop.create_future(), host.loop.create_future()
 
-    def tell(function: Callable[..., object], *args: object) -> None:
+    def tell(future: asyncio.Future[Any], outcome: Outcome[Any]) -> None:
         with suppress(RuntimeError):  # the program has ended already
-            host.loop.call_soon_threadsafe(function, *args)
+            host.loop.call_soon_threadsafe(_tell, future, outcome)
 
     def run() -> None:
-        try:
-            trio.run(_serve_here, kernel, file, partial(tell, started.set_result))
-        except BaseException as raised:  # a Trio loop that ends by it: the program hears of it
-            tell(_fail, started, raised)
-        finally:
-            tell(ended.set)
+        has_begun = False
 
-    target = partial(Context().run, run)
-    thread = threading.Thread(target=target, name="trikernel", daemon=True)
+        def begin(server: Any) -> None:
+            nonlocal has_begun
+            has_begun = True
+            tell(started, Value(server))
+
+        end: Outcome[Any] = capture(trio.run, _serve_here, kernel, file, begin)
+        if isinstance(end, Error) and has_begun:
+            kernel.log.error("the kernel has ended", exc_info=end.error)
+        elif isinstance(end, Error):
+            tell(started, end)
+        tell(ended, Value(None))
+
+    thread = threading.Thread(target=partial(Context().run, run), name="trikernel", daemon=True)
     thread.start()
-    server = await started
+    try:
+        server = await asyncio.shield(started)
+    except asyncio.CancelledError:  # while it starts, which takes its time
+        started.add_done_callback(_stop_started)
+        await _wait_for_end(ended, thread)
+        raise
     try:
         yield kernel
     finally:
         server.stop()
-        await ended.wait()
-        thread.join()  # that was its last word
+        await _wait_for_end(ended, thread)
 
 
-def _fail(started: Any, error: BaseException) -> None:
-    if not started.done():
-        started.set_exception(error)
+def _tell(future: Any, outcome: Outcome[Any]) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Value):
+        future.set_result(outcome.value)
+    elif isinstance(outcome, Error):
+        future.set_exception(outcome.error)
+
+
+def _stop_started(started: Any) -> None:
+    if started.exception() is None:
+        started.result().stop()
+
+
+async def _wait_for_end(ended: Any, thread: threading.Thread) -> None:
+    """Also while the program is cancelled, again and again with AnyIO: that is raised after it."""
+    import asyncio
+
+    cancelled: BaseException | None = None
+    while not ended.done():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    thread.join()  # that was its last word
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _serve_here(

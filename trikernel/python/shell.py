@@ -298,7 +298,6 @@ class ZMQInteractiveShell(InteractiveShell):
     def show(self, error: BaseException) -> None:
         """Publish an error under the current cell, without frames that are not the user's."""
         show_error(self, self.errors, error, self._showtraceback)
-        self.loops.tell_what_it_needs(error)
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         """What IPython shows of an error of its own accord, in ``%run`` for example."""
@@ -316,6 +315,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if kernel.sender.current() is None:  # a startup file's: no cell to show it under
             kernel.log.error("%s", "\n".join(content["traceback"]))
         kernel.send_response(kernel.iopub_socket, "error", content)
+        self.loops.tell_what_it_needs(evalue)
 
     # What cells ask for
 
