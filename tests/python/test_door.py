@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from jupyter_client.multikernelmanager import MultiKernelManager
 
 import trikernel
 from trikernel.client import connect
 from trikernel.errors import ConnectionFileError
+from trikernel.transport import read_connection_file
 
 from ..processes import ROOT, TIMEOUT, KernelProcess
 from ..test_docs import EXAMPLES
@@ -236,6 +238,16 @@ async def open_and_fail(path: Path) -> None:
 async def test_signals_and_errors_of_the_program_are_its_own(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of the program"):
         await open_and_fail(tmp_path / "door.json")
+
+
+async def test_a_jupyter_server_offers_the_door_among_its_kernels(tmp_path: Path) -> None:
+    manager = MultiKernelManager(external_connection_dir=str(tmp_path))
+    path = tmp_path / "door.json"
+    async with trikernel.embed(connection_file=path):
+        (kernel_id,) = manager.list_kernel_ids()
+        shell_port = manager.get_connection_info(kernel_id)["shell_port"]
+        assert shell_port == read_connection_file(path).shell_port
+    assert manager.list_kernel_ids() == []
 
 
 async def test_a_clients_shutdown_ends_the_kernel_and_not_the_program(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ NO_IPV6 = "a name or an IPv4 address (IPv6 is not supported)"
 PROCESS_FIELD = "trikernel_process"
 _PATTERN = "kernel-*.json"
 _MOST_BYTES = 1 << 16
+_NAMELESS = {"kernel_name": ""}  # as jupyter_client has it: its servers offer no file without one
 _CURVE = ("curve_publickey", "curve_secretkey")
 
 
@@ -189,7 +190,7 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
 
     Raises `ConnectionFileError` when the folder cannot be written.
     """
-    write_for_owner(Path(path), info.as_dict(), "connection file")
+    write_for_owner(Path(path), _NAMELESS | info.as_dict(), "connection file")
 
 
 def write_for_owner(path: Path, fields: Mapping[str, Any], what: str) -> None:
@@ -270,7 +271,8 @@ def connection_info(path: Path, fields: Mapping[str, Any]) -> ConnectionInfo:
             f"connection file {path}: field 'key' is missing (truncated?); "
             "an empty string turns signing off"
         )
-    extra = {name: value for name, value in fields.items() if name not in known}
+    ours = _NAMELESS.items()
+    extra = {one[0]: one[1] for one in fields.items() if one[0] not in known and one not in ours}
     info = ConnectionInfo(**values, extra=extra)
     info.curve_keys(f"connection file {path}")
     return info
