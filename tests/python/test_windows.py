@@ -260,8 +260,13 @@ def test_a_window_of_qt_reacts_and_a_slot_that_raises_ends_nothing(
         time.sleep(1)
         kernel.interrupt()
         assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+        code = (
+            "from PyQt6.QtCore import QTimer\nQTimer.singleShot(300, window.close)\n"
+            "QApplication.instance().exec()\nwindow.show()\nprint('returned')"
+        )
+        assert kernel.text(code) == "returned\n"
         assert kernel.text("%gui none\n%gui qt\nprint(window.isVisible())") == "True\n"
-        first = kernel.send("from PyQt6.QtCore import QTimer\nQTimer.singleShot(50, lambda: 1 / 0)")
+        first = kernel.send("QTimer.singleShot(50, lambda: 1 / 0)")
         kernel.finish(first)
         assert kernel.until("error")["content"]["ename"] == "ZeroDivisionError"
         assert kernel.text("await trio.sleep(0.1)\nprint('next')") == "next\n"

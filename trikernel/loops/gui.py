@@ -179,7 +179,8 @@ def _open_qt(name: str) -> Turn:
     if app is None:
         _check_qt(name, package)
         app = widgets.QApplication(sys.argv[:1] or ["trikernel"])
-        app.setQuitOnLastWindowClosed(False)
+        app.setQuitOnLastWindowClosed(False)  # it would end the next dialogue's loop, too
+        app.lastWindowClosed.connect(core.QCoreApplication.quit)  # said within app.exec() only
     flags: Any = getattr(core.QEventLoop, "ProcessEventsFlag", core.QEventLoop).AllEvents
     dispatcher = core.QAbstractEventDispatcher.instance()
     deletion: Any = getattr(core.QEvent, "Type", core.QEvent).DeferredDelete
