@@ -260,6 +260,14 @@ def opened(comm, message):
     comm.send({"heard": None})
 get_ipython().kernel.comm_manager.register_target("echo", opened)
 """
+# when the main loop has taken a comm's message and not called its handler: that is the subshell's
+BLOCKS = """
+moved, comms = trio.Event(), get_ipython().kernel.server.dispatcher.main.comm
+while not (comms.unstarted or moved.is_set()):
+    await trio.lowlevel.checkpoint()
+open({!r}).read()
+print('awake')
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
@@ -278,7 +286,7 @@ async def test_a_subshell_lives_while_the_main_shell_blocks(tmp_path: Path) -> N
                 shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 5}})
                 assert (await awaits.wait()).result == {"text/plain": "'moved'"}
                 assert (await comm.receive()).content["data"] == {"heard": 5}
-            blocked = client.start(f"open({str(pipe)!r}).read()\nprint('awake')")
+            blocked = client.start(BLOCKS.format(str(pipe)))
             await blocked.wait_started()
             async with client.open_subshell() as shell:
                 shell.send("comm_msg", {"comm_id": comm.comm_id, "data": {"value": 7}})

@@ -45,6 +45,7 @@ from ..system import Latch, RepeatedEvent, run_in
 from ..transport import Channel
 from ..wire import LaneName, Message, MessageType, Priority
 from .application import Handlers
+from .comm_queue import comm_id_of
 from .connection import Connection, Rejections
 from .lanes import ControlQueue
 from .request import Request, RequestBudget
@@ -122,8 +123,13 @@ class ShellReaders:
             del self._places[token]
 
     @enable_ki_protection
-    async def stand_in(self, is_needed: Callable[[], bool]) -> None:
-        """Read in this loop whenever the first one does not turn, until nobody needs that."""
+    async def stand_in(
+        self, is_needed: Callable[[], bool], take_over: Callable[[], object]
+    ) -> None:
+        """Read in this loop whenever the first one does not turn, until nobody needs that.
+
+        ``take_over`` is called before anything is read here.
+        """
         token, pause = trio.lowlevel.current_trio_token(), FIRST_LOOK
         while is_needed():
             turned = Latch()
@@ -134,6 +140,8 @@ class ShellReaders:
                 self.move(token)
                 if turned.is_set:  # at that very moment
                     self.move()
+                else:
+                    take_over()
                 await turned.wait()
                 pause = FIRST_LOOK
 
@@ -292,12 +300,26 @@ class Dispatcher:
         except NoSubshell as error:
             self.main.refuse(request, error)
             return
-        if lane is LaneName.COMM and self._main_takes_comms(subshell):
+        if lane is LaneName.COMM and self._main_takes_comms(subshell, request):
             self.main.deliver(request, lane)
         else:
             subshell.deliver(request, lane)
 
-    def _main_takes_comms(self, subshell: Subshell) -> bool:
+    def take_over_comms(self) -> None:
+        """Give the main lane's comm messages that name a subshell to that; in the service loop,
+        when that begins to read because the main loop does not turn.
+        """
+        comm = self.main.comm
+        for request in comm.withdraw(lambda one: one.message.header.subshell_id is not None):
+            try:
+                subshell = find_subshell(self.subshells, request.message.header.subshell_id)
+            except NoSubshell as error:
+                self.main.refuse(request, error)
+            else:
+                subshell.deliver(request, LaneName.COMM)
+        self.main.posted.post(comm.note_started)
+
+    def _main_takes_comms(self, subshell: Subshell, request: Request) -> bool:
         """Whether comm messages for a subshell are handled in the main loop all the same.
 
         JupyterLab sends those of widgets to a subshell, so that they are heard while a cell blocks.
@@ -306,7 +328,7 @@ class Dispatcher:
         overtakes one that came before it.
         """
         if self.readers.is_away:
-            return bool(self.main.comm.unstarted)
+            return self.main.comm.has(comm_id_of(request))
         return not subshell.has_comms
 
     @asynccontextmanager

@@ -13,7 +13,8 @@ queue      loop          what waits there
 =========  ============  =================================================================
 shell      user loop     all that touches user state, and scheduled calls; one at a time,
                          the most urgent first
-comm       user loop     ``comm_*``: in order within one comm, comms beside each other
+comm       user loop     ``comm_*``: in order within one comm, comms beside each other; in
+                         `comm_queue`
 control    service loop  what only looks or steers, in order of arrival
 =========  ============  =================================================================
 """
@@ -23,8 +24,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -34,11 +34,10 @@ import attrs
 import trio
 
 from ..wire import Header
-from .request import Request, RequestScope, StopReason
+from .request import Request, StopReason
 
 __all__ = [
     "AbortWindow",
-    "CommQueue",
     "ControlQueue",
     "Job",
     "PriorityReceiveChannel",
@@ -370,92 +369,6 @@ class Turn:
         if current is not None and current in running:
             return current.nested_lock()
         return self.lock
-
-
-class CommQueue:
-    """The comm lane's queue: one queue for each comm that has messages. In the user loop only.
-
-    ``unstarted`` is how many messages wait for their handler to be called, ``active`` holds those
-    that are being handled.
-    """
-
-    def __init__(self) -> None:
-        self._new_send, self._new_receive = trio.open_memory_channel[str](math.inf)
-        self._waiting: dict[str, deque[Request]] = {}
-        self.unstarted = 0
-        self._all_started = trio.Event()
-        self.active: set[Request] = set()
-        self.closed = False
-
-    def admit(self, request: Request) -> Request | None:
-        """Queue a message; once the queue is closed it is returned, to be refused."""
-        if self.closed:
-            return request
-        if self.unstarted == 0:
-            self._all_started = trio.Event()
-        self.unstarted += 1
-        comm_id = str(request.message.content.get("comm_id"))
-        if comm_id in self._waiting:
-            self._waiting[comm_id].append(request)
-        else:
-            self._waiting[comm_id] = deque([request])
-            self._new_send.send_nowait(comm_id)
-        return None
-
-    def __aiter__(self) -> CommQueue:
-        return self
-
-    async def __anext__(self) -> str:
-        """The next comm that has messages and no task that handles them."""
-        return await self._new_receive.receive()
-
-    def take(self, comm_id: str) -> Iterator[Request]:
-        """That comm's messages, one after the other as they are asked for. `active` holds the one
-        that is being handled.
-        """
-        waiting = self._waiting.get(comm_id, deque())
-        while waiting:
-            request = waiting.popleft()
-            self.unstarted -= 1
-            if self.unstarted == 0:
-                self._all_started.set()
-            self.active.add(request)
-            try:
-                yield request
-            finally:
-                if request.finished:  # else its loop is lost
-                    self.active.discard(request)
-
-    def leave(self, comm_id: str) -> None:
-        """Its task ends. If messages are left, because the user's code has ended it, the comm
-        comes again.
-        """
-        if self._waiting.get(comm_id):
-            self._new_send.send_nowait(comm_id)
-        else:
-            self._waiting.pop(comm_id, None)
-
-    async def wait_until_started(self, request: Request) -> None:
-        """Wait until every message admitted so far has started, so that ``request`` overtakes none.
-
-        An interrupt of it stops the handlers that hold them up.
-        """
-        with RequestScope(request) as scope:
-            if self.unstarted:
-                await self._all_started.wait()
-        if scope.cancelled_caught and request.stop_reason is StopReason.INTERRUPT:
-            for handled in self.active:
-                handled.mark(StopReason.INTERRUPT)
-                handled.cancel()
-
-    def close(self) -> list[Request]:
-        """Take nothing more; what is left is returned, to be refused."""
-        self.closed = True
-        left = [request for waiting in self._waiting.values() for request in waiting]
-        self._waiting.clear()
-        self.unstarted = 0
-        self._all_started.set()
-        return left
 
 
 class ControlQueue:

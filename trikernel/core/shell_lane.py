@@ -50,8 +50,9 @@ from ..system import (
 )
 from ..wire import LaneName
 from .application import Handlers
+from .comm_queue import CommQueue
 from .connection import Connection
-from .lanes import CommQueue, Job, ShellQueue, Turn
+from .lanes import Job, ShellQueue, Turn
 from .request import (
     Event,
     Outcome,

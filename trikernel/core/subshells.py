@@ -231,7 +231,8 @@ class Subshells:
 
     async def _stand_in(self) -> None:
         try:
-            await self._dispatcher.readers.stand_in(lambda: bool(self._found))
+            dispatcher = self._dispatcher
+            await dispatcher.readers.stand_in(lambda: bool(self._found), dispatcher.take_over_comms)
         finally:
             self._stands_in = False
 
