@@ -250,6 +250,14 @@ async def test_a_jupyter_server_offers_the_door_among_its_kernels(tmp_path: Path
     assert manager.list_kernel_ids() == []
 
 
+async def test_who_exits_leaves_the_door_open(tmp_path: Path) -> None:
+    path = tmp_path / "door.json"
+    async with trikernel.embed(connection_file=path), connect(path) as client:
+        reply = (await client.execute("exit")).reply
+        assert reply is not None
+        assert reply.content["payload"] == [{"source": "ask_exit", "keepkernel": True}]
+
+
 async def test_a_clients_shutdown_ends_the_kernel_and_not_the_program(tmp_path: Path) -> None:
     path = tmp_path / "door.json"
     async with trikernel.embed(connection_file=path):

@@ -361,11 +361,14 @@ class ZMQInteractiveShell(InteractiveShell):
         )
 
     def ask_exit(self) -> None:
-        """``exit`` and ``quit``: tell the frontend, and end the process once this is answered."""
-        keep = bool(self.keepkernel_on_exit)
+        """``exit`` and ``quit``: tell the frontend, and end the process once this is answered.
+
+        Who leaves a program by its door leaves that open, for the next one.
+        """
+        kernel, request = self.find_kernel(), current_request.get()
+        keep = bool(self.keepkernel_on_exit) or kernel.thread_of_cells is not None
         self.payload_manager.write_payload({"source": "ask_exit", "keepkernel": keep})
-        request = current_request.get()
-        services = self.find_kernel().server.stopper.services
+        services = kernel.server.stopper.services
         if self.owns_process and not keep and request is not None:
             request.after_idle(partial(services.start_soon, self._leave))
 
