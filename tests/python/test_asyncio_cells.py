@@ -293,6 +293,38 @@ async def test_an_interrupt_cancels_what_the_cell_awaits_and_nothing_else(
     assert late_text(first).count("tick") >= 2
 
 
+ACROSS = {
+    "Trio's scope, asyncio's wait": "with trio.move_on_after(1): await asyncio.sleep(9)",
+    "Trio's scope, a group of asyncio's tasks": (
+        "with trio.move_on_after(1):\n"
+        "    async with asyncio.TaskGroup() as group: group.create_task(asyncio.sleep(9))"
+    ),
+    "what cleans up by asyncio": (
+        "with trio.move_on_after(1):\n    try: await asyncio.sleep(9)\n"
+        "    finally: await aio(asyncio.sleep, 0)"
+    ),
+    "a nursery's task that fails": (
+        "async def bad(): 1 / 0\n"
+        "try:\n    async with trio.open_nursery() as group:\n        group.start_soon(bad)\n"
+        "        await asyncio.sleep(9)\nexcept* ZeroDivisionError: pass"
+    ),
+    "asyncio's timeout, Trio's wait": (
+        "try:\n    async with asyncio.timeout(1): await trio.sleep(9)\nexcept TimeoutError: pass"
+    ),
+    "asyncio's wait_for of Trio": (
+        "try: await asyncio.wait_for(trio.sleep(9), 1)\nexcept TimeoutError: pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("cell", ACROSS.values(), ids=ACROSS)
+async def test_what_one_loop_cancels_the_other_one_ends(session: CheckedClient, cell: str) -> None:
+    before = trio.current_time()
+    await session.expect(cell)
+    assert trio.current_time() - before < 5
+    await session.expect("await asyncio.sleep(1)\nasyncio.current_task().cancelling()", result="0")
+
+
 async def test_a_deadline_ends_an_asyncio_cell(session: CheckedClient) -> None:
     await session.expect("%%timeout 2\nawait asyncio.sleep(99)", error="DeadlineExceeded")
     await session.expect(

@@ -89,7 +89,10 @@ class Steps:
         self._turn: asyncio.Future[None] | None = None  # until the Trio task makes the next step
         self._trap: object = None  # what the coroutine waits for, in Trio's terms
         self._trap_ended: asyncio.Future[None] | None = None
+        self._trap_scope = trio.CancelScope()
         self._answer: object = None
+        self._outside: Any = getattr(self._trio_task, "_cancel_status", None)
+        self._cancelled: trio.Cancelled | None = None  # by a scope that the coroutine has entered
 
     def wake(self) -> None:
         """There is something to do for the Trio task."""
@@ -157,7 +160,8 @@ class Steps:
             if task.done():
                 return
             if self._trap is not None:
-                self._answer = await _yield_to_trio(self._trap)
+                with trio.CancelScope() as self._trap_scope:
+                    self._answer = await _yield_to_trio(self._trap)  # a cancel is an answer, too
                 self._trap = None
                 assert self._trap_ended is not None
                 if not self._trap_ended.done():
@@ -165,7 +169,19 @@ class Steps:
             elif self.calls:
                 await call_for(*self.calls.popleft())
             else:
-                await self._event.wait()
+                await self._wait(task)
+
+    async def _wait(self, task: asyncio.Task[Any]) -> None:
+        """Until there is something to do. What is cancelled by a scope of Trio's that the coroutine
+        itself has entered is what it awaits of asyncio, and Trio's exception is raised in it.
+        """
+        try:
+            await self._event.wait()
+        except trio.Cancelled as cancelled:
+            if self._outside is None or self._outside.effectively_cancelled:
+                raise
+            self._cancelled = cancelled
+            task.cancel()
 
     async def _task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return await _Steppable(self.steps(coroutine))
@@ -181,7 +197,7 @@ class Steps:
                 try:
                     yield from self._turn
                 except asyncio.CancelledError as error:
-                    resume = partial(coroutine.throw, error)
+                    resume = partial(coroutine.throw, self._as_trio_has_it(error))
             try:
                 yielded = resume()
             except StopIteration as end:
@@ -191,7 +207,7 @@ class Steps:
                     value = yield yielded
                     resume = partial(coroutine.send, value)
                 except BaseException as error:  # it goes on in the coroutine, a cancel too
-                    resume = partial(coroutine.throw, error)
+                    resume = partial(coroutine.throw, self._as_trio_has_it(error))
             else:
                 cancelled = yield from self._trapped(yielded)
                 if cancelled is not None:
@@ -199,9 +215,18 @@ class Steps:
                 else:
                     resume = partial(coroutine.send, self._answer)
 
+    def _as_trio_has_it(self, error: BaseException) -> BaseException:
+        """What is raised in the coroutine for a cancel that was Trio's."""
+        cancelled, self._cancelled = self._cancelled, None
+        task = asyncio.current_task()
+        if cancelled is None or task is None or not isinstance(error, asyncio.CancelledError):
+            return error
+        task.uncancel()
+        return cancelled
+
     @enable_ki_protection
     def _trapped(self, trap: object) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Have Trio answer; a cancel by asyncio has to wait for that."""
+        """Have Trio answer; a cancel by asyncio ends what Trio waits for, if that can be."""
         self._trap, cancelled = trap, None
         self.wake()
         while self._trap is not None:
@@ -210,6 +235,7 @@ class Steps:
                 yield from self._trap_ended
             except asyncio.CancelledError as error:
                 cancelled = error
+                self._trap_scope.cancel()
         return cancelled
 
 

@@ -131,6 +131,7 @@ PRIVATE_NAMES = (
                 "Task._cancel_status",
                 "the innermost scope that a task is in",
                 "trikernel.core.left_behind",
+                "trikernel.loops.steps",
             ),
             ("Task._child_nurseries", "a nursery that was left in a wrong order is put last"),
             (
@@ -150,8 +151,9 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "trio._core._run.CancelStatus.effectively_cancelled",
-        ("trikernel.core.user_code",),
-        "whether a cancel comes from outside of all that is ours, by which a lost loop is known",
+        ("trikernel.core.user_code", "trikernel.loops.steps"),
+        "whether a cancel comes from outside of all that is ours, by which a lost loop is known; or "
+        "from outside of what an asyncio cell runs",
         "a cell that runs when Trio crashes is answered as interrupted; the kernel goes on",
     ),
     PrivateName(
