@@ -152,8 +152,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "trio._core._run.CancelStatus.effectively_cancelled",
         ("trikernel.core.user_code", "trikernel.loops.steps"),
-        "whether a cancel comes from outside of all that is ours, by which a lost loop is known; or "
-        "from outside of what an asyncio cell runs",
+        "whether a cancel comes from outside of all that is ours, by which a lost loop is known, "
+        "or from outside of what an asyncio cell runs",
         "a cell that runs when Trio crashes is answered as interrupted; the kernel goes on",
     ),
     PrivateName(
