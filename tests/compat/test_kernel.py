@@ -250,12 +250,10 @@ async def test_a_thread_has_something_done_in_the_kernels_loop() -> None:
         await done.wait()
 
 
-async def test_asyncios_time_out_ends_what_awaits_trio_when_that_returns(
-    awaiting: CheckedClient,
-) -> None:
+async def test_asyncios_time_out_ends_what_awaits_trio(awaiting: CheckedClient) -> None:
     began = trio.current_time()
     await awaiting.expect("late", error="TimeoutError")
-    assert 3 <= trio.current_time() - began < 3.1
+    assert 1 <= trio.current_time() - began < 1.1
 
 
 async def test_tornados_current_loop_is_the_kernels() -> None:
