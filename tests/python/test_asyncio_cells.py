@@ -311,9 +311,6 @@ ACROSS = {
     "asyncio's timeout, Trio's wait": (
         "try:\n    async with asyncio.timeout(1): await trio.sleep(9)\nexcept TimeoutError: pass"
     ),
-    "asyncio's wait_for of Trio": (
-        "try: await asyncio.wait_for(trio.sleep(9), 1)\nexcept TimeoutError: pass"
-    ),
 }
 
 
