@@ -254,6 +254,7 @@ class ShellLane:
         iopub.post(iopub.encode_status("busy", header), hold=may_wait)
         reply: Reply | None = None
         cancelled: BaseException | None = None
+        is_flushed = False
         try:
             outcome = await self.run_handler(request)
             if not request.abandoned:
@@ -262,6 +263,7 @@ class ShellLane:
                     self.abort_queued(self.application.kernel.stop_on_error_timeout)
                 if not is_stopped and (request.type is None or not request.type.quiet):
                     await iopub.flush()
+                    is_flushed = True
         except GeneratorExit:  # the loop is gone, and this coroutine is collected with it
             request.state = State.FINISHED
             raise
@@ -275,7 +277,7 @@ class ShellLane:
                 error = cancelled if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
             if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
-                self.send_reply_and_idle(request, reply)
+                self.send_reply_and_idle(request, reply, is_flushed=is_flushed)
             current_request.set(outer)
 
     async def run_handler(self, request: Request) -> Outcome:
@@ -332,10 +334,15 @@ class ShellLane:
         return reply
 
     def send_reply_and_idle(
-        self, request: Request, reply: Reply | None, end: Event = Event.FINISH
+        self,
+        request: Request,
+        reply: Reply | None,
+        end: Event = Event.FINISH,
+        *,
+        is_flushed: bool = False,
     ) -> None:
         """Send a request's reply, once, if one is due, and ``idle``. By that it has come to its
-        ``end``.
+        ``end``. What it has put out is sent before, if it is not already.
 
         Both are encoded first: what leaves together wakes libzmq's own thread only once.
         """
@@ -353,7 +360,8 @@ class ShellLane:
                 if reply.failed and request.stop_on_error:
                     self.shell.window.known_at = _utc_now()
             idle = iopub.encode_status("idle", request.message.header)
-            iopub.drain(wait=True)  # another thread may be sending: the reply comes after that
+            if not is_flushed:
+                iopub.drain(wait=True)  # another thread may be sending: the reply comes after
             if frames is not None:
                 request.advance(Event.ANSWER)
                 connection.replies.send(request.channel, frames)
