@@ -27,6 +27,7 @@ __all__ = [
     "LoopLost",
     "NoSubshell",
     "NoSuchKernel",
+    "NotRegistered",
     "PeerGone",
     "QueueFull",
     "SettingError",
@@ -144,6 +145,10 @@ class SettingError(UsageError, ValueError):
 
 class ConnectionFileError(UsageError):
     """A connection file cannot be used; names the file and the field."""
+
+
+class NotRegistered(UsageError):
+    """An engine's controller did not take it: it is not there, or refuses."""
 
 
 ClientError = TrikernelError

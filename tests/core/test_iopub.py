@@ -83,7 +83,7 @@ def iopub(channel: FakeIOPub) -> IOPub:
 
 
 def iopub_on(channel: FakeIOPub, **limits: Any) -> IOPub:
-    return IOPub(channel, Codec(), "ident", OutputLimits(**limits))  # type: ignore[arg-type]
+    return IOPub(channel, Codec(), "kernel.ident", OutputLimits(**limits))  # type: ignore[arg-type]
 
 
 def test_adjacent_text_of_one_cell_and_stream_is_one_message(channel: FakeIOPub) -> None:

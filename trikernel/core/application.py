@@ -22,6 +22,8 @@ class Facts(Protocol):
 
     log: Logger
     ident: str
+    session_id: str | None
+    topics: str
     stop_on_error_timeout: float
     max_queue_bytes: int
     shutdown_grace: float

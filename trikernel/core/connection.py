@@ -39,15 +39,21 @@ class Connection:
         cls,
         transport: Transport,
         limits: tuple[Limits, OutputLimits, int],
-        ident: str,
+        origin: str,
         log: Logger,
         *,
         may_block: bool,
+        session: str | None = None,
     ) -> Connection:
-        """The connection of a kernel; ``limits`` bound a message, output, and kept replies."""
+        """The connection of a kernel; ``limits`` bound a message, output, and kept replies.
+        ``origin`` is how its topics begin, ``session`` the id in its headers, a new one unless
+        given.
+        """
         messages, output, backlog = limits
-        codec = Codec(transport.key, transport.signature_scheme, limits=messages)
-        iopub = IOPub(transport.iopub, codec, ident, output, may_block=may_block)
+        codec = Codec(
+            transport.key, transport.signature_scheme, session=session, limits=messages
+        )
+        iopub = IOPub(transport.iopub, codec, origin, output, may_block=may_block)
         return cls(transport, codec, iopub, ReplySender(codec, backlog, log))
 
 

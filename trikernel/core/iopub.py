@@ -133,7 +133,7 @@ class IOPub:
         self,
         channel: BroadcastChannel,
         codec: Codec,
-        ident: str,
+        origin: str,
         limits: OutputLimits | None = None,
         *,
         may_block: bool = True,
@@ -145,7 +145,7 @@ class IOPub:
         self._channel = channel
         budget = self.limits.budget_seconds, self.limits.budget_bytes
         self._subscribers = Subscribers(channel, codec, *budget)
-        self._codec, self._prefix = codec, f"kernel.{ident}."
+        self._codec, self._prefix = codec, f"{origin}."
         self._status_topic = [self.topic("status")]
         self._may_block = may_block
         self._bound = self.limits.budget_bytes // 16
@@ -176,7 +176,7 @@ class IOPub:
     # What is sent
 
     def topic(self, msg_type: str) -> bytes:
-        """The first frame of a message of that type: ``kernel.<ident>.<type>``."""
+        """The first frame of a message of that type: ``<origin>.<type>``."""
         return (self._prefix + msg_type).encode()
 
     def publish(

@@ -199,7 +199,7 @@ class ReplySender:
 
     def _encode(self, request: Request, reply: Reply) -> list[bytes]:
         metadata = {**request.metadata, **reply.metadata}
-        return self._codec.encode(
+        frames = self._codec.encode(
             reply_type(request.msg_type) or "",
             reply.content,
             parent=request.message.header,
@@ -207,6 +207,9 @@ class ReplySender:
             buffers=reply.buffers,
             identities=request.message.identities,
         )
+        if reply.frames:
+            frames += reply.frames
+        return frames
 
     def send(self, channel: Channel, frames: Sequence[bytes]) -> None:
         """Send to one client; for one that does not read keep it, within the budget.

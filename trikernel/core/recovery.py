@@ -45,15 +45,19 @@ async def follow_abandoned(lane: ShellLane, nursery: UserNursery) -> None:
         if request in lane.stopper.running:
             if request.task is not None:
                 left_behind.watch(request.task)
-            _leave_behind(lane, nursery)
+            if request.beside:
+                lane.stopper.running.remove(request)
+                answer(lane, request, request.stop_error(), Event.ABANDON)
+            else:
+                _leave_behind(lane, nursery)
 
 
 @enable_ki_protection
 def _leave_behind(lane: ShellLane, nursery: UserNursery) -> None:
     """Answer what runs now, and all that it runs within, whose code does not come back either."""
     running, context = lane.stopper.running, None
-    while running:
-        left = running.pop()
+    for left in [one for one in reversed(running) if not one.beside]:
+        running.remove(left)
         answer(lane, left, left.stop_error(), Event.ABANDON)
         context = left.task.context if left.task is not None else None
     lane.turn.pass_on()

@@ -126,11 +126,16 @@ _STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
 
 @attrs.frozen
 class Reply:
-    """What a handler answers: the content, and where they matter metadata and buffers."""
+    """What a handler answers: the content, and where they matter metadata and buffers.
+
+    ``frames`` are buffers that are sent without a copy: who replies sees to it that each is a flat
+    `bytes` or `memoryview`.
+    """
 
     content: Mapping[str, Any]
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
     buffers: Sequence[bytes] = ()
+    frames: Sequence[Any] = ()
 
     @property
     def failed(self) -> bool:
@@ -161,6 +166,7 @@ class Request:
     handler has parsed it, ``metadata`` what the reply's metadata begins with. ``number`` is the
     execution count of an execute request that counts, else None. ``size`` is the room in bytes that
     it takes in the queue.
+    ``beside`` says that the lane has gone on to the next one while this one awaits.
     ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
     that handles it, once it has started. ``stops`` is how often it was to stop, and ``last_stop``
     when the last time was, by `time.monotonic`; ``ended_at`` is when its code has ended by that.
@@ -178,6 +184,7 @@ class Request:
     content: Any = None
     number: int | None = None
     size: int = 0
+    beside: bool = False
     metadata: dict[str, Any] = attrs.field(factory=dict)
     stop_on_error: bool = False
     state: State = State.QUEUED

@@ -184,9 +184,10 @@ class Stopper:
     # Stopping
 
     def interrupt(self) -> None:
-        """Stop the innermost running request; with none running, code that spins."""
+        """Stop the request that has the lane, else what awaits beside it, else what spins."""
         running = tuple(self.running)
-        self.stop(running[-1] if running else None, StopReason.INTERRUPT)
+        for one in [one for one in running if not one.beside][-1:] or running or (None,):
+            self.stop(one, StopReason.INTERRUPT)
 
     def stands_in(self) -> str:
         """Where the main thread stands if what runs there has not heard of a stop for a step, or

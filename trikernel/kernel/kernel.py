@@ -184,6 +184,8 @@ class Kernel(IPykernelNames):
             setattr(self, name, value)
         self.ident = str(uuid.uuid4())
         self.int_id = -1
+        self.session_id: str | None = None  # in the headers of what it sends; None for a new one
+        self.topics = ""  # how they begin on iopub; by default ``kernel.`` and the ident
         self.execution_count = 0
         self.aborted: dict[str, None] = {}
         self.ports: dict[str, int] = {}

@@ -35,7 +35,7 @@ from ..transport import (
     register,
     write_connection_file,
 )
-from .application import application_of
+from .application import Application, application_of
 from .hooks import is_of_hook
 from .kernel import Kernel
 from .settings import settings_of
@@ -83,13 +83,15 @@ def run_over(
     kernel: Kernel,
     open_transport: Callable[[ExitStack, list[Callable[[], object]]], Transport],
     beside: Sequence[Beside] = (),
+    application: Application | None = None,
 ) -> None:
     """`run`, over a transport that ``open_transport`` binds once the process is the kernel's.
 
     That is given what closes it, and a list for what a process does that ends without closing.
     ``beside`` are tasks that serve beside control, in the loop that a cell does not hold up.
+    ``application`` stands between the kernel and the core, if that is to be another one than usual.
     """
-    application = application_of(kernel)
+    application = application or application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
         signals = stack.enter_context(_TerminationSignals(beside))

@@ -13,6 +13,8 @@ from .connection_file import (
     remove_stale_files,
     write_connection_file,
 )
+from .controller import Controller, read_controller
+from .engine_transport import EngineTransport
 from .memory import MemoryClient, MemoryTransport
 from .port_range import PortRange, bind_first
 from .registration import (
@@ -23,6 +25,7 @@ from .registration import (
     register,
     registration_of,
 )
+from .zmq_channel import ZmqChannel
 from .zmq_transport import ZmqClientTransport, ZmqTransport
 
 __all__ = [
@@ -30,18 +33,22 @@ __all__ = [
     "Channel",
     "ClientTransport",
     "ConnectionInfo",
+    "Controller",
+    "EngineTransport",
     "MemoryClient",
     "MemoryTransport",
     "PortRange",
     "Registrar",
     "Registration",
     "Transport",
+    "ZmqChannel",
     "ZmqClientTransport",
     "ZmqTransport",
     "bind_first",
     "new_connection_file",
     "offers_handshake",
     "read_connection_file",
+    "read_controller",
     "read_startup_file",
     "receive",
     "register",

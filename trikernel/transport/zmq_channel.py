@@ -47,7 +47,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 import zmq
@@ -55,10 +55,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..errors import PeerGone
 from ..system import on_fork, run_in, runs_here
+from ..wire import DELIMITER
 from .base import Frames
 from .held_calls import HELD, may_keep_the_lock
 
 __all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
+
+T = TypeVar("T")
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
 AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
@@ -128,6 +131,38 @@ class ZmqChannel:
             while self._get(_HAS_MORE):
                 frames.append(receive(_LAST))
             return frames
+
+    def receive_parts(self, plain: int, large: int) -> Frames:
+        """As `receive_nowait`; of the frames that come behind the delimiter and ``plain`` more,
+        those of ``large`` bytes and above are views of what libzmq has, not copies.
+        """
+        with self._lock:
+            self._check_open()
+            if not self._readable():
+                self._seen_empty = True
+                raise trio.WouldBlock
+            try:
+                frames: list[Any] = [self._receive_frame(_LAST)]
+            except zmq.Again:
+                raise trio.WouldBlock from None
+            left = -1  # plain frames that are still to come, once the delimiter was there
+            while self._get(_HAS_MORE):
+                if left == 0:
+                    frame = self._receive_frame(_LAST, False)
+                    frames.append(frame.buffer if len(frame) >= large else frame.bytes)
+                    continue
+                frames.append(self._receive_frame(_LAST))
+                left = left - 1 if left > 0 else plain if frames[-1] == DELIMITER else left
+            return frames
+
+    def configure(self, function: Callable[[zmq.Socket[Any]], T]) -> T:
+        """What ``function`` returns, which may call the socket: nobody else does meanwhile."""
+        with self._lock:
+            self._check_open()
+            try:
+                return function(self._socket)
+            finally:
+                self._wake_if_readable()
 
     async def wait_readable(self) -> None:
         """Park on the file descriptor, after having just seen that no message is there."""

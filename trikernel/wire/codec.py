@@ -103,6 +103,8 @@ class Codec:
         self._mac = hmac.new(key, digestmod=_digest(signature_scheme)) if key else None
         self._seen = _ReplayWindow(self.limits.replay_window)
         self._counter = itertools.count(1)
+        self._common: Mapping[str, Any] = {}
+        self._common_raw = _EMPTY
         self._headers: dict[str, bytes] = {}  # of the same few types, again and again
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
         self._spelled = 0, b""  # a second of the clock and its date, which is the next one's, too
@@ -171,13 +173,22 @@ class Codec:
         parts = [
             header,
             parent.raw if isinstance(parent, Header) else json.dumps(parent or {}),
-            json.dumps(metadata) if metadata else _EMPTY,
+            json.dumps({**self._common, **metadata}) if metadata else self._common_raw,
             content if isinstance(content, bytes) else json.dumps(content),
         ]
         frames = [*identities, DELIMITER, self.sign(parts), *parts]
         for one in buffers:
             frames.append(one if isinstance(one, bytes) else bytes(memoryview(one)))
         return frames
+
+    def mark(self, metadata: Mapping[str, Any]) -> None:
+        """Have each message from now on say this in its metadata, unless it says otherwise."""
+        self._common, self._common_raw = dict(metadata), json.dumps(metadata)
+
+    def change_key(self, key: bytes) -> None:
+        """Sign and verify with another key from now on: the other side is another one."""
+        self._mac = hmac.new(key, digestmod=_digest(self.signature_scheme)) if key else None
+        self.key = key
 
     def sign(self, parts: Sequence[bytes]) -> bytes:
         """The hexadecimal HMAC of the four JSON frames; empty without a key."""

@@ -1,0 +1,262 @@
+"""The command line of an engine: which controller, as which engine, what runs at its start.
+
+It takes the flags of ``ipengine`` that mean something here, by their short and their long names,
+and reads ``ipengine_config.py`` of the profile. What else is given goes to the kernel, as IPython's
+flags do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ..errors import ConnectionFileError, SettingError, UsageError
+from ..kernel import log_to_stderr, run_over
+from ..system import report_crash, run_to_the_end
+from ..transport import Controller, EngineTransport, Transport, read_controller
+from .light import import_lightly
+from .registrar import Registered, Registrar
+from .watcher import Watcher
+
+__all__ = ["Options", "main", "read_options"]
+
+_log = logging.getLogger("trikernel")
+
+_NAMES = {
+    "file": "url_file",
+    "c": "startup_command",
+    "s": "startup_script",
+    "profile-dir": "profile_dir",
+    "ipython-dir": "ipython_dir",
+    "cluster-id": "cluster_id",
+    "log-level": "log_level",
+    "work-dir": "work_dir",
+}
+_OWNERS = ("IPEngine.", "BaseParallelApplication.", "ProfileDir.", "Application.")
+_LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR"}
+MOST = 1 << 40  # bytes: how large a call may be is the controller's matter, and the machine's
+
+
+@attrs.define
+class Options:
+    """What a command line and a profile say; each is described in ``ipengine --help-all``.
+
+    ``others`` are flags for the kernel.
+    """
+
+    url_file: str = ""
+    profile: str = "default"
+    profile_dir: str = ""
+    ipython_dir: str = ""
+    cluster_id: str = ""
+    work_dir: str = ""
+    log_level: str = "INFO"
+    location: str = ""
+    startup_command: str = ""
+    startup_script: str = ""
+    id: int | None = None
+    timeout: float = 5.0
+    wait_for_url_file: float = 10.0
+    max_heartbeat_misses: int = 50
+    use_mpi: bool = False
+    others: list[str] = attrs.field(factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The profile's folder."""
+        if self.profile_dir:
+            return Path(self.profile_dir).expanduser()
+        home = self.ipython_dir or os.environ.get("IPYTHONDIR") or "~/.ipython"
+        return Path(home).expanduser() / f"profile_{self.profile}"
+
+    @property
+    def connection_file(self) -> Path:
+        """The file that says where the controller is."""
+        if self.url_file:
+            return Path(self.url_file).expanduser()
+        cluster = f"-{self.cluster_id}" if self.cluster_id else ""
+        return self.folder / "security" / f"ipcontroller{cluster}-engine.json"
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one from text or from a value of a configuration file. Raises `SettingError`."""
+        kind = {"id": int, "timeout": float, "wait_for_url_file": float}.get(name)
+        kind = int if name == "max_heartbeat_misses" else kind
+        if name == "use_mpi":
+            value = value in (True, "True", "true", "1")
+        try:
+            setattr(self, name, kind(value) if kind and value is not None else value)
+        except (TypeError, ValueError):
+            raise SettingError(f"--{name}: {value!r:.80} is no number") from None
+
+
+def read_options(argv: Sequence[str]) -> Options:
+    """What a command line says, and then what the profile's ``ipengine_config.py`` does.
+
+    Raises `SettingError` for a value that does not fit.
+    """
+    options = Options()
+    given = set()
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        name, separator, value = word.lstrip("-").partition("=")
+        for owner in _OWNERS:
+            name = name.removeprefix(owner)
+        name = "profile_dir" if word.lstrip("-").startswith("ProfileDir.location") else name
+        name = _NAMES.get(name, name)
+        if not word.startswith("-") or not (name in _FIELDS or name in ("debug", "mpi")):
+            options.others.append(word)
+            continue
+        if name == "debug":
+            name, value = "log_level", "DEBUG"
+        elif name == "mpi":
+            name, value = "use_mpi", "True"
+        elif not separator:
+            value = words.pop(0) if words else ""
+        options.set(name, value)
+        given.add(name)
+    config = options.folder / "ipengine_config.py"
+    if config.exists():
+        _read_config(config, options, given)
+    return options
+
+
+_FIELDS = {field.name for field in attrs.fields(Options)} - {"others"}
+
+
+def _read_config(path: Path, options: Options, given: set[str]) -> None:
+    """What a configuration file says and the command line does not."""
+    from traitlets.config.loader import PyFileConfigLoader
+
+    config = PyFileConfigLoader(path.name, str(path.parent)).load_config()
+    for name, value in config.get("IPEngine", {}).items():
+        if name in _FIELDS - given:
+            options.set(name, value)
+
+
+def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> None:
+    """Run an engine in this process to its end, which is the process's.
+
+    Exits with code 1 and one line on stderr for what the caller can mend.
+    """
+    watcher = watcher or Watcher()
+    try:
+        options = read_options(sys.argv[1:] if argv is None else argv)
+        log_to_stderr(_LEVELS.get(options.log_level, options.log_level))
+        if options.work_dir:
+            os.chdir(options.work_dir)
+        import_lightly("ipyparallel")
+        run_to_the_end(partial(_run, options, watcher), 10.0, report_crash)
+    except (UsageError, ImportError, OSError) as error:
+        watcher.dismiss()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(options: Options, watcher: Watcher) -> None:
+    """Register, then import what a kernel is made of while the controller takes notice."""
+    controller = _find_controller(options)
+    _say_security(controller)
+    with EngineTransport(controller, str(uuid.uuid4())) as transport:
+        engine = _Engine(transport, watcher)
+        wanted = options.id if options.id is not None else _mpi_rank(options)
+        registrar = Registrar(
+            transport,
+            engine.note,
+            wanted=wanted,
+            timeout=options.timeout,
+            most_missed=options.max_heartbeat_misses,
+        )
+        registered = trio.run(_registered, registrar)
+        _log.info("registered as engine %d", registered.engine_id)
+        application = _application(options, registered, registrar)
+        engine.on_registered = application.note
+        run_over(application.kernel, engine.open, application=application)
+        _log.info("engine %d has ended", registered.engine_id)
+
+
+@attrs.define(eq=False)
+class _Engine:
+    """The transport, and who is told of a registration."""
+
+    transport: EngineTransport
+    watcher: Watcher
+    on_registered: Callable[[Registered], object] = lambda registered: None
+
+    def note(self, registered: Registered) -> None:
+        """Tell the watcher what to send if this process ends, and the application its name."""
+        controller = self.transport.controller
+        url = controller.url("registration")
+        self.watcher.tell(url, registered.farewell, controller.curve_serverkey)
+        self.on_registered(registered)
+
+    def open(self, stack: ExitStack, before_exit: list[Callable[[], object]]) -> Transport:
+        """The transport is open; it is closed, and the watcher dismissed, at the end."""
+        stack.callback(self.watcher.dismiss)
+        stack.callback(self.transport.close)
+        before_exit.append(self.watcher.dismiss)
+        return self.transport
+
+
+async def _registered(registrar: Registrar) -> Registered:
+    return await registrar.register()
+
+
+def _application(options: Options, registered: Registered, registrar: Registrar) -> Any:
+    from ..python import PythonKernel
+    from .application import EngineApplication
+
+    lines = [f"--Profile.exec_lines={line}" for line in [options.startup_command] if line]
+    files = [f"--Profile.exec_files={file}" for file in [options.startup_script] if file]
+    place = [f"--ProfileDir.location={options.folder}"]
+    history = ["--HistoryManager.hist_file=:memory:"]
+    kernel = PythonKernel(max_message_bytes=MOST, max_queue_bytes=MOST, max_frames=1 << 20)
+    kernel.flags = [*place, *history, *lines, *files, *options.others]
+    return EngineApplication(kernel, registered, registrar, partial(_reread, options))
+
+
+def _find_controller(options: Options) -> Controller:
+    """Where the controller is, waiting for its file. Raises `ConnectionFileError`."""
+    source = "$IPP_CONNECTION_INFO"
+    if told := os.environ.get(source[1:]):
+        try:
+            return Controller.of(json.loads(told), source, options.location or None)
+        except ValueError as error:
+            raise ConnectionFileError(f"{source}: is no JSON: {error}") from None
+    until = time.monotonic() + options.wait_for_url_file
+    path = options.connection_file
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return _reread(options)
+
+
+def _reread(options: Options) -> Controller:
+    return read_controller(options.connection_file, options.location or None)
+
+
+def _say_security(controller: Controller) -> None:
+    if controller.curve_serverkey is None and not controller.key:
+        _log.warning("%s has no key: anybody may run code here", controller.source)
+
+
+def _mpi_rank(options: Options) -> int | None:
+    """The number that MPI gives this process. Raises `UsageError` without mpi4py."""
+    if not options.use_mpi:
+        return None
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise UsageError(f"--mpi needs mpi4py: {error}") from None
+    return int(MPI.COMM_WORLD.rank) if MPI.COMM_WORLD.size > 1 else None

@@ -1,0 +1,141 @@
+"""The core's side of an engine: what the schedulers and clients of ipyparallel read in replies.
+
+Every reply says in its metadata which engine has sent it, whether the call's dependencies were met,
+and what a broadcast needs to be put together again. An error says where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core import Reply, Request, Server, current_request
+from ..errors import AbortedError
+from ..python.kernel import PythonApplication, PythonKernel
+from ..transport import Controller
+from .binding import stand_in_for_engine_app
+from .calls import CONTROL_HANDLERS, SHELL_HANDLERS
+from .data import DataPublisher
+from .registrar import Registered, Registrar
+
+__all__ = ["EngineApplication"]
+
+_COPIED = {"is_broadcast": False, "is_coalescing": False, "original_msg_id": "", "label": None}
+
+
+class EngineApplication(PythonApplication):
+    """What stands between a `PythonKernel` that is an engine and the core.
+
+    ``registered`` is what the engine is at its controller. ``registrar``, if given, follows that
+    while it is served, and reads with ``reread`` where the controller is.
+    """
+
+    def __init__(
+        self,
+        kernel: PythonKernel,
+        registered: Registered,
+        registrar: Registrar | None = None,
+        reread: Callable[[], Controller] | None = None,
+    ) -> None:
+        super().__init__(kernel)
+        self._registrar = registrar
+        self._reread = reread
+        kernel.shell_handlers.update(SHELL_HANDLERS)
+        kernel.control_handlers.update(CONTROL_HANDLERS)
+        kernel.session_id = registered.identity
+        kernel.topics = f"engine.{registered.engine_id}"
+        self.note(registered)
+
+    def note(self, registered: Registered) -> None:
+        """It has registered: the kernel is known by that name and number from now on."""
+        kernel: Any = self.kernel
+        kernel.ident, kernel.int_id = registered.identity, registered.engine_id
+        kernel.engine_id = registered.engine_id  # by which users of ipyparallel know it
+        if kernel.sender.is_connected:
+            connection = kernel.sender.connection
+            connection.codec.mark({"engine": registered.identity})
+            if connection.codec.key != connection.transport.key:
+                connection.codec.change_key(connection.transport.key)
+
+    def bind(self, server: Server) -> None:
+        """The kernel is about to be served."""
+        super().bind(server)
+        server.connection.codec.mark({"engine": self.kernel.ident})
+
+    def prepare(self) -> None:
+        """Before anything is received: what code on an engine finds there."""
+        self.at_end.enter_context(stand_in_for_engine_app())
+        self.kernel.shell.data_pub = DataPublisher()
+        super().prepare()
+        if self._registrar is not None and self._reread is not None:
+            server = self.kernel.server
+            follow, leave = self._registrar.follow, server.leave
+            server.stopper.services.start_soon(follow, self._reread, leave)
+
+    # Requests
+
+    def busy_may_wait(self, request: Request) -> bool:
+        """A call's ``busy`` may leave with its reply: if it lasts, the flusher comes soon."""
+        if request.msg_type != "apply_request":
+            return super().busy_may_wait(request)
+        self.kernel.sender.connection.iopub.wake()
+        return True
+
+    async def handle(self, request: Request) -> Reply | None:
+        """Run the handler; what it returned, with what the schedulers read."""
+        self._describe(request)
+        reply = await super().handle(request)
+        if reply is not None:
+            status = request.metadata["status"] = reply.content.get("status", "ok")
+            if status == "error":
+                return self._with_engine_info(request, reply)
+        return reply
+
+    def error_reply(self, request: Request, error: BaseException) -> Reply:
+        """The reply that says what was raised, and by which engine."""
+        self._describe(request)
+        request.metadata["status"] = "error"
+        if type(error).__name__ == "UnmetDependency":
+            request.metadata["dependencies_met"] = False
+        if request.msg_type != "apply_request":
+            return self._with_engine_info(request, super().error_reply(request, error))
+        shell = self.kernel.shell
+        if current_request.get() is request:  # else it has not run, and has no output
+            shell.errors.forget()
+            self.kernel.show_error(error)
+        content = {"status": "error", **shell.errors.content(error)}
+        return self._with_engine_info(request, Reply(content))
+
+    def aborted_reply(self, request: Request) -> Reply:
+        """The reply to a request that was not run, or stopped by its id."""
+        self._describe(request)
+        request.metadata["status"] = "aborted"
+        return super().aborted_reply(request)
+
+    def report_failure(self, request: Request, error: BaseException) -> None:
+        """What a call raises is its client's to read."""
+        if request.msg_type == "apply_request" and not isinstance(error, AbortedError):
+            self.kernel.log.log(logging.DEBUG, "a call failed", exc_info=error)
+        else:
+            super().report_failure(request, error)
+
+    def _describe(self, request: Request) -> None:
+        if "engine" in request.metadata:
+            return
+        given = request.message.metadata
+        request.metadata.update(
+            started=datetime.now(UTC).isoformat(),
+            dependencies_met=True,
+            engine=self.kernel.ident,
+            **{name: given.get(name, default) for name, default in _COPIED.items()},
+        )
+
+    def _with_engine_info(self, request: Request, reply: Reply) -> Reply:
+        kernel = self.kernel
+        info = {"engine_uuid": kernel.ident, "engine_id": kernel.int_id}
+        request.metadata["engine_info"] = info
+        method = request.msg_type.partition("_")[0]
+        content = {**reply.content, "engine_info": {**info, "method": method}}
+        return Reply(content, reply.metadata, reply.buffers)

@@ -1,0 +1,141 @@
+"""A function call: unpacked, made, awaited, and its result packed. The handler of `apply_request`.
+
+A call waits for its turn in the shell lane, as a cell does. Calls of plain functions come one after
+the other, in order of arrival. If a function returns an awaitable, which an async one does, that is
+awaited in the task of its own request; the lane goes on to the next one meanwhile. So any number of
+calls may await at once, and each one's code between two awaits has the engine to itself.
+
+What a call raises goes to the core's boundary like that of any request, and `application` makes a
+reply of it. A call is stopped through its request's scope: by an abort, a deadline, an interrupt or
+the engine's end.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from types import CoroutineType
+from typing import Any
+
+from trio.lowlevel import enable_ki_protection
+
+from ..core import Reply, Request, await_unprotected, call_unprotected
+from ..errors import ContentError, TrikernelError
+from ..kernel import built_in, message_type
+from .limits import Within
+
+__all__ = ["BUFFER_THRESHOLD", "CONTROL_HANDLERS", "SHELL_HANDLERS", "flat", "pack", "serializer"]
+
+BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
+ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
+_LONGEST = 1e9  # seconds
+
+
+def serializer() -> Any:
+    """ipyparallel's module that packs and unpacks; the client may have changed its pickle."""
+    from ipyparallel.serialize import serialize
+
+    return serialize
+
+
+def pack(value: Any) -> list[Any]:
+    """What a client unpacks as the result. Raises what the value's own code raises."""
+    buffers: list[Any] = serializer().serialize_object(value, BUFFER_THRESHOLD, ITEM_THRESHOLD)
+    return buffers
+
+
+def flat(buffer: Any) -> Any:
+    """A buffer as zmq sends it without a copy, if that is possible."""
+    if isinstance(buffer, bytes):
+        return buffer
+    view = memoryview(buffer)
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
+@built_in
+@enable_ki_protection
+async def apply_request(request: Request) -> Reply:
+    """Make a call. Content: the author's. Reply: ``status``, and the result in its buffers."""
+    kernel = request.application
+    _set_deadline(kernel, request, request.message.metadata.get("trikernel.timeout", 0))
+    function, args, kwargs = call_unprotected(
+        serializer().unpack_apply_message, request.message.buffers, kernel.shell.user_ns, copy=False
+    )
+    if isinstance(function, Within):
+        _set_deadline(kernel, request, function.seconds)
+        function = function.f
+    _check_possible(function)
+    result = call_unprotected(function, *args, **kwargs)
+    del function, args, kwargs  # what was sent may be large
+    if isinstance(result, CoroutineType) or inspect.isawaitable(result):
+        kernel.server.let_lane_go_on(request)
+        result = await await_unprotected(result)
+    return Reply({"status": "ok"}, frames=[flat(one) for one in call_unprotected(pack, result)])
+
+
+def _set_deadline(kernel: Any, request: Request, seconds: Any) -> None:
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= _LONGEST:
+        raise ContentError(
+            "apply_request: the metadata 'trikernel.timeout' must be a number of seconds from 0 to "
+            f"{_LONGEST:g}, not {seconds!r:.80}"
+        )
+    if seconds:
+        kernel.server.stopper_here.stop_after(request, seconds)
+
+
+def _check_possible(function: Any) -> None:
+    """Refuse what cannot work here, with the reason, before it fails somewhere within."""
+    if getattr(function, "__module__", None) != "ipyparallel.util":
+        return
+    if getattr(function, "__name__", "") == "become_dask_worker":
+        raise TrikernelError(
+            "this engine cannot become a worker of dask: that runs in the engine's own loop and "
+            "needs one of asyncio's, and here that is Trio's. Start the engines that are to be "
+            "workers with ipyparallel's own launcher"
+        )
+
+
+@message_type(beside_cells=True)
+def signal_request(request: Request) -> Mapping[str, Any]:
+    """Send this process a signal. Content: ``sig``, a number or a name. Reply: ``ok``."""
+    wanted = request.message.content.get("sig")
+    number = getattr(signal, wanted, None) if isinstance(wanted, str) else wanted
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ContentError(f"signal_request: there is no signal {wanted!r:.80}")
+    os.kill(os.getpid(), number)
+    return {"status": "ok"}
+
+
+@built_in
+async def abort_request(request: Request) -> Mapping[str, Any]:
+    """Abort calls by id, waiting or running; without ids, whatever waits.
+
+    Content: ``msg_ids``, one id or a list; those of a broadcast, too, which reaches each engine
+    under an id of its own. Reply: ``ok``.
+    """
+    kernel = request.application
+    wanted = request.message.content.get("msg_ids")
+    names = {wanted} if isinstance(wanted, str) else set(_texts(wanted))
+    ids = names | {f"{name}_{kernel.ident}" for name in names}
+    await kernel.server.abort(ids if names else None)
+    return {"status": "ok"}
+
+
+def _texts(value: Any) -> Sequence[str]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ContentError(f"abort_request: 'msg_ids' must be text or a list, not {value!r:.80}")
+    return value
+
+
+SHELL_HANDLERS = {"apply_request": apply_request}
+CONTROL_HANDLERS = {
+    "apply_request": apply_request,
+    "abort_request": abort_request,
+    "signal_request": signal_request,
+}
+"""What an engine handles beside what a kernel does, or otherwise."""

@@ -1,0 +1,137 @@
+"""Where a controller of ipyparallel is: what its ``ipcontroller-engine.json`` says to engines.
+
+The file names one interface and a port for each of its sockets. Which of them an engine connects to
+is `engine_transport`'s matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import zmq
+
+from ..errors import ConnectionFileError
+
+__all__ = ["Controller", "read_controller"]
+
+_PORTS = ("registration", "mux", "task", "control", "iopub", "hb_ping", "hb_pong")
+_ANYWHERE = ("*", "0.0.0.0", "::")
+_LOOPBACK = "127.0.0.1"
+
+
+@attrs.frozen
+class Controller:
+    """``interface`` is how its addresses begin, ``ports`` the number that each one ends with.
+
+    ``broadcast`` are the ports of the leaves of its broadcast scheduler, one of which is an
+    engine's. Without a ``key`` messages are not signed, as under CURVE. ``source`` is how errors
+    call the file.
+    """
+
+    interface: str
+    ports: Mapping[str, int]
+    broadcast: tuple[int, ...]
+    key: bytes = attrs.field(default=b"", repr=False)
+    signature_scheme: str = "hmac-sha256"
+    curve_serverkey: bytes | None = None
+    source: str = "connection file"
+
+    def url(self, name: str) -> str:
+        """The zmq address of one of its sockets."""
+        return f"{self.interface}:{self.ports[name]}"
+
+    def shell_urls(self, engine_id: int) -> tuple[str, ...]:
+        """Where calls come from, for the engine of that number."""
+        leaf = self.broadcast[engine_id % len(self.broadcast)]
+        return (self.url("mux"), self.url("task"), f"{self.interface}:{leaf}")
+
+    @classmethod
+    def of(cls, fields: Any, source: str, location: str | None = None) -> Controller:
+        """What the fields of such a file say. ``location`` replaces where it says that it is.
+
+        Raises `ConnectionFileError` that names the field.
+        """
+        if not isinstance(fields, dict):
+            raise ConnectionFileError(f"{source}: holds no JSON object")
+        for name in ("pack", "unpack"):
+            if fields.get(name, "json") not in ("json", "orjson"):
+                raise ConnectionFileError(
+                    f"{source}: field {name!r}: this engine speaks JSON, not {fields[name]!r:.80}"
+                )
+        if fields.get("ssh"):
+            raise ConnectionFileError(
+                f"{source}: field 'ssh': this engine opens no tunnel: open one yourself, or have "
+                "the controller listen where engines reach it (ipcontroller --ip)"
+            )
+        curve = fields.get("curve_serverkey") or os.environ.get("IPP_CURVE_SERVERKEY")
+        if curve and not zmq.has("curve"):
+            raise ConnectionFileError(f"{source}: this libzmq has no CURVE")
+        ports = {name: _port(fields, name, source) for name in _PORTS}
+        leaves = fields.get("broadcast")
+        if not isinstance(leaves, list) or not leaves:
+            raise ConnectionFileError(
+                f"{source}: field 'broadcast' must be a list of ports: "
+                "this needs a controller of ipyparallel 7 or later"
+            )
+        return cls(
+            _interface(fields, source, location),
+            ports,
+            tuple(int(one) for one in leaves),
+            str(fields.get("key", "")).encode(),
+            str(fields.get("signature_scheme", "hmac-sha256")),
+            str(curve).encode() if curve else None,
+            source,
+        )
+
+
+def read_controller(path: str | os.PathLike[str], location: str | None = None) -> Controller:
+    """What such a file says. Raises `ConnectionFileError`, also for one that is not there."""
+    source = f"connection file {Path(path)}"
+    try:
+        fields = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConnectionFileError(
+            f"{source}: there is no such file: is the controller running? (ipcontroller)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConnectionFileError(f"{source}: cannot be read: {error}") from None
+    return Controller.of(fields, source, location)
+
+
+def _port(fields: Mapping[str, Any], name: str, source: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConnectionFileError(f"{source}: field {name!r} must be a port, not {value!r:.80}")
+    return value
+
+
+def _interface(fields: Mapping[str, Any], source: str, location: str | None) -> str:
+    """How addresses begin, seen from here: who listens on any address is where the file says."""
+    scheme, separator, ip = str(fields.get("interface", "")).partition("://")
+    if not separator:
+        raise ConnectionFileError(f"{source}: field 'interface' must be as 'tcp://127.0.0.1'")
+    if scheme == "tcp" and ip in _ANYWHERE:
+        ip = _reachable(location or str(fields.get("location") or ""))
+    return f"{scheme}://{ip}"
+
+
+def _reachable(location: str) -> str:
+    """The address of a machine, which is the loopback's if it is this one."""
+    if not location or location == socket.gethostname():
+        return _LOOPBACK
+    try:
+        address = socket.gethostbyname(location)
+    except OSError:
+        return location  # zmq may know it better
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))  # which only an address of this machine lets one do
+        except OSError:
+            return address
+    return _LOOPBACK
