@@ -44,6 +44,7 @@ class EngineApplication(PythonApplication):
         self._reread = reread
         kernel.shell_handlers.update(SHELL_HANDLERS)
         kernel.control_handlers.update(CONTROL_HANDLERS)
+        kernel.sender.keeps_silence = False
         kernel.session_id = registered.identity
         kernel.topics = f"engine.{registered.engine_id}"
         self.note(registered)

@@ -25,8 +25,10 @@ What remains
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -40,6 +42,9 @@ __all__ = ["Registered", "Registrar"]
 
 POLL_INTERVAL = 0.5  # seconds between two looks at the connection file
 MISSED = 2.5  # periods without a ping after which there is doubt
+SETTLED_AFTER = 12.0  # seconds after which a controller has forgotten a registration without beats
+LONGEST_PAUSE = 30.0  # seconds between two registrations
+PING, CONNECTION = "ping", "connection"  # what there is to hear of
 
 _log = logging.getLogger("trikernel")
 
@@ -80,6 +85,7 @@ class Registrar:
         self._timeout = timeout
         self._most_missed = most_missed
         self._period = 3.0
+        self._settled_at = math.inf
         self._codec = self._new_codec()
 
     async def register(self) -> Registered:
@@ -109,6 +115,8 @@ class Registrar:
         farewell = self._codec.encode("unregistration_request", {"id": engine_id})
         registered = Registered(engine_id, self._transport.identity, self._period, farewell)
         self._transport.farewell = farewell
+        self._settled_at = trio.current_time() + SETTLED_AFTER + MISSED * self._period
+        self._drop_events()
         self._on_registered(registered)
         self._transport.connect(engine_id)
         return registered
@@ -123,8 +131,8 @@ class Registrar:
             transport = self._transport
             send, heard = trio.open_memory_channel[str](64)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_tell, transport.pings, send, "ping")
-                nursery.start_soon(_tell, transport.events, send, "event")
+                nursery.start_soon(_tell, transport.pings, send, PING)
+                nursery.start_soon(_tell, transport.events, send, CONNECTION)
                 found = await self._wait_for_another(heard, reread)
                 nursery.cancel_scope.cancel()
             if found is None:
@@ -143,17 +151,17 @@ class Registrar:
                 word = await heard.receive()
             now = trio.current_time()
             silent = now - last
-            if word == "ping":
+            if word == PING:
                 last = now
                 in_doubt = in_doubt or silent > MISSED * self._period
-            elif word == "event":
+                if in_doubt and now > self._settled_at:
+                    known = await self._is_known()
+                    if known is False:
+                        return self._transport.controller
+                    in_doubt = known is None
+            elif word == CONNECTION:
                 in_doubt = True
-            if word and in_doubt:
-                known = await self._is_known()
-                if known is False:
-                    return self._transport.controller
-                in_doubt = known is None
-            elif not word:
+            else:
                 in_doubt = True
                 if self._most_missed and silent > self._most_missed * self._period:
                     _log.critical("no word of the controller for %d seconds: the end", silent)
@@ -181,6 +189,7 @@ class Registrar:
 
     async def _come_back(self, controller: Controller) -> None:
         """Register as a new engine, trying until the controller takes it."""
+        pause = POLL_INTERVAL
         while True:
             _log.warning("this engine is not known to its controller: it registers again")
             self._transport.move(controller, str(uuid.uuid4()))
@@ -190,7 +199,14 @@ class Registrar:
                 return
             except NotRegistered as error:
                 _log.warning("%s", error)
-            await trio.sleep(POLL_INTERVAL)
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _drop_events(self) -> None:
+        """What became of the connection up to its answer needs no doubt."""
+        with suppress(trio.WouldBlock):
+            while True:
+                self._transport.events.receive_nowait()
 
     def _new_codec(self) -> Codec:
         transport = self._transport

@@ -70,7 +70,8 @@ class Sender:
     was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
     ``has_set_parent`` says whether any code has ever set a parent of its own. With ``is_strict``
     off displays go out as they are: a Python cell, or a kernel written for ipykernel, may show
-    what its frontend understands.
+    what its frontend understands. With ``keeps_silence`` off what a silent request puts out goes
+    out, as from ipykernel, on which clients of engines rely.
     """
 
     def __init__(self, owner: str = "Kernel") -> None:
@@ -79,7 +80,7 @@ class Sender:
         self.last_cell: Request | None = None
         self.prefers_cells = False
         self.has_set_parent = False
-        self.is_strict = True
+        self.is_strict = self.keeps_silence = True
         self._connection: Connection | None = None
         self._stopper: Stopper | None = None
 
@@ -169,7 +170,8 @@ class Sender:
     def is_silent(self) -> bool:
         """Whether a silent request runs: then nothing goes out on iopub."""
         request = self.current()
-        return request is not None and getattr(request.content, "silent", False) is True
+        silent = request is not None and getattr(request.content, "silent", False) is True
+        return silent and self.keeps_silence
 
     # Sending
 
@@ -198,7 +200,8 @@ class Sender:
         said = _explicit_parent() if self.has_set_parent else None
         parent = said.header if said else request.message.header if request else None
         if stream == "iopub":
-            if request is not None and getattr(request.content, "silent", False) is True:
+            silent = request is not None and getattr(request.content, "silent", False) is True
+            if silent and self.keeps_silence:
                 return
             if msg_type == "stream":
                 plain = content.keys() == {"name", "text"} and not metadata

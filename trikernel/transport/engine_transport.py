@@ -157,7 +157,9 @@ class EngineTransport:
         return ConnectionInfo(**fields)
 
     def close(self) -> None:
-        """Say good-bye, and close every socket, lingering at most a second."""
+        """Say good-bye, and close every socket, lingering at most a second. Once is enough."""
+        if self._context.closed:
+            return
         if self._heart is not None:
             self._heart.close()
             self._heart = None
