@@ -289,11 +289,12 @@ class Server:
 
     # Aborting and shutting down
 
-    async def abort(self, msg_ids: set[str] | None) -> None:
+    async def abort(self, msg_ids: set[str] | None, *, waits: bool = True) -> None:
         """Abort requests by id, running or queued; None means everything queued.
 
-        Returns when that is done, so that it does not hit what is sent afterwards; at once if the
-        user loop does not turn.
+        Returns when that is done, so that it does not hit what is sent afterwards; soon if the user
+        loop does not turn, and at once if it is not to wait: before the lane takes the next request
+        it is done in any case.
         """
         lane = self.dispatcher.main
         self.dispatcher.sweep()
@@ -305,6 +306,9 @@ class Server:
                 if request.msg_id in msg_ids:
                     self.stopper.stop(request, StopReason.ABORT)
             abort = partial(lane.abort_by_id, msg_ids)
+        if not waits:
+            lane.posted.post(abort)
+            return
         with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
             await call_in(self.user_token, abort)
 

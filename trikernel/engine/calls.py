@@ -120,7 +120,7 @@ async def abort_request(request: Request) -> Mapping[str, Any]:
     wanted = request.message.content.get("msg_ids")
     names = {wanted} if isinstance(wanted, str) else set(_texts(wanted))
     ids = names | {f"{name}_{kernel.ident}" for name in names}
-    await kernel.server.abort(ids if names else None)
+    await kernel.server.abort(ids if names else None, waits=False)
     return {"status": "ok"}
 
 
