@@ -24,11 +24,13 @@ ORDER = [
     "loops",
     "debugger",
     "python",
+    "engine",
     "compat",
     "cli",
 ]
 MAY_IMPORT = {
     **{layer: set(ORDER[:number]) for number, layer in enumerate(ORDER)},
+    "engine": {*ORDER[: ORDER.index("engine")], "warm"},
     "warm": {"errors", "system"},
     "remote": {"errors", "system", "wire", "transport", "core", "kernel"},
     "client": {"errors", "system", "wire", "transport", "warm"},
@@ -129,18 +131,21 @@ OFFERED = {
         "parse", "place_in", "reply_type", "tell_place",
     },
     "trikernel.transport": {
-        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "MemoryClient",
-        "MemoryTransport", "PortRange", "Registrar", "Registration", "Transport",
-        "ZmqClientTransport", "ZmqTransport", "bind_first", "new_connection_file",
-        "offers_handshake", "read_connection_file", "read_startup_file", "receive", "register",
-        "registration_of", "remove_stale_files", "write_connection_file",
+        "BroadcastChannel", "Channel", "ClientTransport", "ConnectionInfo", "Controller",
+        "EngineTransport", "MemoryClient", "MemoryTransport", "PortRange", "Registrar",
+        "Registration", "Transport", "ZmqChannel", "ZmqClientTransport", "ZmqTransport",
+        "bind_first", "new_connection_file", "offers_handshake", "read_connection_file",
+        "read_controller", "read_startup_file", "receive", "register", "registration_of",
+        "remove_stale_files", "write_connection_file",
     },
     "trikernel.remote": {
         "CommunicationPort", "Gateway", "Launch", "Launched", "Order", "add_launch_flags",
         "class_name_of", "gateway_of", "launch", "launch_of", "obey", "read_order", "seal",
         "send_response",
     },
-    "trikernel.warm": {"ForkServer", "WarmProcess", "open_fork_server", "warm_is_possible"},
+    "trikernel.warm": {
+        "ForkServer", "NotWarm", "WarmProcess", "open_fork_server", "warm_is_possible",
+    },
     "trikernel.client": {
         "CellError", "Client", "Comm", "Execution", "connect", "open_client", "open_fork_server",
         "open_kernel", "room_for_kernels", "run_notebook",
@@ -173,6 +178,9 @@ OFFERED = {
         "COMMANDS", "Debuggee", "Debugger", "Needs", "Traced", "as_json", "is_installed",
     },
     "trikernel.python": {"PythonKernel"},
+    "trikernel.engine": {
+        "TrioEngineLauncher", "TrioEngineSetLauncher", "bind_kernel", "open_cluster", "within",
+    },
     "trikernel.compat": {"IPKernelApp", "IPythonKernel", "Kernel"},
     "trikernel.cli": {"main"},
 }  # fmt: skip

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 STACK = [
     ("cli", "the trikernel command"),
     ("compat", "kernels that were written for ipykernel, as they are"),
+    ("engine", "the Python kernel at a controller of ipyparallel"),
     ("python", "IPython for the language: shell, output, magics, comms"),
     ("debugger", "the Debug Adapter Protocol, by debugpy; knows no IPython"),
     ("loops", "an asyncio loop as a guest of Trio's, windows' loops"),

@@ -39,8 +39,15 @@ class Caller(Peer):
         """Send a call; its id."""
         buffers = [bytes(one) for one in pack_apply_message(f, args, {})]
         header = self.codec.header("apply_request")
-        options = {"buffers": buffers, "metadata": metadata, "identities": identities}
-        self.send_frames(self.codec.encode("apply_request", {}, header=header, **options))
+        frames = self.codec.encode(
+            "apply_request",
+            {},
+            header=header,
+            buffers=buffers,
+            metadata=metadata,
+            identities=identities,
+        )
+        self.send_frames(frames)
         return self.codec.decode_header(header).msg_id
 
     async def reply_to(self, msg_id: str, channel: str = "shell") -> Message:

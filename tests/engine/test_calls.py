@@ -262,7 +262,7 @@ async def test_a_background_task_prints_and_fails_under_the_call_that_started_it
         msg_id = caller.call(named, "begin")
         await caller.until_idle(msg_id)
         await caller.result(add, 1, 1)
-        found = []
+        found: list[Any] = []
         while len(found) < 2:
             message = await caller.receive("iopub")
             if message.parent_id == msg_id:
@@ -365,8 +365,8 @@ async def test_code_on_an_engine_knows_its_number() -> None:
 
 
 def numbers() -> list[int]:
-    from IPython import get_ipython
     from ipyparallel.engine.app import IPEngine
+    from IPython import get_ipython
 
     kernel = get_ipython().kernel
     return [kernel.int_id, kernel.engine_id, IPEngine.instance().id]

@@ -50,9 +50,7 @@ class Connection:
         given.
         """
         messages, output, backlog = limits
-        codec = Codec(
-            transport.key, transport.signature_scheme, session=session, limits=messages
-        )
+        codec = Codec(transport.key, transport.signature_scheme, session=session, limits=messages)
         iopub = IOPub(transport.iopub, codec, origin, output, may_block=may_block)
         return cls(transport, codec, iopub, ReplySender(codec, backlog, log))
 

@@ -44,7 +44,7 @@ from .recovery import (
     what_crashed,
     what_is_gone,
 )
-from .request import Request, StopReason, current_request, is_served
+from .request import Request, StopReason, is_served
 from .services import ControlService, ProcessWatch, ServiceThread, run_services
 from .stop import Stopper
 from .subshell_loop import current_subshell
@@ -322,19 +322,6 @@ class Server:
         self.stopper.interrupt()
         other = self.subshells.interrupt()
         return place or other
-
-    def let_lane_go_on(self, request: Request) -> None:
-        """Have another task become the shell lane: the calling one goes on with ``request`` beside
-        it, and answers when it is done. In the user loop, by the task that has the lane.
-
-        What it sets in context variables from here on is for itself.
-        """
-        request.beside = True
-        self.dispatcher.main.turn.pass_on()
-        context = copy_context()
-        context.run(current_request.set, None)
-        start = partial(self.cells.start_soon, self.dispatcher.main.run, name="shell lane")
-        context.run(start)
 
     def schedule(self, priority: int, job: Job) -> None:
         """Have a call made by the shell lane in its turn; from any thread."""

@@ -32,6 +32,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from logging import Logger
@@ -184,6 +185,18 @@ class ShellLane:
                 await self.perform(request)
         finally:
             self.comm.leave(comm_id)
+
+    def let_go_on(self, request: Request, nursery: UserNursery) -> None:
+        """Have a new task in ``nursery`` become the lane: the calling one goes on with ``request``
+        beside it, and answers when it is done. By the task that has the lane.
+
+        What it sets in context variables from here on is for itself.
+        """
+        request.beside = True
+        self.turn.pass_on()
+        context = copy_context()
+        context.run(current_request.set, None)
+        context.run(partial(nursery.start_soon, self.run, name="shell lane"))
 
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request of the shell lane; its priority, or None if none waits.

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from types import CoroutineType
 from typing import Any
 
+import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, await_unprotected, call_unprotected
@@ -30,6 +31,7 @@ __all__ = ["BUFFER_THRESHOLD", "CONTROL_HANDLERS", "SHELL_HANDLERS", "flat", "pa
 
 BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
 ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
+REPLY_LEAVES = 0.05  # seconds, within which a reply has left this process
 _LONGEST = 1e9  # seconds
 
 
@@ -70,7 +72,8 @@ async def apply_request(request: Request) -> Reply:
     result = call_unprotected(function, *args, **kwargs)
     del function, args, kwargs  # what was sent may be large
     if isinstance(result, CoroutineType) or inspect.isawaitable(result):
-        kernel.server.let_lane_go_on(request)
+        server = kernel.server
+        server.dispatcher.main.let_go_on(request, server.cells)
         result = await await_unprotected(result)
     return Reply({"status": "ok"}, frames=[flat(one) for one in call_unprotected(pack, result)])
 
@@ -100,13 +103,24 @@ def _check_possible(function: Any) -> None:
 
 @message_type(beside_cells=True)
 def signal_request(request: Request) -> Mapping[str, Any]:
-    """Send this process a signal. Content: ``sig``, a number or a name. Reply: ``ok``."""
+    """Send this process a signal. Content: ``sig``, a number or a name. Reply: ``ok``.
+
+    The reply comes first, because the client waits for it and the signal may be this one's end.
+    """
     wanted = request.message.content.get("sig")
     number = getattr(signal, wanted, None) if isinstance(wanted, str) else wanted
     if not isinstance(number, int) or isinstance(number, bool):
         raise ContentError(f"signal_request: there is no signal {wanted!r:.80}")
-    os.kill(os.getpid(), number)
+    if number == signal.SIGINT:
+        os.kill(os.getpid(), number)
+    else:
+        request.application.server.stopper.services.start_soon(_signal_soon, number)
     return {"status": "ok"}
+
+
+async def _signal_soon(number: int) -> None:
+    await trio.sleep(REPLY_LEAVES)
+    os.kill(os.getpid(), number)
 
 
 @built_in

@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from ..errors import TrikernelError
+from ..system import run_in
 
 __all__ = ["ClusterView", "open_cluster"]
 
@@ -23,7 +24,7 @@ STOP_TIMEOUT = 15  # seconds that the end of a cluster may take
 
 @asynccontextmanager
 async def open_cluster(
-    n: int | None = None, *, timeout: float = 60, **options: Any
+    n: int | None = None, *, ready_within: float = 60, **options: Any
 ) -> AsyncIterator[ClusterView]:
     """A view of a cluster: a new one of ``n`` engines, which ends with the block, or an existing.
 
@@ -33,14 +34,14 @@ async def open_cluster(
             print(await view.map(fetch, urls, limit=20))
 
     Without ``n``, ``options`` are those of `ipyparallel.Client` (``profile``, ``cluster_id``, a
-    connection file as ``url_info`` ...), with it those of `ipyparallel.Cluster`. ``timeout`` is in
-    seconds, for the engines to be there. Raises `trio.TooSlowError`, and what ipyparallel raises.
+    connection file as ``url_info`` ...), with it those of `ipyparallel.Cluster`. The engines are
+    to be there ``ready_within`` seconds. Raises `trio.TooSlowError`, and what ipyparallel raises.
     Cancelled, it stops what it has started.
     """
     open_one = _connect if n is None else partial(_start, n)
     cluster, client = await trio.to_thread.run_sync(partial(open_one, **options))
     try:
-        with trio.fail_after(timeout):
+        with trio.fail_after(ready_within):
             await _engines_are_there(client, n or 1)
         yield ClusterView(client)
     finally:
@@ -141,8 +142,7 @@ async def _result(future: Any) -> Any:
     token, done = trio.lowlevel.current_trio_token(), trio.Event()
 
     def tell(_: object) -> None:
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(done.set)
+        run_in(token, done.set)
 
     future.add_done_callback(tell)
     try:

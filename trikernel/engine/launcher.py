@@ -17,10 +17,7 @@ from ipyparallel.cluster.launcher import LocalEngineLauncher, LocalEngineSetLaun
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, default
 
-from ..warm import ForkServer
-from ..warm.asking import Start
-from ..warm.packets import NotWarm
-from ..warm.server import KERNEL_DEFAULTS
+from ..warm import ForkServer, NotWarm, WarmProcess
 
 __all__ = ["TrioEngineLauncher", "TrioEngineSetLauncher"]
 
@@ -40,42 +37,37 @@ class _OneEngine(LocalEngineLauncher):
             return
         environment = {**os.environ, **self.get_env()}
         with open(self.output_file, "ab") as log, open(os.devnull, "rb") as nothing:
-            start = Start(
-                self.args,
-                COMMAND[-1],
-                self.args[len(COMMAND) :],
-                environment,
-                KERNEL_DEFAULTS,
-                self.work_dir,
-                (nothing, log, log),
-            )
+            arguments, streams = self.args[len(COMMAND) :], (nothing, log, log)
             try:
-                process = self.fork_server.fork(start)
+                process = self.fork_server.run_module(
+                    COMMAND[-1], arguments, environment, self.work_dir, streams
+                )
             except NotWarm as error:
                 self.log.info("an engine is started in the ordinary way: %s", error)
                 super().start()
                 return
-        self._forked = process
-        self.pid, self.process = process.pid, psutil.Process(process.pid)
+        self.pid, self.process = process.pid, _Forked(process)
         self.notify_start(process.pid)
         self._start_waiting()
 
-    def _wait(self) -> None:
-        """In a thread: wait for its end, which is its forker's child's."""
-        forked = self._forked
-        if forked is None:
-            super()._wait()
-            return
-        code = None
-        while code is None and not self._stop_waiting.is_set() and self.state == "running":
-            try:
-                code = forked.wait(timeout=1)
-            except subprocess.TimeoutExpired:
-                continue
-        told = {"exit_code": code, "pid": self.pid, "identifier": self.identifier}
-        self.loop.add_callback(lambda: self.notify_stop(told))
 
-    _forked: Any = None
+class _Forked:
+    """A forked process as a launcher asks it, by the names of `psutil.Process`."""
+
+    def __init__(self, process: WarmProcess) -> None:
+        self._process = process
+        self.pid, self.send_signal = process.pid, process.send_signal
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code. Raises `psutil.TimeoutExpired`."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise psutil.TimeoutExpired(timeout, self.pid) from None
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.peek() is None
 
 
 class TrioEngineLauncher(LocalEngineSetLauncher):

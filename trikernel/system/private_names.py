@@ -292,6 +292,12 @@ PRIVATE_NAMES = (
         "an interrupt only prints a line, and the debugger asks again",
     ),
     PrivateName(
+        "ipyparallel.cluster.launcher.LocalProcessLauncher._start_waiting",
+        ("trikernel.engine.launcher",),
+        "ipcluster learns of the end of an engine that was forked",
+        "engines are started in the ordinary way only: set TrioEngineLauncher.warm = False",
+    ),
+    PrivateName(
         "subprocess.Popen._handle",
         ("trikernel.client.kernel_process",),
         "on Windows one waits for a process by its handle; a number may be reused",

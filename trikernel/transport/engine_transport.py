@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -39,7 +40,7 @@ from .base import Frames
 from .connection_file import ConnectionInfo
 from .controller import Controller
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
-from .zmq_transport import IOPUB_HWM, Heartbeat, bind_socket, new_socket
+from .zmq_transport import IOPUB_HWM, Heartbeat, Options, bind_socket, new_socket
 
 __all__ = ["EngineTransport"]
 
@@ -70,7 +71,7 @@ class EngineTransport:
         self._echo: Heartbeat | None = None
         self._curve = self._curve_options()
         self._connected: list[tuple[ZmqChannel, str]] = []
-        router = {zmq.ROUTER_HANDOVER: 1, zmq.ROUTER_MANDATORY: 1, zmq.SNDHWM: 0}
+        router: Options = {zmq.ROUTER_HANDOVER: 1, zmq.ROUTER_MANDATORY: 1, zmq.SNDHWM: 0}
         try:
             self.registration = self._channel("registration", zmq.DEALER, {})
             self.events = self._monitor(self.registration)
@@ -78,7 +79,7 @@ class EngineTransport:
             self.shell = (self._channel("shell", zmq.ROUTER, router),)
             self.control = self._channel("control", zmq.ROUTER, router)
             self.stdin = self._channel("stdin", zmq.ROUTER, router)  # to which nobody connects
-            published = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
+            published: Options = {zmq.SNDHWM: IOPUB_HWM, zmq.XPUB_VERBOSE: 1, zmq.XPUB_NODROP: 1}
             socket = self._socket(zmq.XPUB, published)
             self.iopub = ZmqBroadcastChannel("iopub", socket)
         except zmq.ZMQError as error:
@@ -107,7 +108,7 @@ class EngineTransport:
             self._connect(self.shell[0], url)
         self._connect(self.control, controller.url("control"))
         self._connect(self.iopub, controller.url("iopub"))
-        options = {**self._curve, zmq.LINGER: 0}
+        options: Options = {**self._curve, zmq.LINGER: 0}
         identity = self.identity.encode()
         urls = controller.url("hb_ping"), controller.url("hb_pong")
         self._heart = _Heart(*urls, identity, options)
@@ -123,7 +124,7 @@ class EngineTransport:
         connected, self._connected = self._connected, []
         for channel, url in connected:
             with contextlib.suppress(zmq.ZMQError):  # an address that it knows by another spelling
-                channel.configure(lambda socket, url=url: socket.disconnect(url))
+                channel.configure(partial(_disconnect, url))
         self.controller, self.identity, self.key = controller, identity, controller.key
         self._curve = self._curve_options()
         options = {**self._curve, zmq.IDENTITY: identity.encode()}
@@ -148,7 +149,7 @@ class EngineTransport:
             for channel in (*self.shell, self.control, self.stdin, self.iopub):
                 field = f"{channel.name}_port"
                 endpoint = info.endpoint(getattr(info, field))
-                ports[field] = channel.configure(lambda s, e=endpoint: bind_socket(s, e))
+                ports[field] = channel.configure(partial(bind_socket, endpoint=endpoint))
             self._echo = Heartbeat(info.endpoint(info.hb_port), {zmq.LINGER: 0})
         except (zmq.ZMQError, OSError) as error:
             raise ConnectionFileError(f"the engine cannot listen: {error.strerror}") from None
@@ -187,12 +188,11 @@ class EngineTransport:
             zmq.CURVE_SECRETKEY: secret,
         }
 
-    def _socket(self, kind: int, options: Mapping[int, int]) -> zmq.Socket[Any]:
-        all_of_them = {**options, **self._curve, zmq.LINGER: LINGER}
-        all_of_them[zmq.IDENTITY] = self.identity.encode()
-        return new_socket(self._context, kind, all_of_them)
+    def _socket(self, kind: int, options: Options) -> zmq.Socket[Any]:
+        own: Options = {zmq.LINGER: LINGER, zmq.IDENTITY: self.identity.encode()}
+        return new_socket(self._context, kind, {**options, **self._curve, **own})
 
-    def _channel(self, name: str, kind: int, options: Mapping[int, int]) -> ZmqChannel:
+    def _channel(self, name: str, kind: int, options: Options) -> ZmqChannel:
         return _BufferChannel(name, self._socket(kind, options))
 
     def _connect(self, channel: ZmqChannel, url: str) -> None:
@@ -217,15 +217,13 @@ class _BufferChannel(ZmqChannel):
 class _Heart:
     """Sends back what the controller's heart sends, until `close`."""
 
-    def __init__(
-        self, ping: str, pong: str, identity: bytes, options: Mapping[int, int | bytes]
-    ) -> None:
+    def __init__(self, ping: str, pong: str, identity: bytes, options: Options) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
         heard = new_socket(self._context, zmq.SUB, {**options, zmq.SUBSCRIBE: b""})
         sent = new_socket(self._context, zmq.DEALER, {**options, zmq.IDENTITY: identity})
         told = new_socket(self._context, zmq.PUB, {zmq.LINGER: 0})
         told.bind("inproc://pings")
-        counted = {zmq.SUBSCRIBE: b"", zmq.RCVHWM: PINGS_HWM, zmq.LINGER: 0}
+        counted: Options = {zmq.SUBSCRIBE: b"", zmq.RCVHWM: PINGS_HWM, zmq.LINGER: 0}
         counter = new_socket(self._context, zmq.SUB, counted)
         counter.connect("inproc://pings")
         self.pings = ZmqChannel("pings", counter)
@@ -251,7 +249,10 @@ class _Heart:
         self._thread.join()
 
 
-def _set(socket: zmq.Socket[Any], options: Mapping[int, int | bytes]) -> None:
+def _disconnect(url: str, socket: zmq.Socket[Any]) -> None:
+    socket.disconnect(url)
+
+
+def _set(socket: zmq.Socket[Any], options: Options) -> None:
     for option, value in options.items():
         socket.set(option, value)
-

@@ -12,7 +12,8 @@ serves a kernel knows of this. See docs/discussion/warm-starts.md.
 from __future__ import annotations
 
 from .asking import WarmProcess
+from .packets import NotWarm
 from .server import ForkServer, open_fork_server
 from .starting import warm_is_possible
 
-__all__ = ["ForkServer", "WarmProcess", "open_fork_server", "warm_is_possible"]
+__all__ = ["ForkServer", "NotWarm", "WarmProcess", "open_fork_server", "warm_is_possible"]

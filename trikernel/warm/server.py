@@ -87,6 +87,19 @@ class ForkServer:
             raise NotWarm(f"its command begins with {parsed.python} {' '.join(parsed.flags)}")
         return self.fork(start_of(command, parsed, environment, cwd, streams))
 
+    def run_module(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: str | os.PathLike[str] | None,
+        streams: Sequence[int | IO[Any] | None],
+    ) -> WarmProcess:
+        """Start ``python -m module arguments``. Raises `NotWarm`."""
+        command = [sys.executable, *FLAGS, "-m", module, *arguments]
+        start = Start(command, module, arguments, environment, KERNEL_DEFAULTS, cwd, streams)
+        return self.fork(start)
+
     def fork(self, start: Start) -> WarmProcess:
         """Start a process; where the template is stale or gone, by a new one. Raises `NotWarm`."""
         try:
