@@ -15,7 +15,7 @@ import ipyparallel
 
 from ..processes import ROOT, wait_until
 
-PING = 250  # milliseconds
+PING = 500  # milliseconds; after 10 of them an engine that does not answer is given up
 DIRECTORIES = ("security", "log", "pid", "startup")
 
 

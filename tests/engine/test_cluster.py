@@ -54,7 +54,7 @@ def test_every_view_reaches_every_engine(cluster: Cluster) -> None:
     assert client.broadcast_view().apply_sync(pow, 2, 3) == [8, 8]
     assert client.broadcast_view(is_coalescing=True).apply_sync(pow, 2, 4) == [16, 16]
     assert balanced.map_sync(abs, range(-20, 0)) == list(range(20, 0, -1))
-    direct.scatter("part", range(10), block=True)
+    direct.scatter("part", list(range(10)), block=True)
     assert direct.gather("part", block=True) == list(range(10))
     direct.push({"a": b"x" * 3_000_000}, block=True)
     assert direct.pull("a", block=True) == [b"x" * 3_000_000] * 2

@@ -11,11 +11,11 @@ What does not work
     already, and takes no notice of it a second time.
 
 What is done
-    There is doubt when the connection to the registration is new, and when pings come again after
-    some were missing. Then the controller is asked which engines it knows. Only if this one is not
-    among them it registers, as a new engine with a new identity, which asks for its old number.
-    While the controller is away, its connection file is read now and then: another one may have
-    written another one.
+    There is doubt after a registration, which takes a beat of the heart to be complete, when the
+    connection to the registration is new, and when pings come again after some were missing. Then
+    the controller is asked which engines it knows. Only if this one is not among them it registers,
+    as a new engine with a new identity, which asks for its old number. While the controller is
+    away, its connection file is read now and then: another one may have written another one.
 
 What remains
     Calls that were on their way when the controller ended are lost with it; clients that wait for
@@ -144,7 +144,7 @@ class Registrar:
         self, heard: trio.MemoryReceiveChannel[str], reread: Callable[[], Controller]
     ) -> Controller | None:
         """Wait until the engine is to register again: where. None when it is to give up."""
-        last, in_doubt = trio.current_time(), False
+        last, in_doubt = trio.current_time(), True
         while True:
             word = ""
             with trio.move_on_after(POLL_INTERVAL if in_doubt else MISSED * self._period):
@@ -154,11 +154,12 @@ class Registrar:
             if word == PING:
                 last = now
                 in_doubt = in_doubt or silent > MISSED * self._period
-                if in_doubt and now > self._settled_at:
+                if in_doubt:
                     known = await self._is_known()
-                    if known is False:
+                    if known is False and now > self._settled_at:
                         return self._transport.controller
-                    in_doubt = known is None
+                    if known:
+                        in_doubt, self._settled_at = False, now
             elif word == CONNECTION:
                 in_doubt = True
             else:
