@@ -61,6 +61,7 @@ class Played:
     asked: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
     moves: list[Controller] = attrs.field(factory=list)
     connected: list[int] = attrs.field(factory=list)
+    beats: int = 0
     farewell: list[bytes] | None = None
     signature_scheme: str = "hmac-sha256"
     registration: Line = attrs.field(init=False)
@@ -86,6 +87,9 @@ class Played:
 
     def connect(self, engine_id: int) -> None:
         self.connected.append(engine_id)
+
+    def beat(self) -> None:
+        self.beats += 1
 
     def move(self, controller: Controller, identity: str) -> None:
         self.moves.append(controller)
@@ -126,6 +130,15 @@ async def test_an_engine_registers_and_connects() -> None:
     assert (played.connected, told) == ([7], [registered])
     farewell = Codec(b"key").decode(played.farewell or [])
     assert (farewell.msg_type, farewell.content) == ("unregistration_request", {"id": 7})
+
+
+@pytest.mark.usefixtures("autojump_clock")
+@pytest.mark.parametrize(("period", "beats"), [(3000, 1), (250, 0)])
+async def test_clients_hear_of_an_engine_when_it_takes_calls(period: int, beats: int) -> None:
+    answer = {"status": "ok", "id": 7, "hb_period": period}
+    played = Played(answers={"registration_request": answer, "connection_request": knows})
+    await registrar_of(played).register()
+    assert played.beats == beats
 
 
 @pytest.mark.usefixtures("autojump_clock")

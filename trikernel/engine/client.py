@@ -19,6 +19,7 @@ from ..system import run_in
 
 __all__ = ["ClusterView", "open_cluster"]
 
+PING = 1000  # milliseconds: a controller takes notice of new engines with its second ping
 STOP_TIMEOUT = 15  # seconds that the end of a cluster may take
 
 
@@ -190,7 +191,8 @@ def _start(n: int, **options: Any) -> tuple[Any, Any]:
 
     from .launcher import TrioEngineLauncher
 
-    cluster = ipyparallel.Cluster(n=n, **{"engines": TrioEngineLauncher, **options})
+    defaults = {"engines": TrioEngineLauncher, "controller_args": [f"--ping={PING}"]}
+    cluster = ipyparallel.Cluster(n=n, **{**defaults, **options})
     cluster.start_cluster_sync()
     return cluster, cluster.connect_client_sync()
 

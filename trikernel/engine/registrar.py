@@ -17,6 +17,11 @@ What is done
     as a new engine with a new identity, which asks for its old number. While the controller is
     away, its connection file is read now and then: another one may have written another one.
 
+    A controller tells its clients of an engine when that has answered a ping, with the next one.
+    So if that takes longer than the engine's own start, the heart may beat from the beginning;
+    otherwise it does when calls are taken, lest clients wait for an engine that is said to be
+    there.
+
 What remains
     Calls that were on their way when the controller ended are lost with it; clients that wait for
     them have lost their controller, too.
@@ -25,7 +30,6 @@ What remains
 from __future__ import annotations
 
 import logging
-import math
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -43,6 +47,7 @@ __all__ = ["Registered", "Registrar"]
 POLL_INTERVAL = 0.5  # seconds between two looks at the connection file
 MISSED = 2.5  # periods without a ping after which there is doubt
 SETTLED_AFTER = 12.0  # seconds after which a controller has forgotten a registration without beats
+READY_WITHIN = 1.5  # seconds from a registration until calls are taken
 LONGEST_PAUSE = 30.0  # seconds between two registrations
 PING, CONNECTION = "ping", "connection"  # what there is to hear of
 
@@ -85,7 +90,6 @@ class Registrar:
         self._timeout = timeout
         self._most_missed = most_missed
         self._period = 3.0
-        self._settled_at = math.inf
         self._codec = self._new_codec()
 
     async def register(self) -> Registered:
@@ -115,10 +119,11 @@ class Registrar:
         farewell = self._codec.encode("unregistration_request", {"id": engine_id})
         registered = Registered(engine_id, self._transport.identity, self._period, farewell)
         self._transport.farewell = farewell
-        self._settled_at = trio.current_time() + SETTLED_AFTER + MISSED * self._period
         self._drop_events()
         self._on_registered(registered)
         self._transport.connect(engine_id)
+        if self._period > READY_WITHIN:
+            self._transport.beat()
         return registered
 
     async def follow(self, reread: Callable[[], Controller], give_up: Callable[[], object]) -> None:
@@ -129,6 +134,7 @@ class Registrar:
         """
         while True:
             transport = self._transport
+            transport.beat()
             send, heard = trio.open_memory_channel[str](64)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_tell, transport.pings, send, PING)
@@ -144,7 +150,8 @@ class Registrar:
         self, heard: trio.MemoryReceiveChannel[str], reread: Callable[[], Controller]
     ) -> Controller | None:
         """Wait until the engine is to register again: where. None when it is to give up."""
-        last, in_doubt = trio.current_time(), True
+        last, in_doubt = trio.current_time(), True  # by this loop's clock: each has its own
+        settles_at = last + SETTLED_AFTER + MISSED * self._period
         while True:
             word = ""
             with trio.move_on_after(POLL_INTERVAL if in_doubt else MISSED * self._period):
@@ -156,10 +163,10 @@ class Registrar:
                 in_doubt = in_doubt or silent > MISSED * self._period
                 if in_doubt:
                     known = await self._is_known()
-                    if known is False and now > self._settled_at:
+                    if known is False and now > settles_at:
                         return self._transport.controller
                     if known:
-                        in_doubt, self._settled_at = False, now
+                        in_doubt, settles_at = False, now
             elif word == CONNECTION:
                 in_doubt = True
             else:

@@ -99,15 +99,20 @@ class EngineTransport:
         return self._heart.pings
 
     def connect(self, engine_id: int) -> None:
-        """Connect to the schedulers as the engine of that number, and let the heart beat.
-
-        By the first beat the controller knows that the engine is there, so that comes last.
-        """
+        """Connect to the schedulers as the engine of that number."""
         controller = self.controller
         for url in controller.shell_urls(engine_id):
             self._connect(self.shell[0], url)
         self._connect(self.control, controller.url("control"))
         self._connect(self.iopub, controller.url("iopub"))
+
+    def beat(self) -> None:
+        """Let the heart beat, if it does not yet: by that the controller knows of the engine, and
+        lets clients know.
+        """
+        if self._heart is not None:
+            return
+        controller = self.controller
         options: Options = {**self._curve, zmq.LINGER: 0}
         identity = self.identity.encode()
         urls = controller.url("hb_ping"), controller.url("hb_pong")
