@@ -97,12 +97,27 @@ def test_the_examples_of_the_handshake_run(example: str, printed: list[str]) -> 
     assert (sorted(run.stdout.splitlines()), run.stderr) == (printed, "")
 
 
+@pytest.mark.thorough
+def test_the_example_of_a_cluster_runs() -> None:
+    command = [sys.executable, "cluster_calls.py"]
+    run = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    found = [line for line in run.stdout.splitlines() if ": " in line]
+    assert found == [
+        "sum: 20540",
+        "cancelled: True",
+        "too late: True",
+        "and on: ['counted', 'counted']",
+    ]
+
+
 @pytest.mark.parametrize(
     ("page", "example"),
     [
         ("how-to/start-many-kernels.md", "start_many.py"),
         ("how-to/encrypt-a-connection.md", "launch_encrypted.py"),
         ("how-to/remote-kernels.md", "launch_elsewhere.py"),
+        ("how-to/run-on-a-cluster.md", "cluster_calls.py"),
         ("tutorial/a-kernel-in-20-lines.md", "echo_kernel.py"),
         ("how-to/embed-a-kernel.md", "embedded.py"),
         ("how-to/embed-a-kernel.md", "server_with_a_door.py"),

@@ -115,6 +115,7 @@ async def open_client(): yield "open"
     ),
     ("docs/how-to/encrypt-a-connection.md", "c.MappingKernelManager"): CONFIG,
     ("docs/how-to/coming-from-ipykernel.md", "c.MultiKernelManager"): CONFIG,
+    ("docs/how-to/run-on-a-cluster.md", "import sys"): CONFIG,
     ("docs/how-to/deadlines.md", "%%timeout 10"): Around(
         "everything = []\nasync def crawl(what): await trio.sleep(0)"
     ),

@@ -22,6 +22,7 @@ SAYS = {
     "before_and_after_lost": ["OSError: the disk is full", "another cell goes on"],
     "before_and_after_stopping": ["too late"],
     "chat": ["380", "ann reads | bob is here", "trio.serve_tcp"],
+    "cluster": ["40 results from 2 engines: pi is about 3.1"],
     "deadlines": ["it was cut short", "'near'", "DeadlineExceeded", "the watch ends", "on we go"],
     "fan_out": ["40 pages, the last one: page 39", "requests: 50 - at most 5 at once"],
     "live_plots": ["cancelled #2 draw", "image/png"],

@@ -87,6 +87,7 @@ def run(name: str, engines: str) -> dict[str, str]:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-p", "no:trikernel", f"--junitxml={report}", "-W", "ignore"]
+        command += ["-o", "asyncio_mode=auto"]
         command += ["-p", "tests.compat.our_engines"] if engines == "trikernel" else []
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         with (Path(folder) / "log").open("w") as log:

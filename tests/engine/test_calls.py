@@ -11,7 +11,7 @@ import trio.testing
 from ipyparallel.serialize import deserialize_object
 
 from trikernel.engine import within
-from trikernel.engine.calls import flat, pack
+from trikernel.engine.packing import flat, pack
 
 from .caller import ENGINE, Caller, open_engine
 

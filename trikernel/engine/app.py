@@ -180,7 +180,7 @@ def _run(options: Options, watcher: Watcher) -> None:
             most_missed=options.max_heartbeat_misses,
         )
         registered = trio.run(_registered, registrar)
-        _log.info("registered as engine %d", registered.engine_id)
+        _log.info("Completed registration with id %d", registered.engine_id)
         application = _application(options, registered, registrar)
         engine.on_registered = application.note
         run_over(application.kernel, engine.open, application=application)

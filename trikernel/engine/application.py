@@ -18,6 +18,7 @@ from ..transport import Controller
 from .binding import stand_in_for_engine_app
 from .calls import CONTROL_HANDLERS, SHELL_HANDLERS
 from .data import DataPublisher
+from .packing import serializer
 from .registrar import Registered, Registrar
 
 __all__ = ["EngineApplication"]
@@ -68,6 +69,7 @@ class EngineApplication(PythonApplication):
     def prepare(self) -> None:
         """Before anything is received: what code on an engine finds there."""
         self.at_end.enter_context(stand_in_for_engine_app())
+        serializer()  # lest the first call wait for its import
         self.kernel.shell.data_pub = DataPublisher()
         super().prepare()
         if self._registrar is not None and self._reread is not None:

@@ -26,34 +26,12 @@ from ..core import Reply, Request, await_unprotected, call_unprotected
 from ..errors import ContentError, TrikernelError
 from ..kernel import built_in, message_type
 from .limits import Within
+from .packing import flat, pack, serializer
 
-__all__ = ["BUFFER_THRESHOLD", "CONTROL_HANDLERS", "SHELL_HANDLERS", "flat", "pack", "serializer"]
+__all__ = ["CONTROL_HANDLERS", "SHELL_HANDLERS"]
 
-BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
-ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
 REPLY_LEAVES = 0.05  # seconds, within which a reply has left this process
 _LONGEST = 1e9  # seconds
-
-
-def serializer() -> Any:
-    """ipyparallel's module that packs and unpacks; the client may have changed its pickle."""
-    from ipyparallel.serialize import serialize
-
-    return serialize
-
-
-def pack(value: Any) -> list[Any]:
-    """What a client unpacks as the result. Raises what the value's own code raises."""
-    buffers: list[Any] = serializer().serialize_object(value, BUFFER_THRESHOLD, ITEM_THRESHOLD)
-    return buffers
-
-
-def flat(buffer: Any) -> Any:
-    """A buffer as zmq sends it without a copy, if that is possible."""
-    if isinstance(buffer, bytes):
-        return buffer
-    view = memoryview(buffer)
-    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 
 @built_in

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import TrikernelError
 from ..kernel import served_kernel
-from .calls import pack
+from .packing import pack
 
 __all__ = ["DataPublisher"]
 
