@@ -27,6 +27,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.S | re.M)
 LANGUAGES = {"python", "console", "sh", "toml", "text", "{eval-rst}"}
 LIKE = {
+    "ipcluster start -n 4 --engines=trio": "engine/test_launcher.py",
     "trikernel install --wrap bash": "cli/test_wrap.py",
     "python -m trikernel.compat bash_kernel -f FILE": "compat/test_process.py",
     "python3 -m venv .venv": "../.ci/run",

@@ -46,6 +46,7 @@ _NAMES = {
 }
 _OWNERS = ("IPEngine.", "BaseParallelApplication.", "ProfileDir.", "Application.")
 _LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR"}
+_TOLD = "IPP_CONNECTION_INFO"
 MOST = 1 << 40  # bytes: how large a call may be is the controller's matter, and the machine's
 
 
@@ -106,7 +107,10 @@ def read_options(argv: Sequence[str]) -> Options:
 
     Raises `SettingError` for a value that does not fit.
     """
-    options = Options()
+    options = Options(
+        profile_dir=os.environ.get("IPP_PROFILE_DIR", ""),
+        cluster_id=os.environ.get("IPP_CLUSTER_ID", ""),
+    )
     given = set()
     words = list(argv)
     while words:
@@ -157,7 +161,7 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
         log_to_stderr(_LEVELS.get(options.log_level, options.log_level))
         if options.work_dir:
             os.chdir(options.work_dir)
-        import_lightly("ipyparallel")
+        import_lightly("ipyparallel", "serialize", "error")
         run_to_the_end(partial(_run, options, watcher), 10.0, report_crash)
     except (UsageError, ImportError, OSError) as error:
         watcher.dismiss()
@@ -229,12 +233,8 @@ def _application(options: Options, registered: Registered, registrar: Registrar)
 
 def _find_controller(options: Options) -> Controller:
     """Where the controller is, waiting for its file. Raises `ConnectionFileError`."""
-    source = "$IPP_CONNECTION_INFO"
-    if told := os.environ.get(source[1:]):
-        try:
-            return Controller.of(json.loads(told), source, options.location or None)
-        except ValueError as error:
-            raise ConnectionFileError(f"{source}: is no JSON: {error}") from None
+    if _TOLD in os.environ:
+        return _controller_told(options)
     until = time.monotonic() + options.wait_for_url_file
     path = options.connection_file
     while not path.exists() and time.monotonic() < until:
@@ -242,7 +242,19 @@ def _find_controller(options: Options) -> Controller:
     return _reread(options)
 
 
+def _controller_told(options: Options) -> Controller:
+    """What a launcher has put into the environment."""
+    try:
+        fields = json.loads(os.environ[_TOLD])
+    except ValueError as error:
+        raise ConnectionFileError(f"${_TOLD}: is no JSON: {error}") from None
+    return Controller.of(fields, f"${_TOLD}", options.location or None)
+
+
 def _reread(options: Options) -> Controller:
+    """Where it is by now: by its file, unless it was told, and its cluster has no name."""
+    if _TOLD in os.environ and not options.cluster_id:
+        return _controller_told(options)
     return read_controller(options.connection_file, options.location or None)
 
 

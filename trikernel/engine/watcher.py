@@ -9,11 +9,11 @@ What does not work
     start, and half the memory, of the engine.
 
 What is done
-    Before the engine imports anything, it forks. The forked process has nothing but a pipe to the
-    engine, over which it gets what it is to send should that end: ready frames, and where to. If
-    the engine says good-bye itself, it gets an empty line, and sends nothing. It imports zmq when
-    the engine is gone. It is nobody's child (it was forked twice), so that code which waits for its
-    children does not meet it.
+    Before the engine has a thread it starts this very file as a program, without Python's site,
+    which takes 6 MB. It has nothing but a pipe to the engine, over which it gets what it is to send
+    should that end: ready frames, where to, and where the modules are that it needs for that. If
+    the engine says good-bye itself, it gets an empty line, and sends nothing. It is nobody's child
+    (it was forked twice), so that code which waits for its children does not meet it.
 
 What remains
     Where there is no fork there are heartbeats. If somebody closes all descriptors of the engine,
@@ -22,17 +22,13 @@ What remains
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 __all__ = ["Watcher", "start_watcher"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+LONGEST = 1 << 20  # bytes of what is to be sent
 
 
 class Watcher:
@@ -41,8 +37,10 @@ class Watcher:
     def __init__(self, fd: int | None = None) -> None:
         self._fd = fd
 
-    def tell(self, url: str, frames: Sequence[bytes], curve_serverkey: bytes | None) -> None:
+    def tell(self, url: str, frames: list[bytes], curve_serverkey: bytes | None) -> None:
         """Have these frames sent to ``url`` when this process is gone, in place of those before."""
+        import json
+
         word = {
             "url": url,
             "frames": [frame.hex() for frame in frames],
@@ -65,7 +63,7 @@ class Watcher:
 
 
 def start_watcher() -> Watcher:
-    """Fork a watcher of this process, which has no threads yet."""
+    """Start a watcher of this process, which has no threads yet."""
     if not hasattr(os, "fork"):
         return Watcher()
     reading, writing = os.pipe()
@@ -76,14 +74,36 @@ def start_watcher() -> Watcher:
         os.waitpid(child, 0)
         return Watcher(writing)
     try:
-        os.close(writing)
-        pidfd = _open_pidfd(engine)
         if os.fork() == 0:
-            for name in SIGNALS:
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
-            _watch(reading, pidfd)
+            os.set_inheritable(reading, True)
+            command = [sys.executable, "-S", "-E", "-s", __file__, str(reading), str(engine)]
+            os.execv(sys.executable, command)
     finally:
         os._exit(0)
+
+
+def watch(reading: int, engine: int) -> None:
+    """Read until the engine is gone; then send what it has left."""
+    import signal
+
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    pidfd = _open_pidfd(engine)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    lines = b""
+    while piece := os.read(reading, 1 << 16):
+        lines = (lines + piece)[-LONGEST:]
+        if lines.endswith(b"\n"):
+            lines = lines[lines.rfind(b"\n", 0, -1) + 1 :]
+    if pidfd is not None:
+        import select
+
+        select.select([pidfd], [], [])
+    line = lines.rpartition(b"\n")[0]
+    if line:
+        _send(line)
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -91,31 +111,21 @@ def _open_pidfd(pid: int) -> int | None:
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except OSError:  # it is gone already, or this is forbidden
         return None
 
 
-def _watch(reading: int, pidfd: int | None) -> None:
-    """Read until the engine is gone; then send what it has left."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(null, standard)
-    lines = b""
-    while piece := os.read(reading, 1 << 16):
-        lines = (lines + piece)[-(1 << 20) :]
-        last = lines.rfind(b"\n", 0, len(lines) - 1)
-        if lines.endswith(b"\n"):
-            lines = lines[last + 1 :]
-    if pidfd is not None:
-        select.select([pidfd], [], [])
-    line = lines.rpartition(b"\n")[0] if lines.endswith(b"\n") else b""
-    if line:
-        _send(json.loads(line))
+def _send(line: bytes) -> None:
+    """Send what a line says. Everything that takes memory is imported here."""
+    import json
 
-
-def _send(word: dict[str, Any]) -> None:
-    sys.path = word["path"]
-    from ..transport.farewell import send_farewell
+    word = json.loads(line)
+    sys.path[:] = word["path"]
+    from trikernel.transport.farewell import send_farewell
 
     curve = word["curve"].encode() if word["curve"] else None
     send_farewell(word["url"], [bytes.fromhex(one) for one in word["frames"]], curve)
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), int(sys.argv[2]))

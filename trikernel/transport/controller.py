@@ -40,7 +40,7 @@ class Controller:
     key: bytes = attrs.field(default=b"", repr=False)
     signature_scheme: str = "hmac-sha256"
     curve_serverkey: bytes | None = None
-    source: str = "connection file"
+    source: str = attrs.field(default="connection file", eq=False)
 
     def url(self, name: str) -> str:
         """The zmq address of one of its sockets."""

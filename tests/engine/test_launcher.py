@@ -1,0 +1,163 @@
+"""How engines are started: what launchers of ipyparallel's put on the command line, and ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from ipyparallel.cluster import launcher as theirs
+from traitlets.config import Config
+
+from trikernel.engine import TrioEngineLauncher, open_cluster, within
+from trikernel.engine.app import Options, read_options
+from trikernel.errors import SettingError
+
+from ..processes import ROOT, wait_until
+
+COMMAND = [sys.executable, "-m", "trikernel.engine"]
+GIVEN = {"profile_dir": "/a/profile", "cluster_id": "mine"}
+
+
+def options_of(command: list[str], environment: dict[str, str]) -> Options:
+    """What an engine makes of a launcher's command, and of the environment that it sets."""
+    assert command[: len(COMMAND)] == COMMAND
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return read_options(command[len(COMMAND) :])
+
+
+def test_ipcluster_finds_it_by_its_short_name() -> None:
+    from importlib.metadata import EntryPoint
+
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    _, _, rest = text.partition('[project.entry-points."ipyparallel.engine_launchers"]\n')
+    name, _, value = rest.splitlines()[0].partition(" = ")
+    found = EntryPoint(name, value.strip('"'), "ipyparallel.engine_launchers").load()
+    assert (name, found) == ("trio", TrioEngineLauncher)
+
+
+def test_our_launchers_command_is_our_engines() -> None:
+    launcher = TrioEngineLauncher(**GIVEN, engine_args=["--log-level=10"])
+    one = launcher.launcher_class(parent=launcher, **GIVEN)
+    one.engine_cmd, one.engine_args = launcher.engine_cmd, launcher.engine_args
+    found = options_of(one.find_args(), one.get_env())
+    assert found.connection_file == Path("/a/profile/security/ipcontroller-mine-engine.json")
+    assert (found.log_level, found.others) == ("10", [])
+
+
+@pytest.mark.parametrize(
+    "launcher_class",
+    [theirs.LocalEngineLauncher, theirs.SSHEngineLauncher, theirs.MPIEngineSetLauncher],
+    ids=lambda one: one.__name__,
+)
+def test_launchers_for_other_machines_start_it_by_engine_cmd(launcher_class: Any) -> None:
+    launcher = launcher_class(config=Config({"EngineLauncher": {"engine_cmd": COMMAND}}), **GIVEN)
+    assert launcher.engine_cmd == COMMAND
+
+
+@pytest.mark.parametrize(
+    "launcher_class",
+    [theirs.SlurmEngineSetLauncher, theirs.PBSEngineSetLauncher, theirs.LSFEngineSetLauncher],
+    ids=lambda one: one.__name__,
+)
+def test_batch_systems_get_a_script_that_starts_it(launcher_class: Any, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    config = Config({"EngineLauncher": {"engine_cmd": COMMAND}})
+    launcher = launcher_class(config=config, profile_dir=str(tmp_path), cluster_id="mine")
+    command = [*launcher.program, *launcher.program_args]
+    found = options_of(command, launcher.get_env())
+    assert (found.folder, found.cluster_id) == (tmp_path, "mine")
+
+
+def test_flags_by_their_long_names_and_a_profiles_file(tmp_path: Path) -> None:
+    (tmp_path / "ipengine_config.py").write_text(
+        "c.IPEngine.timeout = 7\nc.IPEngine.id = 3\nc.IPEngine.startup_command = 'a = 1'\n"
+    )
+    found = read_options(
+        [
+            f"--ProfileDir.location={tmp_path}",
+            "--IPEngine.id=5",
+            "--mpi",
+            "--debug",
+            "--InteractiveShell.colors=nocolor",
+            "-c",
+            "b = 2",
+        ]
+    )
+    assert (found.folder, found.id, found.timeout) == (tmp_path, 5, 7)
+    assert (found.use_mpi, found.log_level, found.startup_command) == (True, "DEBUG", "b = 2")
+    assert found.others == ["--InteractiveShell.colors=nocolor"]
+
+
+@pytest.mark.parametrize("flag", ["--timeout=soon", "--id=first"])
+def test_a_flag_that_does_not_fit_is_named(flag: str) -> None:
+    with pytest.raises(SettingError, match=flag.partition("=")[0]):
+        read_options([flag])
+
+
+async def nap(seconds: float) -> int:
+    import os
+
+    import trio
+
+    await trio.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+async def test_a_cluster_for_programs_on_trio(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        async with open_cluster(2, ready_within=120) as view:
+            seen: list[int] = []
+            pids = await view.map(
+                nap, [0.1] * 40, limit=10, on_result=lambda place, value: seen.append(place)
+            )
+            assert len(set(pids)) == 2
+            assert sorted(seen) == list(range(40))
+            with trio.move_on_after(0.5) as scope:
+                await view.apply(time.sleep, 1000, engine=view.engines[0])
+            assert scope.cancelled_caught
+            with pytest.raises(Exception, match="DeadlineExceeded"):
+                await view.apply(within(0.2, time.sleep), 1000, engine=view.engines[0])
+            with pytest.raises(Exception, match="ZeroDivisionError"):
+                await view.map(divmod, [1, 2, 3], [1, 0, 1])
+            await view.push({"a": 5})
+            assert await view.pull("a") == [5, 5]
+            os.kill(pids[0], signal.SIGKILL)
+            with pytest.raises(Exception, match="EngineError"):
+                await view.map(nap, [5] * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.skipif(sys.platform == "win32", reason="it ends it by a signal")
+def test_ipcluster_starts_engines_and_ends_them(tmp_path: Path) -> None:
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    words = ["-m", "ipyparallel.cluster", "start", "-n", "2"]
+    command = [sys.executable, *words, "--engines=trikernel.engine:TrioEngineLauncher"]
+    with (tmp_path / "log").open("wb") as log:
+        cluster = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        folder = tmp_path / "profile_default" / "security"
+        file = wait_until(lambda: [*folder.glob("ipcontroller*-client.json")], "a controller")[0]
+        from ipyparallel import Client
+
+        client = Client(str(file))
+        wait_until(lambda: len(client.ids) == 2, "two engines")
+        pids = client[:].apply_sync(os.getpid)
+        client.close()
+    finally:
+        cluster.send_signal(signal.SIGINT)
+        cluster.wait(60)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "their end")
