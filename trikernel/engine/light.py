@@ -76,7 +76,7 @@ class _Existing(Loader):
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
-        self._spec = module.__spec__
+        self._spec, module.__spec__ = module.__spec__, None  # else Python would load it by that
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """It."""
