@@ -70,6 +70,8 @@ class Cluster:
         wait_until(lambda: len(self.client.ids) == n, f"{n} engines")
 
     def close(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         if self.client is not None:
             self.client.close()
         for process in (*self.engines, self.controller):

@@ -46,7 +46,7 @@ def _complete(package: ModuleType) -> None:
     """Run its own code, if that has not been done; in one thread."""
     with _lock:
         if type(package) is _LightPackage and package.__spec__ is not None:
-            package.__class__ = ModuleType
+            package.__class__ = ModuleType  # type: ignore[assignment]
             assert package.__spec__.loader is not None
             package.__spec__.loader.exec_module(package)
 
