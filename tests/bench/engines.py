@@ -68,7 +68,7 @@ class Bench:
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.start("ipyparallel.controller", f"--ping={PING}", "--nodb")
         file = folder / "security" / "ipcontroller-client.json"
-        while not file.exists():
+        while not file.with_name("ipcontroller-engine.json").exists():  # which is written last
             time.sleep(0.01)
         self.client = ipyparallel.Client(str(file))
 

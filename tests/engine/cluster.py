@@ -62,8 +62,9 @@ class Cluster:
 
     def connect(self) -> Any:
         """A client, once the controller has written its file."""
-        file = self.folder / "security" / "ipcontroller-client.json"
-        wait_until(file.exists, "a controller")
+        folder = self.folder / "security"
+        file, last = folder / "ipcontroller-client.json", folder / "ipcontroller-engine.json"
+        wait_until(last.exists, "a controller")  # which writes this one when the other is whole
         return ipyparallel.Client(str(file))
 
     def wait_for(self, n: int) -> None:

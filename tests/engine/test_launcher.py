@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import trio
 from ipyparallel.cluster import launcher as theirs
 from traitlets.config import Config
 
-from trikernel.engine import TrioEngineLauncher, open_cluster, within
+from trikernel.engine import TrioEngineLauncher, app, open_cluster, within
 from trikernel.engine.app import Options, read_options
 from trikernel.errors import SettingError
 
@@ -101,6 +102,22 @@ def test_flags_by_their_long_names_and_a_profiles_file(tmp_path: Path) -> None:
 def test_a_flag_that_does_not_fit_is_named(flag: str) -> None:
     with pytest.raises(SettingError, match=flag.partition("=")[0]):
         read_options([flag])
+
+
+def test_a_file_that_is_being_written_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "engine.json"
+    file.write_text('{"interface": "tcp://127')
+    whole = {
+        "interface": "tcp://127.0.0.1",
+        **dict.fromkeys(("registration", "mux", "task", "control", "iopub"), 5),
+        **dict.fromkeys(("hb_ping", "hb_pong"), 5),
+        "broadcast": [6],
+    }
+    monkeypatch.setattr(app.time, "sleep", lambda seconds: file.write_text(json.dumps(whole)))
+    found = app.find_controller(read_options([f"--file={file}"]))
+    assert found.broadcast == (6,)
 
 
 async def nap(seconds: float) -> int:

@@ -30,7 +30,7 @@ from .light import import_lightly
 from .registrar import Registered, Registrar
 from .watcher import Watcher
 
-__all__ = ["Options", "main", "read_options"]
+__all__ = ["Options", "find_controller", "main", "read_options"]
 
 _log = logging.getLogger("trikernel")
 
@@ -171,7 +171,7 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
 
 def _run(options: Options, watcher: Watcher) -> None:
     """Register, then import what a kernel is made of while the controller takes notice."""
-    controller = _find_controller(options)
+    controller = find_controller(options)
     _say_security(controller)
     with EngineTransport(controller, str(uuid.uuid4())) as transport:
         engine = _Engine(transport, watcher)
@@ -231,15 +231,18 @@ def _application(options: Options, registered: Registered, registrar: Registrar)
     return EngineApplication(kernel, registered, registrar, partial(_reread, options))
 
 
-def _find_controller(options: Options) -> Controller:
+def find_controller(options: Options) -> Controller:
     """Where the controller is, waiting for its file. Raises `ConnectionFileError`."""
     if _TOLD in os.environ:
         return _controller_told(options)
     until = time.monotonic() + options.wait_for_url_file
-    path = options.connection_file
-    while not path.exists() and time.monotonic() < until:
+    while True:
+        try:
+            return _reread(options)
+        except ConnectionFileError:  # it is not there yet, or being written
+            if time.monotonic() > until:
+                raise
         time.sleep(0.05)
-    return _reread(options)
 
 
 def _controller_told(options: Options) -> Controller:
