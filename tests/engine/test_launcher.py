@@ -165,7 +165,7 @@ async def test_a_cluster_for_programs_on_trio(tmp_path: Path) -> None:
 def test_ipcluster_starts_engines_and_ends_them(tmp_path: Path) -> None:
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     words = ["-m", "ipyparallel.cluster", "start", "-n", "2"]
-    command = [sys.executable, *words, "--engines=trikernel.engine:TrioEngineLauncher"]
+    command = [sys.executable, *words, "--engines=trikernel.engine.TrioEngineLauncher"]
     with (tmp_path / "log").open("wb") as log:
         cluster = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:

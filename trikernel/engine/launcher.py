@@ -1,6 +1,6 @@
 """How ``ipcluster`` starts engines: as processes on this machine, forked where that is possible.
 
-``ipcluster start --engines=trikernel.engine:TrioEngineLauncher``, or ``--engines=trio``. What else
+``ipcluster start --engines=trikernel.engine.TrioEngineLauncher``, or ``--engines=trio``. What else
 starts engines (ssh, MPI, a batch system) keeps its own launcher and is told the command:
 ``c.EngineLauncher.engine_cmd = [sys.executable, "-m", "trikernel.engine"]``.
 """
