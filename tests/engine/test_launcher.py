@@ -115,7 +115,7 @@ def test_a_file_that_is_being_written_is_waited_for(
         **dict.fromkeys(("hb_ping", "hb_pong"), 5),
         "broadcast": [6],
     }
-    monkeypatch.setattr(app.time, "sleep", lambda seconds: file.write_text(json.dumps(whole)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: file.write_text(json.dumps(whole)))
     found = app.find_controller(read_options([f"--file={file}"]))
     assert found.broadcast == (6,)
 
