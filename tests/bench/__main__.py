@@ -86,7 +86,11 @@ def main() -> None:
     parser.add_argument(
         "--before", metavar="FOLDER", help="a checkout of trikernel to compare this one with"
     )
-    parser.add_argument("--write", action="store_true", help="write the page, its data and picture")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the page, its data and picture; with --only, those rows",
+    )
     options = parser.parse_args()
     groups = options.only or [*GROUPS, *ALONE]
     if options.before is not None:
@@ -113,7 +117,7 @@ def main() -> None:
     report = Report(figures, options.rounds)
     print(report.as_json() if options.json else report.as_text())
     if options.write:
-        report.write()
+        (report.over_the_last() if options.only else report).write()
 
 
 main()
