@@ -75,7 +75,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("trikernel's own suite")
     group.addoption("--thorough", action="store_true", help="what takes minutes each, too")
-    group.addoption("--seeds", default="200", help="how many orders of tasks are tried")
+    group.addoption("--seeds", default="100", help="how many orders of tasks are tried")
     group.addoption("--replay", metavar="SCENARIO:SEED", help="one order of tasks, again")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from trikernel.client import Client, open_client
-from trikernel.transport import MemoryTransport, receive
+from trikernel.transport import Channel, MemoryTransport, receive
 from trikernel.wire import Codec, Message
 
 Contents = Sequence[tuple[str, dict[str, Any]]]
@@ -40,15 +40,16 @@ class WrongKernel:
     async def client(self) -> AsyncIterator[Client]:
         """Serve it, and have a client of it."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve)
+            nursery.start_soon(self._serve, self._transport.shell[0])
+            nursery.start_soon(self._serve, self._transport.control)
             connection = self._transport.connect()
             async with open_client(connection) as client:
                 yield client
             nursery.cancel_scope.cancel()
 
-    async def _serve(self) -> None:
+    async def _serve(self, channel: Channel) -> None:
         while True:
-            identity, *frames = await receive(self._transport.shell[0])
+            identity, *frames = await receive(channel)
             request = self._codec.decode(frames)
             self._publish(request, "status", {"execution_state": "busy"})
             if request.msg_type == "execute_request":
@@ -58,7 +59,7 @@ class WrongKernel:
             frames = self._codec.encode(
                 kind, self._replies[request.msg_type], parent=request.header
             )
-            self._transport.shell[0].send_nowait([identity, *frames])
+            channel.send_nowait([identity, *frames])
             self._publish(request, "status", {"execution_state": "idle"})
 
     def _publish(self, request: Message, msg_type: str, content: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def assert_interrupted(execution: Execution) -> str:
     return plain(error["traceback"])
 
 
-@pytest.mark.parametrize("by", POSIX)
+@pytest.mark.parametrize("by", MAINLY_SIGNAL)
 async def test_the_traceback_shows_where_it_stood(by: By) -> None:
     async with open_process() as client:
         for held in HELD:

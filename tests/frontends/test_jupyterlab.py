@@ -234,6 +234,7 @@ def test_a_timeline_is_a_picture_that_can_be_zoomed(lab: Lab) -> None:
         assert after == pytest.approx(4 * before, rel=0.01)
 
 
+@pytest.mark.thorough
 def test_a_click_in_the_live_panel_cancels_a_task(lab: Lab) -> None:
     pytest.importorskip("ipywidgets")
     cells = [

@@ -23,7 +23,11 @@ IN_CI = {
     "nested_cells_are_interrupted",
 }
 """With a thread beside, time is real, and a scenario takes seconds instead of milliseconds."""
-LONG = {"a_debugger_that_leaves_at_a_breakpoint", "a_subshell_at_a_breakpoint"}
+LONG = {
+    "a_debugger_that_leaves_at_a_breakpoint",
+    "a_stop_at_a_breakpoint",
+    "a_subshell_at_a_breakpoint",
+}
 """Scenarios of many checkpoints, which seeded orders run ordinarily, too."""
 
 
