@@ -205,13 +205,20 @@ def _stop_started(started: Any) -> None:
 
 
 async def _wait_for_end(ended: Any, thread: threading.Thread) -> None:
-    """Also while the program is cancelled, again and again with AnyIO: that is raised after it."""
+    """Also while the program is cancelled: that is raised after it.
+
+    Without a shield of AnyIO's a scope of its own would cancel this task each time the loop turns,
+    and the thread would hardly come to run.
+    """
     import asyncio
+
+    from anyio import CancelScope
 
     cancelled: BaseException | None = None
     while not ended.done():
         try:
-            await asyncio.shield(ended)
+            with CancelScope(shield=True):
+                await asyncio.shield(ended)
         except asyncio.CancelledError as error:
             cancelled = error
     thread.join()  # that was its last word
