@@ -16,6 +16,7 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
     suppress,
 )
 from contextvars import Context
@@ -207,17 +208,16 @@ def _stop_started(started: Any) -> None:
 async def _wait_for_end(ended: Any, thread: threading.Thread) -> None:
     """Also while the program is cancelled: that is raised after it.
 
-    Without a shield of AnyIO's a scope of its own would cancel this task each time the loop turns,
+    A scope of AnyIO's would cancel this task each time the loop turns, if it were not for a shield,
     and the thread would hardly come to run.
     """
     import asyncio
 
-    from anyio import CancelScope
-
+    anyio: Any = sys.modules.get("anyio")  # else no scope of it is around this
     cancelled: BaseException | None = None
     while not ended.done():
         try:
-            with CancelScope(shield=True):
+            with anyio.CancelScope(shield=True) if anyio is not None else nullcontext():
                 await asyncio.shield(ended)
         except asyncio.CancelledError as error:
             cancelled = error
