@@ -226,6 +226,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.randrange(1 << 32)
     print(f"{options.clients} clients, {options.minutes:g} minutes, seed {seed}", flush=True)
     with kernel_process() as kernel:
+        kernel.execute("1")  # it answers before it has imported all that it is to have
         kernel.client.stop_channels()
         soak = Soak(read_connection_file(kernel.path), kernel.process.pid, seed)
         trio.run(soak.run, options.clients, options.minutes * 60)
