@@ -69,7 +69,7 @@ class Bench:
         self.start("ipyparallel.controller", f"--ping={PING}", "--nodb")
         file = folder / "security" / "ipcontroller-client.json"
         while not file.with_name("ipcontroller-engine.json").exists():  # which is written last
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks at what another process writes
         self.client = ipyparallel.Client(str(file))
 
     def start(self, module: str, *options: str) -> psutil.Process:
@@ -93,7 +93,7 @@ def started(bench: Bench, name: str) -> tuple[Any, psutil.Process, dict[str, flo
     known, begun = set(bench.client.ids), time.perf_counter()
     process = bench.start(MODULES[name])
     while set(bench.client.ids) <= known:
-        time.sleep(0.005)
+        time.sleep(0.005)  # between two looks at what the client's thread has heard
     view = bench.client[max(set(bench.client.ids) - known)]
     view.apply(int).get(LONG)
     return view, process, {"start": time.perf_counter() - begun, "memory": memory_of(process)}
@@ -146,7 +146,7 @@ def measure(client: Any, view: Any, process: psutil.Process, awaits: bool) -> di
 def abort(client: Any, view: Any, function: Callable[[float], object]) -> float:
     """Milliseconds from an abort to the end of the call."""
     call = view.apply_async(function, 60)
-    time.sleep(0.2)  # it runs
+    time.sleep(0.2)  # until it runs, which no message tells
     begun = time.perf_counter()
     client.abort([call], targets=view.targets, block=False)
     call.wait(LONG)

@@ -66,7 +66,7 @@ def _ask(kernel: FloodedKernel, seconds: float) -> list[float]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         answers.append(kernel.ask_control(TIMEOUT))
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # what is asked is to be no flood itself
     return answers
 
 

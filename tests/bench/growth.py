@@ -72,7 +72,7 @@ def _queue_cost(kernel: Kernel, count: int, repeat: int) -> float:
             kernel.shell.send_multipart(last)  # overtakes, so that its idle says: all are queued
             kernel.until_idle(last)
             kernel.iopub.unsubscribe(b"")
-            time.sleep(SETTLE)
+            time.sleep(SETTLE)  # what was queued costs nothing any more
             fifo.open("w").close()
             for _ in range(2):  # the cell's reply, and the first one of the queue
                 receive(kernel.shell)

@@ -29,7 +29,7 @@ def measure_idle(kernel: Kernel) -> dict[str, float]:
         return {}
     time.sleep(1)  # what the last request left behind
     before, switches = _used(kernel), _switches(kernel)
-    time.sleep(IDLE)
+    time.sleep(IDLE)  # what is measured
     after = _used(kernel)
     wakes = (_switches(kernel) - switches) / IDLE
     return {"idle_cpu": (after - before) / IDLE * 1e3, "idle_wakes": wakes}

@@ -129,7 +129,7 @@ async def _beside_trio(
                     yield kernel
                 except GeneratorExit:
                     raise
-                except BaseException as raised:  # not in a group: the nursery is ours
+                except BaseException as raised:  # `_instead` raises it, a cancel too, in no group
                     error = raised
                 finally:
                     server.stop()
