@@ -112,6 +112,54 @@ async def test_an_idle_kernel_is_shut_down_and_leaves_no_file(name: str) -> None
         assert kernel.marked() == ["do_shutdown restart=False"]
 
 
+AS_IT_STARTS = """
+import os, signal, sys
+from tests.faults.kernels import Author
+from trikernel.core import Server
+import trikernel
+
+name = sys.argv.pop(1)
+function = getattr(Server, name)
+
+def signalled(*args, **options):
+    setattr(Server, name, function)  # once
+    os.kill(os.getpid(), signal.SIGTERM)
+    return function(*args, **options)
+
+setattr(Server, name, signalled)
+trikernel.main(Author)
+"""
+POINTS = ["run", "_sigint", "_open_services", "_run_user_tasks", "_start", "_start_lane"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kernel_that_starts_is_shut_down(point: str, tmp_path: Path) -> None:
+    """The signal comes before what serves it: between any two steps of a start."""
+    command = ("-c", AS_IT_STARTS, point)
+    with _start(command, (), str(tmp_path)) as process:
+        try:
+            log = process.communicate(timeout=TIMEOUT)[1]
+        finally:
+            process.kill()
+    assert (process.returncode, list((tmp_path / "runtime").glob("*"))) == (0, []), log
+
+
+async def test_one_that_another_thread_takes_is_heard() -> None:
+    """Nothing wakes the main thread from its wait then, or if it has just begun to wait."""
+    async with own_file(PYTHON_KERNEL) as kernel:
+        (
+            await kernel.client.execute(
+                "import signal, threading, time\n"
+                "def take():\n"
+                "    time.sleep(2)  # the kernel is idle by then\n"
+                "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+                "    time.sleep(1000)  # its end would wake the main thread\n"
+                "threading.Thread(target=take, daemon=True).start()"
+            )
+        ).raise_for_error()
+        await kernel.ended()
+
+
 @pytest.mark.parametrize("name", MAINLY_SIGTERM)
 async def test_clients_hear_the_last_word(name: str) -> None:
     async with own_file() as kernel:

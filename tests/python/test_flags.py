@@ -348,6 +348,7 @@ def test_a_file_that_is_made_has_the_address_and_ports_of_the_flags() -> None:
             info = json.loads(Path(path).read_text("utf-8"))
         finally:
             process.terminate()
+        process.communicate(timeout=TIMEOUT)
     assert (info["ip"], info["shell_port"]) == ("127.0.0.1", port)
     assert info["iopub_port"] not in (0, port)
 

@@ -122,7 +122,7 @@ class Server:
         self.beside: list[Beside] = []
         self._started = False
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
-        self._stop_told = RepeatedEvent()
+        self._stop_told, self._terminated = RepeatedEvent(), RepeatedEvent()
         self._left: list[Request] = []
         self._failed_at: datetime | None = None  # when a cell failed by the end of its loop
         self.enter_loop()
@@ -210,7 +210,7 @@ class Server:
                 stop_told=self._stop_told,
                 last_words=self._last_words,
                 parent_gone=self.leave,
-                beside=[partial(one, self) for one in self.beside],
+                beside=[self._end_when_terminated, *(partial(one, self) for one in self.beside)],
             )
         self._thread = ServiceThread(
             self.dispatcher, self._control, self.user_token, watch, crash_grace=grace
@@ -382,20 +382,19 @@ class Server:
         return content
 
     def terminate(self) -> None:
-        """Shut down as a ``shutdown_request`` does, without one; from any thread, and from a signal
-        handler.
+        """Have a process of its own shut down as by a ``shutdown_request``, without one; from any
+        thread, and from a signal handler. Where no services run, those do that start next.
 
         The cell that runs gets no reply: frontends learn that the process is gone, and many would
         take one that is answered ``aborted`` for the end of their notebook.
         """
-
         for request in tuple(self.stopper.running):  # which may end before that is under way
             request.note_stop(StopReason.TERMINATION)
+        self._terminated.set()
 
-        async def shut_down() -> None:
-            await self.shut_down(None, restart=False, reason=StopReason.TERMINATION)
-
-        self.stopper.services.start_soon(shut_down)
+    async def _end_when_terminated(self) -> None:
+        await self._terminated.wait()
+        await self.shut_down(None, restart=False, reason=StopReason.TERMINATION)
 
     def leave(self) -> None:
         """Stop what runs, and have `serve` end without a word: nobody listens any more."""

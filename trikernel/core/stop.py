@@ -373,7 +373,7 @@ class Stopper:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self._own_signal.take()
-        self._arrivals = SignalArrivals(self.came.set)
+        self._arrivals = SignalArrivals(self.came.set, partial(run_in, self._token, int))
         self.installed = True
 
     def reinstall(self) -> None:

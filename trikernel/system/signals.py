@@ -61,15 +61,20 @@ class SignalArrivals:
 
     Python runs a handler between two instructions of the main thread, which may be blocked; the C
     code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
-    taken over, from the creation of this object, in the main thread, to `close`. Every signal with
-    a Python handler writes there: only SIGINT counts, the others are the user's own. ``came`` is
-    called for each, where they are waited for.
+    taken over, from the creation of this object, in the main thread, to `close`. ``came`` is called
+    for each SIGINT where they are waited for. Every other signal with a Python handler writes
+    there, too: ``other`` is called then, to wake the main thread as who had the descriptor did. A
+    signal that comes in the moment before that thread waits does not end the wait.
     """
 
     HEARD = 0xFF  # no signal has that number
 
-    def __init__(self, came: Callable[[], object] = lambda: None) -> None:
-        self._came = came
+    def __init__(
+        self,
+        came: Callable[[], object] = lambda: None,
+        other: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._came, self._other = came, other
         self._since: float | None = None  # when what has not been heard has come
         self._reading, self._writing = socket.socketpair()
         self._reading.setblocking(False)
@@ -98,6 +103,8 @@ class SignalArrivals:
                     elif number == signal.SIGINT:
                         self._since = self._since or time.monotonic()
                         self._came()
+                    else:
+                        self._other()
             if scope.cancelled_caught and self._since is not None:
                 return time.monotonic() - self._since
 
