@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+import threading
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
 from trikernel.errors import NoSubshell
+from trikernel.system import Latch, run_in
 from trikernel.testing import CheckedClient, open_clients
 from trikernel.wire import Codec
 
+from ..cells import TIMEOUT, served
 from ..conftest import Serving
 from .kernels import Recorder
 
 
 class Threaded(Recorder):
-    """May have subshells."""
+    """May have subshells. ``fail later``: once `may_fail`, which any thread may set."""
 
     has_subshells = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.may_fail = Latch()
 
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
         if code == "forever":
             await trio.sleep_forever()
+        if code == "fail later":
+            await self.may_fail.wait()
+            raise ValueError(code)
         return await super().do_execute(code, silent, **options)
 
 
@@ -56,8 +67,11 @@ async def test_cells_are_in_order_within_one_and_beside_each_other(serving: Serv
 
 
 async def test_a_failure_aborts_what_is_queued_there_only(serving: Serving) -> None:
-    async with serving(Threaded()) as client, client.open_subshell() as shell:
-        sent = [shell.start("fail"), shell.start("say not"), client.start("say main")]
+    kernel = Threaded()
+    async with serving(kernel) as client, client.open_subshell() as shell:
+        sent = [shell.start("fail later"), shell.start("say not"), client.start("say main")]
+        await sent[2].wait()  # which was sent last: all of them have been read
+        kernel.may_fail.set()
         for one in sent:
             await one.wait()
         assert [one.status for one in sent] == ["error", "aborted", "ok"]
@@ -119,6 +133,68 @@ async def test_abort_by_id_reaches_a_subshell(serving: Serving) -> None:
         for one in (running, queued, kept):
             await one.wait()
         assert [one.status for one in (running, queued, kept)] == ["aborted", "aborted", "ok"]
+
+
+async def test_one_that_comes_while_its_abort_is_under_way_is_aborted() -> None:
+    """It names a subshell, and is read after the services have looked there and before the user
+    loop looks: that subshell may have begun with it by then.
+    """
+    kernel = Threaded()
+    async with (
+        served(kernel, over="tcp") as client,
+        client.open_subshell() as shell,
+        trio.open_nursery() as nursery,
+    ):
+        await shell.execute("say ready")  # what comes before waits for the service loop
+        subshells, user_token = kernel.server.subshells, kernel.server.user_token
+        codec, answered = Codec(client.connection.transport.key), threading.Event()
+        header = codec.header("execute_request", subshell_id=shell.subshell_id)
+        frames = codec.encode("execute_request", {"code": "say x"}, header=header)
+        look, statuses = subshells.abort, list[str]()
+
+        async def send() -> None:
+            sent = client.connection.post(frames, "execute_request", {}, "shell")
+            statuses.append((await sent.wait()).status)
+            answered.set()
+
+        def look_and_let_it_come(msg_ids: set[str] | None) -> set[str]:
+            found = look(msg_ids)
+            run_in(user_token, partial(nursery.start_soon, send))
+            assert answered.wait(TIMEOUT)
+            return found
+
+        subshells.abort = look_and_let_it_come  # type: ignore[method-assign]
+        msg_ids = [codec.decode_header(frames[2]).msg_id]
+        await client.request("abort_request", {"msg_ids": msg_ids}, channel="control")
+    assert statuses == ["aborted"]
+    assert (kernel.ran, kernel.aborted) == (["say ready"], {})
+
+
+async def test_an_abort_of_all_that_waits_hits_what_is_read_meanwhile() -> None:
+    kernel = Threaded()
+    async with served(kernel, over="tcp") as client, client.open_subshell() as shell:
+        running, sent = shell.start("forever", stop_on_error=False), list[Any]()
+        await running.wait_started()
+        subshells, user_token = kernel.server.subshells, kernel.server.user_token
+        (found,) = subshells._found.values()
+        look, deliver, delivered = subshells.abort, found.deliver, threading.Event()
+
+        def deliver_and_tell(request: Any, lane: Any) -> None:
+            deliver(request, lane)
+            delivered.set()
+
+        def look_and_let_it_come(msg_ids: set[str] | None) -> set[str]:
+            subshells.abort = look  # type: ignore[method-assign]
+            looked = look(msg_ids)
+            run_in(user_token, lambda: sent.append(shell.start("say x")))
+            assert delivered.wait(TIMEOUT)
+            return looked
+
+        found.deliver = deliver_and_tell  # type: ignore[method-assign]
+        subshells.abort = look_and_let_it_come  # type: ignore[method-assign]
+        await client.request("abort_request", channel="control")
+        await client.stop(running)
+        assert (await sent[0].wait()).status == "aborted"
 
 
 async def test_a_deadline_holds_in_a_subshell(serving: Serving) -> None:

@@ -67,7 +67,10 @@ class Handlers(Protocol):
         """Log what a handler raised, where it is to be logged."""
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
-        """These ids were not seen yet; abort them when they come."""
+        """Abort these when they start; from any thread."""
+
+    def forget_aborted(self, msg_ids: set[str]) -> None:
+        """These are aborted already; from any thread."""
 
 
 class Application(Handlers, Protocol):

@@ -298,19 +298,32 @@ class Server:
         """
         lane = self.dispatcher.main
         self.dispatcher.sweep()
+        if msg_ids is not None:  # first of all: one may come, and start, while this is under way
+            self.application.remember_aborted(msg_ids)
         elsewhere = self.subshells.abort(msg_ids)
-        abort = partial(lane.abort_queued, 0)
         if msg_ids is not None:
+            self.application.forget_aborted(elsewhere)
             msg_ids = msg_ids - elsewhere
             for request in tuple(self.stopper.running):
                 if request.msg_id in msg_ids:
                     self.stopper.stop(request, StopReason.ABORT)
-            abort = partial(lane.abort_by_id, msg_ids)
+        abort = partial(self._abort_here, msg_ids)
         if not waits:
             lane.posted.post(abort)
             return
         with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
             await call_in(self.user_token, abort)
+
+    def _abort_here(self, msg_ids: set[str] | None) -> None:
+        """In the user loop, which reads what has arrived before: of that, some may be a
+        subshell's.
+        """
+        lane = self.dispatcher.main
+        if msg_ids is not None:
+            lane.abort_by_id(msg_ids)
+        else:
+            lane.abort_queued(0)
+            self.subshells.abort(None)
 
     def interrupt(self, subshell_id: object = None) -> str:
         """Interrupt the cell that runs in a subshell, or in every shell; where one stands that has

@@ -424,8 +424,8 @@ class ShellLane:
         self.shell.window.close(trio.current_time(), seconds)
 
     def abort_by_id(self, msg_ids: set[str]) -> None:
-        """Abort these requests, queued or running; ids not seen yet are remembered for when they
-        come. In the lane's loop.
+        """Abort these requests, queued or running. They are remembered for when they come: those
+        that are found here are forgotten. In the lane's loop.
         """
         self.posted.drain()
         self.sweep()
@@ -436,8 +436,7 @@ class ShellLane:
         for request in running:
             if request.stop_reason is None:  # it started since the abort was asked for
                 stopper.stop(request, StopReason.ABORT)
-        seen = {request.msg_id for request in found | running}
-        self.application.remember_aborted(msg_ids - seen)
+        self.application.forget_aborted({request.msg_id for request in found | running})
 
 
 async def _run_job(job: Job, log: Logger) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -308,11 +308,17 @@ class Application:
         return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
-        """Abort these when they come; the oldest ids beyond 10,000 are forgotten."""
+        """Abort these when they start; the oldest ids beyond 10,000 are forgotten. From any thread:
+        each loop of a shell takes its own from there.
+        """
         aborted = self.kernel.aborted
         aborted.update(dict.fromkeys(msg_ids))
-        while len(aborted) > _ABORTED_LIMIT:
-            del aborted[next(iter(aborted))]
+        self.forget_aborted(list(aborted)[: max(0, len(aborted) - _ABORTED_LIMIT)])
+
+    def forget_aborted(self, msg_ids: Iterable[str]) -> None:
+        """These are aborted already; from any thread."""
+        for msg_id in msg_ids:
+            self.kernel.aborted.pop(msg_id, None)
 
     # When something went another way
 
