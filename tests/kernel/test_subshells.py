@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from trikernel.core import TextKey
 from trikernel.errors import NoSubshell
 from trikernel.system import Latch, run_in
 from trikernel.testing import CheckedClient, open_clients
@@ -244,3 +245,14 @@ async def test_a_kernel_ends_with_busy_subshells(serving: Serving) -> None:
         for cell in cells:
             await cell.wait()
             assert cell.status == "aborted"
+
+
+async def test_a_stop_that_a_loop_has_not_heard_of_ends_with_it(autojump_clock: Any) -> None:
+    kernel = Threaded()
+    async with open_clients(kernel) as (client,):
+        async with client.open_subshell() as shell:
+            await shell.execute("say here")
+            kernel.server.subshells.loops[0].stopper._look(True)  # as if its loop crashed just then
+        iopub = kernel.server.connection.iopub
+        iopub.write(TextKey(None, "stdout"), "text")
+        assert iopub.open_text is not None  # else each text would be written the slow way

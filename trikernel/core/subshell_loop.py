@@ -125,9 +125,10 @@ class SubshellLoop:
         self.thread = threading.get_ident()
         outermost = OutermostScope(is_ours=self._in_thread)
         kernel = self._application.kernel
+        look = partial(iopub.look, who=object())  # not the loop, which `iopub` would keep alive
         self.stopper = Stopper(
             token,
-            look=partial(iopub.look, who=object()),
+            look=look,
             tell=iopub.tell,
             owns_loop=self._in_thread,
             grace=kernel.stop_grace,
@@ -151,7 +152,7 @@ class SubshellLoop:
                     if not outermost.is_lost:  # else who finds that goes on with what waits
                         self._refuse(self.lane.shell.close() + self.lane.comm.close())
         finally:
-            iopub.look(False, who=self.key)
+            look(False)  # of stops that were not delivered any more
             if not self._in_thread:
                 self.ended.set()
 
