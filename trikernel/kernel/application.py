@@ -275,14 +275,14 @@ class Application:
                 f"{type(kernel).__name__} has no handler for {request.msg_type!r} "
                 f"on the {channel} channel"
             )
-        if on_control and request.type is not None and request.type.concurrent:
-            return _as_reply(kernel, request, await self._call(handler, request))
-        kernel.sender.last_request = request
-        if not hooks:
-            return _as_reply(kernel, request, await self._call(handler, request))
+        is_beside_cells = on_control and request.type is not None and request.type.concurrent
+        if not is_beside_cells:
+            kernel.sender.last_request = request
+        if is_beside_cells or not hooks:
+            return _as_reply(kernel, request, await _call(kernel, handler, request))
         await run_hook(kernel, "pre_handler_hook")
         try:
-            return _as_reply(kernel, request, await self._call(handler, request))
+            return _as_reply(kernel, request, await _call(kernel, handler, request))
         finally:
             await run_hook(kernel, "post_handler_hook")
 
@@ -297,15 +297,6 @@ class Application:
         verdict = await run_hook(kernel, "should_handle", stream, message.as_dict(), idents)
         kernel.aborted.pop(request.msg_id, None)
         return bool(verdict)
-
-    async def _call(self, handler: Any, request: Request) -> Any:
-        if is_built_in(handler):
-            return await handler(request)
-        if positional_count(handler) < 3:
-            return await run_unprotected(handler, request)
-        message = request.message
-        stream = ChannelHandle(self.kernel.sender, request.channel.name)
-        return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
         """Abort these when they start; the oldest ids beyond 10,000 are forgotten. From any thread:
@@ -370,6 +361,17 @@ class Application:
                 raise
             self.kernel.log.exception("%s failed", name_of(self.kernel, "do_shutdown"))
             return default
+
+
+async def _call(kernel: Kernel, handler: Any, request: Request) -> Any:
+    """Call a handler with what it takes: the request, or ipykernel's three arguments."""
+    if is_built_in(handler):
+        return await handler(request)
+    if positional_count(handler) < 3:
+        return await run_unprotected(handler, request)
+    message = request.message
+    stream = ChannelHandle(kernel.sender, request.channel.name)
+    return await run_unprotected(handler, stream, list(message.identities), message.as_dict())
 
 
 def _as_reply(kernel: Kernel, request: Request, value: Any) -> Reply | None:
