@@ -169,7 +169,7 @@ class Server:
     async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve in this loop, until told to stop."""
         iopub, dispatcher = self.connection.iopub, self.dispatcher
-        with self._outermost, self._sigint():
+        with self._outermost, _handling_sigint(self):
             async with self._open_services():
                 try:
                     try:
@@ -183,16 +183,6 @@ class Server:
                 finally:
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
                         await iopub.flush()
-
-    @contextlib.contextmanager
-    def _sigint(self) -> Iterator[None]:
-        is_main = threading.current_thread() is threading.main_thread()
-        if not self.inline and is_main and self.kernel.thread_of_cells is None:
-            self.stopper.install()
-        try:
-            yield
-        finally:
-            self.stopper.restore()
 
     @contextlib.asynccontextmanager
     async def _open_services(self) -> AsyncIterator[None]:
@@ -464,3 +454,15 @@ class Server:
         self._failed_at = self.dispatcher.main.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
+
+
+@contextlib.contextmanager
+def _handling_sigint(server: Server) -> Iterator[None]:
+    """SIGINT interrupts cells within the block, if they run in the main thread."""
+    stopper, is_main = server.stopper, threading.current_thread() is threading.main_thread()
+    if not server.inline and is_main and server.kernel.thread_of_cells is None:
+        stopper.install()
+    try:
+        yield
+    finally:
+        stopper.restore()
