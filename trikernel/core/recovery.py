@@ -17,7 +17,6 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..wire import LaneName
 from .dispatch import Dispatcher, route
 from .left_behind import LeftBehind
 from .request import Event, Outcome, Request, current_request
@@ -85,12 +84,13 @@ def answer_lost(dispatcher: Dispatcher, error: BaseException) -> None:
 
 
 @enable_ki_protection
-def take_what_waits(dispatcher: Dispatcher) -> list[Request]:
-    """What a lost loop has left in its queues, for the next one. Outside of any loop."""
-    lane = dispatcher.main
+def take_what_waits(lane: ShellLane) -> list[Request]:
+    """What a lost loop has left in its queues, for the next one. Outside of any loop.
+
+    The control queue is the service loop's, which has refused what was left there as it ended.
+    """
     lane.posted.drain()
-    queues = lane.shell, lane.comm, dispatcher.control
-    return [request for queue in queues for request in queue.close()]
+    return lane.shell.close() + lane.comm.close()
 
 
 def loses_loop(crash: BaseException) -> bool:
@@ -126,13 +126,10 @@ def what_is_gone(background: UserNursery) -> str:
 
 
 def admit_again(dispatcher: Dispatcher, request: Request) -> None:
-    """Queue what waited in a loop that is lost; in the new one."""
+    """Queue what `take_what_waits` has taken from a lost loop; in the new one."""
     on_control = request.channel is dispatcher.connection.transport.control
     lane, _ = route(request.type, on_control)
-    if lane is LaneName.CONTROL:
-        dispatcher.control.admit(request)
-    else:
-        dispatcher.main.admit(request, lane)
+    dispatcher.main.admit(request, lane)
 
 
 @enable_ki_protection

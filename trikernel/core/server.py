@@ -450,7 +450,7 @@ class Server:
             self._thread.end_now(shuts_down=self._shutdown is not None)
         self.stopper.restore()
         self.subshells.lose(LoopLost("the main shell's loop has crashed, and this one's with it"))
-        self._left += take_what_waits(self.dispatcher)
+        self._left += take_what_waits(self.dispatcher.main)
         self._failed_at = self.dispatcher.main.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
