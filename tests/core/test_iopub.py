@@ -451,7 +451,7 @@ def test_long_texts_are_cut_where_a_message_is_full(iopub: IOPub, channel: FakeI
     assert [len(text) for _, text in channel.texts()] == [most, most, 10]
 
 
-async def test_who_writes_directly_is_told_to_look_by_a_stop_and_by_the_flusher(
+async def test_text_is_not_appended_directly_while_a_stop_is_pending_or_after_a_flush(
     channel: FakeIOPub, autojump_clock: trio.testing.MockClock
 ) -> None:
     iopub = iopub_on(channel)
@@ -461,10 +461,10 @@ async def test_who_writes_directly_is_told_to_look_by_a_stop_and_by_the_flusher(
         assert iopub.open_text is None
         iopub.write(TextKey(ONE, "stdout"), "x")
         assert iopub.open_text is not None
-        iopub.look(True)
+        iopub.note_stop_pending(True)
         iopub.write(TextKey(ONE, "stdout"), "y")
         assert iopub.open_text is None
-        iopub.look(False)
+        iopub.note_stop_pending(False)
         iopub.write(TextKey(ONE, "stdout"), "z")
         assert iopub.open_text is not None
         await trio.sleep(1)

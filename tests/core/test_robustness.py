@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import trikernel
 from trikernel import Kernel, Reply
-from trikernel.core import Job
+from trikernel.core import Job, Server, TextKey
+from trikernel.kernel import application_of
 from trikernel.testing import CheckedClient, message_types
 
 from ..cells import Cells, ask, contents, reply_of, served, until_input
@@ -413,3 +415,18 @@ async def test_an_aborted_request_is_busy_before_it_is_answered_whoever_sends(
     expected = ["busy", "idle", "busy", "aborted", "idle"]
     found = [word for one in states for word in ("busy", "idle", "aborted") if f'"{word}"' in one]
     assert found == expected
+
+
+async def test_a_loop_begins_without_the_pending_stops_of_a_lost_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = Server(application_of(Recorder()), trikernel.MemoryTransport(), inline=True)
+    iopub = server.connection.iopub
+    server.stopper._on_pending(True)  # a stop that the loop does not deliver any more
+    server.enter_loop()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(iopub.run_flusher)
+        await trio.testing.wait_all_tasks_blocked()
+        iopub.write(TextKey(None, "stdout"), "text")
+        assert iopub.open_text is not None
+        nursery.cancel_scope.cancel()

@@ -252,7 +252,8 @@ async def test_a_stop_that_a_loop_has_not_heard_of_ends_with_it(autojump_clock: 
     async with open_clients(kernel) as (client,):
         async with client.open_subshell() as shell:
             await shell.execute("say here")
-            kernel.server.subshells.loops[0].stopper._look(True)  # as if its loop crashed just then
+            stopper = kernel.server.subshells.loops[0].stopper
+            stopper._on_pending(True)  # as if its loop crashed before it delivers a stop
         iopub = kernel.server.connection.iopub
         iopub.write(TextKey(None, "stdout"), "text")
         assert iopub.open_text is not None  # else each text would be written the slow way

@@ -3,26 +3,25 @@
 Producers only append
     `print`, `display` and a comm's finalizer run anywhere, also inside the garbage collector while
     this very thread holds a lock. So every producer appends to one deque, `IOPub.entries`, and
-    whoever drains pops and sends under the lock. A re-entrant caller returns at once, and so does
-    one who finds somebody else at it: what he appended is sent with the rest. Adjacent text of one
-    cell and stream is merged into one message.
+    `IOPub.drain` pops and sends under the lock. If this thread or another one is already sending,
+    `drain` returns at once: what was appended is sent with the rest. Adjacent text of one cell and
+    stream is merged into one message.
 
 The fast path of `print`
     Signing and sending cost a hundred times as much as an append. Text is queued as `StreamText`,
     which is the last entry of the queue for as long as nothing else is queued. While there is an
-    `IOPub.open_text`, the flusher is about to come and nobody has to be looked for, so a short text
-    may be appended to its pieces without any call. Who does that looks at `open_text` again
-    afterwards: if the text was sent in between, `IOPub.requeue` puts what is left of it behind the
-    rest.
+    `IOPub.open_text`, the flusher is about to come and no stop is pending, so the caller may append
+    a short text to its pieces without any call. It looks at `open_text` again afterwards: if that
+    entry was sent in between, `IOPub.requeue` puts what is left of it behind the rest.
 
 Back-pressure
-    A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So who has
-    written waits, in `wait_for_room`, while more than a sixteenth of the budget is queued: outside
-    of every lock, interruptibly, and never in protected code or a finalizer, where a wait could not
-    be interrupted or would hold up somebody else's lock. A reply waits for what is queued before
-    it, so this is also how fast an interrupt is answered. A drain sends a bounded batch and gives
-    the loop its turn. What may not wait (a display from protected code, output of a kernel whose
-    services share the user's loop) is bounded by the budget itself.
+    A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So the code
+    that has written waits, in `wait_for_room`, while more than a sixteenth of the budget is queued:
+    outside of every lock, interruptibly, and never in protected code or a finalizer, where a wait
+    could not be interrupted or would keep a lock from others. A reply waits for what is queued
+    before it, so this is also how fast an interrupt is answered. A drain sends a bounded batch and
+    lets other tasks run. Output that may not wait (a display from protected code, all output of a
+    kernel whose services share the user's loop) is bounded by the budget itself.
     A subscriber that does not read is waited for within the budget: see `peers`.
 """
 
@@ -46,24 +45,18 @@ from ..wire import Codec, Header, json
 from .peers import Subscribers
 from .request import Request
 
-__all__ = [
-    "SHORT",
-    "IOPub",
-    "OutputLimits",
-    "StreamText",
-    "TextKey",
-]
+__all__ = ["SHORT", "IOPub", "OutputLimits", "StreamText", "TextKey"]
 
 SHORT = 1024  # characters; longer texts are counted one by one, shorter ones together
 PIECES = 2048  # short texts that are appended before they are counted
 COST = 64  # bytes that a queued message takes beside its frames
-TEXT_COST = 512  # text beside its pieces
-PIECE_COST = 24  # and a piece of text, on average, beside its characters
+TEXT_COST = 512  # bytes that a `StreamText` takes beside its pieces
+PIECE_COST = 24  # bytes that a piece of text takes, on average, beside its characters
 BATCH = 64  # messages that one drain sends before it gives others their turn,
 BATCH_BYTES = 1 << 18  # unless they are as large as this
 CHUNK = 256  # pieces that are taken at once
 FIRST_PAUSE = 0.001  # seconds until a stalled subscriber is tried again, at first
-ROOM_INTERVAL = 0.05  # seconds that a producer waits before it looks whether it is interrupted
+ROOM_INTERVAL = 0.05  # seconds between two checks whether a producer that waits is interrupted
 
 _log = logging.getLogger("trikernel")
 _STATES = {state: json.dumps({"execution_state": state}) for state in ("starting", "busy", "idle")}
@@ -71,10 +64,9 @@ _STATES = {state: json.dumps({"execution_state": state}) for state in ("starting
 
 @attrs.frozen
 class OutputLimits:
-    """``max_merge`` characters of text go in one message; text goes out ``interval`` seconds
-    after it was written. ``budget_bytes`` and ``budget_seconds`` are how long a stalled
-    subscriber is waited for; a sixteenth of the bytes is how much may be queued before who writes
-    waits.
+    """At most ``max_merge`` characters of text go in one message, ``interval`` seconds after they
+    were written. A stalled subscriber is waited for as long as less than ``budget_bytes`` are
+    queued, and for ``budget_seconds``. Code that writes waits beyond a sixteenth of the bytes.
     """
 
     max_merge: int = 1 << 16
@@ -95,7 +87,7 @@ class TextKey:
 class StreamText:
     """Text in the queue, to which more may be appended while it is `IOPub.open_text`.
 
-    ``counted`` is what of it is in the queue's size.
+    ``counted`` is how many bytes of it are in the queue's size already.
     """
 
     key: TextKey
@@ -103,8 +95,8 @@ class StreamText:
     counted: int = 0
 
     def take(self, room: int) -> tuple[list[str], int]:
-        """Pieces of at most ``room`` characters in all, and what they were counted as. By whoever
-        drains only, while nothing is appended.
+        """Take out at most ``room`` characters; their pieces, and the bytes that these were counted
+        as. For the thread that drains, while no other one appends.
         """
         pieces, parts, size = self.pieces, list[str](), 0
         while pieces and size < room:
@@ -125,8 +117,8 @@ class StreamText:
 
 class IOPub:
     """The queue in front of an iopub channel. Every method but the async ones works from any
-    thread. ``open_text`` and ``most_pieces``, which it may have, are for the fast path of `print`,
-    see above.
+    thread. ``open_text``, and ``most_pieces`` as the number of pieces that it may have, are for the
+    fast path of `print`: see above.
     """
 
     def __init__(
@@ -153,13 +145,16 @@ class IOPub:
         self._size = 0
         self._size_lock = threading.RLock()
         self._lock = threading.RLock()
-        self._again = False
+        self._again = False  # whether somebody wants to send what was appended meanwhile
         self._draining_in = 0  # the thread that sends, 0 for none
-        self._counting, self._counting_in = 0, 0  # how deep in the lock of the size, and who is
-        self._head: list[bytes] | None = None
+        self._counting, self._counting_in = (
+            0,
+            0,
+        )  # how often the size's lock is held; by which thread
+        self._head: list[bytes] | None = None  # taken out of the queue, and not sent yet
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
-        self._armed = self._must_look = False
-        self._lookers: set[object] = set()
+        self._armed = False  # whether the flusher is about to come
+        self._stopping: set[object] = set()  # whose stops are pending: see `note_stop_pending`
         self._flusher: RepeatedEvent | None = None
         self._room: RepeatedEvent | None = None
         on_fork(self)
@@ -211,9 +206,8 @@ class IOPub:
     def post(self, frames: list[bytes], *, hold: bool = False) -> None:
         """Append an encoded message (its first frame is the topic) and send what is queued.
 
-        With ``hold`` it goes out with what comes next, which wakes libzmq's own thread once instead
-        of twice. Whoever says so sees to it that something does come, or calls `drain`, before
-        anybody waits.
+        With ``hold`` it goes out together with the next one, which wakes libzmq's own thread once
+        instead of twice. The caller has to post another one, or call `drain`, before it waits.
         """
         with self._size_lock:
             self._counting, self._counting_in = self._counting + 1, threading.get_ident()
@@ -229,9 +223,8 @@ class IOPub:
 
     @enable_ki_protection
     def write(self, key: TextKey, text: str) -> StreamText:
-        """Append to a stream; it is sent within ``interval`` seconds, with what is merged to it.
-
-        Returns the text that it was appended to.
+        """Append to a stream; it is sent within ``interval`` seconds, merged with what else is
+        written to it meanwhile. Returns the entry of the queue that it was appended to.
         """
         with self._size_lock:
             self._counting, self._counting_in = self._counting + 1, threading.get_ident()
@@ -259,7 +252,7 @@ class IOPub:
             entry.pieces += [text[at : at + most] for at in range(0, len(text), most)]
             entry.counted += len(text)
             self._size += len(text)
-        self.open_text = None if self._must_look else entry
+        self.open_text = None if self._stopping else entry
         if len(entry.pieces) >= self.most_pieces:
             self._close_last()
         elif self._last is not entry:  # it is being sent
@@ -268,7 +261,7 @@ class IOPub:
 
     @enable_ki_protection
     def requeue(self, entry: StreamText) -> None:
-        """A piece was appended to it that may have come too late: send that behind the rest."""
+        """A piece was appended to an entry that may have been sent just before: queue it anew."""
         with self._size_lock:
             if self.open_text is entry:
                 self.open_text = None
@@ -278,7 +271,7 @@ class IOPub:
         self.wake()
 
     def _close_last(self) -> None:
-        """Nothing more is appended to the last entry, if that is text; count it."""
+        """If the last entry is text, have nothing more appended to it, and count its size."""
         entry, self._last, self.open_text = self._last, None, None
         if entry is not None:
             pieces = entry.pieces.copy()
@@ -299,10 +292,14 @@ class IOPub:
             self._armed = True
             self._flusher.set()
 
-    def look(self, must_look: bool, who: object = None) -> None:
-        """Whether who writes has to look, at each text, whether it is to stop; as ``who`` says."""
-        (self._lookers.add if must_look else self._lookers.discard)(who)
-        self._must_look, self.open_text = bool(self._lookers), None
+    def note_stop_pending(self, is_pending: bool, stopper: object = None) -> None:
+        """Say whether a stopper (None: the main shell's) has a stop that is not delivered yet.
+
+        While one has, there is no `open_text`. So every text comes by `write`, after which the code
+        that prints raises the stop, if it is the one to be stopped.
+        """
+        (self._stopping.add if is_pending else self._stopping.discard)(stopper)
+        self.open_text = None
 
     async def run_flusher(self) -> None:
         """Send text soon after it was written; waits without a timer while there is none."""
@@ -316,7 +313,7 @@ class IOPub:
                 self._armed = False
                 self.drain()
                 pause = FIRST_PAUSE
-                # Who else sends wakes this one for what is left; to look all the time hinders him.
+                # Another thread that sends wakes this task for what it leaves: do not disturb it.
                 while (self.entries or self._head is not None) and not self._draining_in:
                     await trio.sleep(pause if self._subscribers.is_stalled else 0)
                     pause = min(2 * pause, self.limits.interval / 2)
@@ -331,7 +328,7 @@ class IOPub:
         What others append meanwhile is not waited for. Cancelled, it leaves the queue as it is.
         """
         pause = FIRST_PAUSE
-        with self._lock:  # else what another thread takes out just now would not be counted
+        with self._lock:  # else what another thread is just taking out would not be counted
             target = self._popped + len(self.entries)
         if self._sent < target:
             self.drain(wait=True)
@@ -344,14 +341,15 @@ class IOPub:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much is queued that who writes more should wait."""
+        """Whether so much is queued that code that writes more should wait."""
         return self._size > self._bound
 
-    def wait_for_room(self, look: Callable[[], object]) -> None:
-        """Block the calling thread while `is_full`; ``look`` is called now and then, and may raise.
+    def wait_for_room(self, raise_pending: Callable[[], object]) -> None:
+        """Block the calling thread while `is_full`. ``raise_pending`` is called every
+        `ROOM_INTERVAL` and may raise, which ends the wait.
 
         For the unprotected end of functions that the user's code calls: a `KeyboardInterrupt` may
-        be raised in it. Returns at once in protected code, in a finalizer, in whatever the
+        be raised in it. Returns at once in protected code, in a finalizer, in code that the garbage
         collector calls in the middle of a drain or of a write, and in a forked child.
         """
         ident = threading.get_ident()
@@ -365,7 +363,7 @@ class IOPub:
                 self._channel.wait_writable_blocking(ROOM_INTERVAL)
             else:
                 _wait_until_free(self._lock)  # somebody else sends
-            look()
+            raise_pending()
 
     async def wait_until_not_full(self) -> None:
         """Wait while `is_full`, in the loop of the flusher."""
@@ -376,16 +374,17 @@ class IOPub:
 
     @enable_ki_protection
     def drain(self, *, wait: bool = False) -> None:
-        """Send what is queued now, as far as subscribers can take it, a batch at most.
+        """Send what is queued now, as far as subscribers can take it, a batch at most; the flusher
+        sends the rest.
 
-        Never waits for subscribers. Somebody else who is at it sends this too, and is not waited
-        for: the caller may be a finalizer, in a thread that holds any lock. ``wait`` is for who
-        must know that it is done. The flusher sends what is left.
+        Never waits for subscribers. If another thread is sending, it sends this too, and without
+        ``wait`` the call returns at once: the caller may be a finalizer, in a thread that holds any
+        lock. With ``wait`` it waits until that thread has sent its batch.
         """
         if not wait and not self.entries and self._head is None:
             return
-        if self._counting and not wait:  # in this very thread perhaps, which a finalizer has hit:
-            self.wake()  # it holds a lock that somebody who sends may wait for
+        if self._counting and not wait:  # perhaps a finalizer, in the very thread that counts and
+            self.wake()  # so holds a lock for which the thread that sends may wait
             return
         self._again = True
         for _ in range(2):  # what was appended meanwhile gets one more batch, not an endless one
@@ -405,7 +404,7 @@ class IOPub:
             self.wake()
 
     def _send_batch(self) -> None:
-        """Send what was queued when this began, a batch of it, as far as subscribers take it."""
+        """Send at most a batch of what is queued by now, as far as subscribers take it."""
         was_full, size = self._size > self._bound, 0
         target = self._popped + len(self.entries)
         for _ in range(BATCH):
@@ -451,7 +450,7 @@ class IOPub:
         parts: list[str] = []
         size, most = 0, self.limits.max_merge
         while True:
-            with self._size_lock:  # nothing is counted meanwhile, for it would stay counted
+            with self._size_lock:  # what is counted meanwhile would stay counted
                 if self._last is entry:
                     self._last = None
                 if self.open_text is entry:
@@ -475,7 +474,9 @@ class IOPub:
 
 @enable_ki_protection
 def _wait_until_free(lock: Any) -> None:
-    """For a while at most. No signal may come between these two, or the lock would be kept."""
+    """Wait until a lock is free, for a while at most. Protected, because an interrupt between the
+    two calls would leave the lock taken.
+    """
     if lock.acquire(timeout=ROOM_INTERVAL):
         lock.release()
 
@@ -486,8 +487,8 @@ def _are_same(one: TextKey, other: TextKey) -> bool:
 
 
 def _may_wait_here() -> bool:
-    """Whether the calling code may be held up: in a task unprotected code, in a thread any but a
-    finalizer, which may hit whoever holds a lock.
+    """Whether the calling code may wait: in a task only unprotected code, in another thread all but
+    finalizers, because the code that they interrupt may hold a lock.
     """
     if trio.lowlevel.in_trio_task() or threading.current_thread() is threading.main_thread():
         return not currently_ki_protected()

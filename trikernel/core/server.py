@@ -136,9 +136,10 @@ class Server:
         self.eventloop_changed = RepeatedEvent()
         self._outermost = OutermostScope(is_ours=self.owns_process)
         iopub = self.connection.iopub
+        iopub.note_stop_pending(False)  # of a loop before this one that was lost
         self.stopper = Stopper(
             self.user_token,
-            look=iopub.look,
+            on_pending=iopub.note_stop_pending,
             tell=iopub.tell,
             owns_loop=self.owns_process,
             thread=self.kernel.thread_of_cells,

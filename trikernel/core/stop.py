@@ -126,10 +126,10 @@ class Stopper:
 
     ``grace`` is in seconds: of a step, see above.
 
-    ``token`` is the user loop's. ``look`` is told whether who writes has to look for a stop,
-    ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task of the user loop
-    is a host's. `pending` are the wishes that nothing has heard of yet, `services` is where
-    deadlines are watched, `abandoned` yields requests whose code is to be left behind.
+    ``token`` is the user loop's. ``on_pending`` is told whether any stop is `pending`, that is
+    not delivered yet; ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task
+    of the user loop is a host's. `services` is where deadlines are watched, `abandoned` yields
+    requests whose code is to be left behind.
 
     ``thread`` is the loop's, if that is not the main one: no signal reaches it, so what computes
     there is told by `thread_stop`, and what does not hear for two steps sets `stuck`: its thread is
@@ -141,7 +141,7 @@ class Stopper:
         self,
         token: trio.lowlevel.TrioToken,
         *,
-        look: Callable[[bool], object] = lambda must_look: None,
+        on_pending: Callable[[bool], object] = lambda is_pending: None,
         tell: Callable[[Request, str], object] = lambda request, text: None,
         owns_loop: bool = False,
         grace: float = 1.0,
@@ -154,7 +154,7 @@ class Stopper:
         self.installed = False
         self._abandoned, self.abandoned = trio.open_memory_channel[Request](math.inf)
         self._token = token
-        self._look = look
+        self._on_pending = on_pending
         self._tell = tell
         self._owns_loop = owns_loop
         self._grace = grace
@@ -203,7 +203,7 @@ class Stopper:
         """Stop ``request`` for ``reason``; the next step if it is being stopped already."""
         stop_signal = StopSignal(request, reason)
         self.pending.append(stop_signal)
-        self._look(True)
+        self._on_pending(True)
         if request is not None:
             request.count_stop(stop_signal.since)
             request.mark(reason)
@@ -317,7 +317,7 @@ class Stopper:
         if stop_signal in self.pending:
             self.pending.remove(stop_signal)
             if not self.pending:
-                self._look(False)
+                self._on_pending(False)
 
     # Deadlines, and the service loop that watches them
 

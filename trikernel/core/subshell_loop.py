@@ -125,10 +125,11 @@ class SubshellLoop:
         self.thread = threading.get_ident()
         outermost = OutermostScope(is_ours=self._in_thread)
         kernel = self._application.kernel
-        look = partial(iopub.look, who=object())  # not the loop, which `iopub` would keep alive
+        # by an object of its own: the loop itself would be kept alive by `iopub`
+        on_pending = partial(iopub.note_stop_pending, stopper=object())
         self.stopper = Stopper(
             token,
-            look=look,
+            on_pending=on_pending,
             tell=iopub.tell,
             owns_loop=self._in_thread,
             grace=kernel.stop_grace,
@@ -152,7 +153,7 @@ class SubshellLoop:
                     if not outermost.is_lost:  # else who finds that goes on with what waits
                         self._refuse(self.lane.shell.close() + self.lane.comm.close())
         finally:
-            look(False)  # of stops that were not delivered any more
+            on_pending(False)  # stops that were not delivered by now never will be
             if not self._in_thread:
                 self.ended.set()
 
