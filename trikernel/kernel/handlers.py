@@ -1,11 +1,12 @@
 """One function for each row of the message table: a request in, a reply out.
 
 They are the methods ``execute_request``, ``complete_request`` and so on of `Kernel`, so that a
-subclass can replace each. A handler parses the content, calls the verb across the line where
-interrupts may be raised, and makes what the author returned a proper reply. Errors are not its
-business: whatever it raises is turned into a reply by the core's one boundary. A content with a
-field of a wrong type is a `ContentError` that names it. Cancelled (by an interrupt, a deadline, an
-abort, the kernel's end), a handler passes the cancel on, and the boundary answers.
+subclass can replace each. A handler parses the content, calls the verb in such a way that an
+interrupt may be raised in it (`run_unprotected`), and makes a complete reply of what the author's
+verb returned. It catches nothing: `core.ShellLane.run_handler` makes a reply of whatever it raises.
+A content with a field of a wrong type is a `ContentError` that names the field. Cancelled (by an
+interrupt, a deadline, an abort, the kernel's end), a handler passes the cancel on, and the request
+is answered there, too.
 Source: messaging.rst, "Messages on the shell (ROUTER/DEALER) channel", "Custom Messages".
 """
 
@@ -71,9 +72,7 @@ async def execute_request(self: Any, request: Request) -> Reply:
     silent, message = content.silent, request.message
     request.stop_on_error = content.stop_on_error and not silent
     request.number = self._begin_execution(content)
-    metadata = _init_metadata(message)
-    if not is_built_in(self.init_metadata):
-        metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
+    metadata = await _init_metadata(self, message)
     _set_deadline(self, request)
     if not silent:
         self.sender.last_cell = request
@@ -96,7 +95,7 @@ async def execute_request(self: Any, request: Request) -> Reply:
     try:
         reply = await run_unprotected(verb, content.code, silent, **accepted(verb, options))
     finally:
-        if self.descriptors is not None:  # what programs have written belongs before the reply
+        if self.descriptors is not None:  # what child processes have written goes before the reply
             self.descriptors.collect()
     reply = complete_execute_reply(self, request, reply)
     if not is_built_in(self.finish_metadata):
@@ -105,9 +104,9 @@ async def execute_request(self: Any, request: Request) -> Reply:
 
 
 def complete_execute_reply(self: Any, request: Request, reply: Any) -> dict[str, Any]:
-    """A whole ``execute_reply`` out of what an author returned, however sketchy.
+    """A complete ``execute_reply`` out of what an author's verb returned, whatever it left out.
 
-    One that is aborted has no ``execution_count``: frontends would show it as a cell that ran.
+    An aborted one has no ``execution_count``: frontends would show the cell as one that ran.
     """
     try:
         content = dict(as_content(reply)) if reply is not None else {}
@@ -158,9 +157,7 @@ async def apply_request(self: Any, request: Request) -> Reply:
     """
     message = request.message
     _parse(c.ApplyRequest, request)
-    metadata = _init_metadata(message)
-    if not is_built_in(self.init_metadata):
-        metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
+    metadata = await _init_metadata(self, message)
     returned = await run_unprotected(
         self.do_apply, dict(message.content), list(message.buffers), request.msg_id, metadata
     )
@@ -388,7 +385,7 @@ async def comm_close(self: Any, request: Request) -> None:
 
 
 def _note_widgets(self: Any, target_name: str | None) -> None:
-    """A frontend that shows widgets looks for theirs as it connects, by either message."""
+    """A frontend that shows widgets asks for their comms, or opens one, as it connects."""
     if target_name is not None and target_name.startswith(WIDGETS):
         self.has_widgets = True
 
@@ -407,8 +404,11 @@ def _parse(cls: type[Any], request: Request) -> Any:
     return request.content
 
 
-def _init_metadata(message: Message) -> dict[str, Any]:
-    return {"started": datetime.now(UTC).isoformat()}
+async def _init_metadata(self: Any, message: Message) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"started": datetime.now(UTC).isoformat()}
+    if not is_built_in(self.init_metadata):
+        metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
+    return metadata
 
 
 async def _finish_metadata(
@@ -425,8 +425,8 @@ _BUILT_IN: set[object] = set(HANDLERS.values())
 
 
 def built_in(value: T) -> T:
-    """Mark a method (or a fact of a kernel) as ours: it calls no author's code before it has put
-    something out or has returned.
+    """Mark a method (or a fact of a kernel) as ours. It must send something or return before it
+    calls any code of an author's, because ``busy`` may be held back until then.
     """
     _BUILT_IN.add(value)
     return value
@@ -481,7 +481,7 @@ def positional_count(function: Callable[..., Any]) -> float:
 def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
     try:
         parameters = inspect.signature(function).parameters
-    except ValueError:  # it does not say what it takes: what all take
+    except ValueError:  # a function in C, for example, that has no signature: call it without any
         return frozenset()
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
         return None
