@@ -1,8 +1,9 @@
 """`Kernel`: the class that authors subclass. Facts, settings, verbs and hooks.
 
-A kernel holds what it sends with (`sender`) and what it asks with, and knows its server while it is
-served. What the core asks of a kernel is in `application`, the handlers of messages are in
-`handlers`, and the names that subclasses written for ipykernel use are in `ipykernel_names`.
+A kernel holds a `Sender` for its messages and an `Asker` for its questions to the person, and a
+reference to its server while it is served. What the core asks of a kernel is in `application`, the
+handlers of messages are in `handlers`, and the names that subclasses written for ipykernel use are
+in `ipykernel_names`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kernel"]
 
-_MINUTES = 3600.0
+_HOUR = 3600.0  # seconds
 
 
 class Kernel(IPykernelNames):
@@ -57,14 +58,14 @@ class Kernel(IPykernelNames):
     """
 
     flags: Sequence[str] | None = None
-    """What stood on the command line beside the settings; None for a kernel that takes nothing
-    else, and has such flags refused."""
+    """The command-line arguments that are no settings. None for a kernel that takes no others: then
+    `main` refuses them."""
 
     connection_file: str | None = None
     """The path of the connection file, in a process of the kernel's own."""
 
     stop_on_error_timeout: float = setting(
-        0.1, "seconds during which what arrives after an error is aborted", maximum=_MINUTES
+        0.1, "seconds during which what arrives after an error is aborted", maximum=_HOUR
     )
     cell_timeout: float = setting(
         0.0, "seconds after which a cell is stopped, 0 for never", maximum=1e9
@@ -73,7 +74,7 @@ class Kernel(IPykernelNames):
         1.0,
         "seconds that a stopped cell has before the next step of the stop",
         minimum=0.05,
-        maximum=_MINUTES,
+        maximum=_HOUR,
     )
     poll_interval: float = setting(
         0.01, "seconds between two turns of a set event loop", minimum=0.0005, maximum=60
@@ -82,10 +83,10 @@ class Kernel(IPykernelNames):
         0.001, "seconds a thread may hold the interpreter lock", minimum=1e-6, maximum=1
     )
     shutdown_grace: float = setting(
-        0.6, "seconds that a shutdown waits for user code, twice at most", maximum=_MINUTES
+        0.6, "seconds that a shutdown waits for user code, twice at most", maximum=_HOUR
     )
     exit_grace: float = setting(
-        10.0, "seconds that threads and exit handlers have at the end, 0 for any", maximum=_MINUTES
+        10.0, "seconds that threads and exit handlers have at the end, 0 for any", maximum=_HOUR
     )
     flush_interval: float = setting(
         0.02, "seconds after which printed text is sent", minimum=0.001, maximum=10
@@ -114,7 +115,7 @@ class Kernel(IPykernelNames):
         8_192, "verified signatures that are remembered", minimum=1, maximum=1 << 24
     )
     registration_timeout: float = setting(
-        20.0, "seconds that a launcher has to acknowledge a registration", maximum=_MINUTES
+        20.0, "seconds that a launcher has to acknowledge a registration", maximum=_HOUR
     )
     capture_output: bool = setting(
         True, "what is printed, and input(), go to the cell, in a process of the kernel's own"
@@ -123,8 +124,9 @@ class Kernel(IPykernelNames):
     darwin_app_nap: bool = setting(True, "on macOS, keep the system from napping the kernel")
 
     display_name = ""
-    """What a launcher calls it: for ``trikernel install``, as is `interrupt_mode`."""
+    """The kernel's name in launchers. ``trikernel install`` writes it into the kernelspec."""
     interrupt_mode = "signal"
+    """``signal`` or ``message``: how clients interrupt. ``trikernel install`` writes it, too."""
     implementation = "trikernel"
     implementation_version = ""
     language = "unknown"
@@ -134,8 +136,8 @@ class Kernel(IPykernelNames):
     help_links: Sequence[Mapping[str, str]] = ()
     supported_features: Sequence[str] = ()
     has_subshells = False
-    """Whether clients may create subshells. Verbs and hooks are called in the thread of the
-    subshell that a request is for, several at once: a class that can do that says so."""
+    """Whether clients may create subshells. Each subshell calls verbs and hooks in a thread of its
+    own, several at the same time: set this to True in a class that is written for that."""
 
     msg_types: ClassVar[list[str]] = [
         row.name for row in REQUESTS.values() if "shell" in row.channels
@@ -183,23 +185,23 @@ class Kernel(IPykernelNames):
         for name, value in given_and_default(type(self), settings):
             setattr(self, name, value)
         self.ident = str(uuid.uuid4())
-        self.int_id = -1
+        self.int_id = -1  # the number of an engine of ipyparallel's
         self.session_id: str | None = None  # in the headers of what it sends; None for a new one
-        self.topics = ""  # how they begin on iopub; by default ``kernel.`` and the ident
+        self.topics = ""  # the prefix of its topics on iopub; by default ``kernel.`` and the ident
         self.execution_count = 0
-        self.aborted: dict[str, None] = {}
-        self.ports: dict[str, int] = {}
+        self.aborted: dict[str, None] = {}  # ids of requests to abort when they come
+        self.ports: dict[str, int] = {}  # what a ``connect_reply`` lists
         self.sender = Sender(type(self).__name__)
         self.iopub_socket = ChannelHandle(self.sender, "iopub")
         self.stdin_socket = ChannelHandle(self.sender, "stdin")
         self.control_stream = ChannelHandle(self.sender, "control")
-        self.asker: Any = None
-        self.living_tasks: Any = None
-        self.has_widgets = False  # whether some frontend shows any
-        self.kept_session: Any = None
-        self.kept_comms: Any = None
-        self.descriptors: FdCapture | None = None
-        self.thread_of_cells: int | None = None  # where cells run, if no signal is to reach them
+        self.asker: Any = None  # asks the person at the frontend, while the kernel is served
+        self.living_tasks: Any = None  # the `Tasks` of cells, in a kernel that keeps track of them
+        self.has_widgets = False  # whether a frontend has asked for the comms of widgets
+        self.kept_session: Any = None  # `session`, once it was asked for
+        self.kept_comms: Any = None  # `comm_manager`, once it was asked for
+        self.descriptors: FdCapture | None = None  # captures what is written to descriptors 1 and 2
+        self.thread_of_cells: int | None = None  # the cells' thread, where no signal may reach them
         self._eventloop: Callable[[Any], object] | None = None
         self.server_ref: Callable[[], Server | None] = lambda: None
         self.shell_handlers = _methods(self, "msg_types")
@@ -221,8 +223,8 @@ class Kernel(IPykernelNames):
 
     @property
     def nursery(self) -> BackgroundNursery:
-        """A nursery for tasks that outlive the request that starts them: of the loop, the kernel's
-        or a subshell's, that the calling code runs in.
+        """A nursery for tasks that outlive the request that starts them. They run in the loop of
+        the calling code: the kernel's, or that of a subshell.
         """
         server, subshell = self.server, current_subshell.get()
         if server.background is None:
@@ -248,8 +250,8 @@ class Kernel(IPykernelNames):
 
         ``stream`` is `iopub_socket` or another channel's handle, ``msg_or_type`` a type or a
         message of `session.msg`. On iopub ``ident`` replaces the topic, elsewhere the client.
-        ``track`` is accepted and not used. Synchronous, from any thread; a client that is
-        gone is logged, not raised. While a silent request runs, nothing goes out on iopub. While
+        ``track`` is accepted and not used. Synchronous, from any thread. That a client is gone is
+        logged and raises nothing. While a silent request runs, nothing goes out on iopub. While
         more is queued than frontends read, the call waits, interruptibly.
         """
         sender = self.sender
@@ -348,14 +350,14 @@ class Kernel(IPykernelNames):
 
     @built_in
     def init_metadata(self, parent: dict[str, Any]) -> dict[str, Any]:
-        """What a reply's metadata begins with, as the request starts; ``started`` is there."""
+        """What is added to the reply's metadata as the request starts; ``started`` is there."""
         return {}
 
     @built_in
     def finish_metadata(
         self, parent: dict[str, Any], metadata: dict[str, Any], reply_content: dict[str, Any]
     ) -> dict[str, Any]:
-        """The reply's metadata, once its content is known."""
+        """The whole metadata of the reply, asked for when its content is known."""
         return metadata
 
     @built_in
@@ -383,7 +385,7 @@ class Kernel(IPykernelNames):
 
 
 def _methods(kernel: Kernel, table: str) -> dict[str, Any]:
-    """The methods that a class names as its handlers."""
+    """The methods that a class names as its handlers, in ``msg_types`` or ``control_msg_types``."""
     for name in getattr(kernel, table):
         if not hasattr(kernel, name):
             cls = type(kernel).__name__
@@ -392,7 +394,7 @@ def _methods(kernel: Kernel, table: str) -> dict[str, Any]:
 
 
 class _NothingToDo:
-    """What a plain subclass may ignore and an async one await."""
+    """What an empty hook returns: an override calls it plainly, or awaits it."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield from ()
