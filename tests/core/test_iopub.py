@@ -340,6 +340,34 @@ def test_a_post_never_waits_for_a_thread_that_sends(iopub: IOPub, channel: FakeI
     assert [frames[0] for frames in channel.sent] == [b"first", b"from the other"]
 
 
+def test_who_waits_has_all_sent_also_by_another_thread(iopub: IOPub, channel: FakeIOPub) -> None:
+    """So do those who call the user's code, which may keep the interpreter lock from it."""
+    sending, go_on, sent = threading.Event(), threading.Event(), list[int]()
+
+    def while_sending() -> None:
+        sending.set()
+        assert go_on.wait(30)
+
+    def say_busy() -> None:
+        iopub.post([b"busy", b""], hold=True)
+        iopub.drain(wait=True)
+        sent.append(len(channel.sent))
+
+    channel.during_send = while_sending
+    other = threading.Thread(target=iopub.post, args=([b"first", b""],))
+    other.start()
+    assert sending.wait(30)
+    waiting = threading.Thread(target=say_busy)
+    waiting.start()
+    waiting.join(0.1)
+    assert sent == []
+    go_on.set()
+    for thread in (other, waiting):
+        thread.join(30)
+    assert [frames[0] for frames in channel.sent] == [b"first", b"busy"]
+    assert sent == [2]
+
+
 def test_short_texts_that_are_appended_directly_are_merged_with_what_is_written(
     iopub: IOPub, channel: FakeIOPub
 ) -> None:

@@ -147,10 +147,8 @@ class IOPub:
         self._lock = threading.RLock()
         self._again = False  # whether somebody wants to send what was appended meanwhile
         self._draining_in = 0  # the thread that sends, 0 for none
-        self._counting, self._counting_in = (
-            0,
-            0,
-        )  # how often the size's lock is held; by which thread
+        # How often the lock of the size is held, and by which thread.
+        self._counting, self._counting_in = 0, 0
         self._head: list[bytes] | None = None  # taken out of the queue, and not sent yet
         self._popped = self._sent = 0  # entries taken out of the queue, and those that are sent
         self._armed = False  # whether the flusher is about to come
@@ -379,9 +377,10 @@ class IOPub:
 
         Never waits for subscribers. If another thread is sending, it sends this too, and without
         ``wait`` the call returns at once: the caller may be a finalizer, in a thread that holds any
-        lock. With ``wait`` it waits until that thread has sent its batch.
+        lock. With ``wait`` it waits until that thread has sent its batch: for who is about to call
+        the user's code, which may keep the interpreter lock from that thread.
         """
-        if not wait and not self.entries and self._head is None:
+        if not self.entries and self._head is None and not (wait and self._draining_in):
             return
         if self._counting and not wait:  # perhaps a finalizer, in the very thread that counts and
             self.wake()  # so holds a lock for which the thread that sends may wait

@@ -298,23 +298,19 @@ class Server:
             for request in tuple(self.stopper.running):
                 if request.msg_id in msg_ids:
                     self.stopper.stop(request, StopReason.ABORT)
-        abort = partial(self._abort_here, msg_ids)
+
+        def abort_here() -> None:  # in the user loop
+            if msg_ids is not None:
+                lane.abort_by_id(msg_ids)
+            else:
+                lane.abort_queued(0)  # this reads what has arrived; some may be for a subshell
+                self.subshells.abort(None)
+
         if not waits:
-            lane.posted.post(abort)
+            lane.posted.post(abort_here)
             return
         with trio.move_on_after(ABORT_TIMEOUT), contextlib.suppress(trio.RunFinishedError):
-            await call_in(self.user_token, abort)
-
-    def _abort_here(self, msg_ids: set[str] | None) -> None:
-        """In the user loop, which reads what has arrived before: of that, some may be a
-        subshell's.
-        """
-        lane = self.dispatcher.main
-        if msg_ids is not None:
-            lane.abort_by_id(msg_ids)
-        else:
-            lane.abort_queued(0)
-            self.subshells.abort(None)
+            await call_in(self.user_token, abort_here)
 
     def interrupt(self, subshell_id: object = None) -> str:
         """Interrupt the cell that runs in a subshell, or in every shell; where one stands that has

@@ -264,7 +264,9 @@ class ShellLane:
         current_request.set(request)
         is_stopped = request.stop_reason is not None  # then its handler is not called
         may_wait = is_stopped or self.application.busy_may_wait(request)
-        iopub.post(iopub.encode_status("busy", header), hold=may_wait)
+        iopub.post(iopub.encode_status("busy", header), hold=True)
+        if not may_wait:
+            iopub.drain(wait=True)
         reply: Reply | None = None
         cancelled: BaseException | None = None
         is_flushed = False

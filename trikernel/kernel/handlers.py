@@ -81,9 +81,7 @@ async def execute_request(self: Any, request: Request) -> Reply:
             "execute_input",
             {"code": content.code, "execution_count": request.number},
         )
-    iopub = self.sender.connection.iopub
-    if iopub.entries:  # it is silent, or an author filters what is sent
-        iopub.drain()
+    self.sender.connection.iopub.drain(wait=True)  # that it runs is known, whatever it does
     options = {
         "store_history": content.store_history and not silent,
         "user_expressions": content.user_expressions or {},
