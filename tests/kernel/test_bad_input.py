@@ -156,6 +156,8 @@ async def test_bad_content_on_control_does_not_wait_for_the_running_cell(serving
     kernel = Recorder()
     async with serving(kernel) as client, open_peer(kernel) as peer:
         cell = peer.send("execute_request", {"code": "sleep 1000"})
+        while (await peer.receive("iopub")).msg_type != "execute_input":
+            continue
         for msg_type in ("execute_request", "complete_request", "comm_msg"):
             peer.send(msg_type, {"code": 5}, channel="control")
         for msg_type in ("execute_reply", "complete_reply"):
