@@ -118,6 +118,8 @@ class ShellReaders:
                             for one in self._channels:
                                 name = f"{one.name} receiver"
                                 nursery.start_soon(self._receive, one, token, name=name)
+                    if self._turn is not token:  # what was parked here last is woken no more
+                        run_in(self._turn, self._leave)
                 await place.changed.wait()
         finally:
             del self._places[token]
@@ -162,7 +164,8 @@ class ShellReaders:
         """In a loop that may have lost its turn, and may have it again by now.
 
         Its receivers are parked anew then: a channel wakes the last one only that has parked, and
-        that was another loop's meanwhile.
+        that was another loop's meanwhile. It may be still, and may see what has come: each loop
+        that has lost its turn has it done once more when its own receivers are gone.
         """
         place = self._places.get(trio.lowlevel.current_trio_token())
         if place is not None and place.scope is not None:
