@@ -3,14 +3,15 @@
 ::
 
     Server ── Connection ── IOPub, ReplySender, Codec, Transport
-       ├──── Dispatcher ─── ShellQueue, CommQueue, ControlQueue
+       ├──── Dispatcher ─── ShellLane (ShellQueue, CommQueue), ControlQueue
+       ├──── Subshells ──── for each a SubshellLoop, with a ShellLane and a Stopper of its own
        ├──── Stopper
        ├──── UserNursery (cells, comm handlers), UserNursery (background tasks)
        └──── services: in a thread of their own, or in this loop
 
-Nurseries are nested by lifetime: services outside, since they own the way to the clients; the
-user's tasks inside; receivers innermost. What is inside ends first, with a bounded grace; what owns
-the way to the clients ends last, and the broadcast ``shutdown_reply`` is the last message.
+Nurseries are nested by lifetime: services outside, because they send to the clients; the user's
+tasks inside; receivers innermost. What is inside ends first, with a bounded grace. The services end
+last, and the broadcast ``shutdown_reply`` is the last message.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 Services = Literal["thread", "inline"]
 
 Beside = Callable[["Server"], Awaitable[object]]
-"""A task of whoever has started the process, in the service loop, as long as that turns."""
+"""A further task that the process's entry point has run in the service loop, beside control."""
 
 
 @enable_ki_protection
@@ -89,8 +90,8 @@ async def serve(
 class Server:
     """One kernel being served. Create it in the user loop.
 
-    ``inline`` is true when there is no service loop of its own, ``owns_process`` when the process
-    is the kernel's.
+    ``inline`` is true when the services run in the user loop, ``owns_process`` when the process is
+    the kernel's. ``before_exit`` are called before a process ends that cannot unwind its stack.
     """
 
     stopper: Stopper
@@ -123,12 +124,12 @@ class Server:
         self._started = False
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
         self._stop_told, self._terminated = RepeatedEvent(), RepeatedEvent()
-        self._left: list[Request] = []
+        self._left: list[Request] = []  # requests of a lost loop that are for the next one
         self._failed_at: datetime | None = None  # when a cell failed by the end of its loop
         self.enter_loop()
 
     def enter_loop(self) -> None:
-        """Make what belongs to one loop: this one."""
+        """Make the parts that belong to one user loop: the one that this is called in."""
         self.user_token = trio.lowlevel.current_trio_token()
         self.user_thread = threading.get_ident()
         self.cells, self.background_tasks = UserNursery(), UserNursery()
@@ -179,7 +180,7 @@ class Server:
                         if not self._outermost.is_lost:  # else `lose_loop` sees to them
                             await self.subshells.close(StopReason.SHUTDOWN)
                     await self._control.finish()
-                    self._refuse(dispatcher.main.shell.close())  # what control had for it, too
+                    self._refuse(dispatcher.main.shell.close())  # control may have added to it
                     self.publish_shutdown()
                 finally:
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
@@ -199,7 +200,7 @@ class Server:
             watch = ProcessWatch(
                 grace=grace,
                 stop_told=self._stop_told,
-                last_words=self._last_words,
+                before_exit=self._exit_without_user_loop,
                 parent_gone=self.leave,
                 beside=[self._end_when_terminated, *(partial(one, self) for one in self.beside)],
             )
@@ -230,7 +231,9 @@ class Server:
             self._refuse(dispatcher.main.comm.close())
 
     async def _start(self, background: trio.Nursery) -> None:
-        """Have the kernel start, unless it is told to stop meanwhile."""
+        """Have the kernel start; being told to stop cancels that. In a loop that takes the place of
+        a lost one, queue what waited there.
+        """
 
         async def cancel_when_stopping(scope: trio.CancelScope) -> None:
             await self.stopping.wait()
@@ -249,10 +252,10 @@ class Server:
             window = self.dispatcher.main.shell.window
             window.close(trio.current_time(), self.kernel.stop_on_error_timeout)
             window.known_at, self._failed_at = self._failed_at, None
-            self.dispatcher.sweep()  # what was on its way when the loop ended
+            self.dispatcher.sweep()  # what arrived while there was no loop is aborted, too
 
     def _start_lane(self, nursery: trio.Nursery) -> None:
-        """The nursery of the cells has opened: the shell lane is a task in it."""
+        """Start the shell lane in the nursery of the cells, each time that this opens."""
         if not self.dispatcher.main.shell.closed:
             nursery.start_soon(self.dispatcher.main.run, name="shell lane")
 
@@ -273,7 +276,7 @@ class Server:
             )
             task_status.started(self)
             await self.stopping.wait()
-            async with trio.open_nursery() as ending:  # every shell, within the grace
+            async with trio.open_nursery() as ending:  # all shells at the same time
                 ending.start_soon(self.subshells.close, StopReason.SHUTDOWN)
                 await lane.wind_down(StopReason.SHUTDOWN, self.kernel.shutdown_grace)
             nursery.cancel_scope.cancel()
@@ -283,9 +286,9 @@ class Server:
     async def abort(self, msg_ids: set[str] | None, *, waits: bool = True) -> None:
         """Abort requests by id, running or queued; None means everything queued.
 
-        Returns when that is done, so that it does not hit what is sent afterwards; soon if the user
-        loop does not turn, and at once if it is not to wait: before the lane takes the next request
-        it is done in any case.
+        Returns when that is done, so that it does not hit what is sent afterwards. If the user loop
+        does not turn it returns after `ABORT_TIMEOUT`, and with ``waits`` off at once: the abort is
+        then done before the lane takes its next request.
         """
         lane = self.dispatcher.main
         self.dispatcher.sweep()
@@ -313,8 +316,9 @@ class Server:
             await call_in(self.user_token, abort_here)
 
     def interrupt(self, subshell_id: object = None) -> str:
-        """Interrupt the cell that runs in a subshell, or in every shell; where one stands that has
-        been told to stop before. Raises `NoSubshell`.
+        """Interrupt the cell that runs in a subshell, or in every shell. Returns the place in the
+        code of one that has been told to stop before and runs on, else an empty text. Raises
+        `NoSubshell`.
         """
         if subshell_id is not None:
             return self.subshells.interrupt(subshell_id)
@@ -324,7 +328,7 @@ class Server:
         return place or other
 
     def schedule(self, priority: int, job: Job) -> None:
-        """Have a call made by the shell lane in its turn; from any thread."""
+        """Have the shell lane make a call when its turn comes; from any thread."""
         self.dispatcher.main.posted.post(
             partial(self.dispatcher.main.shell.schedule, job, priority)
         )
@@ -335,10 +339,10 @@ class Server:
         restart: bool,
         reason: StopReason = StopReason.SHUTDOWN,
     ) -> dict[str, Any]:
-        """Stop what runs, call the author's verb in the user loop; the kernel ends after the idle
-        of ``request``, or at once if there is none.
+        """Stop what runs and call ``do_shutdown`` in the user loop; what that returned. The kernel
+        ends after the ``idle`` of ``request``, or at once if there is none.
 
-        With a user loop that does not turn within the grace, the verb's content is done without.
+        If the user loop does not turn within the grace, the content is the default one.
         """
         content: dict[str, Any] = {"status": "ok", "restart": restart}
         if self._shutdown is not None:  # told twice
@@ -350,7 +354,7 @@ class Server:
                 faulthandler.dump_traceback_later(seconds, exit=True, file=stderr_descriptor())
         self.dispatcher.main.posted.post(partial(self.dispatcher.main.abort_queued, math.inf))
         running = tuple(self.stopper.running)
-        for one in running if request not in running else ():  # else it runs within these
+        for one in running if request not in running else ():  # else it is itself one of them
             self.stopper.stop(one, reason)
         self.stopper.services.start_soon(self.subshells.close, reason)
         if request is not None:
@@ -363,7 +367,7 @@ class Server:
         return content
 
     async def _call_shutdown(self, restart: bool) -> dict[str, Any]:
-        """Call the author's verb in a task of the user loop, and wait for that."""
+        """Call ``do_shutdown`` in a task of the user loop, and wait for it."""
         if threading.get_ident() == self.user_thread:
             return await self.application.call_shutdown(restart)
         content: dict[str, Any] = {"status": "ok", "restart": restart}
@@ -397,7 +401,9 @@ class Server:
         await self.shut_down(None, restart=False, reason=StopReason.TERMINATION)
 
     def leave(self) -> None:
-        """Stop what runs, and have `serve` end without a word: nobody listens any more."""
+        """Stop what runs, and have `serve` end without a ``shutdown_reply``: the parent process is
+        gone, and nobody listens.
+        """
         for running in tuple(self.stopper.running):
             self.stopper.stop(running, StopReason.SHUTDOWN)
         self.stop()
@@ -407,15 +413,15 @@ class Server:
         self._stop_told.set()
         run_in(self.user_token, lambda: self.stopping.set())
 
-    def _last_words(self) -> None:
-        """What a process that exits without its user loop still has to do."""
+    def _exit_without_user_loop(self) -> None:
+        """What is still to be done in a process that exits although its user loop is blocked."""
         self.publish_shutdown()
         self.transport.close()
         for function in self.before_exit:
             function()
 
     def _refuse(self, requests: list[Request]) -> None:
-        """Answer what a closed queue has left; the queue of a lost loop is for the next one."""
+        """Answer what a closed queue has left; what a lost loop has left is for the next one."""
         if self._outermost.is_lost:
             self._left += requests
             return
@@ -423,7 +429,7 @@ class Server:
             self.dispatcher.main.refuse(request)
 
     def publish_shutdown(self) -> None:
-        """The shutdown's content on iopub, once, after everything else."""
+        """Broadcast the ``shutdown_reply`` on iopub, once, after everything else."""
         if self._shutdown is not None:
             (content, request), self._shutdown = self._shutdown, None
             parent = request.message.header if request is not None else None

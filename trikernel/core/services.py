@@ -130,13 +130,13 @@ class ProcessWatch:
     """What a process of the kernel's own has watched beside its services.
 
     ``stop_told`` is set when the kernel is told to stop; if the user loop does not end within
-    ``grace`` seconds, ``last_words`` is called and the process exits without it. When the parent
+    ``grace`` seconds, ``before_exit`` is called and the process exits without it. When the parent
     process ends, ``parent_gone`` is called. ``beside`` are further tasks of the service loop.
     """
 
     grace: float
     stop_told: RepeatedEvent
-    last_words: Callable[[], object]
+    before_exit: Callable[[], object]
     parent_gone: Callable[[], object]
     beside: Sequence[Callable[[], Awaitable[object]]] = ()
 
@@ -183,11 +183,11 @@ class ServiceThread:
                     yield
                 nursery.cancel_scope.cancel()
         finally:
-            if not self._left.is_set():  # else `end_now` has seen to it
+            if not self._left.is_set():  # else `end_now` has ended and joined it
                 self._leave()
                 with trio.move_on_after(JOIN_TIMEOUT, shield=True) as scope:
                     await self._ended.wait()
-                # a loop whose own tasks the user's code has cancelled hears of nothing any more
+                # where the user's code has cancelled Trio's own tasks, `_ended` is never set here
                 self._thread.join(JOIN_TIMEOUT if scope.cancelled_caught else None)
                 if self._result is not None:
                     self._result.unwrap()
@@ -195,7 +195,7 @@ class ServiceThread:
     def end_now(self, *, shuts_down: bool) -> None:
         """End it and join it, from outside of any loop: the user loop is lost.
 
-        If it is about to shut the kernel down, that is its end, as with a loop that is blocked.
+        If it is about to shut the kernel down, let it do that: then it ends the process.
         """
         if self._watch is not None and shuts_down:
             self._thread.join(3 * self._watch.grace + JOIN_TIMEOUT)
@@ -250,21 +250,21 @@ class ServiceThread:
 
 
 async def _end_a_blocked_process(watch: ProcessWatch, token: trio.lowlevel.TrioToken) -> None:
-    """Once told to stop, give the user loop its grace; then speak and exit without it.
+    """Once told to stop, give the user loop its grace; then publish the end and exit without it.
 
-    C code that holds the interpreter lock holds up this loop, too: `Server.shut_down` has armed a
-    thread of `faulthandler`, which needs no lock, for that.
+    C code that holds the interpreter lock holds up this loop, too: for that `Server.shut_down` has
+    armed a thread of `faulthandler`, which needs no lock.
     """
     await watch.stop_told.wait()
     await trio.sleep(watch.grace)
-    if await _turns(token):  # then it is about to end by itself
+    if await _turns(token):  # it is about to end by itself: once more the grace
         await trio.sleep(watch.grace)
-    watch.last_words()
+    watch.before_exit()
     os._exit(0)
 
 
 async def _turns(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether that loop turns, which takes it no time if it does."""
+    """Whether that loop turns: one that is not blocked does within `TURN_TIMEOUT`."""
     with trio.move_on_after(TURN_TIMEOUT), suppress(trio.RunFinishedError):
         await call_in(token, int)
         return True
