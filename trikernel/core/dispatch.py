@@ -13,18 +13,22 @@
             │                                            │
             └──── `ShellLane.perform` does each ─────────┘
 
-The shell channels are read in the user loop. While there are subshells the service loop stands in
-for one that does not turn, because a main shell that blocks must not keep a subshell waiting; a
-main shell that does not block pays nothing for that. So the place may change at any time,
-also while the user loop does not turn; each message is read once, and none out of order. Who reads
-is told by a token, which is looked at under a lock around each batch, and receiving never waits, so
-nothing is half read. A receiver of before that is still parked in a loop that does not turn finds,
-when it wakes, that it is not its turn. What was read elsewhere is in the lane's mailbox before the
-place changes back, and comes first.
+The shell channels are read in the user loop. A cell that blocks that loop must not keep a subshell
+waiting. So while there are subshells, and only then, the service loop reads in its place for as
+long as the user loop does not turn. The reading loop may change at any time, and still each message
+is read once, and in order:
 
-What is sent for a shell lane over control is posted to the user loop. What happens to a request
-from there on stands in `shell_lane`. What happens when, in terms of states, stands in `request` (a
-request), `stop` (how it is stopped) and `peers` (clients that do not read).
+- `ShellReaders` keeps the token of the loop whose turn it is. A receiver compares it with its own
+  under a lock that it holds for each batch. Receiving never waits, so no message is half read when
+  the turn changes.
+- A receiver in the loop that is blocked stays parked; when it wakes it finds that it is not its
+  turn, and reads nothing.
+- What the service loop has read for the main shell is in the lane's mailbox before the turn goes
+  back, and the user loop empties that before it reads on.
+
+Requests for a shell lane that come over control are posted to the user loop. What happens to a
+request from there on is in `shell_lane`. The tables of states are in `request` (a request), `stop`
+(how it is stopped) and `peers` (clients that do not read).
 """
 
 from __future__ import annotations
@@ -57,17 +61,19 @@ __all__ = ["Dispatcher", "find_subshell", "route"]
 
 T = TypeVar("T")
 
-PATIENT = 0.5  # seconds that a request that is in order waits for the end of the one before
+IN_ORDER_TIMEOUT = 0.5  # seconds that one of the requests ``in_order`` waits for the one before it
 READ_BATCH = 64  # messages that are read before other tasks have their turn
-FIRST_LOOK, LAST_LOOK = 0.005, 0.04  # seconds between two looks whether the user loop turns
-SWEEP = 50_000  # messages that an abort reads, to abort them with the rest
-BAD = 16  # what refusing a message counts for: whoever floods us with them is read slowly
-OVERHEAD = 2048  # bytes that a queued request takes beside its frames
+FIRST_CHECK, LAST_CHECK = 0.005, 0.04  # seconds between two checks whether the user loop turns
+SWEEP_BATCH = 50_000  # messages that an abort reads at most, to abort them with the rest
+REFUSAL_COST = 16  # messages as which a refused one counts: so a client that sends many is slowed
+REQUEST_OVERHEAD = 2048  # bytes that a queued request takes beside its frames
 
 
 @attrs.define(eq=False)
 class _Place:
-    """One loop that may read: told when the turn has changed; what it reads in."""
+    """One loop that may read: ``changed`` is set when the turn has changed, and ``scope`` is around
+    its receivers.
+    """
 
     changed: RepeatedEvent = attrs.field(factory=RepeatedEvent)
     scope: trio.CancelScope | None = None
@@ -76,8 +82,8 @@ class _Place:
 class ShellReaders:
     """Reads channels in one of several loops: in the one of ``token`` at first, and until `move`.
 
-    ``read`` delivers what has arrived on a channel, within a number of messages. `is_away` says
-    whether another loop than the first one reads.
+    ``read`` is called with a channel and a number of messages, and delivers at most so many that
+    have arrived there. `is_away` says whether another loop than the first one reads.
     """
 
     def __init__(
@@ -107,7 +113,7 @@ class ShellReaders:
 
     @enable_ki_protection
     async def run(self) -> None:
-        """Read whenever it is this loop's turn, until cancelled; nothing is lost by that."""
+        """Read in this loop whenever it is its turn. Cancelled, it loses no message."""
         token = trio.lowlevel.current_trio_token()
         place = self._places[token] = _Place()
         try:
@@ -128,16 +134,16 @@ class ShellReaders:
     async def stand_in(
         self, is_needed: Callable[[], bool], take_over: Callable[[], object]
     ) -> None:
-        """Read in this loop whenever the first one does not turn, until nobody needs that.
+        """Read in this loop whenever the first one does not turn, until ``is_needed`` says no.
 
-        ``take_over`` is called before anything is read here.
+        ``take_over`` is called each time before anything is read here.
         """
-        token, pause = trio.lowlevel.current_trio_token(), FIRST_LOOK
+        token, pause = trio.lowlevel.current_trio_token(), FIRST_CHECK
         while is_needed():
             turned = Latch()
             run_in(self._home, partial(self._come_home, turned))
             await trio.sleep(pause)
-            pause = min(2 * pause, LAST_LOOK)
+            pause = min(2 * pause, LAST_CHECK)
             if not turned.is_set:
                 self.move(token)
                 if turned.is_set:  # at that very moment
@@ -145,10 +151,10 @@ class ShellReaders:
                 else:
                     take_over()
                 await turned.wait()
-                pause = FIRST_LOOK
+                pause = FIRST_CHECK
 
     def _come_home(self, turned: Latch) -> None:
-        """The first loop turns."""
+        """The first loop turns: it reads again. Called in it."""
         turned.set()
         if self.is_away:
             self.move()
@@ -161,11 +167,12 @@ class ShellReaders:
                     self._read(channel, budget)
 
     def _leave(self) -> None:
-        """In a loop that may have lost its turn, and may have it again by now.
+        """Cancel the receivers of the calling loop, because the turn has changed.
 
-        Its receivers are parked anew then: a channel wakes the last one only that has parked, and
-        that was another loop's meanwhile. It may be still, and may see what has come: each loop
-        that has lost its turn has it done once more when its own receivers are gone.
+        If it is this loop's turn again by now, `run` starts them anew. That is necessary: a channel
+        wakes only the receiver that has parked last, which may have been another loop's. That one
+        may be there still, and take what has come: so a loop that has lost its turn has this done
+        once more when its own receivers are gone.
         """
         place = self._places.get(trio.lowlevel.current_trio_token())
         if place is not None and place.scope is not None:
@@ -182,13 +189,11 @@ class ShellReaders:
 
 
 class Subshell(Protocol):
-    """Where requests go whose header names a subshell. ``has_comms`` says whether it has comm
-    messages that are not handled yet.
-    """
+    """Where requests go whose header names a subshell."""
 
     @property
     def has_comms(self) -> bool:
-        """See above; from any thread."""
+        """Whether it has comm messages that are not handled yet; from any thread."""
 
     def deliver(self, request: Request, lane: LaneName) -> None:
         """Queue a request there."""
@@ -197,10 +202,9 @@ class Subshell(Protocol):
 class Dispatcher:
     """Reads the channels of one kernel, and gives each request to its lane.
 
-    `subshells` are who has a lane of his own, by the id that a header names.
-
     Made in the user loop: ``user_token`` is that loop's, ``outermost`` the scope around all that is
-    ours in it. `main` is the lane of the cells.
+    ours in it. `main` is the main shell's lane, `subshells` has those with a lane of their own, by
+    the id that a header names.
     """
 
     def __init__(
@@ -226,7 +230,7 @@ class Dispatcher:
             sweep=self.sweep,
         )
         self.subshells: Mapping[str, Subshell] = {}
-        self._prepared: Latch | None = None  # while the kernel is prepared
+        self._prepared: Latch | None = None  # set at the end of `answering_early`; None outside it
         self.readers = ShellReaders(
             [one for one in connection.transport.shell if one is not connection.transport.control],
             self.read,
@@ -238,26 +242,26 @@ class Dispatcher:
 
     @enable_ki_protection
     async def receive(self, channel: Channel) -> None:
-        """Deliver what arrives on a channel, forever; nothing is lost when cancelled.
+        """Deliver what arrives on a channel, forever. Cancelled, it loses no message.
 
-        For control; the shell channels have `readers`, because where they are read may change.
+        For control. The shell channels are read by `readers`, in a loop that may change.
         """
         while True:
             await channel.wait_readable()
             self.read(channel, READ_BATCH)
 
-    def read(self, channel: Channel, budget: int = SWEEP) -> None:
+    def read(self, channel: Channel, budget: int = SWEEP_BATCH) -> None:
         """Deliver what has arrived on a channel, within the budget; in its receiver's loop."""
         while budget > 0:
             try:
                 frames = channel.receive_nowait()
             except (trio.WouldBlock, trio.ClosedResourceError):
                 return
-            budget -= 1 if self.deliver(channel, frames) else BAD
+            budget -= 1 if self.deliver(channel, frames) else REFUSAL_COST
 
     def sweep(self) -> None:
         """Deliver what has already arrived on the shell channels; in the loop that reads them."""
-        self.readers.sweep(SWEEP)
+        self.readers.sweep(SWEEP_BATCH)
 
     def deliver(self, channel: Channel, frames: Sequence[bytes]) -> bool:
         """Decode one message and put it on its lane. False if it cannot be decoded."""
@@ -274,7 +278,7 @@ class Dispatcher:
         row = self.application.find(message.header.msg_type)
         on_control = channel is self.connection.transport.control
         lane, priority = route(row, on_control)
-        size = sum(map(len, frames)) + OVERHEAD
+        size = sum(map(len, frames)) + REQUEST_OVERHEAD
         request = Request(message, channel, row, priority, self._kernel_ref, size=size)
         limit = self.application.kernel.max_queue_bytes
         if not self.budget.take(request, limit):
@@ -292,7 +296,7 @@ class Dispatcher:
         elif on_control or self.readers.is_away:
             self.main.deliver(request, lane)
         else:
-            if self.main.posted.waiting:  # what was read elsewhere came first
+            if self.main.posted.waiting:  # the service loop has read these before
                 self.main.posted.drain()
             self.main.admit(request, lane)
         return True
@@ -309,8 +313,8 @@ class Dispatcher:
             subshell.deliver(request, lane)
 
     def take_over_comms(self) -> None:
-        """Give the main lane's comm messages that name a subshell to that; in the service loop,
-        when that begins to read because the main loop does not turn.
+        """Hand comm messages for a subshell that the main lane has not begun to handle over to the
+        subshell. In the service loop, when it begins to read because the main loop is blocked.
         """
         comm = self.main.comm
         for request in comm.withdraw(lambda one: one.message.header.subshell_id is not None):
@@ -323,12 +327,12 @@ class Dispatcher:
         self.main.posted.post(comm.note_started)
 
     def _main_takes_comms(self, subshell: Subshell, request: Request) -> bool:
-        """Whether comm messages for a subshell are handled in the main loop all the same.
+        """Whether a comm message for a subshell is handled in the main loop all the same.
 
-        JupyterLab sends those of widgets to a subshell, so that they are heard while a cell blocks.
-        As long as none does, the main loop is the place for handlers: there they may set events,
-        start tasks and send to channels of the cells, which Trio allows in one loop only. None
-        overtakes one that came before it.
+        JupyterLab sends those of widgets to a subshell, so that they are handled while a cell
+        blocks. As long as no cell blocks, their handlers are called in the main loop, where they
+        may set events, start tasks and send to channels of the cells: Trio allows that in one loop
+        only. No message overtakes one that came before it.
         """
         if self.readers.is_away:
             return self.main.comm.has(comm_id_of(request))
@@ -336,8 +340,9 @@ class Dispatcher:
 
     @asynccontextmanager
     async def answering_early(self, may_answer: Callable[[Request], bool]) -> AsyncIterator[None]:
-        """The kernel is prepared in the block: what arrives meanwhile is queued, and answered in
-        order up to the first request that has to wait. Control has what waits wait for the end.
+        """While the kernel is prepared, in the block, requests are queued, and answered in order up
+        to the first one for which ``may_answer`` is false. On control all but those of an ``early``
+        type wait for the end of the block.
         """
         prepared = self._prepared = Latch()
         try:
@@ -354,11 +359,11 @@ class Dispatcher:
 
     @enable_ki_protection
     async def run_control_lane(self) -> None:
-        """Handle what only looks or steers, in order of arrival; in the service loop.
+        """Handle the requests of the control lane, in order of arrival; in the service loop.
 
-        What may wait, an author's own handler, does so in a task of its own. Requests of a type
-        that is to be ``in_order`` come one after the other all the same, as long as each takes no
-        longer than `PATIENT`. What is not ``early`` waits until the kernel is prepared.
+        One whose handler may wait (an author's may, too) is handled in a task of its own. Of the
+        types that are ``in_order`` the next one waits even then for the end of the one before, at
+        most `IN_ORDER_TIMEOUT`. All but ``early`` types wait until the kernel is prepared.
         """
         before: tuple[trio.Event, trio.Event] | None = None
         async with trio.open_nursery() as nursery:
@@ -384,11 +389,13 @@ class Dispatcher:
         request: Request,
         states: tuple[trio.Event, trio.Event],
     ) -> None:
-        """Handle a request after the one before it. The events: it has begun; it has ended."""
+        """Handle a request after the one before it. Each pair of events is set when its request has
+        begun, and when it has ended.
+        """
         begun, ended = states
         if before is not None and not before[1].is_set():
             await before[0].wait()
-            with trio.move_on_after(PATIENT):
+            with trio.move_on_after(IN_ORDER_TIMEOUT):
                 await before[1].wait()
         begun.set()
         try:
