@@ -1,12 +1,12 @@
-"""Queues that know nobody: what waits, what a failure aborts, what is left at the end.
+"""The queues in which requests wait for their lane, and the window in which a failure aborts them.
 
 `open_priority_channel` makes a memory channel that hands out the most urgent item first, equals in
-order of arrival. It is built as Trio's own memory channels are used: a send end, a receive end,
-closing either. A woken receiver reads the heap again, so that a more urgent item that came in the
-same tick overtakes, and an item is never in the hands of a task that was just cancelled.
+order of arrival. It is used as Trio's own memory channels are: it has a send end and a receive end,
+and either may be closed. A receiver that is woken takes the most urgent item of that moment, so
+that one that came in the same tick overtakes, and a receiver that was just cancelled holds none.
 
-Each kind of request waits in the queue of its lane. A queue is admitted to, taken from, and closed;
-what can no longer run is returned to whoever called, who answers it.
+Each kind of request waits in the queue of its lane. A queue knows nothing of replies: requests that
+can no longer run are returned to the caller, which answers them.
 
 =========  ============  =================================================================
 queue      loop          what waits there
@@ -15,7 +15,7 @@ shell      user loop     all that touches user state, and scheduled calls; one a
                          the most urgent first
 comm       user loop     ``comm_*``: in order within one comm, comms beside each other; in
                          `comm_queue`
-control    service loop  what only looks or steers, in order of arrival
+control    service loop  what must work while a cell computes, in order of arrival
 =========  ============  =================================================================
 """
 
@@ -79,7 +79,7 @@ class PrioritySendChannel(Generic[T]):
         if state.receive_closed:
             raise trio.BrokenResourceError
         heapq.heappush(state.heap, (priority, next(state.counter), item))
-        state.receivers.unpark_all()  # one alone may be about to be cancelled
+        state.receivers.unpark_all()  # if only one were woken, it might just be cancelled
 
     async def send(self, item: T, *, priority: int) -> None:
         """As `send_nowait`, and a checkpoint; cancelled there, the item was not queued."""
@@ -88,7 +88,7 @@ class PrioritySendChannel(Generic[T]):
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def close(self) -> None:
-        """No more items; receivers that wait in vain get `trio.EndOfChannel`."""
+        """Send no more. Receivers get the items that are left, and then `trio.EndOfChannel`."""
         self._state.send_closed = True
         self._state.receivers.unpark_all()
 
@@ -229,9 +229,10 @@ class Job:
 class AbortWindow:
     """Which queued requests a failure aborts: see docs/discussion/aborting.md.
 
-    It holds only requests that are queued and abortable: a request leaves when it starts. Closing
-    it aborts all of them, and what is admitted before ``closes_at`` joins them, unless it was sent
-    after the failure could be known. Clocks are compared on admission: no timer, no task.
+    Its members are the requests that are queued and abortable: one leaves when it starts. `close`
+    aborts all of them, and those that are admitted before ``closes_at``, unless the client sent
+    them after ``known_at``, when it could know of the failure. It compares clocks on admission, and
+    needs no timer and no task.
     """
 
     def __init__(self) -> None:
@@ -277,11 +278,11 @@ class AbortWindow:
         return {request for request in self._members if request.msg_id in msg_ids}
 
     def _is_answer(self, header: Header, wall_clock: Callable[[], datetime]) -> bool:
-        """Whether a request was sent by somebody who could know of the failure.
+        """Whether a request was sent by a client that could know of the failure.
 
         That is so if its date is later than the failing reply's. A date that is missing, cannot be
-        read, names no time zone, or lies in the future (that client's clock is ahead of ours) says
-        nothing: then the window alone decides.
+        read, names no time zone, or lies in the future (that client's clock is ahead of ours) is
+        not used: then the request is aborted within the window.
         """
         if self.known_at is None or self.closes_at == math.inf or not header.date:
             return False
@@ -339,7 +340,7 @@ class ShellQueue:
         return priority, item
 
     def close(self) -> list[Request]:
-        """Take nothing more; what is left is returned, to be refused. A second time, nothing."""
+        """Take nothing more; what is left is returned, to be refused. Twice does no harm."""
         left = []
         self.closed = True
         while len(self._receive):
@@ -351,20 +352,22 @@ class ShellQueue:
 
 
 class Turn:
-    """Which task handles requests of the shell lane: the one that holds the lock. In the user loop
-    only.
+    """Which task may handle requests of the shell lane: the one that holds the lock. In the lane's
+    loop only.
     """
 
     def __init__(self) -> None:
         self.lock = trio.Lock()
 
     def pass_on(self) -> None:
-        """Have another task become the lane: the one that has the turn now may never come back."""
+        """Let another task become the lane, although the one that holds the lock may never release
+        it: from now on there is a new lock.
+        """
         self.lock = trio.Lock()
 
     def lock_of(self, current: Request | None, running: Sequence[Request]) -> trio.Lock:
-        """What a task has to hold to handle a request: within its own running request that one's
-        lock, else the lane's. That changes when the request is left behind.
+        """The lock that a task has to hold to handle a request: inside of a running request that
+        request's own, else the lane's. When the request is left behind, it is the lane's again.
         """
         if current is not None and current in running:
             return current.nested_lock()
