@@ -1,4 +1,4 @@
-"""A shell lane: what waits for its turn in one user loop, and the life of each request there.
+"""A shell lane: the queue of requests of one user loop, and the life of each request there.
 
 ::
 
@@ -13,16 +13,16 @@
            outputs are flushed,
            reply (ANSWER), idle (FINISH)
 
-`perform` is one place, for every lane: ``busy``, the handler, everything it put out, the reply,
-``idle``, in this order, always, also under exceptions and cancellation. `run_handler` is the
-boundary: whatever a handler raises becomes an `Outcome`, and only a cancel from outside passes
-through. `refuse` answers what never starts.
+`perform` is the one place, for every lane, that handles a request: ``busy``, the handler, its
+outputs, the reply, ``idle``, always in this order, also under exceptions and cancellation.
+`run_handler` is the boundary: whatever a handler raises becomes an `Outcome`, and only a cancel
+from outside passes through. `refuse` answers a request that never starts.
 
 A lane's requests run in the lane's own task, so that what a cell sets in context variables is there
 for the next cell. When a request is left behind (a second interrupt while its code does not end),
 its reply and ``idle`` go out at once, and the lane goes on in a new task with a copy of the old
-one's context; what the old task still does is for nobody. What comes from another loop is posted to
-the lane's, because no queue, scope or window of it may be touched from elsewhere.
+one's context; the old task runs on, and its result is dropped. Requests that another loop has read
+are posted to the lane's loop, because its queues, scopes and windows may only be touched there.
 """
 
 from __future__ import annotations
@@ -70,16 +70,17 @@ from .user_code import OutermostScope, UserNursery, raise_cancel, run_unprotecte
 
 __all__ = ["ShellLane"]
 
-LANE_BATCH = 8  # requests that are handled in a row before the lane itself lets other tasks run
+LANE_BATCH = 8  # requests that are handled in a row before the lane lets other tasks run
 
 
 class ShellLane:
     """One shell lane, and the comm lane beside it. Made in its loop: ``token`` is that loop's,
-    ``outermost`` the scope around all that is ours in it. ``sweep`` admits what has arrived and was
-    not read yet, where that can be done from this loop.
+    ``outermost`` the scope around all that is ours in it. ``sweep`` admits messages that have
+    arrived and were not read yet, where this loop may read them.
 
-    With ``may_be_left`` somebody in another thread may answer in its place, should its own not come
-    back: then `is_left` is set, under `answering`, and the lane handles nothing more.
+    With ``may_be_left`` the lane is a subshell's, and its thread may be stuck in C code. Then
+    another thread answers its requests: it sets `is_left`, under the lock `answering`, and the lane
+    handles nothing more.
     """
 
     def __init__(
@@ -142,7 +143,9 @@ class ShellLane:
 
     @enable_ki_protection
     async def answer_early(self, may_answer: Callable[[Request], bool]) -> None:
-        """Handle what may be answered before the kernel has started; until something else came."""
+        """Handle requests before the kernel has started, up to the first that may not be answered
+        so early.
+        """
         while True:
             await self.shell.wait_nonempty()
             async with self.turn.lock:
@@ -152,7 +155,7 @@ class ShellLane:
                 await self._take()
 
     async def _handle_batch(self) -> bool:
-        """Handle some requests in a row. False when another task has become the lane."""
+        """Handle up to `LANE_BATCH` requests. False when another task has become the lane."""
         for _ in range(LANE_BATCH):
             lock = self.turn.lock
             try:
@@ -187,10 +190,10 @@ class ShellLane:
             self.comm.leave(comm_id)
 
     def let_go_on(self, request: Request, nursery: UserNursery) -> None:
-        """Have a new task in ``nursery`` become the lane: the calling one goes on with ``request``
-        beside it, and answers when it is done. By the task that has the lane.
+        """Let a new task in ``nursery`` become the lane. Called by the task that is the lane: it
+        goes on with ``request`` beside the new one, and the reply is sent when it is done.
 
-        What it sets in context variables from here on is for itself.
+        The context variables that it sets from now on are not seen by later cells.
         """
         request.beside = True
         self.turn.pass_on()
@@ -201,8 +204,8 @@ class ShellLane:
     async def process_one(self, wait: bool) -> int | None:
         """Handle the most urgent request of the shell lane; its priority, or None if none waits.
 
-        Called from inside a running request it handles the other one within that, one at a time.
-        Cancelled while waiting, it has taken none.
+        If code of a running request calls it, the other request is handled inside of that one, by
+        one task of it at a time. Cancelled while waiting, it has taken none.
         """
         self.posted.drain()
         self.sweep()
@@ -231,7 +234,7 @@ class ShellLane:
         return priority
 
     async def _run_request(self, request: Request) -> None:
-        """Handle a request of the shell lane; it can be stopped from here on."""
+        """Handle a request of the shell lane. While it is in ``running``, it can be stopped."""
         running = self.stopper.running
         running.append(request)
         if self.stopper.installed and (request.type is None or not request.type.quiet):
@@ -246,16 +249,16 @@ class ShellLane:
             raise
         finally:
             if request.state is not State.RUNNING and request in running:
-                running.remove(request)  # else it was left behind, or its loop is lost
+                running.remove(request)  # else it was left behind, or `recovery` does it
 
     # One request
 
     @enable_ki_protection
     async def perform(self, request: Request) -> None:
-        """Busy, the handler, everything it put out, the reply, idle: in this order, always."""
+        """Handle a request: ``busy``, the handler, its outputs, the reply, ``idle``."""
         iopub, header = self.connection.iopub, request.message.header
         with self.answering:
-            if self.is_left:  # it is another lane's now
+            if self.is_left:  # another thread answers the request
                 return
             request.advance(Event.START)
         self._budget.give_back(request)
@@ -291,18 +294,18 @@ class ShellLane:
                 by_user = outer is None and request.stop_reason is None and not ended
                 error = cancelled if by_user else AbortedError()
                 reply = self.reply_to(request, Outcome(error=error))
-            if cancelled is None or reply is not None:  # else `recovery.lose_loop` will answer it
+            if cancelled is None or reply is not None:  # else `recovery.answer_lost` will answer it
                 self.send_reply_and_idle(request, reply, is_flushed=is_flushed)
             current_request.set(outer)
 
     async def run_handler(self, request: Request) -> Outcome:
         """The boundary: run a request's handler inside its cancel scope; how it ended.
 
-        Whatever the handler raises is its outcome, a cancel from outside excepted. What it has left
-        open (a nursery, a scope) is closed, so that this task can go on, and is an error.
+        Whatever the handler raises is its outcome, except for a cancel from outside. A nursery or a
+        cancel scope that it leaves open is closed, so that this task can go on, and is an error.
         """
         application, process = self.application, os.getpid()
-        if request.stop_reason is StopReason.INTERRUPT:  # it came between busy and this
+        if request.stop_reason is StopReason.INTERRUPT:  # it came before the handler is called
             return Outcome(error=request.stop_error())
         if request.stop_reason is not None:
             return Outcome(application.aborted_reply(request))
@@ -330,7 +333,7 @@ class ShellLane:
         return Outcome(reply)
 
     def reply_to(self, request: Request, outcome: Outcome) -> Reply | None:
-        """The reply to a request whose handler ended so; an error is shown under its cell."""
+        """The reply to a request with that outcome; an error is also shown under its cell."""
         error, application = outcome.error, self.application
         if error is None:
             return outcome.reply
@@ -356,10 +359,10 @@ class ShellLane:
         *,
         is_flushed: bool = False,
     ) -> None:
-        """Send a request's reply, once, if one is due, and ``idle``. By that it has come to its
-        ``end``. What it has put out is sent before, if it is not already.
+        """Send a request's reply, if one is due and none was sent, and ``idle``; then ``end`` is
+        the event that it has come to. Its outputs are sent before, unless that was done already.
 
-        Both are encoded first: what leaves together wakes libzmq's own thread only once.
+        Both are encoded first: messages that leave together wake libzmq's own thread only once.
         """
         connection = self.connection
         iopub, frames = connection.iopub, None
@@ -385,7 +388,9 @@ class ShellLane:
         request.run_after_idle()
 
     def _unsendable_reply(self, request: Request, error: BaseException) -> Reply:
-        """In the place of one with a value that raises; an interrupt of it is the cell's end."""
+        """The reply instead of one that cannot be encoded, because code of the user's in a value of
+        it raised ``error``. If that is an interrupt, the cell has ended by it, and it is shown.
+        """
         error = unwrap_interrupt(error)
         if isinstance(error, KeyboardInterrupt):
             self.application.publish_error(request, error)
