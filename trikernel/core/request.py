@@ -1,7 +1,7 @@
 """One request as a value: what came, where the answer goes, how far it is, how it is stopped.
 
-States, and what each event makes of them. What is not in the table is a fault of ours, and
-raises `RuntimeError`:
+States, and what each event makes of them. An event that the table does not allow in a state is a
+mistake in this package, and raises `RuntimeError`:
 
 =========  =======  ========  =========  ========
 state      START    ANSWER    ABANDON    FINISH
@@ -13,14 +13,14 @@ ABANDONED                                FINISHED
 FINISHED
 =========  =======  ========  =========  ========
 
-``START``: its lane begins to handle it. ``ANSWER``: its one reply is on its way; a request that is
-refused or aborted in the queue is answered without having started. ``FINISH``: ``idle`` is out; a
-comm message has no reply and finishes without. ``ABANDON``: reply and ``idle`` are out although
-its code still runs, what that still says is for nobody, and ``FINISH`` comes when it has returned.
+``START``: its lane begins to handle it. ``ANSWER``: its one reply is sent; a request that is
+refused or aborted in the queue is answered without having started. ``FINISH``: ``idle`` is sent; a
+comm message has no reply and finishes without. ``ABANDON``: reply and ``idle`` are sent although
+its code still runs. The result of that code is dropped, and ``FINISH`` comes when it returns.
 
-Beside this stands `Request.stop_reason`: why it is to stop, or None. The first reason wins. An
-interrupt is used up once the request's code has been told (`Request.consume_interrupt`); a
-deadline, an abort and a shutdown go on holding.
+`Request.stop_reason` is independent of the state: why the request is to stop, or None. The first
+reason stays. An interrupt is used up once `KeyboardInterrupt` was raised in the request's code,
+which may handle it (`Request.consume_interrupt`); a deadline, an abort and a shutdown stay.
 
 The context variable `current_request` is for code that can take no argument, `print` and
 `display` above all; everything else is handed its `Request`.
@@ -63,8 +63,8 @@ __all__ = [
 ]
 
 
-FORGOTTEN_AFTER = 10.0  # seconds after which an interrupt is a first one again
-SAME_WITHIN = 0.05  # seconds within which two of them are one: a key that is held down
+FORGOTTEN_AFTER = 10.0  # seconds after which another interrupt counts as a first one again
+SAME_WITHIN = 0.05  # seconds within which two interrupts count as one: a key that is held down
 
 
 class State(enum.Enum):
@@ -128,8 +128,8 @@ _STOP_ERRORS: dict[StopReason, tuple[type[BaseException], str]] = {
 class Reply:
     """What a handler answers: the content, and where they matter metadata and buffers.
 
-    ``frames`` are buffers that are sent without a copy: who replies sees to it that each is a flat
-    `bytes` or `memoryview`.
+    ``frames`` are further buffers, which are sent without a copy. The handler has to make sure that
+    each is `bytes` or a `memoryview` of bytes in one dimension.
     """
 
     content: Mapping[str, Any]
@@ -159,19 +159,21 @@ def _no_kernel() -> None:
 class Request:
     """A message that a client sent, from its admission to its end.
 
-    ``message`` is the message, ``msg_type`` (``execute_request`` and so on) and ``msg_id`` (by
-    which an ``abort_request`` names it) stand in its header. ``channel`` is where it came from and
-    where the reply goes, ``type`` its row in the kernel's table (None for an unknown one),
-    ``priority`` its place in the queue (smaller goes first), ``content`` its typed content once a
-    handler has parsed it, ``metadata`` what the reply's metadata begins with. ``number`` is the
-    execution count of an execute request that counts, else None. ``size`` is the room in bytes that
-    it takes in the queue.
-    ``beside`` says that the lane has gone on to the next one while this one awaits.
-    ``stop_on_error`` says that a failure of it aborts what is queued. ``task`` is the Trio task
-    that handles it, once it has started. ``stops`` is how often it was to stop, and ``last_stop``
-    when the last time was, by `time.monotonic`; ``ended_at`` is when its code has ended by that.
-    ``stood`` is the traceback of where its code stood
-    when it was cancelled, for whoever has to say so.
+    What came: ``message``; ``msg_type`` (``execute_request`` and so on) and ``msg_id`` (by which an
+    ``abort_request`` names it) from its header; ``channel``, where it came from and where the reply
+    goes; ``type``, its row in the kernel's table, None for an unknown one.
+
+    How it is handled: ``priority`` is its place in the queue (smaller goes first), ``size`` the
+    bytes that it takes there. ``content`` is the typed content once a handler has parsed it,
+    ``metadata`` what the reply's metadata begins with, ``number`` the execution count of an execute
+    request that counts, else None. ``stop_on_error`` says that a failure of it aborts the queued
+    ones, ``beside`` that the lane goes on to the next request while this one awaits. ``task`` is
+    the Trio task that handles it, once it has started.
+
+    How it is stopped: ``stop_reason`` and ``stopped_at``, when its scope was first cancelled, by
+    its loop's clock. By `time.monotonic`: ``last_stop``, when it was last told to stop, after
+    ``stops`` times in all, and ``ended_at``, when its code has ended by that. ``stood`` is the
+    stack of its code when it was cancelled, as a traceback, for error messages.
     """
 
     message: Message
@@ -251,14 +253,16 @@ class Request:
         self._after_idle.append(function)
 
     def run_after_idle(self) -> None:
-        """Its idle is out: call what waits for that, and wake whoever blocks on its behalf."""
+        """Its ``idle`` is sent: call what was given to `after_idle`, and wake a thread that blocks
+        for it, in `input` for example.
+        """
         if self._on_stop:
             self._wake()
         while self._after_idle:
             self._after_idle.pop(0)()
 
     def again(self) -> Request:
-        """The same message as a request that has not begun: this one is no longer queued."""
+        """The same message as a new request, which takes this one's place in the queue."""
         size, self.size = self.size, 0
         again = Request(
             self.message, self.channel, self.type, self.priority, self._kernel, size=size
@@ -267,7 +271,9 @@ class Request:
         return again
 
     def replace_deadline(self, withdraw: Callable[[], object]) -> None:
-        """Withdraw the deadline of before; ``withdraw`` ends this one, at idle at the latest."""
+        """Withdraw the earlier deadline. ``withdraw`` is called for the new one, when that is
+        replaced or the request is idle.
+        """
         if self._deadline is not None:
             self._deadline()
         else:
@@ -283,7 +289,7 @@ class Request:
     # How it is stopped
 
     def mark(self, reason: StopReason) -> None:
-        """Note that it is to stop, and wake whatever blocks on its behalf; from any thread.
+        """Note that it is to stop, and wake a thread that blocks for it; from any thread.
 
         A queued request that is marked never starts. A running one goes on until `cancel`.
         """
@@ -296,8 +302,8 @@ class Request:
             self.stop_reason = reason
 
     def count_stop(self, now: float) -> None:
-        """It is to stop once more; a first time again if the last one was long ago, and the same
-        one if it was just now. ``now`` is by `time.monotonic`.
+        """Count that it is told to stop. Long after the last time the count starts again, and just
+        after it nothing is counted. ``now`` is by `time.monotonic`.
         """
         since = now - self.last_stop
         if since > FORGOTTEN_AFTER:
@@ -320,17 +326,17 @@ class Request:
         return scope in self._scopes
 
     def consume_interrupt(self) -> None:
-        """The user's code has been told, by an exception in it, and may handle that.
+        """An exception was raised in the user's code, which may handle it.
 
-        This uses up an interrupt; a deadline, an abort and a shutdown go on holding.
+        This uses up an interrupt; a deadline, an abort and a shutdown stay.
         """
         if self.stop_reason is StopReason.INTERRUPT:
             self.stop_reason = None
 
     def stop_error(self) -> BaseException:
-        """The exception that says why it was stopped, with where its code stood, if known.
+        """The exception that says why it was stopped, with the stack of its code, if known.
 
-        Its code has ended: that is to be told now, and not to be stopped once more.
+        Notes that its code has ended: while it is being answered, it is not stopped once more.
         """
         self.ended_at = time.monotonic()
         kind, text = _STOP_ERRORS[self.stop_reason or StopReason.INTERRUPT]
@@ -376,7 +382,7 @@ class RequestScope:
 
 
 def _reason(why: StopReason | None) -> str:
-    """For whoever asks Trio why something was cancelled."""
+    """The reason that Trio puts into `trio.Cancelled`."""
     return "" if why is None else why.value
 
 
@@ -403,14 +409,14 @@ class RequestBudget:
             return self._used <= limit
 
     def give_back(self, request: Request) -> None:
-        """A request is no longer queued: it is handled, or refused."""
+        """Count no longer a request that leaves the queue, to be handled or refused."""
         with self._lock:
             self._used -= request.size
         request.size = 0
 
 
 def request_of(context: Context | None) -> Request | None:
-    """The request that a context belongs to; a background task is of none."""
+    """The request that a context belongs to; None for that of a background task."""
     if context is None or context.get(background_scope) is not None:
         return None
     return context.get(current_request)
