@@ -1,16 +1,14 @@
-"""The line to the user's code: calls across it, nurseries that it may break, tasks that outlive it.
+"""Calling the user's code, nurseries that it may break, and tasks that outlive their cell.
 
-Everything of ours runs protected: a `KeyboardInterrupt` is never raised inside it. Verbs, cells,
-comm handlers and event loops are called through the frames of `call_unprotected` and
-`await_unprotected`, in which it may be. Which code is whose is told by the file that it is in
+All code of this package runs protected: a `KeyboardInterrupt` is never raised inside it. Verbs,
+cells, comm handlers and event loops are called by `call_unprotected` and `await_unprotected`, in
+whose frames it may be raised. Whether code is ours or the user's is told by the file that it is in
 (`is_ours`, `is_machinery`).
 
-`raise_cancel` and `unwrap_interrupt` are the rules of every boundary, that is of every place that
-catches whatever the user's code raises. All there are: requests (`dispatch`), scheduled calls
-(`dispatch`), background tasks, user nurseries and the event loop (here), ``do_shutdown``
-(`kernel.kernel`), frames that cannot be sent (`iopub`), a reply that cannot be encoded
-(`dispatch`), representations that raise (`wire.json`, `kernel.tracebacks`), comm handlers, cells
-and coroutines of theirs that are closed (`python`).
+A *boundary* is a place that catches whatever the user's code raises: `ShellLane.run_handler` for
+requests, and others for scheduled calls, background tasks, user nurseries, event loops,
+``do_shutdown``, cells and so on. Each of them lets a cancel from outside pass, by `raise_cancel` or
+`is_cancel`.
 """
 
 from __future__ import annotations
@@ -61,10 +59,9 @@ MACHINERY = (_OURS, *(str(Path(inspect.getfile(one)).parent) + os.sep for one in
 """The folders of our own code and of Trio's."""
 
 
-_step = object  # any call will do: `object()` is the fastest one
+_step = object  # for a call that does nothing: `object()` is the fastest one
 
-
-json.mark_users_code(disable_ki_protection)  # what a display does not say at once, for example
+json.mark_users_code(disable_ki_protection)  # a ``__repr__`` in a display's data, for example
 
 
 # Whose code it is
@@ -104,7 +101,7 @@ async def await_unprotected(awaitable: Awaitable[T]) -> T:
     """Await the user's coroutine; `KeyboardInterrupt` may be raised in it."""
     __tracebackhide__ = True
     result = await awaitable
-    _step()  # at which Python raises what another thread has asked for, if not before
+    _step()  # at this call Python raises what `thread_stop` has asked for, if not before
     return result
 
 
@@ -120,11 +117,11 @@ async def run_unprotected(function: Callable[..., Any], *args: Any, **kwargs: An
 
 
 def is_cancel(raised: BaseException) -> bool:
-    """Whether this passes through every boundary: a cancel from outside, alone or in a group.
+    """Whether this has to pass through every boundary: a cancel from outside, alone or in a group.
 
-    A `trio.Cancelled` that comes while this task is not being cancelled is one that the user's
-    code has kept from elsewhere: an error like any other. A `GeneratorExit` is the end of the
-    coroutine itself, whose loop is gone.
+    A `trio.Cancelled` while this task is not being cancelled is one that the user's code has caught
+    elsewhere and raised again here: an error like any other. A `GeneratorExit` outside of a task
+    means that this coroutine is being closed, because its loop is gone.
     """
     if isinstance(raised, GeneratorExit) and not trio.lowlevel.in_trio_task():
         return True
@@ -143,7 +140,7 @@ def holds_cancel(raised: BaseException) -> bool:
 def raise_cancel(raised: BaseException, report: Report) -> None:
     """Raise the cancel from outside that is in ``raised``; do nothing if there is none.
 
-    ``report`` gets what the user's code raised beside it, as it cleaned up: that goes no further.
+    ``report`` is called with what the user's code raised beside the cancel, as it cleaned up.
     """
     if not is_cancel(raised):
         return
@@ -157,7 +154,7 @@ def raise_cancel(raised: BaseException, report: Report) -> None:
 
 
 def unwrap_interrupt(error: BaseException) -> BaseException:
-    """A group that holds nothing but `KeyboardInterrupt` as one such, and `CellStopped` too."""
+    """`KeyboardInterrupt` for a group of nothing else and for `CellStopped`; else the error."""
     if isinstance(error, CellStopped):
         return KeyboardInterrupt().with_traceback(error.__traceback__)
     if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
@@ -169,11 +166,11 @@ def unwrap_interrupt(error: BaseException) -> BaseException:
 
 
 class OutermostScope:
-    """The scope around all of a kernel in a loop, which nobody of ours cancels.
+    """The scope around all tasks of a kernel in one loop. This package never cancels it.
 
-    With ``is_ours``, when the process is the kernel's, a cancel that comes from further outside can
-    only be Trio's own end: a system task of the user's has crashed it. `is_lost` says so, already
-    while the kernel's tasks are being cancelled.
+    With ``is_ours``, that is when the loop is the kernel's own, a cancel from further outside means
+    that Trio itself ends, because a system task of the user's has crashed it. `is_lost` tells that
+    while the kernel's tasks are still being cancelled.
     """
 
     def __init__(self, *, is_ours: bool) -> None:
@@ -182,12 +179,12 @@ class OutermostScope:
 
     @property
     def is_lost(self) -> bool:
-        """Whether this loop is about to end without having been told to by us."""
+        """Whether Trio ends the loop, which is the kernel's own."""
         return self._is_ours and self.is_ended_from_outside
 
     @property
     def is_ended_from_outside(self) -> bool:
-        """Whether somebody has cancelled all that is ours: a host, or Trio's own end."""
+        """Whether all tasks of the kernel are cancelled: by a host program, or as Trio ends."""
         status = getattr(self._scope, "_cancel_status", None)
         return bool(getattr(status, "effectively_cancelled", False))
 
@@ -205,13 +202,13 @@ class OutermostScope:
 
 
 class UserNursery:
-    """A nursery that opens again: broken or cancelled by the user's code, it ends those tasks only.
-
-    ``ended_with_it`` names background tasks that the end of the nursery of now has ended.
+    """A nursery that opens again when the user's code has broken or cancelled it: that ends the
+    tasks that are in it, and no others.
 
     Code that leaves a nursery open (by calling ``__aenter__`` itself, or in an async generator that
-    it does not finish) breaks the nursery that its task runs in, and so does one that cancels its
-    parent's scope. That must not reach the kernel's own tasks.
+    it does not finish) breaks the nursery that its task runs in, and so does code that cancels its
+    parent's scope. That must not reach the kernel's own tasks. ``ended_with_it`` names background
+    tasks that ended because the present nursery did.
     """
 
     def __init__(self) -> None:
@@ -227,12 +224,12 @@ class UserNursery:
         return self._nursery.child_tasks if self._nursery is not None else frozenset()
 
     def is_nursery(self, nursery: trio.Nursery | None) -> bool:
-        """Whether that is the Trio nursery that it is now."""
+        """Whether that is the Trio nursery behind it at present."""
         return nursery is not None and nursery is self._nursery
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope of the tasks of now. Tasks that are started later have another one."""
+        """The scope of the present tasks. Tasks that start after it was cancelled have another."""
         assert self._nursery is not None
         return self._nursery.cancel_scope
 
@@ -251,8 +248,8 @@ class UserNursery:
     async def start(
         self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None
     ) -> Any:
-        """As `trio.Nursery.start`. Raises `RuntimeError` in another loop than its own, as a nested
-        `trio.run` is: that one cannot wait for what this one does.
+        """As `trio.Nursery.start`. Raises `RuntimeError` in another loop than its own, in a nested
+        `trio.run` for example: it would wait for a loop that stands still meanwhile.
         """
         if self._token is not None and not runs_here(self._token):
             raise RuntimeError(
@@ -272,8 +269,8 @@ class UserNursery:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Keep it open until cancelled from outside. ``report`` gets what broke it, ``on_open``
-        each nursery that it is.
+        """Keep it open until cancelled from outside. ``report`` is called with each exception that
+        broke it, ``on_open`` with each Trio nursery that it opens.
         """
         self._token = trio.lowlevel.current_trio_token()
         while True:
@@ -296,7 +293,7 @@ class UserNursery:
 
 
 class BackgroundNursery:
-    """For tasks that outlive the cell that started them, and do not fall when one of them does.
+    """For tasks that outlive the cell that started them; a crash of one does not end the others.
 
     Used like a Trio nursery: `start_soon`, `start`, `child_tasks`, `cancel_scope`. A crash is
     reported under the cell that started the task; its siblings, the running cell and the kernel go
@@ -314,7 +311,7 @@ class BackgroundNursery:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope of the background tasks of now; those of later have another one."""
+        """The scope of the present background tasks. Later ones may have another one."""
         return self._nursery.cancel_scope
 
     def __repr__(self) -> str:
@@ -400,7 +397,7 @@ class BackgroundNursery:
 
 
 def _check_function(async_fn: object) -> None:
-    """Find at the call what would be found too late, in the background."""
+    """Raise `TypeError` at the call for what would else fail later, in the background."""
     if callable(async_fn):
         return
     if inspect.iscoroutine(async_fn):
