@@ -243,7 +243,7 @@ class InputReply(Content):
 
 @attrs.frozen(slots=False, eq=False, repr=False)
 class OkReply(Content):
-    """A reply that says no more than that it went well."""
+    """A reply whose only field is the status."""
 
     status: str = "ok"
 
@@ -264,7 +264,9 @@ class ListSubshellReply(OkReply):
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
 class ExecuteReply(OkReply):
-    """How a run ended; ``execution_count`` is always there, in errors and aborts too."""
+    """How a run ended. An error has ``execution_count``, too; the kernel leaves it out of a reply
+    that is ``aborted``, which frontends would else show as a cell that ran.
+    """
 
     execution_count: int = 0
     payload: list[dict[str, Any]] = attrs.Factory(list)
@@ -380,7 +382,7 @@ class DebugReply(Content):
 
 @attrs.frozen(slots=False, eq=False, repr=False, kw_only=True)
 class ShutdownReply(OkReply):
-    """Goes out twice: as the reply, and as the last word on iopub."""
+    """Sent twice: as the reply, and as the last message on iopub."""
 
     restart: bool = False
 

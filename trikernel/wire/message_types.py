@@ -47,17 +47,16 @@ class LaneName(enum.Enum):
 class MessageType:
     """One row: a message type and what dispatch must know of it.
 
-    ``channels`` are where it may arrive (``shell``, ``control``), or go out (``iopub``,
+    ``channels`` are where it may arrive (``shell``, ``control``), or is sent (``iopub``,
     ``stdin``). ``lane`` and ``priority`` say where it waits when it arrives on shell.
-    ``abortable`` is what a failed cell aborts. ``concurrent`` is true for what only looks or
-    steers: arriving on control it runs beside the running cell, in the control lane; everything
-    else that arrives on control joins its own lane at `Priority.CONTROL`. ``quiet`` marks those
-    that put nothing out, and run nothing of the user's and nothing of the author's: their reply
-    waits for nobody's output. ``may_wait`` gives it a task of its own in the control lane, where
-    what comes later would wait for it; with ``in_order`` one after the other, within reason.
-    ``early`` is true for what control answers while a kernel is still being prepared.
-    ``runs_user_code`` marks those that run a cell: earlier comm messages start before it. ``reply``
-    is None for types that get no reply.
+    ``abortable``: a cell that fails aborts it while it is queued. ``concurrent``: arriving on
+    control it is handled in the control lane, beside the running cell; every other type joins its
+    own lane at `Priority.CONTROL` then. ``quiet``: its handler sends no output and runs no code of
+    the user's or of an author's, so its reply need not wait until the output is sent. ``may_wait``:
+    its handler may wait, so in the control lane it gets a task of its own; those that are
+    ``in_order``, too, still come one after the other, within a time-out. ``early``: control answers
+    it while the kernel is still being prepared. ``runs_user_code``: it runs a cell, before which
+    earlier comm messages are started. ``reply`` is None for types that get no reply.
     """
 
     name: str
