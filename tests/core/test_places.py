@@ -87,7 +87,7 @@ class Asking(trikernel.Kernel):
         request = trikernel.current_request.get()
         assert request is not None
         request.stops = int(code)
-        self.place = self.server.stopper.stands_in()
+        self.place = self.server.stopper.stuck_at()
         return {"status": "ok"}
 
 

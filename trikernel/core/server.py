@@ -322,7 +322,7 @@ class Server:
         """
         if subshell_id is not None:
             return self.subshells.interrupt(subshell_id)
-        place = self.stopper.stands_in()
+        place = self.stopper.stuck_at()
         self.stopper.interrupt()
         other = self.subshells.interrupt()
         return place or other

@@ -14,12 +14,12 @@ What is done
     has not turned within 2 ms, the service loop signals the main thread by `pthread_kill`, and
     again every 50 ms until it is delivered. Our handler raises `KeyboardInterrupt` at once if
     the interrupted frame is unprotected and belongs to the request that is to stop, or if the loop
-    has not turned for 50 ms; otherwise it leaves the wish where it is. Our own code is marked as
-    protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that are
-    not. Functions of ours that the user's code calls in a loop (`print` above all) end in
+    has not turned for 50 ms; otherwise the stop stays pending. Our own code is marked as protected
+    (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that are not.
+    Functions of ours that the user's code calls in a loop (`print` above all) end in
     `raise_pending`, because such a loop is nearly always in protected code.
 
-    One wish is a `StopSignal`:
+    Each call of `Stopper.stop` makes a `StopSignal`:
 
     =========  =======  =========
     state      RAISE    TURN
@@ -30,12 +30,13 @@ What is done
     =========  =======  =========
 
     ``RAISE``: the exception was raised in the request's own code, which may handle it: an interrupt
-    is used up by that. ``TURN``: the user loop has turned, and its scope was cancelled unless an
-    interrupt was used up.
+    is used up by that. ``TURN``: the user loop has turned, and the request's scope was cancelled,
+    unless it was an interrupt that is used up.
 
-    Every stop escalates: an interrupt with each one that follows within ten seconds, a deadline, an
-    abort and a shutdown by themselves: the second step ``stop_grace`` seconds (1 unless set) after
-    the first one, the third 60 ms after that (whose code has ended is answered first):
+    Every stop escalates in steps. The next step of an interrupt is another interrupt within ten
+    seconds. A deadline, an abort and a shutdown escalate by themselves: ``stop_grace`` seconds (1
+    unless set) after the first step comes the second, 60 ms after that the third. No step follows
+    for a request whose code has ended and that is being answered.
 
     ========================  =======================  =====================  =====================
     the request's code        first step               second step            third step, and on
@@ -56,20 +57,20 @@ What is done
     is in C code that looks   (heard when it returns)  a line on stderr says  the same
     for no signals, and lets                           where it stands
     go of the lock
-    is no request's           raised where it spins,   the same               the same
+    belongs to no request     raised if it computes,   the same               the same
                               else ignored
     ========================  =======================  =====================  =====================
 
-    In a `trio.run` of the user's code (`system.nested_run`) it is raised in the main task of that
-    run while all of its tasks wait: none is left behind, because this thread is inside.
+    In a `trio.run` of the user's code (`system.nested_run`), while all tasks of that run wait, the
+    exception is raised in its main task. Such code is not left behind: its thread is in that run.
 
     Interrupts within 50 ms are one step. `CellStopped` is for code that swallows
-    `KeyboardInterrupt`; it is told as the reason of the stop. Code that swallows that, too, is hit
-    at a line drawn by lot (`line_lot`).
+    `KeyboardInterrupt`; the reply names the reason of the stop instead of it. In code that swallows
+    that, too, it is raised at a line that is chosen at random (`line_lot`).
 
-    A deadline has a timer of the system's beside the service loop, which signals the main thread
-    without the interpreter lock. Its signal, and the service loop's, is not SIGINT, which is a
-    person's, and to which a cell may have given back the end of the process (`deadlines`).
+    A deadline also has a timer of the operating system, which signals the main thread without the
+    interpreter lock. That signal, and the service loop's, is not SIGINT: SIGINT is for a person's
+    interrupt, and a cell may have set its default action, which ends the process (`deadlines`).
 
 What remains
     C code that holds the interpreter lock and does not look for signals cannot be reached; where
@@ -114,27 +115,25 @@ from .user_code import in_finalizer
 __all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
 
 TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
-SOON = 0.002  # and before the request's own code is told where it is, which hits nobody else
-INSISTS = 3  # the stop from which on the exception is one that nobody swallows by habit
-INSIST_AFTER = 0.06  # seconds from the step before, where a step follows by itself
-INSIST_INTERVAL = 0.02  # seconds between two of those
-TELL_AFTER = 0.5  # seconds without effect, after which the person is told what is waited for
+SIGNAL_AFTER = 0.002  # seconds until the main thread is signalled: it may run the request's code
+THIRD_STEP = 3  # the step from which on `CellStopped` is raised, which few programs swallow
+THIRD_STEP_AFTER = 0.06  # seconds after the second step, for stops that escalate by themselves
+REPEAT_INTERVAL = 0.02  # seconds between two steps after that
+NOTICE_AFTER = 0.5  # seconds until a line on stderr says what an interrupted cell still waits in
 
 
 class Stopper:
     """Knows what runs, and stops it. `stop` and `interrupt` work from any thread.
 
-    ``grace`` is in seconds: of a step, see above.
+    ``token`` is the user loop's, ``grace`` is in seconds. ``on_pending`` is told whether any stop
+    is `pending`, that is not delivered yet; ``tell`` puts a line under a request's cell.
+    ``owns_loop`` says that no task of the user loop is a host's. `services` is where deadlines are
+    watched, `abandoned` yields requests whose code is to be left behind.
 
-    ``token`` is the user loop's. ``on_pending`` is told whether any stop is `pending`, that is
-    not delivered yet; ``tell`` puts a line under a request's cell. ``owns_loop`` says that no task
-    of the user loop is a host's. `services` is where deadlines are watched, `abandoned` yields
-    requests whose code is to be left behind.
-
-    ``thread`` is the loop's, if that is not the main one: no signal reaches it, so what computes
-    there is told by `thread_stop`, and what does not hear for two steps sets `stuck`: its thread is
-    to be left. ``services`` is another stopper's then, which has opened it. `came` is set for each
-    SIGINT, of which the main thread tells its own loop only.
+    ``thread`` is the loop's, if that is not the main thread. No signal reaches it, so an exception
+    is raised there by `thread_stop`, and `stuck` is set if its code has not noticed after two
+    steps: that thread is to be left. ``services`` is the main stopper's then, which has opened it.
+    `sigint_came` is set for each SIGINT: the main thread handles it for its own loop only.
     """
 
     def __init__(
@@ -159,11 +158,11 @@ class Stopper:
         self._owns_loop = owns_loop
         self._grace = grace
         self.services = services or RemoteNursery()
-        self.stuck, self.came = RepeatedEvent(), RepeatedEvent()
+        self.stuck, self.sigint_came = RepeatedEvent(), RepeatedEvent()
         self._thread = thread or threading.main_thread().ident or 0
         self._is_main = thread is None
         self._resends = not self._is_main
-        self._forced_at = -math.inf
+        self._signalled_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
         self._swallowed = Swallowed()
@@ -184,23 +183,26 @@ class Stopper:
     # Stopping
 
     def interrupt(self) -> None:
-        """Stop the request that has the lane, else what awaits beside it, else what spins."""
+        """Stop the request that has the lane, else those that await beside it, else other code."""
         running = tuple(self.running)
-        for one in [one for one in running if not one.beside][-1:] or running or (None,):
-            self.stop(one, StopReason.INTERRUPT)
+        has_lane = [one for one in running if not one.beside][-1:]
+        for request in has_lane or running or (None,):
+            self.stop(request, StopReason.INTERRUPT)
 
-    def stands_in(self) -> str:
-        """Where the main thread stands if what runs there has not heard of a stop for a step, or
-        goes on after the third one; else nothing.
+    def stuck_at(self) -> str:
+        """The place in the code of a request that has not noticed a stop for ``grace`` seconds, or
+        runs on after the third step; empty if there is none.
         """
         overdue = time.monotonic() - self._grace
         late = [one.request for one in tuple(self.pending) if one.since < overdue]
-        if any(one in late or one.stops >= INSISTS for one in tuple(self.running)):
+        if any(one in late or one.stops >= THIRD_STEP for one in tuple(self.running)):
             return where_it_runs(self._thread)
         return ""
 
     def stop(self, request: Request | None, reason: StopReason) -> None:
-        """Stop ``request`` for ``reason``; the next step if it is being stopped already."""
+        """Stop ``request`` for ``reason``, or take the next step if it is being stopped already.
+        None stands for code that belongs to no request.
+        """
         stop_signal = StopSignal(request, reason)
         self.pending.append(stop_signal)
         self._on_pending(True)
@@ -212,7 +214,7 @@ class Stopper:
             self.services.start_soon(self._resend, stop_signal)
 
     def _deliver(self, stop_signal: StopSignal) -> None:
-        """In the user loop: it turns, so cancelling reaches what awaits."""
+        """In the user loop, which turns: cancel the request's scope, or leave it behind."""
         was_raised = stop_signal.state is StopState.RAISED
         self._mark_delivered(stop_signal, StopEvent.TURN)
         request = stop_signal.request
@@ -231,25 +233,27 @@ class Stopper:
             if is_interrupt:
                 self.services.start_soon(self._tell_if_it_lingers, request)
             return
-        long = now - request.stopped_at > (TURN_TIMEOUT if is_interrupt else 0.9 * self._grace)
-        if long and not _is_ending(request, self._grace):
+        pause = (
+            TURN_TIMEOUT if is_interrupt else 0.9 * self._grace
+        )  # the first one came late, perhaps
+        if now - request.stopped_at > pause and not _is_ending(request, self._grace):
             self._abandoned.send_nowait(request)
 
     async def _resend(self, stop_signal: StopSignal) -> None:
-        """Signal the thread until it is delivered (it may be in protected code), and go on with the
-        next step by itself, unless that is a person's to say.
+        """Signal the thread until the stop is delivered (it may be in protected code). After that,
+        take the next step, unless it is an interrupt, which a person repeats.
         """
         request, told_at = stop_signal.request, time.monotonic() + 2 * self._grace
-        await trio.sleep(SOON if self._is_main else TURN_TIMEOUT)
+        await trio.sleep(SIGNAL_AFTER if self._is_main else TURN_TIMEOUT)
         while stop_signal.state is StopState.PENDING and _is_live(stop_signal, self.running):
             if self._is_main:
-                self._forced_at = time.monotonic()
+                self._signalled_at = time.monotonic()
                 self._own_signal.send(self._on_sigint)
             elif _is_stuck(stop_signal, self._grace):
                 self.stuck.set()
                 return
             elif not _is_ending(request, self._grace):
-                insists = request is not None and request.stops >= INSISTS
+                insists = request is not None and request.stops >= THIRD_STEP
                 kind = CellStopped if insists else KeyboardInterrupt
                 heard, tasks = partial(self.consume, request), self._owns_loop
                 raise_in_thread(self._thread, kind, heard, hard=insists, tasks=tasks)
@@ -261,18 +265,18 @@ class Stopper:
                     self._tell(request, tell_place(place))
         if request is None:
             return
-        if stop_signal.reason is StopReason.INTERRUPT and request.stops < INSISTS:
+        if stop_signal.reason is StopReason.INTERRUPT and request.stops < THIRD_STEP:
             return
-        while _is_live(stop_signal, self.running):  # it swallows what is raised, or cleans up
-            last, pauses = request.last_stop, {1: self._grace, 2: INSIST_AFTER}
-            await trio.sleep(pauses.get(request.stops, INSIST_INTERVAL))
+        while _is_live(stop_signal, self.running):  # its code swallows exceptions, or cleans up
+            last, pauses = request.last_stop, {1: self._grace, 2: THIRD_STEP_AFTER}
+            await trio.sleep(pauses.get(request.stops, REPEAT_INTERVAL))
             if request.last_stop == last and _is_live(stop_signal, self.running):
                 self.stop(request, stop_signal.reason)
                 return
 
     async def _tell_if_it_lingers(self, request: Request) -> None:
         """Some time after an interrupt that has had no effect, say what the code waits in."""
-        await trio.sleep(TELL_AFTER)
+        await trio.sleep(NOTICE_AFTER)
 
         def tell() -> None:
             interrupted = request.stop_reason is StopReason.INTERRUPT
@@ -287,7 +291,7 @@ class Stopper:
         run_in(self._token, tell)
 
     def raise_pending(self) -> None:
-        """Raise `KeyboardInterrupt` if the calling request is to stop and has not heard of it.
+        """Raise `KeyboardInterrupt` if the calling request has a stop that is not delivered yet.
 
         For the unprotected end of functions that user code calls in a loop, `print` above all:
         without it a loop that spends its time in protected code could not be stopped.
@@ -305,7 +309,7 @@ class Stopper:
             raise self._exception_for(request, sys._getframe())
 
     def consume(self, request: Request | None) -> None:
-        """The caller raises in the code of the request, which has heard of it by that."""
+        """Mark the stops of a request as delivered: the caller raises an exception in its code."""
         for stop_signal in tuple(self.pending):
             if stop_signal.request is request:
                 self._mark_delivered(stop_signal, StopEvent.RAISE)
@@ -322,10 +326,8 @@ class Stopper:
     # Deadlines, and the service loop that watches them
 
     def serve_from(self, nursery: trio.Nursery, *, resends: bool) -> None:
-        """Have deadlines watched in the calling loop; with ``resends`` also what does not stop at
-        once.
-
-        That is to signal the main thread, which takes a loop in another one.
+        """Have deadlines watched in the calling loop. ``resends`` says that it runs in another
+        thread than the user loop, so that it can signal that one until a stop is delivered.
         """
         self.services.open(nursery)
         self._resends = resends
@@ -333,10 +335,7 @@ class Stopper:
             nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
 
     def stop_after(self, request: Request, seconds: float) -> None:
-        """Give a request a deadline, ``seconds`` from now, instead of the one it may have.
-
-        0 seconds mean none.
-        """
+        """Give a request another deadline, ``seconds`` from now; none for 0 seconds."""
         if not seconds:
             request.replace_deadline(lambda: None)
             return
@@ -354,18 +353,18 @@ class Stopper:
             self.stop(deadline.request, deadline.reason)
 
     def _on_own_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The service loop has signalled, or a timer after its deadline: take the step that the
-        loop has not taken, if it does not get the interpreter lock, and raise what is due.
+        """The service loop has signalled, or the timer of a deadline. If the service loop does not
+        get the interpreter lock, take its step for it; raise what is due.
         """
-        self._forced_at = -math.inf
+        self._signalled_at = -math.inf
         past = [one for one in self._own_signal.past() if one.request in self.running]
         for deadline in past:
             request = deadline.request
-            pause = INSIST_INTERVAL if request.stops >= INSISTS else self._grace + SOON
+            pause = REPEAT_INTERVAL if request.stops >= THIRD_STEP else self._grace + SIGNAL_AFTER
             if not deadline.is_told or request.last_stop < time.monotonic() - pause:
                 deadline.is_told = True
                 self.stop(request, deadline.reason)
-        self._hear(frame, forced=True)
+        self._on_signalled(frame, by_us=True)
 
     # SIGINT
 
@@ -373,12 +372,12 @@ class Stopper:
         """Take over SIGINT; in the main thread only."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self._own_signal.take()
-        self._arrivals = SignalArrivals(self.came.set, partial(run_in, self._token, int))
+        self._arrivals = SignalArrivals(self.sigint_came.set, partial(run_in, self._token, int))
         self.installed = True
 
     def reinstall(self) -> None:
-        """Take SIGINT, once installed, back from an earlier cell's code, which may have set a
-        handler or a mask. What came while it was blocked was for that cell.
+        """Once installed, take SIGINT back from the code of an earlier cell, which may have set a
+        handler or a mask. A SIGINT that came while it was blocked was meant for that cell.
         """
         unblock_signal(signal.SIGINT)
         if signal.getsignal(signal.SIGINT) != self._on_sigint:
@@ -388,7 +387,7 @@ class Stopper:
             self._arrivals.listen()
 
     def restore(self) -> None:
-        """Give SIGINT back to who had it before `install`; a second time, nothing."""
+        """Put back the handler from before `install`; a second time, do nothing."""
         if not self.installed:
             return
         self.installed = False
@@ -402,8 +401,8 @@ class Stopper:
         """Signal the main thread again if it has not run the handler of a signal that came.
 
         A signal may come to another thread, or in the moment before the main thread blocks in
-        a lock: then nothing wakes it, and an interrupt would be lost. If it has not run it for
-        the grace, the main thread is in C code that looks for no signals: that is to stop.
+        a lock: then nothing wakes it, and an interrupt would be lost. If the handler has not run
+        for ``grace``, the main thread is in C code that does not check for signals: interrupt that.
         """
         while True:
             seconds = await arrivals.unheard(TURN_TIMEOUT)
@@ -416,51 +415,51 @@ class Stopper:
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._arrivals is not None:
             self._arrivals.heard()
-        # a signal of our own is handled at once: if another handler took it, this one is not it
-        forced = time.monotonic() - self._forced_at < TURN_TIMEOUT
-        self._forced_at = -math.inf
-        self._hear(frame, forced=forced)
+        # one of ours is handled at once; one that comes later is a person's
+        by_us = time.monotonic() - self._signalled_at < TURN_TIMEOUT
+        self._signalled_at = -math.inf
+        self._on_signalled(frame, by_us=by_us)
 
-    def _hear(self, frame: FrameType | None, *, forced: bool) -> None:
+    def _on_signalled(self, frame: FrameType | None, *, by_us: bool) -> None:
         """The main thread was signalled, in ``frame``: raise what is due, if that may be done here.
 
-        ``forced`` says that it was by us, for a wish that is pending.
+        ``by_us`` says that we have sent the signal, for a stop that is pending.
         """
         now = time.monotonic()
         live = [one for one in self.pending if _is_live(one, self.running)]
-        if forced and not live:
+        if by_us and not live:
             return
         context = _context_here(self._token)
         here = request_of(context)
-        protected = trio.lowlevel.currently_ki_protected() and not (forced and in_finalizer(frame))
+        protected = trio.lowlevel.currently_ki_protected() and not (by_us and in_finalizer(frame))
         due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
         due = [one for one in due if not _is_ending(one.request, self._grace)]
         nested = protected and _is_nested_loop_here(self._token)  # its main task is told
         served = self._owns_loop or (context is not None and context.get(is_served, False))
-        if served and (nested or not protected) and (due if forced else here in self.running):
-            for stop_signal in due if forced else ():
-                if stop_signal.request in (None, here):  # any other one is cancelled in its turn
+        if served and (nested or not protected) and (due if by_us else here in self.running):
+            for stop_signal in due if by_us else ():
+                if stop_signal.request in (None, here):  # `_deliver` cancels the others
                     self._mark_delivered(stop_signal, StopEvent.RAISE)
-            if forced and here is not None:
+            if by_us and here is not None:
                 here.consume_interrupt()
             elif here is not None:
                 here.count_stop(now)
-                if here.stops >= INSISTS:
+                if here.stops >= THIRD_STEP:
                     self.stop(here, StopReason.INTERRUPT)
             if nested:
                 interrupt_nested_run(self._exception_for(here, None))
                 return
             raise self._exception_for(here, frame)
-        if not forced:
+        if not by_us:
             self.interrupt()
 
     def _exception_for(self, request: Request | None, frame: FrameType | None) -> BaseException:
-        """What is raised in the code of a request that is to stop, which is in ``frame``."""
-        if request is None or request.stops < INSISTS:
+        """The exception to raise in ``frame``, in the code of a request that is to stop."""
+        if request is None or request.stops < THIRD_STEP:
             return KeyboardInterrupt()
         token = self.services.token
         if self._swallowed.count(request, frame) == 1 and self._resends and token is not None:
-            # the service loop may not get the lock, to tell it again
+            # a timer repeats it, because the service loop may not get the interpreter lock
             again = Deadline(request, 0, request.stop_reason or StopReason.INTERRUPT, is_told=True)
             self._own_signal.arm(again)
             request.after_idle(partial(self._own_signal.withdraw, again, token))
@@ -468,12 +467,12 @@ class Stopper:
 
 
 def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
-    """Whether it still makes sense: a signal that comes late must hit nobody else."""
+    """Whether its request still runs: a stop that comes late must not hit another one."""
     return stop_signal.request is None or stop_signal.request in running
 
 
 def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
-    """Whether the code of a request in a thread of its own is to be left: it has not heard."""
+    """Whether a request in a thread of its own has not noticed a stop, so that it is to be left."""
     request = stop_signal.request
     if request is None:
         return False
@@ -483,17 +482,17 @@ def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
 
 
 def _is_ending(request: Request | None, grace: float) -> bool:
-    """Whether its code has ended by a stop just now: who answers it is not hit."""
+    """Whether its code has just ended by a stop: while it is being answered, it is not stopped."""
     return request is not None and time.monotonic() - request.ended_at < grace
 
 
 def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether the interrupted frame is a loop's own, which the user's code runs in that loop."""
+    """Whether the interrupted frame is of a loop that the user's code runs inside of that one."""
     return not trio.lowlevel.in_trio_task() and is_nested_in(token)
 
 
 def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:
-    """Of the interrupted frame: its task's, or of the code that waits for a nested loop."""
+    """The context of the interrupted frame: of its task, or of code that runs a nested loop."""
     if trio.lowlevel.in_trio_task():
         here = copy_context()  # within a step of another loop it is that of what steps there
         return here if request_of(here) is not None else trio.lowlevel.current_task().context

@@ -1,4 +1,4 @@
-"""One wish to stop something, and how far it is: the table at the head of `stop`."""
+"""One stop of a request, and how far it is: the table at the head of `stop`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ STOP_TRANSITIONS: Mapping[StopState, Mapping[StopEvent, StopState]] = {
 
 @attrs.define(eq=False)
 class StopSignal:
-    """One wish to stop something; ``request`` is None for whatever spins without one."""
+    """One stop of ``request``, since ``since`` by `time.monotonic`. The request is None if the code
+    that is to stop belongs to none.
+    """
 
     request: Request | None
     reason: StopReason

@@ -129,7 +129,7 @@ class Subshell:
         """Interrupt what runs in it; where that stands, if it has been told to stop before."""
         if not self.loop.ready.is_set:
             return ""
-        place = self.loop.stopper.stands_in()
+        place = self.loop.stopper.stuck_at()
         self.loop.stopper.interrupt()
         return place
 
@@ -280,7 +280,7 @@ class Subshells:
         """
         try:
             while self._found:
-                await self._dispatcher.main.stopper.came.wait()
+                await self._dispatcher.main.stopper.sigint_came.wait()
                 self.interrupt()
         finally:
             self._follows = False
