@@ -26,7 +26,7 @@ from ..errors import ConnectionFileError, SettingError, UsageError
 from ..kernel import log_to_stderr, run_over
 from ..system import report_crash, run_to_the_end
 from ..transport import Controller, EngineTransport, Transport, read_controller
-from .light import import_lightly
+from .light import import_serializer
 from .registrar import Registered, Registrar
 from .watcher import Watcher
 
@@ -161,7 +161,7 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
         log_to_stderr(_LEVELS.get(options.log_level, options.log_level))
         if options.work_dir:
             os.chdir(options.work_dir)
-        import_lightly("ipyparallel", "serialize", "error")
+        import_serializer()
         run_to_the_end(partial(_run, options, watcher), 10.0, report_crash)
     except (UsageError, ImportError, OSError) as error:
         watcher.dismiss()

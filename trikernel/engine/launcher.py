@@ -10,8 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
+import attrs
 import psutil
 from ipyparallel.cluster.launcher import LocalEngineLauncher, LocalEngineSetLauncher
 from traitlets import Any as AnyTrait
@@ -22,33 +27,70 @@ from ..warm import ForkServer, NotWarm, WarmProcess
 __all__ = ["TrioEngineLauncher", "TrioEngineSetLauncher"]
 
 COMMAND = (sys.executable, "-m", "trikernel.engine")
-PRELOAD = ("trikernel.engine.application", "ipyparallel.serialize", "ipyparallel.error")
+AT_ONCE = 16  # engines that are being forked
+PRELOAD = ("trikernel.engine.preloaded",)
+
+
+@attrs.define(eq=False)
+class _Forks:
+    """The fork server of a set while that starts, and engines of which it was asked."""
+
+    server: ForkServer
+    _begun: deque[Callable[[], None]] = attrs.field(factory=deque)
+
+    def add(self, finish: Callable[[], None]) -> None:
+        """An engine is being forked; so many at once, and ``finish`` is called for the first."""
+        self._begun.append(finish)
+        if len(self._begun) > AT_ONCE:
+            self._begun.popleft()()
+
+    def close(self) -> None:
+        """Wait for each of them. The server goes when the last engine has ended."""
+        with ExitStack() as stack:
+            stack.callback(self.server.close)
+            while self._begun:
+                stack.callback(self._begun.pop())
 
 
 class _OneEngine(LocalEngineLauncher):
-    """One engine. With a ``fork_server`` it is forked, and else started like any program."""
+    """One engine. With ``forks`` it is forked, and else started like any program."""
 
-    fork_server = AnyTrait()
+    forks = AnyTrait()
 
     def start(self) -> None:
-        """Start it."""
-        if self.fork_server is None or list(self.engine_cmd) != list(COMMAND):
+        """Start it. If it is forked it has no number yet."""
+        if self.forks is None or list(self.engine_cmd) != list(COMMAND):
             super().start()
             return
         environment = {**os.environ, **self.get_env()}
-        with open(self.output_file, "ab") as log, open(os.devnull, "rb") as nothing:
+        with ExitStack() as stack:
+            log = stack.enter_context(open(self.output_file, "ab"))
+            nothing = stack.enter_context(open(os.devnull, "rb"))
             arguments, streams = self.args[len(COMMAND) :], (nothing, log, log)
             try:
-                process = self.fork_server.run_module(
+                finish = self.forks.server.begin_module(
                     COMMAND[-1], arguments, environment, self.work_dir, streams
                 )
             except NotWarm as error:
-                self.log.info("an engine is started in the ordinary way: %s", error)
-                super().start()
+                self._start_cold(error)
+            else:
+                self.forks.add(partial(self._finish, finish, stack.pop_all()))
+
+    def _finish(self, finish: Callable[[], WarmProcess], streams: ExitStack) -> None:
+        """Wait until it is forked."""
+        with streams:
+            try:
+                process = finish()
+            except NotWarm as error:
+                self._start_cold(error)
                 return
         self.pid, self.process = process.pid, _Forked(process)
         self.notify_start(process.pid)
         self._start_waiting()
+
+    def _start_cold(self, error: NotWarm) -> None:
+        self.log.info("an engine is started in the ordinary way: %s", error)
+        super().start()
 
 
 class _Forked:
@@ -77,7 +119,7 @@ class TrioEngineLauncher(LocalEngineSetLauncher):
     warm = Bool(True, help="fork engines from one process that has imported everything").tag(
         config=True
     )
-    _server: ForkServer | None = None
+    _forks: _Forks | None = None
 
     @default("engine_cmd")
     def _our_command(self) -> list[str]:
@@ -89,17 +131,18 @@ class TrioEngineLauncher(LocalEngineSetLauncher):
             server = ForkServer(PRELOAD)
             server.start()
             if server.unavailable is None:
-                self._server = server
+                self._forks = _Forks(server)
         try:
             return super().start(n)
         finally:
-            if self._server is not None:  # it goes when the last engine has ended
-                self._server.close()
+            if self._forks is not None:
+                self._forks.close()
+                self._forks = None
 
     @classmethod
     def launcher_class(cls, **options: Any) -> _OneEngine:
         """One of the set, of which ``parent`` is one if it is started, not found again."""
-        return _OneEngine(fork_server=getattr(options.get("parent"), "_server", None), **options)
+        return _OneEngine(forks=getattr(options.get("parent"), "_forks", None), **options)
 
 
 TrioEngineSetLauncher = TrioEngineLauncher

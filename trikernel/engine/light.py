@@ -27,7 +27,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["import_lightly"]
+__all__ = ["import_lightly", "import_serializer"]
 
 _lock = threading.RLock()
 
@@ -105,3 +105,8 @@ def import_lightly(name: str, *modules: str) -> None:
     sys.meta_path.insert(0, _Finder(package, modules))
     for module in modules:
         importlib.import_module(f"{name}.{module}")
+
+
+def import_serializer() -> None:
+    """Import what reads functions that are sent, and writes results. Raises `ImportError`."""
+    import_lightly("ipyparallel", "serialize", "error")

@@ -14,6 +14,8 @@ What is done
     should that end: ready frames, where to, and where the modules are that it needs for that. If
     the engine says good-bye itself, it gets an empty line, and sends nothing. It is nobody's child
     (it was forked twice), so that code which waits for its children does not meet it.
+    If the engine was forked from a process that has imported everything, the watcher is no program
+    of its own: what it would import is there, in memory that all of them share.
 
 What remains
     Where there is no fork there are heartbeats. If somebody closes all descriptors of the engine,
@@ -29,6 +31,7 @@ __all__ = ["Watcher", "start_watcher"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 LONGEST = 1 << 20  # bytes of what is to be sent
+SENDER = "trikernel.transport.farewell"  # the module that sends it
 
 
 class Watcher:
@@ -75,11 +78,20 @@ def start_watcher() -> Watcher:
         return Watcher(writing)
     try:
         if os.fork() == 0:
-            os.set_inheritable(reading, True)
-            command = [sys.executable, "-S", "-E", "-s", __file__, str(reading), str(engine)]
-            os.execv(sys.executable, command)
+            _become_watcher(reading, engine)
     finally:
         os._exit(0)
+
+
+def _become_watcher(reading: int, engine: int) -> None:
+    """In the process that was forked for it, which ends behind this."""
+    if SENDER not in sys.modules:
+        os.set_inheritable(reading, True)
+        command = [sys.executable, "-S", "-E", "-s", __file__, str(reading), str(engine)]
+        os.execv(sys.executable, command)
+    os.closerange(3, reading)
+    os.closerange(reading + 1, os.sysconf("SC_OPEN_MAX"))
+    watch(reading, engine)
 
 
 def watch(reading: int, engine: int) -> None:
@@ -117,11 +129,12 @@ def _open_pidfd(pid: int) -> int | None:
 
 def _send(line: bytes) -> None:
     """Send what a line says. Everything that takes memory is imported here."""
+    import importlib
     import json
 
     word = json.loads(line)
     sys.path[:] = word["path"]
-    from trikernel.transport.farewell import send_farewell
+    send_farewell = importlib.import_module(SENDER).send_farewell
 
     curve = word["curve"].encode() if word["curve"] else None
     send_farewell(word["url"], [bytes.fromhex(one) for one in word["frames"]], curve)

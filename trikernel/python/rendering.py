@@ -3,8 +3,9 @@
 It is drawn by `stack_data` and Pygments. Those make a lexer's tables, a style and its escape
 sequences anew for each frame and each error, which takes two thirds of the time from an interrupt
 to its reply. IPython imports them when the first cell fails, and the first interrupt would wait for
-that. So a kernel with a process of its own imports them a second after its start, one by one; and
-what they make anew is kept, by functions in their place that give the same text.
+that. So a kernel with a process of its own imports them a second after its start, one by one, and
+draws an error; one that was forked has both from the process that forked it. And what they make
+anew is kept, by functions in their place that give the same text.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..kernel.replacements import Replacements
 
 __all__ = [
     "count_lines_of_cells",
+    "draw_beforehand",
     "drawing_for_nobody",
     "keep_lexers",
     "prepare",
@@ -47,6 +49,7 @@ _MODULES = (
     "stack_data",
 )
 _pending: list[Replacements] = []
+_is_drawn = False  # an error, here or in the process that has forked this one
 
 
 def count_lines_of_cells(replaced: Replacements) -> None:
@@ -81,6 +84,9 @@ async def prepare_soon(draw: Callable[[BaseException], object]) -> None:
     """Import what draws an error, and have one drawn by ``draw``, for nobody to see; nothing of it
     is lost when it is cancelled.
     """
+    if _is_drawn:
+        prepare()
+        return
     await trio.sleep(STARTED)
     with suppress(ImportError):  # an error tells it, or is drawn without
         for name in _MODULES:
@@ -93,6 +99,26 @@ async def prepare_soon(draw: Callable[[BaseException], object]) -> None:
             raise RuntimeError
         except RuntimeError as error:
             draw(error)
+
+
+def draw_beforehand() -> None:
+    """For a process that forks kernels: import what draws an error, and have one drawn, once for
+    all of them: a tenth of a second of the processor, and some memory.
+    """
+    global _is_drawn
+    from IPython.core import ultratb
+
+    try:
+        for name in _MODULES:
+            importlib.import_module(name)
+        formatter = ultratb.AutoFormattedTB(mode="Context", theme_name="linux")
+        try:
+            raise RuntimeError
+        except RuntimeError as error:
+            formatter.structured_traceback(type(error), error, error.__traceback__)
+    except Exception:  # another version, or one is missing: each kernel sees to it itself
+        return
+    _is_drawn = True
 
 
 def drawing_for_nobody(formatter: Any) -> Callable[[BaseException], object]:

@@ -37,7 +37,7 @@ from .packets import (
 )
 from .taking_over import surroundings
 
-__all__ = ["UNKNOWN_CODE", "Start", "WarmProcess", "ask"]
+__all__ = ["UNKNOWN_CODE", "Asked", "Start", "WarmProcess", "ask", "send_request"]
 
 UNKNOWN_CODE = 255  # of a process whose template ended before it
 TOLD_WITHIN = 2  # seconds from a process's end to the template's word of it, on a loaded machine
@@ -146,6 +146,32 @@ class WarmProcess:
             self._close()
 
 
+class Asked:
+    """A request that a template was sent; see `send_request`. `process` has to be called."""
+
+    def __init__(
+        self, command: Sequence[str], connection: socket.socket, ends: Mapping[str, int]
+    ) -> None:
+        self._command = command
+        self._connection = connection
+        self._ends = ends
+
+    def process(self) -> tuple[WarmProcess, list[str]]:
+        """What was forked, and a line for each module that is not preloaded; let it go.
+
+        Blocks until the template has answered, at most `ANSWER_TIMEOUT` seconds. Raises `NotWarm`.
+        """
+        try:
+            with _closed_if_it_raises(self._connection):
+                process, left_out = _answered(self._command, self._connection)
+        except BaseException:
+            close_all([*self._ends.values()])
+            raise
+        for name, end in self._ends.items():
+            setattr(process, name, os.fdopen(end, "wb" if name == "stdin" else "rb"))
+        return process, left_out
+
+
 def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str]]:
     """Have a template fork a process; that, and a line for each module it has not preloaded.
 
@@ -153,6 +179,11 @@ def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str
     milliseconds, at most `ANSWER_TIMEOUT` seconds. Raises `NotWarm`; `OSError` for a working
     directory that is none.
     """
+    return send_request(start, where).process()
+
+
+def send_request(start: Start, where: str | socket.socket) -> Asked:
+    """The first half of `ask`: another request may be sent before this one is answered."""
     with ExitStack() as stack:
         directory = _open_folder(start.cwd or ".")
         stack.callback(os.close, directory)
@@ -164,10 +195,8 @@ def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str
         except OSError as error:
             raise NotWarm(f"its template cannot be asked: {error}", worth_a_new_one=True) from None
         with _closed_if_it_raises(connection):
-            process, left_out = _answered(start.command, connection)
-        for name, file in ours.items():
-            setattr(process, name, os.fdopen(os.dup(file), "wb" if name == "stdin" else "rb"))
-        return process, left_out
+            ends = {name: os.dup(file) for name, file in ours.items()}
+        return Asked(start.command, connection, ends)
 
 
 def _open_folder(path: str | os.PathLike[str]) -> int:

@@ -19,6 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["import_base", "preload", "threads_around_fork"]
@@ -43,19 +44,23 @@ _NAMES = """
     pygments.lexers.python pygments.token stack_data
 """
 BASE = tuple(_NAMES.split())
+_DRAWS_ERRORS = "trikernel.python.rendering"
 TRIAL_TIMEOUT = 120  # seconds for an import
 TEXT = 200  # characters of what a module has printed or raised
 
 
 def import_base() -> None:
-    """Import what every Python kernel needs; what a kernel of another kind does without is no
-    error."""
+    """Import what every Python kernel needs, and do once what each of them would do after its
+    start; what a kernel of another kind does without is no error.
+    """
     for name in BASE:
         try:
             importlib.import_module(name)
         except ImportError:
             if name == ENTRY:
                 raise
+    with suppress(ImportError):
+        importlib.import_module(_DRAWS_ERRORS).draw_beforehand()
 
 
 def preload(names: Iterable[str]) -> list[str]:

@@ -8,13 +8,14 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import IO, Any
 
 import trio
 
-from .asking import Start, WarmProcess, ask
+from .asking import Asked, Start, WarmProcess, send_request
 from .packets import NotWarm, close_all, packet_pair, receive
 from .starting import MODULE, Command, parse_command, start_template, warm_is_possible
 
@@ -87,33 +88,61 @@ class ForkServer:
             raise NotWarm(f"its command begins with {parsed.python} {' '.join(parsed.flags)}")
         return self.fork(start_of(command, parsed, environment, cwd, streams))
 
-    def run_module(
+    def begin_module(
         self,
         module: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
         streams: Sequence[int | IO[Any] | None],
-    ) -> WarmProcess:
-        """Start ``python -m module arguments``. Raises `NotWarm`."""
+    ) -> Callable[[], WarmProcess]:
+        """Start ``python -m module arguments``; see `begin`. Raises `NotWarm`."""
         command = [sys.executable, *FLAGS, "-m", module, *arguments]
         start = Start(command, module, arguments, environment, KERNEL_DEFAULTS, cwd, streams)
-        return self.fork(start)
+        return self.begin(start)
 
     def fork(self, start: Start) -> WarmProcess:
         """Start a process; where the template is stale or gone, by a new one. Raises `NotWarm`."""
+        return self.begin(start)()
+
+    def begin(self, start: Start) -> Callable[[], WarmProcess]:
+        """The first half of `fork`, after which others may be begun: many are forked at once.
+
+        What it returns has to be called. It waits for the process, which runs from then on; the
+        streams of ``start`` stay open until then. Both may raise `NotWarm`.
+        """
         try:
-            return self._ask(start)
+            finish = self._ask(start)
         except NotWarm as error:
-            if not error.worth_a_new_one:
-                raise
-            _log.info("a new template is started: %s", error)
+            finish = self._ask_again(start, error)
+        return partial(self._finish, start, finish)
+
+    def _finish(self, start: Start, finish: Callable[[], WarmProcess]) -> WarmProcess:
+        try:
+            return finish()
+        except NotWarm as error:
+            return self._ask_again(start, error)()
+
+    def _ask_again(self, start: Start, error: NotWarm) -> Callable[[], WarmProcess]:
+        if not error.worth_a_new_one:
+            raise error
+        _log.info("a new template is started: %s", error)
         return self._ask(start)
 
-    def _ask(self, start: Start) -> WarmProcess:
+    def _ask(self, start: Start) -> Callable[[], WarmProcess]:
         end = self._running()
+        with self._dropped_if_stale(end):
+            asked = send_request(start, end)
+        return partial(self._answered, asked, end)
+
+    def _answered(self, asked: Asked, end: socket.socket) -> WarmProcess:
+        with self._dropped_if_stale(end):
+            return asked.process()[0]
+
+    @contextmanager
+    def _dropped_if_stale(self, end: socket.socket) -> Iterator[None]:
         try:
-            return ask(start, end)[0]
+            yield
         except NotWarm as error:
             if error.worth_a_new_one:
                 self._drop(end)
