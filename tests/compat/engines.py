@@ -6,8 +6,9 @@
     python -m tests.compat.engines view client --engines trikernel
 
 The tests are part of ipyparallel's package. They need ``pytest-asyncio`` and ``testpath`` beside
-what `trikernel[test]` installs. A test that passes with ipyparallel's engines and not with ours,
-and has no reason in `REASONS`, is an error. Those of files that start no engines are left out.
+what `trikernel[test]` installs. What differs is shown side by side. A test that passes with
+ipyparallel's engines and not with ours, and has no reason in `REASONS`, is an error. Those of files
+that start no engines are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ipyparallel
@@ -58,16 +60,21 @@ def main() -> None:
         found = {engines: run(name, engines) for engines in options.engines}
         cells = [f"{engines}: {figures(outcomes)}" for engines, outcomes in found.items()]
         print(name, *cells, sep=" | ", flush=True)
-        if len(found) < len(ENGINES):
-            for test, outcome in found[options.engines[0]].items():
-                if outcome == "failed":
-                    print(f"  failed: {test}: {reason(test) or 'no reason'}", flush=True)
-            continue
-        for test, outcome in sorted(found["ipyparallel"].items()):
-            if outcome == "passed" and found["trikernel"].get(test) != "passed":
-                unexplained += not reason(test)
-                print(f"  only with ipyparallel's: {test}: {reason(test) or 'NO REASON'}")
+        for test, outcomes in different(found):
+            why = reason(test)
+            unexplained += not why and outcomes[-1] != "passed"
+            print(f"  {test} | {' | '.join(outcomes)} | {why or 'NO REASON'}", flush=True)
     sys.exit(f"{unexplained} tests differ without a reason" if unexplained else 0)
+
+
+def different(found: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """The tests that end in another way with one kind of engines than with the other, in the order
+    of ``found``; if that has one kind only, those that fail.
+    """
+    for test in sorted({test for outcomes in found.values() for test in outcomes}):
+        outcomes = [one.get(test, "not run") for one in found.values()]
+        if len(set(outcomes)) > 1 or (len(found) == 1 and outcomes == ["failed"]):
+            yield test, outcomes
 
 
 def reason(test: str) -> str:

@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 import ipyparallel
 import pytest
 from ipyparallel import error
 
-from trikernel.engine import bind_kernel, within
+from trikernel.engine import abort_on_cancel, bind_kernel, within
 
 from ..processes import wait_until
 from .cluster import Cluster, open_cluster
@@ -92,6 +93,23 @@ def test_an_abort_stops_a_call_that_runs(cluster: Cluster, function: Any) -> Non
         with pytest.raises(error.TaskAborted):
             one.get(LONG)
     assert view.apply(pow, 2, 2).get(LONG) == 4
+
+
+@pytest.mark.parametrize("kind", ["direct", "load-balanced"])
+def test_a_cancelled_result_stops_its_call_where_that_is_asked_for(
+    cluster: Cluster, kind: str
+) -> None:
+    client = cluster.client
+    view = client.load_balanced_view() if kind == "load-balanced" else client[:]
+    calls = [abort_on_cancel(view, view.apply_async(sleep_there, 1000)) for _ in range(3)]
+    msg_ids = [one for call in calls for one in call.msg_ids]
+    for call in calls:
+        assert call.cancel()
+        with pytest.raises(CancelledError):
+            call.get(LONG)
+    wait_until(lambda: not client.outstanding.intersection(msg_ids), "the engines' answers")
+    assert {client.metadata[one]["status"] for one in msg_ids} <= {"aborted", None}
+    assert client[:].apply_sync(pow, 2, 2) == [4] * len(client.ids)
 
 
 def test_a_deadline_stops_a_call_that_blocks(cluster: Cluster) -> None:

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import ipyparallel
 import pytest
 import trio
+from ipyparallel import traitlets
 from ipyparallel.cluster import launcher as theirs
 from traitlets.config import Config
 
@@ -35,14 +39,22 @@ def options_of(command: list[str], environment: dict[str, str]) -> Options:
         return read_options(command[len(COMMAND) :])
 
 
-def test_ipcluster_finds_it_by_its_short_name() -> None:
-    from importlib.metadata import EntryPoint
+NAMES = ("trio", "trikernel.engine:TrioEngineLauncher", "trikernel.engine.TrioEngineLauncher")
 
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    _, _, rest = text.partition('[project.entry-points."ipyparallel.engine_launchers"]\n')
-    name, _, value = rest.splitlines()[0].partition(" = ")
-    found = EntryPoint(name, value.strip('"'), "ipyparallel.engine_launchers").load()
-    assert (name, found) == ("trio", TrioEngineLauncher)
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ipcluster_finds_it_by_each_of_its_names(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = "ipyparallel.engine_launchers"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    entries = project["entry-points"][group].items()
+    given = [EntryPoint(one, value, group) for one, value in entries]
+    monkeypatch.setattr(traitlets, "entry_points", lambda group: given)
+    monkeypatch.setattr(theirs, "entry_points", lambda group: given)
+    found = ipyparallel.Cluster(engines=name).engine_launcher_class
+    assert found is TrioEngineLauncher
+    assert theirs.abbreviate_launcher_class(found) == "trio"
 
 
 def test_our_launchers_command_is_our_engines() -> None:

@@ -30,12 +30,13 @@ from .limits import within
 
 if TYPE_CHECKING:
     from .binding import bind_kernel
-    from .client import open_cluster
+    from .client import abort_on_cancel, open_cluster
     from .launcher import TrioEngineLauncher, TrioEngineSetLauncher
 
 __all__ = [
     "TrioEngineLauncher",
     "TrioEngineSetLauncher",
+    "abort_on_cancel",
     "bind_kernel",
     "open_cluster",
     "within",
@@ -44,6 +45,7 @@ __all__ = [
 _PLACES = {
     "TrioEngineLauncher": "launcher",
     "TrioEngineSetLauncher": "launcher",
+    "abort_on_cancel": "client",
     "bind_kernel": "binding",
     "open_cluster": "client",
 }

@@ -2,7 +2,8 @@
 
 ipyparallel's own client does the speaking; it has a thread for that. Here its futures become what a
 task awaits. A call that is cancelled, by a deadline or because a sibling failed, is aborted on its
-engine, which cancels the call's scope there.
+engine, which cancels the call's scope there. `abort_on_cancel` does that for ipyparallel's own
+results, whose ``cancel`` tells no engine.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import trio
 from ..errors import TrikernelError
 from ..system import run_in
 
-__all__ = ["ClusterView", "open_cluster"]
+__all__ = ["ClusterView", "abort_on_cancel", "open_cluster"]
 
 PING = 1000  # milliseconds: a controller takes notice of new engines with its second ping
 STOP_TIMEOUT = 15  # seconds that the end of a cluster may take
+ABORT_TIMEOUT = 1.0  # seconds that a cancelled task waits for its engine's word
 
 
 @asynccontextmanager
@@ -78,7 +80,7 @@ class ClusterView:
         self._running[number] = self._running.get(number, 0) + 1
         try:
             view = self.client[number]
-            return await _result(view.apply_async(f, *args, **kwargs))
+            return await _result(view, view.apply_async(f, *args, **kwargs))
         finally:
             self._running[number] -= 1
 
@@ -120,16 +122,19 @@ class ClusterView:
 
     async def push(self, names: dict[str, Any]) -> None:
         """Set names on every engine."""
-        await _result(self.client[:].push(names, block=False))
+        view = self.client[:]
+        await _result(view, view.push(names, block=False))
 
     async def pull(self, names: str | Sequence[str]) -> list[Any]:
         """The values of a name, or of several, on every engine."""
-        result: list[Any] = await _result(self.client[:].pull(names, block=False))
+        view = self.client[:]
+        result: list[Any] = await _result(view, view.pull(names, block=False))
         return result
 
     async def execute(self, code: str) -> None:
         """Run code on every engine."""
-        await _result(self.client[:].execute(code, block=False))
+        view = self.client[:]
+        await _result(view, view.execute(code, block=False))
 
     def _least_loaded(self) -> int:
         engines = self.engines
@@ -138,21 +143,48 @@ class ClusterView:
         return min(engines, key=lambda one: self._running.get(one, 0))
 
 
-async def _result(future: Any) -> Any:
-    """The result of one of ipyparallel's. Cancelled, it is aborted."""
-    token, done = trio.lowlevel.current_trio_token(), trio.Event()
+def abort_on_cancel(view: Any, result: Any) -> Any:
+    """Have ``result.cancel()`` abort the call on its engines; ``view`` is where it was made.
 
-    def tell(_: object) -> None:
-        run_in(token, done.set)
+    ::
 
-    future.add_done_callback(tell)
+        call = abort_on_cancel(view, view.apply_async(f))
+
+    It is for ipyparallel's `AsyncResult`, which is returned, and for whoever cancels that:
+    `asyncio.wrap_future` does, when its task is cancelled. By itself a cancel of it only gives up
+    the wait. It does not wait for the engines' word; ``get`` raises `CancelledError` at once.
+    """
+
+    def abort(_: object) -> None:
+        if result.cancelled():
+            with suppress(Exception):  # the client is closed, or all engines are gone
+                view.abort(result, block=False)
+
+    result.add_done_callback(abort)
+    return result
+
+
+async def _result(view: Any, future: Any) -> Any:
+    """The result of one of ipyparallel's. Cancelled, it is aborted.
+
+    A cancel waits a moment for the engine to say that it has been told: one that stands still, or
+    has died, does not say that.
+    """
     try:
-        await done.wait()
+        await _done(future)
     except trio.Cancelled:
-        with suppress(Exception):  # the cluster is gone: nothing runs there any more
-            future.abort()
+        with trio.move_on_after(ABORT_TIMEOUT, shield=True), suppress(Exception):
+            await _done(view.abort(future, block=False))  # raises if the cluster is gone
         raise
     return future.get(0)
+
+
+async def _done(future: Any) -> None:
+    """Wait for one of ipyparallel's, whose callbacks are called in its client's thread."""
+    token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+    future.add_done_callback(lambda _: run_in(token, done.set))
+    await done.wait()
 
 
 async def _gather(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -1,6 +1,6 @@
 """How ``ipcluster`` starts engines: as processes on this machine, forked where that is possible.
 
-``ipcluster start --engines=trikernel.engine.TrioEngineLauncher``, or ``--engines=trio``. What else
+``ipcluster start --engines=trio``, or ``--engines=trikernel.engine:TrioEngineLauncher``. What else
 starts engines (ssh, MPI, a batch system) keeps its own launcher and is told the command:
 ``c.EngineLauncher.engine_cmd = [sys.executable, "-m", "trikernel.engine"]``.
 """
@@ -119,6 +119,7 @@ class TrioEngineLauncher(LocalEngineSetLauncher):
     warm = Bool(True, help="fork engines from one process that has imported everything").tag(
         config=True
     )
+    entrypoint_name = "trio"  # by which ipyparallel calls it, of the two that it has
     _forks: _Forks | None = None
 
     @default("engine_cmd")
