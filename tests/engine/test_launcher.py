@@ -16,17 +16,23 @@ from typing import Any
 import ipyparallel
 import pytest
 import trio
-from ipyparallel import traitlets
+from ipyparallel import error, traitlets
 from ipyparallel.cluster import launcher as theirs
 from traitlets.config import Config
 
-from trikernel.engine import TrioEngineLauncher, app, open_cluster, within
+from trikernel.engine import TrioEngineLauncher, app, within
+from trikernel.engine import launcher as launcher_module
+from trikernel.engine import open_cluster as open_view
 from trikernel.engine.app import Options, read_options
+from trikernel.engine.launcher import AT_ONCE
 from trikernel.errors import SettingError
+from trikernel.warm import NotWarm, warm_is_possible
 
 from ..processes import ROOT, wait_until
+from .cluster import open_cluster
 
 COMMAND = [sys.executable, "-m", "trikernel.engine"]
+FORKS = warm_is_possible() is None
 GIVEN = {"profile_dir": "/a/profile", "cluster_id": "mine"}
 
 
@@ -150,7 +156,7 @@ async def test_a_cluster_for_programs_on_trio(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(tmp_path))
         patch.setenv("PYTHONPATH", str(ROOT))
-        async with open_cluster(2, ready_within=120) as view:
+        async with open_view(2, ready_within=120) as view:
             seen: list[int] = []
             pids = await view.map(
                 nap, [0.1] * 40, limit=10, on_result=lambda place, value: seen.append(place)
@@ -193,3 +199,77 @@ def test_ipcluster_starts_engines_and_ends_them(tmp_path: Path) -> None:
         cluster.send_signal(signal.SIGINT)
         cluster.wait(60)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "their end")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FORKS, reason="there is no fork server here")
+def test_engines_are_forked_from_one_process_which_says_when_one_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "profile_default"
+    never = "--HeartMonitor.max_heartmonitor_misses=10000"  # else a ping might tell it as well
+    with open_cluster(folder, 0, never) as cluster, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        launcher = TrioEngineLauncher(profile_dir=str(folder))
+        launcher.start(AT_ONCE + 2)
+        engines = list(launcher.launchers.values())
+        try:
+            cluster.wait_for(len(engines))
+            found = cluster.client[:].apply_async(parents).get_dict(60)
+            pids = {number: pid for number, (pid, _) in found.items()}
+            assert set(pids.values()) == {one.pid for one in engines}
+            assert len({parent for _, parent in found.values()}) == 1
+            assert {one.state for one in engines} == {"running"}
+            killed = engines.pop()
+            (number,) = (one for one, pid in pids.items() if pid == killed.pid)
+            call = cluster.client[number].apply_async(time.sleep, 1000)
+            killed.process.send_signal(signal.SIGKILL if sys.platform != "win32" else 9)
+            with pytest.raises(error.RemoteError, match="EngineError"):
+                call.get(60)
+            cluster.wait_for(len(engines))
+            engines[0].process.send_signal(signal.SIGTERM)
+            cluster.wait_for(len(engines) - 1)
+        finally:
+            for one in launcher.launchers.values():
+                one.process.send_signal(signal.SIGTERM)
+            for one in launcher.launchers.values():
+                one.process.wait(60)
+
+
+def parents() -> tuple[int, int]:
+    return os.getpid(), os.getppid()
+
+
+class NoForks:
+    """A fork server that is asked in vain, at once or for an answer."""
+
+    unavailable = None
+
+    def __init__(self, *, answers: bool) -> None:
+        self.answers = answers
+
+    def begin_module(self, *args: Any) -> Any:
+        if not self.answers:
+            raise NotWarm("it is not to be had")
+        return self.finish
+
+    def finish(self) -> Any:
+        raise NotWarm("it has ended")
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_cannot_be_forked_is_started_in_the_ordinary_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(theirs.LocalEngineLauncher, "start", lambda self: started.append(self))
+    forks: Any = launcher_module._Forks(NoForks(answers=answers))  # type: ignore[arg-type]
+    launcher = TrioEngineLauncher(profile_dir=str(tmp_path))
+    launcher._forks = forks
+    (tmp_path / "log").mkdir()
+    engines = [launcher.launcher_class(parent=launcher, profile_dir=str(tmp_path)) for _ in "abc"]
+    for number, one in enumerate(engines):
+        one.engine_cmd, one.output_file = COMMAND, str(tmp_path / f"{number}.log")
+        one.start()
+    forks.close()
+    assert started == engines

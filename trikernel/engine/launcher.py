@@ -27,6 +27,7 @@ from ..warm import ForkServer, NotWarm, WarmProcess
 __all__ = ["TrioEngineLauncher", "TrioEngineSetLauncher"]
 
 COMMAND = (sys.executable, "-m", "trikernel.engine")
+WATCHER = "trikernel.engine.watcher"
 AT_ONCE = 16  # engines that are being forked
 PRELOAD = ("trikernel.engine.preloaded",)
 
@@ -69,7 +70,7 @@ class _OneEngine(LocalEngineLauncher):
             arguments, streams = self.args[len(COMMAND) :], (nothing, log, log)
             try:
                 finish = self.forks.server.begin_module(
-                    COMMAND[-1], arguments, environment, self.work_dir, streams
+                    COMMAND[-1], arguments, environment, self.work_dir, streams, WATCHER
                 )
             except NotWarm as error:
                 self._start_cold(error)

@@ -14,12 +14,13 @@ What is done
     should that end: ready frames, where to, and where the modules are that it needs for that. If
     the engine says good-bye itself, it gets an empty line, and sends nothing. It is nobody's child
     (it was forked twice), so that code which waits for its children does not meet it.
-    If the engine was forked from a process that has imported everything, the watcher is no program
-    of its own: what it would import is there, in memory that all of them share.
+    Behind an engine that was forked there is a process already that waits for its end and has
+    imported everything: that sends the frames, and needs no pipe for it (`warm.last_words`).
 
 What remains
-    Where there is no fork there are heartbeats. If somebody closes all descriptors of the engine,
-    the pipe ends before the engine does: then the watcher waits for the process by its pidfd.
+    Where there is no fork, or the process that has forked is killed, there are heartbeats. If
+    somebody closes all descriptors of the engine, the pipe ends before the engine does: then the
+    watcher waits for the process by its pidfd.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SENDER = "trikernel.transport.farewell"  # the module that sends it
 
 
 class Watcher:
-    """The engine's end of the pipe. Without a watcher (``fd`` is None) nothing is done."""
+    """Where the engine writes what is to be sent. Without a watcher (``fd`` is None) nothing is."""
 
     def __init__(self, fd: int | None = None) -> None:
         self._fd = fd
@@ -67,6 +68,9 @@ class Watcher:
 
 def start_watcher() -> Watcher:
     """Start a watcher of this process, which has no threads yet."""
+    fd = getattr(sys.modules.get("trikernel.warm.last_words"), "descriptor", None)
+    if fd is not None:
+        return Watcher(fd)
     if not hasattr(os, "fork"):
         return Watcher()
     reading, writing = os.pipe()
@@ -78,20 +82,11 @@ def start_watcher() -> Watcher:
         return Watcher(writing)
     try:
         if os.fork() == 0:
-            _become_watcher(reading, engine)
+            os.set_inheritable(reading, True)
+            command = [sys.executable, "-S", "-E", "-s", __file__, str(reading), str(engine)]
+            os.execv(sys.executable, command)
     finally:
         os._exit(0)
-
-
-def _become_watcher(reading: int, engine: int) -> None:
-    """In the process that was forked for it, which ends behind this."""
-    if SENDER not in sys.modules:
-        os.set_inheritable(reading, True)
-        command = [sys.executable, "-S", "-E", "-s", __file__, str(reading), str(engine)]
-        os.execv(sys.executable, command)
-    os.closerange(3, reading)
-    os.closerange(reading + 1, os.sysconf("SC_OPEN_MAX"))
-    watch(reading, engine)
 
 
 def watch(reading: int, engine: int) -> None:
@@ -115,7 +110,7 @@ def watch(reading: int, engine: int) -> None:
         select.select([pidfd], [], [])
     line = lines.rpartition(b"\n")[0]
     if line:
-        _send(line)
+        carry_out(line)
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -127,7 +122,7 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-def _send(line: bytes) -> None:
+def carry_out(line: bytes) -> None:
     """Send what a line says. Everything that takes memory is imported here."""
     import importlib
     import json

@@ -50,7 +50,8 @@ class Start:
 
     ``module`` is run as ``__main__`` with ``arguments``. ``environment`` is all of it;
     ``defaults`` are variables that it sets for itself where they are missing. The standard streams
-    are as for `subprocess.Popen`.
+    are as for `subprocess.Popen`. ``last_words`` is the module that hears of its end, if any: see
+    the module of that name.
     """
 
     command: Sequence[str]
@@ -60,6 +61,7 @@ class Start:
     defaults: Mapping[str, str]
     cwd: str | os.PathLike[str] | None = None
     streams: Sequence[int | IO[Any] | None] = (None, None, None)
+    last_words: str = ""
 
 
 class WarmProcess:
@@ -213,6 +215,7 @@ def _as_message(start: Start) -> dict[str, Any]:
         "arguments": list(start.arguments),
         "environment": dict(start.environment),
         "defaults": dict(start.defaults),
+        "last_words": start.last_words,
         **surroundings(),
     }
 

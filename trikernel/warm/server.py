@@ -95,10 +95,13 @@ class ForkServer:
         environment: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
         streams: Sequence[int | IO[Any] | None],
+        last_words: str = "",
     ) -> Callable[[], WarmProcess]:
-        """Start ``python -m module arguments``; see `begin`. Raises `NotWarm`."""
+        """Start ``python -m module arguments``; see `Start` and `begin`. Raises `NotWarm`."""
         command = [sys.executable, *FLAGS, "-m", module, *arguments]
-        start = Start(command, module, arguments, environment, KERNEL_DEFAULTS, cwd, streams)
+        start = Start(
+            command, module, arguments, environment, KERNEL_DEFAULTS, cwd, streams, last_words
+        )
         return self.begin(start)
 
     def fork(self, start: Start) -> WarmProcess:

@@ -19,11 +19,12 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import attrs
 
+from .last_words import LastWords
 from .packets import (
     ANSWER_TIMEOUT,
     GO,
@@ -63,8 +64,15 @@ class _Child:
     pid: int
     pidfd: int
     connection: socket.socket
+    last_words: LastWords | None = None
     ended: bool = False
     given_up: bool = False  # whoever asked is gone, or knows of its end
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+        self.connection.close()
+        if self.last_words is not None:
+            self.last_words.close()
 
 
 class Template:
@@ -228,18 +236,20 @@ class Template:
         if sys.platform != "linux":
             raise NotImplementedError
         self.program_of(request["module"])  # looked for once, here
-        pid = os.fork()
+        words = LastWords.opened(request["last_words"]) if request["last_words"] else None
+        with ExitStack() as stack:
+            if words is not None:
+                stack.callback(words.close)
+            pid = os.fork()
+            if pid:
+                self._children.append(_Child(pid, _pidfd_of(pid), connection, words))
+            stack.pop_all()
         if pid:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                raise
-            self._children.append(_Child(pid, pidfd, connection))
             return None
         try:
             self._let_go()
+            if words is not None:
+                words.take()
             own = [os.dup(fd) for fd in descriptors]  # the parent's list is closed where it is made
             become(request, own[0], own[1:])
             self._imported.own.renew()
@@ -264,8 +274,7 @@ class Template:
         if self._lock is not None:
             os.close(self._lock)
         for child in self._children:
-            os.close(child.pidfd)
-            child.connection.close()
+            child.close()
         self._owner = self._listener = self._lock = None
         self._children, self._waiting = [], {}
 
@@ -277,14 +286,28 @@ class Template:
             status = _status_of(child.pid)
             with suppress(OSError):
                 send_message(child.connection, {"ended": status})
+            if child.last_words is not None:
+                with suppress(OSError):  # no memory, say: others may find out by themselves
+                    child.last_words.carry_out(self._let_go)
             self._used = time.monotonic()
         if child.connection.fileno() in events:  # nothing else is asked for
             child.given_up = True
         if child.ended and child.given_up:
             self._children.remove(child)
             os.waitpid(child.pid, 0)
-            os.close(child.pidfd)
-            child.connection.close()
+            child.close()
+
+
+def _pidfd_of(pid: int) -> int:
+    """Of a child, which is ended if there is none. Raises `OSError`."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _status_of(pid: int) -> int:
