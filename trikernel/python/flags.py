@@ -118,7 +118,11 @@ def read_flags(flags: Sequence[str], application: Application) -> Config:
     What cannot be used has a warning in the log, and is left out.
     """
     own = type(application)
-    by_name, aliases = application.flatten_flags()
+    understood = _understood(flags)
+    by_name: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
+    if not all(_SETTING.match(one[0].lstrip("-")) for one in understood):
+        by_name, aliases = application.flatten_flags()  # each of them takes time to be declared
     classes = [own, *application.classes]
 
     def load(words: Sequence[Sequence[str]]) -> Config:
@@ -130,7 +134,6 @@ def read_flags(flags: Sequence[str], application: Application) -> Config:
             except SystemExit:  # how argparse complains
                 raise ArgumentError(said.getvalue().rpartition("error: ")[2].strip()) from None
 
-    understood = _understood(flags)
     try:
         return _checked(load(understood), own)
     except ArgumentError:  # which does not say of which flag

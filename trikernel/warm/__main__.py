@@ -30,6 +30,7 @@ def _import(names: list[str], defaults: dict[str, str]) -> Imported:
     if threads:
         raise RuntimeError(f"it has threads: {', '.join(threads)}")
     files.note_modules()
+    own.renew()  # what a library sets up for that at the first time is there once, for all
     freeze()
     return Imported(files, environment, read, left_out, own)
 

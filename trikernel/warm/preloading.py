@@ -1,4 +1,4 @@
-"""Modules that a template imports beforehand, each tried in a child first.
+"""Modules that a template imports beforehand, each that is not ours tried in a child first.
 
 A module that was imported cannot be taken back. So what a user names is imported in a forked child
 that ends afterwards, and what it did there is looked at. A template must have no thread and no
@@ -44,6 +44,7 @@ _NAMES = """
     pygments.lexers.python pygments.token stack_data
 """
 BASE = tuple(_NAMES.split())
+_OWN = "trikernel."
 _DRAWS_ERRORS = "trikernel.python.rendering"
 TRIAL_TIMEOUT = 120  # seconds for an import
 TEXT = 200  # characters of what a module has printed or raised
@@ -70,7 +71,7 @@ def preload(names: Iterable[str]) -> list[str]:
     """
     left_out: list[str] = []
     for name in names:
-        reason = _try_in_child(name)
+        reason = None if name.startswith(_OWN) else _try_in_child(name)
         if reason is None:
             try:
                 importlib.import_module(name)
