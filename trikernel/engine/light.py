@@ -27,8 +27,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["import_lightly", "import_serializer"]
+__all__ = ["BUFFER_THRESHOLD", "ITEM_THRESHOLD", "import_lightly", "import_serializer"]
 
+BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
+ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
+_SESSION = "jupyter_client.session"
 _lock = threading.RLock()
 
 
@@ -108,5 +111,31 @@ def import_lightly(name: str, *modules: str) -> None:
 
 
 def import_serializer() -> None:
-    """Import what reads functions that are sent, and writes results. Raises `ImportError`."""
-    import_lightly("ipyparallel", "serialize", "error")
+    """Import what reads functions that are sent, and writes results. Raises `ImportError`.
+
+    Without `jupyter_client.session`, of which it wants two numbers: that would import asyncio, a
+    web server's loop and a client, and take a fifth of the time of an engine's start.
+    """
+    name, modules = "ipyparallel", ("serialize", "error")
+    if _SESSION in sys.modules:
+        import_lightly(name, *modules)
+        return
+    stand_in = sys.modules[_SESSION] = _Session(_SESSION)
+    try:
+        import_lightly(name, *modules)
+    except ImportError:  # another version, which wants more of it
+        if name not in sys.modules:
+            raise
+        del sys.modules[_SESSION]
+        for module in modules:
+            importlib.import_module(f"{name}.{module}")
+    finally:
+        if sys.modules.get(_SESSION) is stand_in:
+            del sys.modules[_SESSION]
+
+
+class _Session(ModuleType):
+    """While `ipyparallel.serialize` is imported."""
+
+    MAX_BYTES = BUFFER_THRESHOLD
+    MAX_ITEMS = ITEM_THRESHOLD

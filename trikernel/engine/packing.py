@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from .light import BUFFER_THRESHOLD, ITEM_THRESHOLD
+
 __all__ = ["flat", "pack", "serializer"]
 
-BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
-ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
 _PLACES = {
     "numpy.ndarray": ("numpy", "ndarray"),
     "ipyparallel.dependent": ("ipyparallel.controller.dependency", "dependent"),
