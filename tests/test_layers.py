@@ -121,7 +121,7 @@ OFFERED = {
         "exit_forked", "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",
         "is_anything_left_open", "is_nested_in", "mark_untraced", "on_fork",
         "real_stderr", "report_crash", "run_beside", "run_in",
-        "run_nested", "run_to_the_end",
+        "end_within", "run_nested", "run_to_the_end",
         "runs_here", "signal_main_thread", "stderr_descriptor", "unblock_signal",
         "unused_signal", "wait_for_process_end", "with_working_folder",
     },
@@ -179,7 +179,8 @@ OFFERED = {
     },
     "trikernel.python": {"PythonKernel"},
     "trikernel.engine": {
-        "TrioEngineLauncher", "TrioEngineSetLauncher", "bind_kernel", "open_cluster", "within",
+        "TrioEngineLauncher", "TrioEngineSetLauncher", "abort_on_cancel", "bind_kernel",
+        "open_cluster", "within",
     },
     "trikernel.compat": {"IPKernelApp", "IPythonKernel", "Kernel"},
     "trikernel.cli": {"main"},

@@ -312,6 +312,18 @@ async def test_ten_thousand_calls_are_aborted() -> None:
             assert (await caller.reply_to(one)).content["status"] == "aborted"
 
 
+async def test_ids_that_wait_at_the_controller_are_all_aborted_when_they_come() -> None:
+    async with open_engine() as caller:
+        told = [f"waits-{number}" for number in range(12_000)]
+        await caller.ask("abort_request", {"msg_ids": told})
+        for name in (told[0], told[6_000], told[-1], f"{told[1]}_{ENGINE}"):
+            buffers = caller_buffers(add, 1, 1)
+            header = caller.codec.header("apply_request", name)
+            caller.send("apply_request", buffers=buffers, header=header)
+            assert (await caller.reply_to(name)).content["status"] == "aborted"
+        assert await caller.result(add, 1, 1) == 2
+
+
 async def test_a_shutdown_answers_what_awaits() -> None:
     async with open_engine() as caller:
         call = caller.call(sleep, 20)

@@ -185,16 +185,36 @@ def test_an_engine_is_a_kernel_for_notebooks_too(cluster: Cluster) -> None:
     assert view.pull("answer", block=True) == 8
 
 
-@pytest.mark.parametrize("how", ["exits", "is killed"])
+def empty_builtins() -> None:
+    import builtins
+
+    vars(builtins).clear()
+
+
+ENDS: dict[str, tuple[Any, ...]] = {
+    "exits": (os._exit, 3),
+    "is killed": (time.sleep, 1000),
+    "closes its sockets": (os.closerange, 3, 256),
+    "has no builtins": (empty_builtins,),
+}
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["exits", "is killed", *(pytest.param(one, marks=pytest.mark.thorough) for one in [*ENDS][2:])],
+)
 def test_an_engine_that_dies_is_missed_at_once(cluster: Cluster, how: str) -> None:
     process, before = cluster.start_engine(), set(cluster.client.ids)
     wait_until(lambda: len(cluster.client.ids) == 3, "a third engine")
     (number,) = set(cluster.client.ids) - before
-    call = cluster.client[number].apply_async(os._exit if how == "exits" else time.sleep, 1000)
+    view = cluster.client[number]
+    function, *args = ENDS[how]
+    call, waits = view.apply_async(function, *args), view.apply_async(pow, 2, 2)
     if how == "is killed":
         process.kill()
-    with pytest.raises(error.RemoteError, match="EngineError"):
-        call.get(LONG)
+    for one in (call, waits):
+        with pytest.raises(error.RemoteError, match="EngineError"):
+            one.get(LONG)
     process.wait(LONG)
     cluster.wait_for(2)
 

@@ -24,7 +24,7 @@ import trio
 
 from ..errors import ConnectionFileError, SettingError, UsageError
 from ..kernel import log_to_stderr, run_over
-from ..system import report_crash, run_to_the_end
+from ..system import end_within, report_crash, run_to_the_end
 from ..transport import Controller, EngineTransport, Transport, read_controller
 from .light import import_serializer
 from .registrar import Registered, Registrar
@@ -47,6 +47,7 @@ _NAMES = {
 _OWNERS = ("IPEngine.", "BaseParallelApplication.", "ProfileDir.", "Application.")
 _LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR"}
 _TOLD = "IPP_CONNECTION_INFO"
+_GRACE = 10.0  # seconds that the process has for its end, once it has no kernel any more
 MOST = 1 << 40  # bytes: how large a call may be is the controller's matter, and the machine's
 
 
@@ -162,7 +163,7 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
         if options.work_dir:
             os.chdir(options.work_dir)
         import_serializer()
-        run_to_the_end(partial(_run, options, watcher), 10.0, report_crash)
+        run_to_the_end(partial(_run, options, watcher), _GRACE, report_crash)
     except (UsageError, ImportError, OSError) as error:
         watcher.dismiss()
         print(f"error: {error}", file=sys.stderr)
@@ -207,9 +208,14 @@ class _Engine:
         self.on_registered(registered)
 
     def open(self, stack: ExitStack, before_exit: list[Callable[[], object]]) -> Transport:
-        """The transport is open; it is closed, and the watcher dismissed, at the end."""
+        """The transport is open; it is closed, and the watcher dismissed, at the end.
+
+        What calls have done to this process may keep a socket from being closed, and then its
+        context waits for it.
+        """
         stack.callback(self.watcher.dismiss)
         stack.callback(self.transport.close)
+        stack.callback(end_within, _GRACE)
         before_exit.append(self.watcher.dismiss)
         return self.transport
 

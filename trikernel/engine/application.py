@@ -33,6 +33,8 @@ class EngineApplication(PythonApplication):
     while it is served, and reads with ``reread`` where the controller is.
     """
 
+    most_aborted = 1_000_000  # each engine is told all ids that wait at the controller for any
+
     def __init__(
         self,
         kernel: PythonKernel,

@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 BACKGROUND_FAILED = "a background task failed"  # in the log, with the error
-_ABORTED_LIMIT = 10_000
 _VERBS = {
     f"{name}_request": f"do_{name}"
     for name in ("execute", "complete", "inspect", "history", "is_complete", "apply", "clear")
@@ -124,6 +123,7 @@ class Application:
     """One kernel as the core sees it. ``at_end`` is closed when it is no longer served."""
 
     captures_anywhere = False  # else its code prints in the cell in a process of its own only
+    most_aborted = 10_000  # ids of requests that are aborted when they come
 
     def __init__(self, kernel: Any) -> None:
         """Raises `KernelClassError` for a class that cannot work as it is written."""
@@ -299,12 +299,12 @@ class Application:
         return bool(verdict)
 
     def remember_aborted(self, msg_ids: set[str]) -> None:
-        """Abort these when they start; the oldest ids beyond 10,000 are forgotten. From any thread:
-        each loop of a shell takes its own from there.
+        """Abort these when they start; the oldest ids beyond `most_aborted` are forgotten. From any
+        thread: each loop of a shell takes its own from there.
         """
         aborted = self.kernel.aborted
         aborted.update(dict.fromkeys(msg_ids))
-        self.forget_aborted(list(aborted)[: max(0, len(aborted) - _ABORTED_LIMIT)])
+        self.forget_aborted(list(aborted)[: max(0, len(aborted) - self.most_aborted)])
 
     def forget_aborted(self, msg_ids: Iterable[str]) -> None:
         """These are aborted already; from any thread."""

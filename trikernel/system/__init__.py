@@ -18,7 +18,7 @@ from .loops import (
 )
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .own_threads import mark_untraced, run_beside
-from .process_end import run_to_the_end, wait_for_process_end
+from .process_end import end_within, run_to_the_end, wait_for_process_end
 from .signal_timer import SignalTimer, can_signal
 from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
 from .stderr import real_stderr, report_crash, stderr_descriptor
@@ -37,6 +37,7 @@ __all__ = [
     "can_signal",
     "cancel_for",
     "close_what_was_left_open",
+    "end_within",
     "exit_forked",
     "freeze",
     "gc_paused",

@@ -22,7 +22,7 @@ import trio
 from ..errors import UsageError
 from .stderr import report_crash, stderr_descriptor
 
-__all__ = ["run_to_the_end", "wait_for_process_end"]
+__all__ = ["end_within", "run_to_the_end", "wait_for_process_end"]
 
 
 async def wait_for_process_end(pid: int) -> None:
@@ -115,12 +115,13 @@ def run_to_the_end(
             report(error)
         except _ANYTHING:
             report_crash(error)
-        _end_after(grace)
+        end_within(grace)
         sys.exit(1)
-    _end_after(grace)
+    end_within(grace)
 
 
-def _end_after(grace: float) -> None:
+def end_within(grace: float) -> None:
+    """From now on this process has ``grace`` seconds to exit, as above; 0: as long as it takes."""
     if grace:
         with suppress(*_CANNOT):  # no thread can be started: then without
             faulthandler.dump_traceback_later(grace, exit=True, file=stderr_descriptor())

@@ -1,4 +1,7 @@
-"""One message to a controller on behalf of an engine that can no longer send it."""
+"""One message to a controller on behalf of an engine that can no longer send it.
+
+This is also run by its path, alone (`trikernel.engine.watcher`): it imports nothing of ours.
+"""
 
 from __future__ import annotations
 
