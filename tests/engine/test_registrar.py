@@ -327,14 +327,31 @@ def test_a_controllers_file_is_read() -> None:
         ({"ssh": "user@host"}, "tunnel"),
         ({"mux": "five"}, "'mux'"),
         ({"mux": True}, "'mux'"),
+        ({"mux": 70_000}, "'mux'.*65535"),
+        ({"task": 0}, "'task'"),
+        ({"key": None}, "'key' must be a string$"),
+        ({"signature_scheme": 5}, "'signature_scheme'"),
         ({"broadcast": []}, "'broadcast'"),
         ({"broadcast": 6}, "ipyparallel 7"),
+        ({"broadcast": [6, "7"]}, "'broadcast'"),
         ({"interface": "nowhere"}, "'interface'"),
     ],
 )
 def test_a_file_that_cannot_be_used_names_its_field(change: dict[str, Any], match: str) -> None:
     with pytest.raises(ConnectionFileError, match=match):
         Controller.of({**FIELDS, **change}, "file")
+
+
+@pytest.mark.parametrize("name", ["interface", "registration", "mux", "hb_pong", "broadcast"])
+def test_a_field_that_is_missing_is_named(name: str) -> None:
+    fields = {field: value for field, value in FIELDS.items() if field != name}
+    with pytest.raises(ConnectionFileError, match=f"'{name}'"):
+        Controller.of(fields, "file")
+
+
+def test_fields_that_say_nothing_to_an_engine_do_no_harm() -> None:
+    left = {name: FIELDS[name] for name in FIELDS if name not in ("location", "ssh", "pack")}
+    assert Controller.of({**left, "hub": 5}, "file") == Controller.of(FIELDS, "file")
 
 
 @pytest.mark.parametrize("interface", ["tcp://*", "tcp://0.0.0.0"])

@@ -72,7 +72,8 @@ class Controller:
         curve = fields.get("curve_serverkey") or os.environ.get("IPP_CURVE_SERVERKEY")
         if curve and not zmq.has("curve"):
             raise ConnectionFileError(f"{source}: this libzmq has no CURVE")
-        ports = {name: _port(fields, name, source) for name in _PORTS}
+        texts = {name: _text(fields, name, source) for name in ("key", "signature_scheme")}
+        ports = {name: _port(fields, fields.get(name), name, source) for name in _PORTS}
         leaves = fields.get("broadcast")
         if not isinstance(leaves, list) or not leaves:
             raise ConnectionFileError(
@@ -82,9 +83,9 @@ class Controller:
         return cls(
             _interface(fields, source, location),
             ports,
-            tuple(int(one) for one in leaves),
-            str(fields.get("key", "")).encode(),
-            str(fields.get("signature_scheme", "hmac-sha256")),
+            tuple(_port(fields, one, "broadcast", source) for one in leaves),
+            texts["key"].encode(),
+            texts["signature_scheme"] or "hmac-sha256",
             str(curve).encode() if curve else None,
             source,
         )
@@ -104,10 +105,22 @@ def read_controller(path: str | os.PathLike[str], location: str | None = None) -
     return Controller.of(fields, source, location)
 
 
-def _port(fields: Mapping[str, Any], name: str, source: str) -> int:
-    value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConnectionFileError(f"{source}: field {name!r} must be a port, not {value!r:.80}")
+def _port(fields: Mapping[str, Any], value: Any, name: str, source: str) -> int:
+    if name not in fields:
+        raise ConnectionFileError(f"{source}: field {name!r} is missing")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65535:
+        raise ConnectionFileError(
+            f"{source}: field {name!r} must be a port, an integer from 1 to 65535, not "
+            f"{value!r:.80}"
+        )
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str, source: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        found = "" if name == "key" else f", not {value!r:.80}"
+        raise ConnectionFileError(f"{source}: field {name!r} must be a string{found}")
     return value
 
 
