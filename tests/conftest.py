@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ from trikernel.testing import CheckedClient
 from . import evidence
 from .cells import Medium, served
 from .reliability import tally
-from .too_long import SECONDS, THOROUGH, ends_in_time
 
 pytest_plugins = ["pytester"]
 
@@ -98,37 +97,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note which test shows which row, and let the tests of the table itself come last."""
+    thorough = config.getoption("--thorough")
     for item in items:
         parameters = getattr(item, "callspec", None)
         in_memory = parameters is not None and parameters.params.get("medium") == "memory"
-        if item.get_closest_marker("thorough") and not config.getoption("--thorough"):
+        if thorough:
+            item.add_marker(pytest.mark.timeout(800))
+        elif item.get_closest_marker("thorough"):
             item.add_marker(pytest.mark.skip("with --thorough"))
         if in_memory or "autojump_clock" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_on_virtual_time), append=False)
     items.sort(key=lambda item: item.nodeid.startswith("tests/test_evidence.py"))
     evidence.note_items(items)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    with ends_in_time(_limit(item)):
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    with ends_in_time(_limit(item)):
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    with ends_in_time(_limit(item)):
-        return (yield)
-
-
-def _limit(item: pytest.Item) -> float:
-    return THOROUGH if item.config.getoption("--thorough") else SECONDS
 
 
 def _run_on_virtual_time(function: Any, *, clock: Any = None, **options: Any) -> Any:

@@ -6,16 +6,12 @@ that would take as long as everything else, and a third of the memory.
 
 from __future__ import annotations
 
-import importlib
-
 from . import (
     app,  # noqa: F401
     application,  # noqa: F401
 )
 from .light import import_serializer
-from .watcher import SENDER
 
 __all__: list[str] = []
 
-importlib.import_module(SENDER)
 import_serializer()

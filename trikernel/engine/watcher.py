@@ -32,7 +32,6 @@ __all__ = ["Watcher", "start_watcher"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 LONGEST = 1 << 20  # bytes of what is to be sent
-SENDER = "trikernel.transport.farewell"  # the module that sends it
 
 
 class Watcher:
