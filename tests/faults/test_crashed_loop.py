@@ -12,7 +12,7 @@ import trio
 
 from trikernel.client import Client, Execution
 
-from ..processes import ROOT, TIMEOUT
+from ..processes import ROOT, TIMEOUT, wait_until
 from .processes import errors_of, open_process, plain, until_text
 
 SETUP = """\
@@ -216,6 +216,23 @@ async def test_a_loop_that_crashes_while_no_cell_runs_costs_nothing_but_itself()
                     break
             else:
                 raise AssertionError("the kernel has ended")
+        await assert_alive(client, pid)
+
+
+async def test_a_loop_that_crashes_without_an_end_of_its_tasks_while_no_cell_runs(
+    tmp_path: Path,
+) -> None:
+    """The shell lane waits for its next request then, as a task that nobody may wake any more."""
+    falling, mark = CRASHES["an abort function"], tmp_path / "mark"
+    begin, end = falling.split("    raise ")
+    falls = f"{begin}    open({str(mark)!r}, 'w').close()\n    raise {end}"
+    async with open_process() as client:
+        (await client.execute(SETUP)).raise_for_error()
+        pid = await number_of(client, "os.getpid()")
+        body = textwrap.indent(falls.replace("0.05", "0.5"), "    ")
+        code = f"async def wait():\n{body}\nnursery.start_soon(wait)"
+        (await client.execute(code)).raise_for_error()
+        await trio.to_thread.run_sync(wait_until, mark.exists, "the crash")
         await assert_alive(client, pid)
 
 

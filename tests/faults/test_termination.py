@@ -115,21 +115,26 @@ async def test_an_idle_kernel_is_shut_down_and_leaves_no_file(name: str) -> None
 AS_IT_STARTS = """
 import os, signal, sys
 from tests.faults.kernels import Author
-from trikernel.core import Server
+from trikernel.core.server import Server, Stopper
 import trikernel
 
-name = sys.argv.pop(1)
-function = getattr(Server, name)
+owner, name = sys.argv.pop(1).split(".")
+owner = {"Server": Server, "Stopper": Stopper}[owner]
+function = getattr(owner, name)
 
 def signalled(*args, **options):
-    setattr(Server, name, function)  # once
+    setattr(owner, name, function)  # once
     os.kill(os.getpid(), signal.SIGTERM)
     return function(*args, **options)
 
-setattr(Server, name, signalled)
+setattr(owner, name, signalled)
 trikernel.main(Author)
 """
-POINTS = ["run", "_sigint", "_open_services", "_run_user_tasks", "_start", "_start_lane"]
+POINTS = [
+    "Server.run",
+    "Stopper.install",
+    *(f"Server.{one}" for one in ("_open_services", "_run_user_tasks", "_start", "_start_lane")),
+]
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -142,6 +147,49 @@ def test_a_kernel_that_starts_is_shut_down(point: str, tmp_path: Path) -> None:
         finally:
             process.kill()
     assert (process.returncode, list((tmp_path / "runtime").glob("*"))) == (0, []), log
+
+
+AS_A_LOOP_IS_LOST = """
+import os, signal, sys, time
+from tests.faults.kernels import Marking
+from trikernel.core.services import ServiceThread
+import trikernel, trio
+
+class Falling(Marking):
+    async def started(self):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await trio.lowlevel.wait_task_rescheduled(self.fall_over)
+
+    def fall_over(self, raise_cancel):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while self.server._shutdown is None:
+            time.sleep(0.01)
+        raise RuntimeError("Trio crashes, and no task of this loop runs again")
+
+if sys.argv.pop(1) == "begin":  # a moment after it was seen that they have not
+    end_now = ServiceThread.end_now
+    ServiceThread.end_now = lambda self, shuts_down: end_now(self, shuts_down=False)
+trikernel.main(Falling)
+"""
+
+
+@pytest.mark.parametrize(("services", "marks"), [("go on", []), ("begin", ["restart=False"])])
+def test_one_that_comes_as_a_loop_is_lost_is_carried_out(
+    services: str, marks: list[str], tmp_path: Path
+) -> None:
+    """By the services, which no longer have a loop to call the author in; or, if they were just
+    beginning with it, once more in the next loop.
+    """
+    with _start(("-c", AS_A_LOOP_IS_LOST, services), (), str(tmp_path)) as process:
+        try:
+            log = process.communicate(timeout=TIMEOUT)[1]
+        finally:
+            process.kill()
+    assert (process.returncode, list((tmp_path / "runtime").glob("*"))) == (0, []), log
+    marked = tmp_path / "marks"
+    written = marked.read_text().splitlines() if marked.exists() else []
+    assert written == [f"do_shutdown {one}" for one in marks]
 
 
 async def test_one_that_another_thread_takes_is_heard() -> None:

@@ -32,13 +32,17 @@ class CommQueue:
     """
 
     def __init__(self) -> None:
-        self._new_send, self._new_receive = trio.open_memory_channel[str](math.inf)
+        self.lose()
         self._waiting: dict[str, deque[Request]] = {}
         self._lock = threading.RLock()  # around what `withdraw` does in another thread, too
         self.unstarted = 0
-        self._all_started = trio.Event()
         self.active: set[Request] = set()
         self.closed = False
+
+    def lose(self) -> None:
+        """Its loop is lost: who waits there is woken no more. From here on outside of any loop."""
+        self._new_send, self._new_receive = trio.open_memory_channel[str](math.inf)
+        self._all_started = trio.Event()
 
     def admit(self, request: Request) -> Request | None:
         """Queue a message; once the queue is closed it is returned, to be refused."""

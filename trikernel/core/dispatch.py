@@ -45,7 +45,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import ContentError, NoSubshell, QueueFull, WireError
-from ..system import Latch, RepeatedEvent, run_in
+from ..system import Latch, RepeatedEvent, run_in, runs_here
 from ..transport import Channel
 from ..wire import LaneName, Message, MessageType, Priority
 from .application import Handlers
@@ -162,7 +162,7 @@ class ShellReaders:
     def sweep(self, budget: int) -> None:
         """Read what has arrived, if it is this loop's turn."""
         with self._lock:
-            if self._turn is trio.lowlevel.current_trio_token():
+            if runs_here(self._turn):
                 for channel in self._channels:
                     self._read(channel, budget)
 

@@ -170,6 +170,10 @@ class PriorityReceiveChannel(Generic[T]):
             await trio.lowlevel.cancel_shielded_checkpoint()
         return item
 
+    def forget_receivers(self) -> None:
+        """Those that wait are tasks of a loop that is lost: none of them runs again."""
+        self._state.receivers = trio.lowlevel.ParkingLot()
+
     def close(self) -> None:
         """Drop what is queued; waiting receivers get `trio.ClosedResourceError`."""
         self._state.receive_closed = True
@@ -338,6 +342,10 @@ class ShellQueue:
         if isinstance(item, Request):
             self.window.leave(item)
         return priority, item
+
+    def lose(self) -> None:
+        """Its loop is lost: who waits there is woken no more. From here on outside of any loop."""
+        self._receive.forget_receivers()
 
     def close(self) -> list[Request]:
         """Take nothing more; what is left is returned, to be refused. Twice does no harm."""

@@ -89,6 +89,8 @@ def take_what_waits(lane: ShellLane) -> list[Request]:
 
     The control queue is the service loop's, which has refused what was left there as it ended.
     """
+    lane.shell.lose()
+    lane.comm.lose()
     lane.posted.drain()
     return lane.shell.close() + lane.comm.close()
 

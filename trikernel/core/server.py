@@ -440,7 +440,8 @@ class Server:
     def lose_loop(self, crash: BaseException) -> None:
         """Trio has given up: answer what ran, keep what waits for the next loop. Outside of any.
 
-        A shutdown that is under way is carried out by the services, which then exit. Subshells end.
+        A shutdown that is under way is carried out by the services, which then exit; or once more
+        by the next ones, if it was broken off with the loop. Subshells end.
         """
         cause, told = what_crashed(crash), bool(self.stopper.running)
         error = LoopLost(
@@ -451,6 +452,9 @@ class Server:
         answer_lost(self.dispatcher, error)
         if self._thread is not None:
             self._thread.end_now(shuts_down=self._shutdown is not None)
+        if self._shutdown is not None:  # it has ended with that loop all the same: the next one's
+            self._shutdown = None
+            self._terminated.set()
         self.stopper.restore()
         self.subshells.lose(LoopLost("the main shell's loop has crashed, and this one's with it"))
         self._left += take_what_waits(self.dispatcher.main)

@@ -124,7 +124,7 @@ class ShellLane:
         if lane is LaneName.COMM:
             refused = self.comm.admit(request)
         else:
-            refused = self.shell.admit(request, trio.current_time(), _utc_now)
+            refused = self.shell.admit(request, _now(), _utc_now)
         if refused is not None:
             self.refuse(refused)
 
@@ -428,7 +428,7 @@ class ShellLane:
         """Abort what is queued, and what is admitted within so many seconds; in the user loop."""
         self.posted.drain()
         self.sweep()
-        self.shell.window.close(trio.current_time(), seconds)
+        self.shell.window.close(_now(), seconds)
 
     def abort_by_id(self, msg_ids: set[str]) -> None:
         """Abort these requests, queued or running. They are remembered for when they come: those
@@ -461,6 +461,11 @@ async def _run_job(job: Job, log: Logger) -> None:
 
 def _is_ok(reply: Reply | None) -> bool:
     return reply is not None and reply.content.get("status", "ok") == "ok"
+
+
+def _now() -> float:
+    """By the loop's clock; for one that is lost every window is over: the next has its own."""
+    return trio.current_time() if trio.lowlevel.in_trio_run() else math.inf
 
 
 def _utc_now() -> datetime:

@@ -50,8 +50,9 @@ def runs_here(token: trio.lowlevel.TrioToken) -> bool:
 async def call_in(token: trio.lowlevel.TrioToken, function: Callable[[], T]) -> T:
     """Have a loop (another one, or this) call ``function``; its result, or what it raised.
 
-    Raises `trio.RunFinishedError` if that loop has ended before; if it ends before it has called,
-    the wait has no end. Cancelled, the wait ends, and the function may be called all the same.
+    Raises `trio.RunFinishedError` if that loop has ended before, or was lost; if it ends before it
+    has called, the wait has no end. Cancelled, the wait ends, and the function may be called all
+    the same.
     """
     done, own = trio.Event(), trio.lowlevel.current_trio_token()
     results: list[outcome.Outcome[T]] = []
@@ -60,7 +61,10 @@ async def call_in(token: trio.lowlevel.TrioToken, function: Callable[[], T]) -> 
         results.append(outcome.capture(function))
         run_in(own, done.set)
 
-    token.run_sync_soon(call)
+    try:
+        token.run_sync_soon(call)
+    except OSError:  # what a lost loop is woken by is closed
+        raise trio.RunFinishedError from None
     await done.wait()
     return results[0].unwrap()
 
