@@ -15,6 +15,7 @@ from collections.abc import Callable
 from .busy import measure_aborts, measure_busy, measure_interrupts
 from .connections import measure_connections
 from .debugging import measure_debugger
+from .engines import measure_engines
 from .environments import CONTENDERS, add_earlier
 from .growth import measure_growth
 from .measuring import Kernel, started
@@ -40,7 +41,12 @@ GROUPS: dict[str, Callable[[Kernel], dict[str, float]]] = {
     "debugger": measure_debugger,
     "idle": measure_idle,
 }
-ALONE = ("growth", "clients", "transports", "connections", "timeline", "warm", "restarts")
+ALONE = (
+    *("growth", "clients", "transports", "connections", "timeline"),
+    *("warm", "restarts", "engines"),
+)
+BESIDE = {"warm": measure_warm, "restarts": measure_restarts, "engines": measure_engines}
+"""Those that measure others, too."""
 
 
 def measure(kernel: Kernel, groups: list[str]) -> dict[str, float]:
@@ -63,7 +69,7 @@ def measure_side_by_side(
 ) -> dict[str, dict[str, float]]:
     """Medians of all rounds, by contender; who is first changes with the round."""
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for number in range(rounds):
+    for number in range(rounds if names else 0):
         first = number % len(names)
         for name in [*names[first:], *names[:first]]:
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
@@ -98,7 +104,8 @@ def main() -> None:
         figures = measure_side_by_side(["trikernel", "before"], groups, options.rounds)
         print(compared(figures["trikernel"], figures["before"]))
         return
-    figures = measure_side_by_side(options.kernels, groups, options.rounds)
+    names = options.kernels if GROUPS.keys() & groups else []
+    figures = measure_side_by_side(names, groups, options.rounds)
     alone = figures.setdefault("trikernel", {})
     if "growth" in groups:
         alone |= measure_growth()
@@ -108,7 +115,7 @@ def main() -> None:
         alone |= measure_transports()
     if "connections" in groups:
         alone |= measure_connections(options.rounds)
-    for group, function in (("warm", measure_warm), ("restarts", measure_restarts)):
+    for group, function in BESIDE.items():
         if group in groups:
             for name, found in function(options.rounds).items():
                 figures.setdefault(name, {}).update(found)

@@ -1,46 +1,49 @@
-"""``python -m tests.bench.engines``: ipyparallel's engine and ours, in turns at one controller.
+"""Engines of a cluster: ipyparallel's and ours, in turns at one controller of ipyparallel's.
 
-Prints a table of medians. Both engines are there all the time; who is measured first changes with
-the round. Needs `trikernel[parallel]`. Linux: memory is what a process has to itself, and its part
-of what it shares, with the processes beside it that belong to it.
+Both engines are there all the time; who is measured first changes with the round. Linux: memory is
+what a process has to itself, and its part of what it shares, with the processes beside it that
+belong to it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import ipyparallel
 import psutil
 
-ROOT = Path(__file__).parent.parent.parent
-MODULES = {"ipyparallel": "ipyparallel.engine", "trikernel": "trikernel.engine"}
-PING = 250  # milliseconds: an engine is there with the second ping that it hears
-LONG = 120  # seconds
-CALLS, LATENCIES, SLEEPS = 1000, 200, 200
-DATA = 100_000_000  # bytes
+from .environments import environment
 
-TARGETS: Mapping[str, tuple[str, float | None, float | None]] = {
-    "start": ("start to the first result, s", 0.6, None),
-    "memory": ("memory, MB", 0.6, None),
-    "calls": ("1000 empty calls, s", 1 / 2.5, None),
-    "latency": ("one call, p50, ms", 0.8, None),
-    "push": ("100 MB pushed, s", 1.0, None),
-    "pull": ("100 MB pulled, s", 1.0, None),
-    "processor": ("processor time of the engine for 1000 calls, s", None, None),
-    "sleeps": ("200 async sleeps of 0.1 s on one engine, s", None, 0.4),
-    "abort": ("abort of a call that awaits, ms", None, 20.0),
-    "abort_busy": ("abort of a call that computes, ms", None, 20.0),
+__all__ = ["measure_engines"]
+
+MODULES = {"ipyparallel": "ipyparallel.engine", "trikernel": "trikernel.engine"}
+LAUNCHERS = {
+    "ipyparallel": "from ipyparallel.cluster.launcher import LocalEngineSetLauncher as Launcher",
+    "trikernel": "from trikernel.engine import TrioEngineLauncher as Launcher",
 }
-"""What a figure is called; what it is to be at most, beside ipyparallel's, and by itself."""
+LAUNCHES = """
+import os, sys
+{launcher}
+launcher = Launcher(profile_dir={folder!r}, delay=0.0)
+print("ready", flush=True)
+sys.stdin.readline()
+launcher.start({count})
+sys.stdin.readline()
+for one in launcher.launchers.values():
+    one.process.send_signal(15)
+os._exit(0)
+"""
+PING = 250  # milliseconds: an engine is there with the second ping that it hears
+MANY_ROUNDS = 2  # each is a minute of the processor, for ipyparallel's
+LONG = 300  # seconds
+CALLS, LATENCIES, SLEEPS, MANY = 1000, 200, 200, 50
+DATA = 100_000_000  # bytes
 
 
 async def sleep_there(seconds: float) -> None:
@@ -57,15 +60,24 @@ def spin(seconds: float) -> None:
         pass
 
 
+for function in (sleep_there, spin):  # which an engine shall not look for in this module
+    function.__module__ = "__main__"
+
+
 class Bench:
     """A controller in a folder, and one engine of each kind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder.parent)}
+        self.environment = {**os.environ, "IPYTHONDIR": str(folder.parent)}
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):  # as an installed one runs
+            self.environment.pop(name, None)
+        self.python = str(environment("engines"))
         self.processes: list[subprocess.Popen[bytes]] = []
         for name in ("security", "log", "pid", "startup"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        import ipyparallel
+
         self.start("ipyparallel.controller", f"--ping={PING}", "--nodb")
         file = folder / "security" / "ipcontroller-client.json"
         while not file.with_name("ipcontroller-engine.json").exists():  # which is written last
@@ -73,7 +85,7 @@ class Bench:
         self.client = ipyparallel.Client(str(file))
 
     def start(self, module: str, *options: str) -> psutil.Process:
-        command = [sys.executable, "-m", module, f"--profile-dir={self.folder}", *options]
+        command = [self.python, "-m", module, f"--profile-dir={self.folder}", *options]
         quiet = subprocess.DEVNULL
         self.processes.append(
             subprocess.Popen(command, env=self.environment, stdout=quiet, stderr=quiet)
@@ -92,11 +104,14 @@ def started(bench: Bench, name: str) -> tuple[Any, psutil.Process, dict[str, flo
     """A new engine's view and process, and what its start took."""
     known, begun = set(bench.client.ids), time.perf_counter()
     process = bench.start(MODULES[name])
-    while set(bench.client.ids) <= known:
-        time.sleep(0.005)  # between two looks at what the client's thread has heard
+    wait_until(lambda: not set(bench.client.ids) <= known)
     view = bench.client[max(set(bench.client.ids) - known)]
     view.apply(int).get(LONG)
-    return view, process, {"start": time.perf_counter() - begun, "memory": memory_of(process)}
+    return (
+        view,
+        process,
+        {"engine_start": time.perf_counter() - begun, "engine_memory": memory_of(process)},
+    )
 
 
 def memory_of(process: psutil.Process) -> float:
@@ -125,21 +140,23 @@ def seconds(function: Callable[[], object]) -> float:
 def measure(client: Any, view: Any, process: psutil.Process, awaits: bool) -> dict[str, float]:
     """The figures of one engine in one round."""
     before = process.cpu_times()
-    found = {"calls": seconds(lambda: client.wait([view.apply(int) for _ in range(CALLS)], LONG))}
+    found = {
+        "engine_calls": seconds(lambda: client.wait([view.apply(int) for _ in range(CALLS)], LONG))
+    }
     after = process.cpu_times()
-    found["processor"] = after.user + after.system - before.user - before.system
+    found["engine_processor"] = after.user + after.system - before.user - before.system
     latencies = [seconds(lambda: view.apply(int).get(LONG)) for _ in range(LATENCIES)]
-    found["latency"] = statistics.median(latencies) * 1000
+    found["engine_latency"] = statistics.median(latencies) * 1000
     data = {"data": os.urandom(1) * DATA}
-    found["push"] = seconds(lambda: view.push(data, block=True))
-    found["pull"] = seconds(lambda: view.pull("data", block=True))
+    found["engine_push"] = seconds(lambda: view.push(data, block=True))
+    found["engine_pull"] = seconds(lambda: view.pull("data", block=True))
     if awaits:
         sleeps = [(sleep_there, 0.1)] * SLEEPS
-        found["sleeps"] = seconds(
+        found["engine_sleeps"] = seconds(
             lambda: client.wait([view.apply(f, number) for f, number in sleeps], LONG)
         )
-        found["abort"] = abort(client, view, sleep_there)
-        found["abort_busy"] = abort(client, view, spin)
+        found["engine_abort"] = abort(client, view, sleep_there)
+        found["engine_abort_busy"] = abort(client, view, spin)
     return found
 
 
@@ -153,47 +170,70 @@ def abort(client: Any, view: Any, function: Callable[[float], object]) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.engines", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in MODULES}
+def measure_engines(rounds: int) -> dict[str, dict[str, float]]:
+    """The figures of both, by whose engine it is: medians of the rounds."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in MODULES}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder) / "profile_default")
         try:
-            engines = {name: started(bench, name) for name in MODULES}
-            for name, (_, _, found) in engines.items():
-                figures[name].append(found)
             for number in range(rounds):
-                for name in sorted(MODULES, reverse=bool(number % 2)):
+                for name in in_turns(number):
+                    found[name].append(start_many(bench, name) if number < MANY_ROUNDS else {})
+                    found[name][-1] |= start_one(bench, name)
+            engines = {name: started(bench, name) for name in MODULES}
+            for number in range(rounds):
+                for name in in_turns(number):
                     view, process, _ = engines[name]
-                    found = measure(bench.client, view, process, name == "trikernel")
-                    figures[name].append(found)
+                    found[name].append(measure(bench.client, view, process, name == "trikernel"))
         finally:
             bench.close()
-    print(table({name: medians(rows) for name, rows in figures.items()}))
+    return {name: medians(rows) for name, rows in found.items()}
+
+
+def in_turns(number: int) -> Iterable[str]:
+    return sorted(MODULES, reverse=bool(number % 2))
+
+
+def start_one(bench: Bench, name: str) -> dict[str, float]:
+    """A new engine's start and memory; it ends again."""
+    known = len(bench.client.ids)
+    _, process, found = started(bench, name)
+    process.terminate()
+    wait_until(lambda: len(bench.client.ids) == known)
+    return found
+
+
+def start_many(bench: Bench, name: str) -> dict[str, float]:
+    """Seconds until the client knows of so many engines that a launcher of theirs has started."""
+    code = LAUNCHES.format(launcher=LAUNCHERS[name], folder=str(bench.folder), count=MANY)
+    known = len(bench.client.ids)
+    with subprocess.Popen(
+        [bench.python, "-c", code],
+        env=bench.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as launcher:
+        assert launcher.stdin is not None
+        assert launcher.stdout is not None
+        launcher.stdout.readline()
+        begun = time.perf_counter()
+        launcher.stdin.write(b"\n")
+        launcher.stdin.flush()
+        wait_until(lambda: len(bench.client.ids) >= known + MANY)
+        taken = time.perf_counter() - begun
+    wait_until(lambda: len(bench.client.ids) == known)
+    return {"engines_50": taken}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + LONG
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"the engines are not as they should be after {LONG} seconds")
+        time.sleep(0.005)  # between two looks at what the client's thread has heard
 
 
 def medians(rows: list[dict[str, float]]) -> dict[str, float]:
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: statistics.median(row[key] for row in rows if key in row) for key in keys}
-
-
-def table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown: each figure, and whether it is what it is to be."""
-    lines = ["| | ipyparallel | trikernel | target | met |", "|---|--:|--:|---|---|"]
-    for key, (title, beside, alone) in TARGETS.items():
-        theirs, ours = figures["ipyparallel"].get(key), figures["trikernel"][key]
-        target, verdict = "", ""
-        if beside is not None and theirs:
-            target = f"≤ {beside:.2g} x ipyparallel"
-            verdict = f"{'yes' if ours <= beside * theirs else '**no**'}, {ours / theirs:.2f}"
-        if alone is not None:
-            target, verdict = f"≤ {alone:g}", "yes" if ours <= alone else "**no**"
-        shown = f"{theirs:.3g}" if theirs else "-"
-        lines.append(f"| {title} | {shown} | **{ours:.3g}** | {target} | {verdict} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

@@ -118,6 +118,9 @@ WITH_STACK = {
     )
 }
 
+ENGINES = Contender("engines", (f"{ROOT}[python,parallel]",), (), package="ipyparallel")
+"""Both kinds of engines, and the controller that they share."""
+
 PEERS = ("ipykernel", "async-kernel", "xeus-python", "floor")
 
 
@@ -132,7 +135,7 @@ def add_earlier(folder: str) -> None:
 
 def contender_of(name: str) -> Contender:
     """The one of that name."""
-    return CONTENDERS.get(name) or WITH_STACK[name]
+    return {**CONTENDERS, **WITH_STACK, ENGINES.name: ENGINES}[name]
 
 
 @functools.cache
@@ -146,7 +149,7 @@ def environment(name: str) -> Path:
     if not python.exists():
         print(f"making an environment for {name} ...", file=sys.stderr)
         venv.create(folder, with_pip=True)
-    ours = name in ("trikernel", "before", "trikernel-stack")
+    ours = name in ("trikernel", "before", "trikernel-stack", "engines")
     if ours or not (folder / "ready").exists():
         pip = [str(python), "-m", "pip", "install", "-q", *contender.requirements]
         subprocess.run(pip, check=True)
@@ -171,5 +174,5 @@ def versions(name: str) -> str:
     pip = [str(environment(name)), "-m", "pip", "list", "--format", "json"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True)
     found = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
-    package = CONTENDERS[name].package or name
+    package = contender_of(name).package or name
     return f"{package} {found[package]}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from .chart import draw
-from .environments import PEERS, ROOT, versions
-from .rows import ROWS, Row
+from .environments import ENGINES, PEERS, ROOT, versions
+from .rows import PEERS_OF, ROWS, Row
 
 __all__ = ["Report", "compared"]
 
@@ -26,23 +26,25 @@ class Report:
 
     figures: Mapping[str, Mapping[str, float]]
     rounds: int
+    earlier: tuple[str, ...] = ()  # versions of what this run has not measured
 
     def as_text(self) -> str:
         """The tables, in Markdown, which reads well in a terminal too."""
         sections = []
         for title, rows in ROWS.items():
-            lines = [line for line in map(self._line, rows) if line]
+            names = PEERS_OF.get(title, PEERS)
+            lines = [line for line in (self._line(row, names) for row in rows) if line]
             if lines:
-                head = ["", "trikernel", *PEERS, "to reach", "reached"]
-                rule = ["---", *["--:"] * (len(PEERS) + 1), "---", "---"]
+                head = ["", "trikernel", *names, "to reach", "reached"]
+                rule = ["---", *["--:"] * (len(names) + 1), "---", "---"]
                 sections.append("\n".join([f"## {title}", "", _cells(head), _cells(rule), *lines]))
         return "\n\n".join(sections) + "\n"
 
-    def _line(self, row: Row) -> str:
+    def _line(self, row: Row, names: Sequence[str]) -> str:
         ours = self.figures.get(row.ours, {}).get(row.key)
         if ours is None:
             return ""
-        peers = [_figure(self.figures.get(peer, {}).get(row.key)) for peer in PEERS]
+        peers = [_figure(self.figures.get(peer, {}).get(row.key)) for peer in names]
         targets = "; ".join(map(str, row.targets))
         return _cells([row.title, f"**{_figure(ours)}**", *peers, targets, self._reached(row)])
 
@@ -76,14 +78,20 @@ class Report:
     @property
     def versions(self) -> list[str]:
         """Of everything that was measured."""
-        return [versions(name) for name in PEERS if name in self.figures]
+        if self.earlier:
+            return list(self.earlier)
+        measured = [name for name in PEERS if name in self.figures]
+        measured += [ENGINES.name] if "ipyparallel" in self.figures else []
+        return [versions(name) for name in measured]
 
     def over_the_last(self) -> Report:
         """With the page's figures where this run has measured none."""
-        figures = json.loads(PAGE.with_suffix(".json").read_text("utf-8"))["figures"]
+        last = json.loads(PAGE.with_suffix(".json").read_text("utf-8"))
+        figures = last["figures"]
         for name, found in self.figures.items():
             figures[name] = {**figures.get(name, {}), **found}
-        return attrs.evolve(self, figures=figures)
+        known = {one.partition(" ")[0]: one for one in [*last["versions"], *self.versions]}
+        return attrs.evolve(self, figures=figures, earlier=tuple(known.values()))
 
     def write(self) -> None:
         """Put the tables into the page, in the place of the last ones; its data and its picture."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-__all__ = ["ROWS", "Row", "Target"]
+__all__ = ["PEERS_OF", "ROWS", "Row", "Target"]
 
 Figures = Mapping[str, Mapping[str, float]]  # by contender, by figure
 
@@ -50,6 +50,10 @@ def _most(factor: float, peer: str = "") -> Target:
 def _least(factor: float, peer: str = "") -> Target:
     return Target("≥", factor, peer)
 
+
+ENGINES = "Engines of a cluster (at ipyparallel's controller)"
+PEERS_OF: Mapping[str, tuple[str, ...]] = {ENGINES: ("ipyparallel",)}
+"""Whom the rows of a section are measured beside, where it is not the other kernels."""
 
 ROWS: Mapping[str, tuple[Row, ...]] = {
     "Requests": (
@@ -159,6 +163,19 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("memory_own_50", "50 of them, MB", (_most(0.4, "ipykernel"),), "warm"),
         Row("start_10", "start to first reply of 10, one after the other, ms", (), "warm"),
         Row("start_50", "of 50, ms", (), "warm"),
+    ),
+    ENGINES: (
+        Row("engine_start", "start to the first result, s", (_most(0.6, "ipyparallel"),)),
+        Row("engines_50", "50 engines, started by a launcher, s", (_most(2),)),
+        Row("engine_memory", "memory, MB", (_most(0.6, "ipyparallel"),)),
+        Row("engine_calls", "1000 empty calls, s", (_most(1 / 2.5, "ipyparallel"),)),
+        Row("engine_processor", "processor time of the engine for them, s"),
+        Row("engine_latency", "one call, p50, ms", (_most(0.8, "ipyparallel"),)),
+        Row("engine_push", "100 MB pushed, s", (_most(1, "ipyparallel"),)),
+        Row("engine_pull", "100 MB pulled, s", (_most(1, "ipyparallel"),)),
+        Row("engine_sleeps", "200 async sleeps of 0.1 s on one engine, s", (_most(0.4),)),
+        Row("engine_abort", "abort of a call that awaits, ms", (_most(20),)),
+        Row("engine_abort_busy", "abort of a call that computes, ms", (_most(20),)),
     ),
     "Growth (trikernel)": (
         Row("queue_growth", "cost of a request, 100,000 queued over 10 queued", (_most(1.1),)),

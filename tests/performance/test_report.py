@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import report
 from tests.bench.chart import draw
 from tests.bench.report import PAGE, Report
 from tests.bench.rows import ROWS, Row, Target
@@ -19,6 +20,7 @@ FIGURES = {
     "xeus-python": {"execute": 550.0},
     "echo": {"start": 90.0},
 }
+ENGINES = {"trikernel": {"engine_start": 1.2}, "ipyparallel": {"engine_start": 2.0}}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,27 @@ def test_the_table_has_figures_targets_and_verdicts() -> None:
     assert cells[1:6] == ["**500**", "2,500", "-", "550", "-"]
     targets = "≤ 1 x xeus-python; ≤ 0.75 x async-kernel; ≤ 0.22 x ipykernel"
     assert cells[6:] == [targets, "yes, 0.91; -; yes, 0.20"]
+
+
+def test_engines_have_those_of_ipyparallel_beside_them() -> None:
+    lines = Report(ENGINES, 1).as_text().splitlines()
+    assert lines[2] == "|  | trikernel | ipyparallel | to reach | reached |"
+    title = "start to the first result, s"
+    assert lines[4] == f"| {title} | **1.2** | 2 | ≤ 0.6 x ipyparallel | yes, 0.60 |"
+
+
+def test_a_run_of_some_rows_keeps_the_figures_and_versions_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "versions", lambda name: f"{name} 0.1")
+    last = json.loads(PAGE.with_suffix(".json").read_text("utf-8"))
+    found = json.loads(Report({"ipykernel": {"execute": 1.0}}, 1).over_the_last().as_json())
+    assert found["figures"]["ipykernel"].pop("execute") == 1.0
+    del last["figures"]["ipykernel"]["execute"]
+    assert found["figures"] == last["figures"]
+    names = [one.partition(" ")[0] for one in last["versions"]]
+    assert [one.partition(" ")[0] for one in found["versions"]] == names
+    assert "ipykernel 0.1" in found["versions"]
 
 
 def test_rows_that_were_not_measured_are_left_out() -> None:
