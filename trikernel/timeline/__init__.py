@@ -6,15 +6,20 @@ and no IPython: whoever records says which tasks are the user's, and what a cell
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .columns import table
 from .model import Kind, clip, duration
 from .naming import origin_of, request_of_task, title_of
-from .recorder import Recorder, note_error
-from .records import Limits
 from .sampler import line_of_thread
-from .shown import Timeline
 from .tree import Node, OtherTask, Tasks, TaskTree, age_of, end_scope
 from .waits import NameOf, place_of, source_of, wait_of
+
+if TYPE_CHECKING:
+    from .recorder import Recorder, note_error
+    from .records import Limits
+    from .shown import Timeline
 
 __all__ = [
     "Kind",
@@ -40,3 +45,17 @@ __all__ = [
     "title_of",
     "wait_of",
 ]
+
+_PLACES = {
+    "Limits": "records",
+    "Recorder": "recorder",
+    "Timeline": "shown",
+    "note_error": "recorder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What records and draws is imported when it is asked for: few kernels do that."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
