@@ -112,6 +112,29 @@ def test_a_cancelled_result_stops_its_call_where_that_is_asked_for(
     assert client[:].apply_sync(pow, 2, 2) == [4] * len(client.ids)
 
 
+def print_much(lines: int) -> int:
+    import resource
+    import sys
+
+    if sys.platform == "win32":
+        raise NotImplementedError
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(lines):
+        sys.stdout.write("x" * 999 + "\n")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return grown // 1024 if sys.platform == "darwin" else grown
+
+
+def test_a_call_that_prints_much_takes_no_memory_for_it_and_loses_nothing(
+    cluster: Cluster,
+) -> None:
+    lines, view = 20_000, cluster.client[cluster.client.ids[0]]
+    call = view.apply_async(print_much, lines)
+    assert call.get(LONG) < 16_000  # KiB, of 20 MB
+    assert call.wait_for_output(LONG)
+    assert call.stdout == ("x" * 999 + "\n") * lines
+
+
 def test_a_deadline_stops_a_call_that_blocks(cluster: Cluster) -> None:
     view = cluster.client[cluster.client.ids[0]]
     with pytest.raises(error.RemoteError, match="DeadlineExceeded"):

@@ -49,6 +49,7 @@ _LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ER
 _TOLD = "IPP_CONNECTION_INFO"
 _GRACE = 10.0  # seconds that the process has for its end, once it has no kernel any more
 MOST = 1 << 40  # bytes: how large a call may be is the controller's matter, and the machine's
+MERGED = 1 << 20  # characters: a client adds each message to all the text before, in a new string
 
 
 @attrs.define
@@ -232,7 +233,8 @@ def _application(options: Options, registered: Registered, registrar: Registrar)
     files = [f"--Profile.exec_files={file}" for file in [options.startup_script] if file]
     place = [f"--ProfileDir.location={options.folder}"]
     history = ["--HistoryManager.hist_file=:memory:"]
-    kernel = PythonKernel(max_message_bytes=MOST, max_queue_bytes=MOST, max_frames=1 << 20)
+    bounds = {"max_message_bytes": MOST, "max_queue_bytes": MOST, "max_frames": 1 << 20}
+    kernel = PythonKernel(**bounds, max_merge=MERGED)
     kernel.flags = [*place, *history, *lines, *files, *options.others]
     return EngineApplication(kernel, registered, registrar, partial(_reread, options))
 
