@@ -28,6 +28,7 @@ class Caller(Peer):
 
     server: Server
     kernel: PythonKernel
+    application: EngineApplication
 
     def call(
         self,
@@ -85,5 +86,6 @@ async def open_engine() -> AsyncIterator[Caller]:
         server = await nursery.start(serving)
         caller = Caller(transport.connect(identity=b"client"))
         caller.replies, caller.server, caller.kernel = {}, server, kernel
+        caller.application = application
         yield caller
         server.stop()

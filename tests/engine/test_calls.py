@@ -324,6 +324,20 @@ async def test_ids_that_wait_at_the_controller_are_all_aborted_when_they_come() 
         assert await caller.result(add, 1, 1) == 2
 
 
+async def test_calls_that_the_controller_has_given_up_are_dropped() -> None:
+    async with open_engine() as caller:
+        awaits = caller.call(sleep, 20)
+        cell = caller.send("execute_request", {"code": "import trio\nawait trio.sleep(10)"})
+        waits = caller.call(add, 1, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await caller.application.drop_calls()
+        for one in (awaits, cell, waits):
+            assert (await caller.reply_to(one)).content["status"] == "aborted"
+        assert trio.current_time() == began
+        assert await caller.result(add, 1, 1) == 2
+
+
 async def test_a_shutdown_answers_what_awaits() -> None:
     async with open_engine() as caller:
         call = caller.call(sleep, 20)

@@ -57,14 +57,16 @@ def test_an_engine_that_stands_still_is_given_up_and_comes_back(tmp_path: Path) 
         call = view.apply_async(time.sleep, 0.01)
         call.get(LONG)
         cluster.engines[0].send_signal(signal.SIGSTOP)
-        waits = view.apply_async(time.sleep, 0.01)
-        with pytest.raises(error.RemoteError, match="EngineError"):
-            waits.get(LONG)
+        runs = view.apply_async(time.sleep, 1000)
+        waits = view.execute("kept = 6")
+        for one in (runs, waits):
+            with pytest.raises(error.RemoteError, match="EngineError"):
+                one.get(LONG)
         cluster.wait_for(0)
         cluster.engines[0].send_signal(signal.SIGCONT)
         cluster.wait_for(1)
         again = cluster.client[cluster.client.ids[0]]
-        assert again.pull("kept", block=True) == 5
+        assert again.apply_async(kept).get(LONG) == 5
 
 
 def test_tasks_of_a_dead_engine_are_done_by_another_as_often_as_they_may(tmp_path: Path) -> None:
@@ -74,8 +76,8 @@ def test_tasks_of_a_dead_engine_are_done_by_another_as_often_as_they_may(tmp_pat
         view = cluster.client.load_balanced_view()
         pid = cluster.client[0].apply_sync(os.getpid)
         with view.temp_flags(retries=1):
-            task = view.apply_async(_die_in, pid)
-        assert task.get(LONG) != pid
+            tasks = [view.apply_async(_die_in, pid) for _ in range(2)]  # one for each engine
+        assert pid not in [task.get(LONG) for task in tasks]
         with view.temp_flags(retries=0):
             wait_until(lambda: len(cluster.client.ids) == 1, "one engine to be missed")
             alone = view.apply_async(os._exit, 1)
@@ -83,9 +85,17 @@ def test_tasks_of_a_dead_engine_are_done_by_another_as_often_as_they_may(tmp_pat
             alone.get(LONG)
 
 
+def kept() -> object:
+    from IPython import get_ipython
+
+    return get_ipython().user_ns["kept"]
+
+
 def _die_in(pid: int) -> int:
     import os
+    import time
 
     if os.getpid() == pid:
         os._exit(1)
+    time.sleep(1)  # so that the next one is for the other engine
     return os.getpid()

@@ -62,6 +62,7 @@ class Played:
     moves: list[Controller] = attrs.field(factory=list)
     connected: list[int] = attrs.field(factory=list)
     beats: int = 0
+    drops: int = 0
     farewell: list[bytes] | None = None
     signature_scheme: str = "hmac-sha256"
     registration: Line = attrs.field(init=False)
@@ -94,6 +95,9 @@ class Played:
     def move(self, controller: Controller, identity: str) -> None:
         self.moves.append(controller)
         self.controller, self.identity = controller, identity
+
+    async def drop_calls(self) -> None:
+        self.drops += 1
 
     async def ping(self, times: int) -> None:
         for _ in range(times):
@@ -178,12 +182,13 @@ async def followed(
     act: Callable[[], Awaitable[object]],
     reread: Callable[[], Controller] = lambda: HERE,
 ) -> bool:
-    """Follow while ``act`` runs; whether the engine has given up."""
+    """Follow while ``act`` runs; whether the engine has given up. `Played.drops` counts, too."""
     gave_up: list[bool] = []
     registrar = registrar_of(played)
     await registrar.register()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(registrar.follow, reread, lambda: gave_up.append(True))
+        give_up = partial(gave_up.append, True)
+        nursery.start_soon(registrar.follow, reread, give_up, played.drop_calls)
         await act()
         nursery.cancel_scope.cancel()
     return bool(gave_up)
@@ -226,10 +231,30 @@ async def test_an_engine_that_is_not_known_any_more_comes_back_under_another_nam
 
     assert not await followed(played, act)
     assert played.moves == [HERE]
+    assert played.drops == 1
     assert played.identity != "first"
     assert played.connected == [7, 7]
     registered = [content for name, content in played.asked if name == "registration_request"]
     assert registered == [{"uuid": "first"}, {"uuid": played.identity, "id": 7}]
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_calls_go_on_if_it_was_the_controller_that_was_away() -> None:
+    played = Played(answers={"registration_request": accepts, "connection_request": knows})
+
+    async def act() -> None:
+        await played.ping(10)
+        await trio.sleep(10 * PERIOD)
+        played.answers["connection_request"] = knows_nobody
+        played.events.put([b"lost"])
+        played.events.put([b"again"])
+        await played.ping(1)
+        await trio.testing.wait_all_tasks_blocked()
+        played.answers["connection_request"] = knows
+        await played.ping(10)
+
+    assert not await followed(played, act)
+    assert (played.moves, played.drops) == ([HERE], 0)
 
 
 @pytest.mark.usefixtures("autojump_clock")
@@ -274,7 +299,7 @@ async def test_another_controller_by_another_file_gets_the_engine() -> None:
         await played.ping(3)
 
     assert not await followed(played, act, reread)
-    assert played.moves == [other]
+    assert (played.moves, played.drops) == ([other], 0)
     assert played.connected == [7, 7]
 
 

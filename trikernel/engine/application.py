@@ -23,6 +23,7 @@ from .registrar import Registered, Registrar
 
 __all__ = ["EngineApplication"]
 
+_CALLS = ("apply_request", "execute_request")
 _COPIED = {"is_broadcast": False, "is_coalescing": False, "original_msg_id": "", "label": None}
 
 
@@ -77,7 +78,19 @@ class EngineApplication(PythonApplication):
         if self._registrar is not None and self._reread is not None:
             server = self.kernel.server
             follow, leave = self._registrar.follow, server.leave
-            server.stopper.services.start_soon(follow, self._reread, leave)
+            server.stopper.services.start_soon(follow, self._reread, leave, self.drop_calls)
+
+    async def drop_calls(self) -> None:
+        """Abort what waits and what runs: its clients were told that it has failed."""
+        server = self.kernel.server
+        running = {one.msg_id for one in server.stopper.running if one.msg_type in _CALLS}
+        self.kernel.log.warning(
+            "the controller has given up this engine: %d calls are stopped, and all that wait",
+            len(running),
+        )
+        await server.abort(None, waits=False)
+        if running:
+            await server.abort(running, waits=False)
 
     # Requests
 

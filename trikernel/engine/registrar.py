@@ -22,6 +22,10 @@ What is done
     otherwise it does when calls are taken, lest clients wait for an engine that is said to be
     there.
 
+    Clients of an engine that is given up are told that their calls have failed, and schedulers give
+    these to others. An engine that stood still meanwhile has them still, and drops them. If the
+    connection was lost it is the controller that was away, and told nobody: then calls go on.
+
 What remains
     Calls that were on their way when the controller ended are lost with it; clients that wait for
     them have lost their controller, too.
@@ -31,7 +35,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -90,6 +94,7 @@ class Registrar:
         self._timeout = timeout
         self._most_missed = most_missed
         self._period = 3.0
+        self._was_away = False  # the controller, as far as one sees, since it last knew this engine
         self._codec = self._new_codec()
 
     async def register(self) -> Registered:
@@ -126,11 +131,17 @@ class Registrar:
             self._transport.beat()
         return registered
 
-    async def follow(self, reread: Callable[[], Controller], give_up: Callable[[], object]) -> None:
+    async def follow(
+        self,
+        reread: Callable[[], Controller],
+        give_up: Callable[[], object],
+        drop_calls: Callable[[], Awaitable[object]],
+    ) -> None:
         """See to it that the controller knows this engine, until cancelled.
 
         ``reread`` tells where the controller is by now. Once it is away for too long ``give_up`` is
-        called, and this returns.
+        called, and this returns. ``drop_calls`` is called when it has given up this engine, and has
+        told so.
         """
         while True:
             transport = self._transport
@@ -144,6 +155,8 @@ class Registrar:
             if found is None:
                 give_up()
                 return
+            if not self._was_away:
+                await drop_calls()
             await self._come_back(found)
 
     async def _wait_for_another(
@@ -166,9 +179,9 @@ class Registrar:
                     if known is False and now > settles_at:
                         return self._transport.controller
                     if known:
-                        in_doubt, settles_at = False, now
+                        in_doubt, settles_at, self._was_away = False, now, False
             elif word == CONNECTION:
-                in_doubt = True
+                in_doubt = self._was_away = True
             else:
                 in_doubt = True
                 if self._most_missed and silent > self._most_missed * self._period:
@@ -176,6 +189,7 @@ class Registrar:
                     return None
                 other = self._other(reread)
                 if other is not None:
+                    self._was_away = True
                     return other
 
     def _other(self, reread: Callable[[], Controller]) -> Controller | None:
