@@ -1,6 +1,6 @@
 """The loop of one subshell: a shell lane, its stopper and its nurseries, in a thread of its own.
 
-Inline the same things live in the loop that they are made in.
+Where services are inline, all of this lives in the one loop that there is.
 
 ::
 
@@ -8,9 +8,9 @@ Inline the same things live in the loop that they are made in.
                      ├───────── Stopper
                      └───────── UserNursery (cells, comm handlers), UserNursery (background tasks)
 
-A loop ends when it is told to, within a grace. Its thread may be in C code that does not return, or
-its loop may have crashed: then it is *left*. What ran is answered, what waited is given back, and
-should the code return after all, what it does is for nobody and the thread ends.
+A loop ends when it is told to, within a grace. If its thread is in C code that does not return, or
+Trio has crashed there, it is *left*: another thread answers the requests that ran, and those that
+waited are given back. If the C code returns after all, its result is dropped and the thread ends.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ __all__ = ["SubshellKey", "SubshellLoop", "current_subshell"]
 
 @attrs.define(eq=False)
 class SubshellKey:
-    """Which subshell: what somebody knows of it, weakly perhaps, goes by this object."""
+    """Identifies a subshell, whatever loop it has now; to be used as a key in weak dictionaries.
+
+    ``execution_count`` is that of its cells, in a kernel that leaves the counting to us.
+    """
 
     id: str
-    execution_count: int = 0  # of a kernel that does not count by itself
+    execution_count: int = 0
 
 
 class SubshellLoop:
@@ -91,7 +94,7 @@ class SubshellLoop:
 
     @property
     def stops_taking(self) -> bool:
-        """Whether it was told to end."""
+        """Whether it was told to end, so that it takes no more requests."""
         return self._ending.is_set
 
     def end(self, reason: StopReason) -> None:
@@ -187,8 +190,8 @@ class SubshellLoop:
     # When it does not end, or has crashed
 
     def leave(self, requests: list[Request], error: BaseException | None) -> list[Request]:
-        """Go on without it: answer those of ``requests`` that it has begun with ``error``, or with
-        why each was to stop, and return those that it has not; from any thread.
+        """Leave this loop. Of ``requests`` those that it has begun are answered, with ``error`` or
+        with the reason of their stop, and the others are returned; from any thread.
         """
         self.is_left, lane = True, getattr(self, "lane", None)
         if lane is None:

@@ -1,13 +1,13 @@
 """The subshells of a kernel (JEP 91): created, found by their id, deleted.
 
-Everything here runs in the service loop. Requests are handed in by whichever loop reads the shell
-channels: the main one, or the service loop where that does not turn, so that a main shell that
-blocks keeps nobody waiting. Each subshell has a loop of its own (`subshell_loop`), which is
-replaced when it is lost: its thread is in C code that does not return after a stop, or the user's
-code has crashed Trio there.
+Everything here runs in the service loop, but `Subshell.deliver`: that is called in whichever loop
+reads the shell channels, the main one, or the service loop while a cell blocks the main one (see
+`dispatch`). Each subshell has a loop of its own (`subshell_loop`). It is replaced when it is lost:
+when its thread is in C code that does not return after a stop, or the user's code has crashed Trio
+there.
 
-A request for a subshell is noted until its ``idle`` is out, so that whatever becomes of the loop,
-it is answered. Source: JEP 91; messaging.rst, "Subshells".
+A request for a subshell is kept until its ``idle`` is sent, so that it is answered whatever happens
+to the loop. Source: JEP 91; messaging.rst, "Subshells".
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = ["Subshell", "Subshells"]
 
 
 class Subshell:
-    """One subshell. ``open_loop`` makes a loop for it that has begun, ``refuse`` answers a request
-    that will not run.
+    """One subshell. ``open_loop`` starts a loop for it, ``refuse`` answers a request that will not
+    run.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Subshell:
         self._refuse = refuse
         self.loop = open_loop()
         self._unanswered: dict[Request, LaneName] = {}
-        self._early: list[Request] = []
-        self._takes = self._has_ended = False
+        self._early: list[Request] = []  # those that came before the loop was ready
+        self._takes = self._has_ended = False  # whether the loop is ready for requests; all is over
         self._lock = threading.RLock()  # requests come from whichever loop reads
 
     @property
@@ -71,7 +71,7 @@ class Subshell:
                 self._early.append(request)
 
     async def run(self) -> None:
-        """Have it served until it was told to end, or no new thread can be had."""
+        """Serve it until it is told to end, or no thread can be started for another loop."""
         while True:
             loop = self.loop
             await loop.ready.wait()
@@ -79,7 +79,7 @@ class Subshell:
             await self._watch(loop)
             if loop.stops_taking:
                 return
-            if loop.ended.is_set and not loop.has_begun:  # and would not the next time
+            if loop.ended.is_set and not loop.has_begun:  # another loop would not begin, either
                 self.lose(loop.crash or NoSubshell("it did not start"))
                 return
             try:
@@ -92,11 +92,13 @@ class Subshell:
     def _send_early(self, loop: SubshellLoop) -> None:
         with self._lock:
             early, self._early, self._takes = self._early, [], True
-            for request in early if loop.crash is None else ():  # else they are left with it
+            for request in (
+                early if loop.crash is None else ()
+            ):  # else `run` sees to them with the rest
                 loop.lane.deliver(request, self._unanswered[request])
 
     async def _watch(self, loop: SubshellLoop) -> None:
-        """Wait until it has ended, or does not hear of a stop."""
+        """Wait until it has ended, or is stuck: its code has not noticed a stop."""
 
         async def wait_until_stuck(scope: trio.CancelScope) -> None:
             await loop.stopper.stuck.wait()
@@ -109,7 +111,7 @@ class Subshell:
             nursery.cancel_scope.cancel()
 
     def _replace(self, loop: SubshellLoop) -> None:
-        """Go on in a new loop: what waits is for that one."""
+        """Go on in a new loop, with the requests that have not begun in the old one."""
         lost = None
         if loop.crash is not None:
             lost = LoopLost(
@@ -126,7 +128,7 @@ class Subshell:
                 self._early.append(again)
 
     def interrupt(self) -> str:
-        """Interrupt what runs in it; where that stands, if it has been told to stop before."""
+        """Interrupt what runs in it; the place in its code, if it was told to stop before."""
         if not self.loop.ready.is_set:
             return ""
         place = self.loop.stopper.stuck_at()
@@ -134,7 +136,7 @@ class Subshell:
         return place
 
     def abort(self, msg_ids: set[str] | None) -> set[str]:
-        """Abort requests by id, running or queued, or all that is queued; which ids it has."""
+        """Abort requests by id, running or queued, or all that are queued; the ids found here."""
         found = set()
         for request in tuple(self._unanswered):
             if request.msg_id in (msg_ids or ()):
@@ -151,7 +153,7 @@ class Subshell:
         return loop.leave(list(self._unanswered), error)
 
     async def end(self, reason: StopReason, grace: float) -> None:
-        """Have it end, within the grace: what runs is stopped, and left if it does not stop."""
+        """End it, within the grace: what runs is stopped, and left if it does not stop."""
         loop = self.loop
         for request in tuple(self._unanswered):
             if request.state is State.QUEUED:
@@ -166,15 +168,14 @@ class Subshell:
             self._refuse(request, None)
 
     def lose(self, error: BaseException) -> None:
-        """Answer all that it has with ``error``, and go without it. From outside of any loop."""
+        """Answer all of its requests with ``error``; its loop is left. From outside of any loop."""
         for request in self._leave(self.loop, error):
             self._refuse(request, error)
 
 
 class Subshells:
-    """The subshells of one kernel. ``inline`` is true when they share the loop of everything else.
-
-    ``dispatcher`` finds them by id, in its ``subshells``.
+    """The subshells of one kernel. ``inline`` is true when they run in the loop of everything else.
+    ``dispatcher`` is given those that there are, by id.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Subshells:
         dispatcher.subshells = self._found
         self._grace = application.kernel.shutdown_grace
         self._closing, self._closed = False, Latch()
-        self._follows = self._stands_in = False
+        self._follows = self._stands_in = False  # whether the two tasks of these names run
 
     def create(self) -> str:
         """A new subshell's id. Raises `RuntimeError` where no thread can be had, `NoSubshell` once
@@ -239,31 +240,28 @@ class Subshells:
     @enable_ki_protection
     async def _serve(self, subshell_id: str, subshell: Subshell) -> None:
         await subshell.run()
-        self._forget(subshell_id)
-
-    def _forget(self, subshell_id: str) -> Subshell | None:
-        return self._found.pop(subshell_id, None)
+        self._found.pop(subshell_id, None)
 
     @property
     def ids(self) -> list[str]:
-        """Those that there are, the oldest first."""
+        """The ids of the present subshells, the oldest first."""
         return list(self._found)
 
     @property
     def loops(self) -> list[SubshellLoop]:
-        """Their loops that have begun and have not ended, also of those that are being deleted."""
+        """All loops that have begun and not ended, those of subshells being deleted included."""
         loops = [one.loop for one in tuple(self._made)]
         return [one for one in loops if one.has_begun and not one.ended.is_set]
 
     async def delete(self, subshell_id: object) -> None:
         """End a subshell, within the grace. Raises `NoSubshell`."""
         subshell = find_subshell(self._found, subshell_id)
-        self._forget(str(subshell_id))
+        self._found.pop(str(subshell_id), None)
         await subshell.end(StopReason.DELETION, self._grace)
 
     def interrupt(self, subshell_id: object = None) -> str:
-        """Interrupt one of them, or all; where one stands that was told before. Raises
-        `NoSubshell`.
+        """Interrupt one of them, or all; the place in the code of one that was told to stop before.
+        Raises `NoSubshell`.
         """
         one = find_subshell(self._found, subshell_id) if subshell_id is not None else None
         found = tuple(self._found.values()) if one is None else (one,)
@@ -275,8 +273,8 @@ class Subshells:
         return {one for shell in tuple(self._found.values()) for one in shell.abort(msg_ids)}
 
     async def _follow_signals(self) -> None:
-        """Interrupt them whenever a SIGINT came, which the main thread handles for the main shell
-        only; while there are any.
+        """While there are any, interrupt them at each SIGINT: the main thread's handler interrupts
+        the main shell only.
         """
         try:
             while self._found:
