@@ -1,10 +1,10 @@
 """The comm lane's queue: one queue for each comm that has messages.
 
-It is the user loop's. But JupyterLab sends the messages of widgets to a subshell, so that they are
-heard while a cell blocks; the user loop takes those, too, as long as it turns. When it has taken
-one and blocks before the handler is called, that message, and by their order all that follow for
-the same comm, would wait for the cell: so the loop that reads in its place takes them out again
-(`withdraw`), for the subshell.
+It belongs to the user loop. JupyterLab sends the messages of widgets to a subshell, so that they
+are handled while a cell blocks. While no cell blocks, the user loop takes those, too (see
+`dispatch`). If a cell blocks after one was queued here and before its handler is called, that
+message and all that follow for the same comm would wait for the cell. So the loop that then reads
+in its place takes them out again (`withdraw`) and gives them to the subshell.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CommQueue:
     def __init__(self) -> None:
         self.lose()
         self._waiting: dict[str, deque[Request]] = {}
-        self._lock = threading.RLock()  # around what `withdraw` does in another thread, too
+        self._lock = threading.RLock()  # because `withdraw` is called in another thread
         self.unstarted = 0
         self.active: set[Request] = set()
         self.closed = False
@@ -67,8 +67,8 @@ class CommQueue:
     def withdraw(self, is_wanted: Callable[[Request], bool]) -> list[Request]:
         """Take messages out again whose handler has not been called; from any thread.
 
-        Of each comm those from the first one on, as long as they are wanted, so that none overtakes
-        another. `note_started` is to be called after that, in the user loop.
+        Of each comm they are taken from the first one on, up to one that is not wanted, so that
+        none overtakes another. After that, call `note_started` in the user loop.
         """
         taken: list[Request] = []
         with self._lock:
@@ -79,7 +79,7 @@ class CommQueue:
         return taken
 
     def note_started(self) -> None:
-        """Wake who waits until every message has started, if that is so."""
+        """End the waits of `wait_until_started`, if the handler of every message was called."""
         if self.unstarted == 0:
             self._all_started.set()
 
@@ -91,8 +91,8 @@ class CommQueue:
         return await self._new_receive.receive()
 
     def take(self, comm_id: str) -> Iterator[Request]:
-        """That comm's messages, one after the other as they are asked for. `active` holds the one
-        that is being handled.
+        """The messages of a comm, each taken when the iterator is asked for it. While it is being
+        handled it is in `active`.
         """
         waiting = self._waiting.get(comm_id, deque())
         while True:
@@ -110,8 +110,8 @@ class CommQueue:
                     self.active.discard(request)
 
     def leave(self, comm_id: str) -> None:
-        """Its task ends. If messages are left, because the user's code has ended it, the comm
-        comes again.
+        """The task of a comm ends. If it has messages left, because the user's code has ended the
+        task, the iteration of this queue yields the comm again.
         """
         with self._lock:
             if self._waiting.get(comm_id):
@@ -122,7 +122,7 @@ class CommQueue:
     async def wait_until_started(self, request: Request) -> None:
         """Wait until every message admitted so far has started, so that ``request`` overtakes none.
 
-        An interrupt of it stops the handlers that hold them up.
+        An interrupt of ``request`` stops the handlers that run, because the others wait for them.
         """
         with RequestScope(request) as scope:
             if self.unstarted:

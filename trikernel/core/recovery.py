@@ -1,9 +1,9 @@
 """When a request's code does not come back: it is left behind, or its loop is lost.
 
-*Left behind*: a second interrupt, and the code still waits in a shield or for a thread. Its reply
-and ``idle`` go out now, and the shell lane goes on in a new task, with a copy of the context of the
-old one, so that what cells have set in context variables lasts. The old task ends when its code
-does.
+*Left behind*: after a second interrupt the code still waits in a shield or for a thread. Its reply
+and ``idle`` are sent now, and the shell lane goes on in a new task, with a copy of the old one's
+context, so that the context variables of earlier cells keep their values. The old task ends when
+its code does.
 
 *Lost*: the user's code has crashed Trio itself (`trio.TrioInternalError`, by a system task that
 raises, say). No task of that loop runs again, and no ``finally`` of it can be relied on. What ran
@@ -53,7 +53,7 @@ async def follow_abandoned(lane: ShellLane, nursery: UserNursery) -> None:
 
 @enable_ki_protection
 def _leave_behind(lane: ShellLane, nursery: UserNursery) -> None:
-    """Answer what runs now, and all that it runs within, whose code does not come back either."""
+    """Answer what runs now, and the requests inside of which it runs: their code waits for it."""
     running, context = lane.stopper.running, None
     for left in [one for one in reversed(running) if not one.beside]:
         running.remove(left)
@@ -71,7 +71,7 @@ def _leave_behind(lane: ShellLane, nursery: UserNursery) -> None:
 def answer_lost(dispatcher: Dispatcher, error: BaseException) -> None:
     """Answer what ran in a loop that is lost with ``error``. Outside of any loop.
 
-    ``lane.shell.window.known_at`` is when that could be known, if it aborts what is queued.
+    Like any failure it may abort the queued requests: then ``lane.shell.window.known_at`` is set.
     """
     lane = dispatcher.main
     lane.shell.window.known_at = None
@@ -96,8 +96,8 @@ def take_what_waits(lane: ShellLane) -> list[Request]:
 
 
 def loses_loop(crash: BaseException) -> bool:
-    """Whether `trio.run` has raised what the user's code has done to the loop: crashed it, or
-    cancelled all of it.
+    """Whether that was raised by `trio.run` because the user's code has crashed the loop or
+    cancelled all of its tasks.
     """
     if isinstance(crash, BaseExceptionGroup):
         return crash.split(trio.Cancelled)[1] is None
@@ -105,7 +105,7 @@ def loses_loop(crash: BaseException) -> bool:
 
 
 def what_crashed(crash: BaseException) -> BaseException:
-    """The user's own exception behind a crash of Trio, without the cancels that it has led to."""
+    """The user's own exception that has crashed Trio, without the cancels that it has caused."""
     seen: list[BaseException | None] = [crash]
     for one in seen:  # grows while it is walked
         if one is None or len(seen) > 1000:
@@ -136,7 +136,9 @@ def admit_again(dispatcher: Dispatcher, request: Request) -> None:
 
 @enable_ki_protection
 def answer(lane: ShellLane, request: Request, error: BaseException, end: Event) -> None:
-    """Answer a request whose code does not come back, with ``error``; its ``end`` is by that."""
+    """Answer a request whose code does not come back with ``error``; ``end`` is the event that it
+    comes to by that.
+    """
     token = current_request.set(request)
     try:
         reply = lane.reply_to(request, Outcome(error=error))
