@@ -1,6 +1,6 @@
-"""The ways from a kernel to its clients, and what came over them that is no message.
+"""A kernel's connection to its clients, and a count of what came over it that is no message.
 
-They outlive the loop that the user's code runs in.
+It outlives the loop that the user's code runs in.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Connection:
 
 
 class Rejections(Counter[str]):
-    """The number of messages that were refused unread, by the kind of `WireError`.
+    """The number of messages that could not be decoded, by the kind of `WireError`.
 
-    Each is counted, and logged now and then: whoever can reach a port can send what is no message,
-    and a line for each would be the costliest part of refusing it, and would fill the disk.
+    All are counted, and only one in `REJECTIONS_INTERVAL` is logged: anybody who can reach a port
+    can send anything there, and a line for each would fill the disk, and cost more than refusing.
     """
 
     def __init__(self, log: Logger) -> None:
@@ -68,7 +68,7 @@ class Rejections(Counter[str]):
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
 
     def note(self, channel: str, error: WireError) -> None:
-        """Count one, and log it, or (in a later line) how many came since the last line."""
+        """Count one, and log it with the number of those that came since the last such line."""
         self[error.kind] += 1
         now = time.monotonic()
         told_at, untold = self._told.get((channel, error.kind), (-math.inf, 0))

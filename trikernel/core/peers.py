@@ -1,9 +1,9 @@
-"""Clients that do not read: on iopub everybody waits for them within a budget, replies are kept.
+"""Clients that do not read. On iopub all output waits for them, within a budget; replies are kept.
 
 A subscriber that does not read
-    libzmq keeps a bounded number of messages for each. When they are used up the state
-    of `Subscribers` changes; the queue in `iopub` stands still meanwhile, for everybody, because a
-    message cannot be sent to some subscribers now and to others later.
+    libzmq queues a bounded number of messages for each subscriber. When one of these queues is
+    full, the state of `Subscribers` changes, and the queue in `iopub` stands still for everybody,
+    because a message cannot be sent to some subscribers now and to others later.
 
     =========  =======  =======  ============
     state      SENT     FULL     BUDGET_SPENT
@@ -12,15 +12,15 @@ A subscriber that does not read
     STALLED    FLOWING  STALLED  FLOWING
     =========  =======  =======  ============
 
-    ``SENT``: everybody took the message. ``FULL``: somebody's queue is full, and the budget of
-    seconds or bytes is not spent. ``BUDGET_SPENT``: that one loses messages from here to where it
-    reads again, and finds a notice at that place; the others lose nothing.
+    ``SENT``: the message was queued for all subscribers. ``FULL``: the queue of one is full.
+    ``BUDGET_SPENT``: it was full for longer than the budget of seconds, or more bytes wait than the
+    budget allows. That subscriber loses messages until it reads again, and finds a notice at the
+    place of the first; the others lose nothing.
 
 A client that does not read its replies
-    A socket's own queue holds a thousand messages for it. What goes beyond that waits in
-    `ReplySender`, in order, within a budget for each client, and is tried again while there is any,
-    less and less often while nothing moves: libzmq tells nobody when a ROUTER can send to one
-    client again.
+    A socket's own queue holds a thousand messages for each client. Further ones wait in
+    `ReplySender`, in order, within a budget for each client. Sending is tried again, less and less
+    often while it fails, because libzmq does not tell when a ROUTER can send to a client again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from .request import Reply, Request
 
 __all__ = ["SUBSCRIBER_TRANSITIONS", "ReplySender", "Subscribers"]
 
-SOON, LATE = 0.01, 1.0  # seconds until it is tried again, at first and at last
+FIRST_RETRY, LAST_RETRY = 0.01, 1.0  # seconds until sending is tried again, at first and at last
 NOTICE = (
     "\n[output dropped: a frontend did not read it in time; what follows is missing there,"
     " up to where it reads again]\n"
@@ -114,8 +114,8 @@ class Subscribers:
         self.state = following
 
     def send(self, frames: list[bytes], waiting: int) -> bool:
-        """False if a subscriber is stalled and the budget, of which ``waiting`` bytes are used,
-        is not spent. Raises `trio.ClosedResourceError`.
+        """Send to all subscribers. False if one is stalled and the budget, of which ``waiting``
+        bytes are used, is not spent. Raises `trio.ClosedResourceError`.
         """
         try:
             self._channel.send_nowait(frames)
@@ -156,7 +156,7 @@ class Subscribers:
 
 @attrs.define(eq=False)
 class _Client:
-    """One that does not read: what waits for it, how many bytes that is, how many are lost."""
+    """One that does not read: the replies that wait for it, their bytes, and the number lost."""
 
     channel: Channel
     waiting: deque[Sequence[bytes]] = attrs.field(factory=deque)
@@ -186,14 +186,14 @@ class ReplySender:
         reply: Reply,
         error_reply: Callable[[Request, BaseException], Reply],
     ) -> list[bytes]:
-        """The frames of a reply. If what is in it cannot be sent, that is logged, and the frames
-        are those of ``error_reply``.
+        """The frames of a reply. If it cannot be encoded, that is logged, and the frames are those
+        of ``error_reply``.
         """
         try:
             return self._encode(request, reply)
-        except (KeyboardInterrupt, CellStopped) as error:  # in the user's code of a value in it
+        except (KeyboardInterrupt, CellStopped) as error:  # in a method of a value in it
             return self._encode(request, error_reply(request, error))
-        except BaseException as error:  # a value's own code may exit, too; nothing awaits here
+        except BaseException as error:  # such a method may raise SystemExit; nothing awaits here
             self._log.exception("the reply to %s cannot be sent", request.msg_type)
             return self._encode(request, error_reply(request, error))
 
@@ -246,15 +246,15 @@ class ReplySender:
         client.size += size
 
     async def run(self) -> None:
-        """Try again while something waits; without a timer while nothing does."""
-        self._begun, pause = RepeatedEvent(), SOON
+        """Try again to send what waits; without a timer while nothing does."""
+        self._begun, pause = RepeatedEvent(), FIRST_RETRY
         try:
             while True:
                 if not self._slow:
-                    pause = SOON
+                    pause = FIRST_RETRY
                     await self._begun.wait()
                 await trio.sleep(pause)
-                pause = SOON if self.flush() else min(2 * pause, LATE)
+                pause = FIRST_RETRY if self.flush() else min(2 * pause, LAST_RETRY)
         finally:
             self._begun = None
 
