@@ -1,9 +1,9 @@
 """A request's deadline, watched by the service loop, and by a timer with a signal of our own.
 
-The service loop is enough for all code that lets other threads run. C code that keeps the
-interpreter lock keeps the service loop from running, too: a timer of the system signals the main
-thread then, a little later, so that it has nothing to do where the loop was in time. A request
-without a deadline has no timer. The service loop signals by the same number.
+For code that lets other threads run the service loop is enough. C code that keeps the interpreter
+lock keeps the service loop from running, too: then a timer of the operating system signals the main
+thread. It comes a little later than the loop, so that it is not needed where the loop was in time.
+A request without a deadline has no timer. The service loop sends the same signal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AGAIN = 0.05  # seconds between two signals of a timer
 
 @attrs.define(eq=False)
 class Deadline:
-    """``request`` is to stop ``seconds`` from now. ``is_told`` once it was told to."""
+    """``request`` is to stop ``seconds`` from now. ``is_told`` is true once it was stopped."""
 
     request: Request
     seconds: float
@@ -62,18 +62,17 @@ class Deadline:
         return time.monotonic() >= self._due
 
     def stop_timer(self) -> None:
-        """No signal comes any more, or it finds nothing to do."""
+        """Stop its timer. A signal that was sent just before is ignored."""
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.stop()
 
 
 class OwnSignal:
-    """The signal by which the main thread is told, where the system has one: by the timers of
-    deadlines, and by the service loop. ``handler`` is what is called then, in the main thread.
+    """The signal that the timers of deadlines and the service loop send to the main thread, where
+    the system has one to spare. ``handler`` is called then, in the main thread.
 
-    A signal of ours is never one that would end the process if a cell has put the default action
-    in the place of its handler.
+    It is one whose default action does nothing: a cell may put that in the place of the handler.
     """
 
     def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
@@ -82,7 +81,9 @@ class OwnSignal:
         self._number: int | None = None
 
     def take(self) -> bool:
-        """Have the handler there, which a cell may have taken away; in the main thread."""
+        """Set the handler, which a cell may have replaced; in the main thread. False without a
+        signal.
+        """
         number = self._number
         if number is None or signal.getsignal(number) not in (self._handler, signal.SIG_DFL):
             number = self._number = unused_signal()  # a cell has taken the one of before
@@ -99,9 +100,9 @@ class OwnSignal:
     def send(self, on_sigint: Callable[[int, FrameType | None], object]) -> None:
         """Wake the main thread, and have the handler run there; from any thread.
 
-        A handler of SIGINT that a cell has set is called instead: it is for interrupts. So is
-        ``on_sigint``, the one of the kernel, where the signal of our own is taken away. With
-        neither nothing happens.
+        If a cell has set a handler of SIGINT, SIGINT is sent instead, because that handler is meant
+        for interrupts; also if our own signal has no handler any more, but SIGINT has the kernel's,
+        ``on_sigint``. Else nothing happens.
         """
         handler = signal.getsignal(signal.SIGINT)
         if self._number is not None and self._is_there() and not _is_of_a_cell(handler, on_sigint):
@@ -110,9 +111,8 @@ class OwnSignal:
             signal_main_thread(signal.SIGINT)
 
     def arm(self, deadline: Deadline) -> None:
-        """Have the handler called a little after the deadline, and on and on until it is withdrawn.
-
-        From other threads than the main one, nothing.
+        """Have the handler called a little after the deadline, and again until it is withdrawn. In
+        other threads than the main one, do nothing.
         """
         if threading.current_thread() is not threading.main_thread() or not can_signal():
             return
@@ -123,14 +123,14 @@ class OwnSignal:
             self._armed.append(deadline)
 
     def withdraw(self, deadline: Deadline, token: trio.lowlevel.TrioToken) -> None:
-        """It is over, for its timer and for who waits for it in the loop of ``token``."""
+        """End its timer, and the task that waits for it in the loop of ``token``."""
         deadline.stop_timer()
         if deadline in self._armed:
             self._armed.remove(deadline)
         run_in(token, deadline.withdrawn.set)
 
     def past(self) -> list[Deadline]:
-        """Those that have passed. None for a signal that comes late: it must hit nobody else."""
+        """The deadlines that have passed; none for a signal that comes too late."""
         return [one for one in self._armed if one.is_past]
 
     def close(self) -> None:

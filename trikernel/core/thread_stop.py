@@ -3,16 +3,17 @@
 What is wanted: a subshell's cell that computes is stopped as one of the main shell is, and the
 kernel's own code in that thread is not hit.
 
-What does not work: a signal; Python runs handlers in the main thread only. To raise in a thread
-without a look at what it executes: that may be Trio, or the lane.
+What does not work: a signal, because Python runs handlers in the main thread only. To raise in a
+thread without looking at what it executes, because that may be Trio, or the lane.
 
-What is done: Python has another thread raise an exception at its next step. Whoever holds the
-interpreter lock may look where that thread stands first: whether an interrupt might be raised there
-if it were the main thread, by the marks that Trio goes by. The thread raises as soon as it has the
-lock again, so it cannot have gone on meanwhile. The exception's class says when it is made, which
-the thread does itself: until then it has not heard.
+What is done: by ``PyThreadState_SetAsyncExc`` Python raises an exception in another thread at its
+next step. The caller holds the interpreter lock, so it can look first where that thread stands, and
+whether an interrupt might be raised there if it were the main thread, by the marks that Trio uses.
+The thread raises as soon as it gets the lock, so it cannot have gone on meanwhile. It makes the
+instance of the exception's class itself, and the class's ``__init__`` tells that: only then the
+stop counts as delivered.
 
-What remains: code in C that does not return, `time.sleep` above all, hears nothing before it does.
+What remains: C code that does not return, `time.sleep` above all, notices nothing before it does.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def raise_in_thread(
     hard: bool = False,
     tasks: bool = True,
 ) -> bool:
-    """Have the user's code in a thread raise a ``kind``, unless it runs no such code now; whether
-    it will. ``heard`` is called in that thread as it raises. A finalizer is hit only if ``hard``,
-    a task that does not begin with code of ours only if ``tasks``: it may be a host's.
+    """Have the user's code in a thread raise a ``kind``; False if the thread runs no such code now.
+
+    ``heard`` is called in that thread as it raises. In a finalizer it is raised only with ``hard``,
+    in a task that does not begin with code of ours, and so may be a host's, only with ``tasks``.
     """
     made = _class_of(kind, heard)
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -58,10 +60,10 @@ def raise_in_thread(
 
 
 def _is_users(frame: FrameType | None, hard: bool, tasks: bool) -> bool:
-    """Whether that frame is not protected: by the first one that is marked, or by whose task it is.
+    """Whether a frame is unprotected: as the innermost marked one around it says, else its task.
 
-    As Trio does it for the main thread, but for tasks: they inherit that, and only those that the
-    user's code has started begin with code that is not ours.
+    Trio does the same for the main thread. Tasks without a mark inherit it there; here those that
+    do not begin with code of ours count as the user's.
     """
     marked = _marks()
     while frame is not None:
@@ -80,7 +82,7 @@ def _is_users(frame: FrameType | None, hard: bool, tasks: bool) -> bool:
 
 
 def _marks() -> Any:
-    """Which code is protected, and which is not; without that nothing of ours is hit."""
+    """Trio's marks: which code is protected, and which is not. Empty in a Trio without them."""
     try:
         return trio._core._ki._CODE_KI_PROTECTION_STATUS_WMAP
     except AttributeError:
