@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -154,6 +157,19 @@ async def test_a_client_without_stdin_is_told_apart(serving: Serving) -> None:
     assert "no stdin channel open" in reply["evalue"]
 
 
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    """More than `select.select` can count; those that are opened later have higher numbers."""
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(1100):
+                stack.enter_context(open(os.devnull))
+        except OSError:
+            pytest.skip("this system lets a process have fewer open files")
+        yield
+
+
+@pytest.mark.usefixtures("many_open_files")
 @pytest.mark.parametrize("code", ["x", "sync"])
 async def test_a_client_that_asks_at_once_may_still_be_connecting_its_stdin(code: str) -> None:
     kernel = Asking()

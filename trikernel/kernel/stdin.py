@@ -8,7 +8,7 @@ channel".
 from __future__ import annotations
 
 import logging
-import select
+import selectors
 import socket
 import threading
 import time
@@ -28,10 +28,10 @@ __all__ = ["Asker"]
 
 _EOF = "\x04"
 _log = logging.getLogger("trikernel")
-_BAD = 16  # messages that are no message, dropped at a time
-_STALE = 1000  # answers to earlier questions, dropped before a new one
-_PATIENCE = 0.5  # seconds for a client that asks at once: its sockets connect one by one,
-_AGAIN = 0.02  # and libzmq tells nobody when one has
+_MOST_REJECTED = 16  # messages that cannot be decoded, dropped at a time
+_MOST_STALE = 1000  # answers to earlier questions, dropped before a new one
+_CONNECT_TIMEOUT = 0.5  # seconds: a client's stdin socket may connect later than its shell socket,
+_RETRY_INTERVAL = 0.02  # seconds: and libzmq does not tell when it has
 
 
 class Asker:
@@ -57,14 +57,14 @@ class Asker:
         turn = self._turns.setdefault(trio.lowlevel.current_trio_token(), trio.Lock())
         async with turn:
             with self._one_question():
-                msg_id, end = None, trio.current_time() + _PATIENCE
+                msg_id, end = None, trio.current_time() + _CONNECT_TIMEOUT
                 while msg_id is None:
                     try:
                         msg_id = self._send_question(asking, prompt, password)
                     except PeerGone:
                         if trio.current_time() >= end:
                             raise
-                        await trio.sleep(_AGAIN)
+                        await trio.sleep(_RETRY_INTERVAL)
                 while True:
                     answer = self._take_answer(asking, msg_id)
                     if answer is not None:
@@ -77,7 +77,7 @@ class Asker:
         request = _check_allowed(asking, password)
         channel = self._connection.transport.stdin
         with self._one_question(), _waker(request) as wake_fd:
-            msg_id, end = None, time.monotonic() + _PATIENCE
+            msg_id, end = None, time.monotonic() + _CONNECT_TIMEOUT
             while request.stop_reason is None and not request.finished:
                 if msg_id is None:
                     try:
@@ -85,7 +85,7 @@ class Asker:
                     except PeerGone:
                         if time.monotonic() >= end:
                             raise
-                        select.select([wake_fd], [], [], _AGAIN)
+                        _wait_readable(wake_fd, _RETRY_INTERVAL)
                         continue
                 answer = self._take_answer(request, msg_id)
                 if answer is not None:
@@ -101,7 +101,9 @@ class Asker:
 
     @contextmanager
     def _one_question(self) -> Iterator[None]:
-        """Questions are asked one by one; a thread waits for its turn, a loop of cells never."""
+        """Ask one question at a time. A thread waits for its turn; a Trio task and the user loop's
+        thread raise `StdinNotImplementedError` instead.
+        """
         may_wait = threading.get_ident() != self._user_thread and not trio.lowlevel.in_trio_task()
         if not self._lock.acquire(blocking=may_wait):
             raise StdinNotImplementedError("another input() is waiting for its answer")
@@ -115,10 +117,10 @@ class Asker:
     ) -> str:
         connection = self._connection
         channel, codec = connection.transport.stdin, connection.codec
-        if wake_fd is not None:  # find out before the question stands in the frontend
+        if wake_fd is not None:  # raise before the question is shown in the frontend
             channel.check_blocking()
         connection.iopub.drain()
-        for _ in range(_STALE):  # answers to earlier questions; not without an end
+        for _ in range(_MOST_STALE):  # drop answers to earlier questions
             if self._take() is None:
                 break
         msg_id = str(uuid.uuid4())
@@ -136,8 +138,10 @@ class Asker:
         return msg_id
 
     def _take(self) -> Message | None:
-        """The next message on stdin, or None; some that cannot be decoded are dropped."""
-        for _ in range(_BAD):
+        """The next message on stdin, or None. Up to `_MOST_REJECTED` that cannot be decoded are
+        dropped before it.
+        """
+        for _ in range(_MOST_REJECTED):
             try:
                 frames = self._connection.transport.stdin.receive_nowait()
             except trio.WouldBlock:
@@ -149,7 +153,7 @@ class Asker:
         return None
 
     def _take_answer(self, request: Request, msg_id: str) -> Message | None:
-        """The answer; some frontends name the cell as its parent, or nothing."""
+        """The answer, if it has come. Some frontends give it the cell as its parent, or nothing."""
         message = self._take()
         if message is None or message.parent_id in (None, "", msg_id, request.msg_id):
             return message
@@ -158,8 +162,8 @@ class Asker:
 
 
 def _check_allowed(request: Request | None, password: bool) -> Request:
-    """The request that asks; `StdinNotImplementedError` if it may not, in ipykernel's words, by
-    which programs know it.
+    """The request that asks. Raises `StdinNotImplementedError` if it may not, with the text that
+    ipykernel gives it, because programs compare that.
     """
     if request is None or getattr(request.content, "allow_stdin", False) is not True:
         name = "getpass" if password else "raw_input"
@@ -181,6 +185,13 @@ def _read(answer: Message) -> str:
     return value
 
 
+def _wait_readable(fd: int, seconds: float) -> None:
+    """Block until a descriptor is readable; one of any number, unlike with `select.select`."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        selector.select(seconds)
+
+
 @contextmanager
 def _waker(request: Request) -> Iterator[int]:
     """A descriptor that becomes readable when the request is to stop."""
@@ -188,7 +199,7 @@ def _waker(request: Request) -> Iterator[int]:
     with reading, writing:
 
         def wake() -> None:
-            with suppress(OSError):  # stopped at the very moment that the answer came
+            with suppress(OSError):  # the answer has just come, and the pair is closed
                 writing.send(b"\0")
 
         take_back = request.on_stop(wake)
