@@ -1,6 +1,7 @@
-"""What the core asks of the other side of the wall: a kernel's facts, and its handlers.
+"""What the core asks of a kernel: facts, handlers, and what belongs to starting and ending.
 
-`trikernel.kernel.Application` answers this for a `trikernel.Kernel`; the core knows no more.
+`trikernel.kernel.Application` is the implementation, for a `trikernel.Kernel`. The core knows it
+only by these protocols.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ __all__ = ["Application", "Facts", "Handlers"]
 
 
 class Facts(Protocol):
-    """What of a kernel the core reads, each time anew: an author may change it at any time."""
+    """The attributes of a kernel that the core reads. It reads them each time that it needs them,
+    because an author may change them at any time.
+    """
 
     log: Logger
     ident: str
@@ -34,20 +37,22 @@ class Facts(Protocol):
 
 
 class Handlers(Protocol):
-    """What dispatch asks of the other side of the wall: `trikernel.kernel.Application`."""
+    """What dispatch and the lanes need, to handle requests."""
 
     @property
     def kernel(self) -> Facts:
-        """What an author has subclassed."""
+        """The kernel object."""
 
     def find(self, msg_type: str) -> MessageType | None:
         """The row of a message type, or None for one that this kernel does not know."""
 
     def busy_may_wait(self, request: Request) -> bool:
-        """Whether the handler says something, or returns, before it waits or calls an author."""
+        """Whether ``busy`` may be sent together with the handler's first message or the reply:
+        the handler sends or returns before it waits or calls code of an author's.
+        """
 
     def content_error(self, request: Request) -> ContentError | None:
-        """What is known to be wrong with its content, before anything of the user's runs for it."""
+        """The error in its content, if that can be known before any code of the user's runs."""
 
     async def handle(self, request: Request) -> Reply | None:
         """Run the handler, if the request is allowed to run. Raises what it raises; None means that
@@ -74,7 +79,7 @@ class Handlers(Protocol):
 
 
 class Application(Handlers, Protocol):
-    """What serving asks of the other side of the wall, beside the `Handlers` of requests."""
+    """What serving needs beside the `Handlers` of requests."""
 
     def bind(self, server: Any) -> None:
         """The kernel is about to be served by ``server``."""

@@ -1,7 +1,7 @@
 """The core's side of a kernel: `Application` holds a `Kernel`, and answers what the core asks.
 
-The core knows requests, lanes and replies; an author knows verbs and hooks. This is what stands
-between. An author's kernel does not know it.
+The core knows requests, lanes and replies, an author knows verbs and hooks; an `Application`
+translates. The kernel does not know its application.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ async def serve(
     that they work while a cell computes; in the main thread SIGINT is taken over meanwhile.
     With ``services="inline"`` everything is in this loop: for embedding, and for tests under a
     virtual clock. Synchronous code cannot be stopped then, and output that nobody reads is bounded
-    by the budget, not by waiting. What a kernel's class replaces in the process beyond that is its
-    own matter: see the discussion page "two loops".
+    by the budget, not by waiting. Some classes replace more in the process, `PythonKernel` for
+    example: see the discussion page "two loops".
 
-    Usable with ``nursery.start``, which returns once requests are answered. The transport
-    stays open: who opened it closes it. ``owns_process`` allows `os._exit` where the user's
-    code blocks the shutdown beyond its grace. Cancelled, it ends in the same order, without
-    a last message. Raises `TrikernelError` for a kernel that is served already, and what has
+    Usable with ``nursery.start``, which returns once requests are answered. The transport stays
+    open: whoever opened it closes it. ``owns_process`` allows `os._exit` where the user's code
+    blocks the shutdown beyond its grace. Cancelled, it ends in the same order, without a last
+    message. Raises `TrikernelError` for a kernel that is served already, and the error that has
     crashed a service.
     """
     application = application_of(kernel)
@@ -122,14 +122,14 @@ async def serve(
 class Application:
     """One kernel as the core sees it. ``at_end`` is closed when it is no longer served."""
 
-    captures_anywhere = False  # else its code prints in the cell in a process of its own only
+    captures_anywhere = False  # whether its code prints to the cell also in a process of a host's
     most_aborted = 10_000  # ids of requests that are aborted when they come
 
     def __init__(self, kernel: Any) -> None:
         """Raises `KernelClassError` for a class that cannot work as it is written."""
         check_kernel(kernel)
         self.kernel = kernel
-        self.start_error: BaseException | None = None  # what its start has raised
+        self.start_error: BaseException | None = None  # raised by the kernel's `start` or `started`
         self.at_end = ExitStack()
         self.takeover = Takeover(kernel, anywhere=self.captures_anywhere)
         self._rows: dict[str, MessageType] = dict(REQUESTS)
@@ -233,9 +233,10 @@ class Application:
         return row
 
     def busy_may_wait(self, request: Request) -> bool:
-        """Whether the handler says something, or returns, before it waits or calls an author.
+        """Whether ``busy`` need not be sent at once, because the handler sends a message or returns
+        before it waits or calls code of an author's.
 
-        Then ``busy`` leaves together with that, which wakes libzmq's own thread once.
+        Both then leave together, which wakes libzmq's own thread once instead of twice.
         """
         kernel, msg_type = self.kernel, request.msg_type
         if self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__):
@@ -246,8 +247,8 @@ class Application:
         return at_once and is_built_in(kernel.shell_handlers.get(msg_type))
 
     def content_error(self, request: Request) -> ContentError | None:
-        """What our own handler would say that is wrong with its content, if that is all that the
-        request comes to: then it need not wait for its turn.
+        """The error that our own handler would raise for its content; None if there is none, or if
+        code of an author's comes first. With an error it need not wait for its turn.
         """
         kernel = self.kernel
         hooks = self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__)
@@ -262,7 +263,7 @@ class Application:
 
     @enable_ki_protection
     async def handle(self, request: Request) -> Reply | None:
-        """Run the handler of a request; what it returned, as a reply, or None if none is due."""
+        """Run the handler of a request; its reply, or None if none is due."""
         kernel, channel = self.kernel, request.channel.name
         hooks = self._overrides_hooks or not _HOOKS.isdisjoint(kernel.__dict__)
         if (hooks or kernel.aborted) and not await self._is_allowed(request):
@@ -287,7 +288,7 @@ class Application:
             await run_hook(kernel, "post_handler_hook")
 
     async def _is_allowed(self, request: Request) -> bool:
-        """Ask `should_handle`; an id that an abort named before is used up."""
+        """Ask `should_handle`. The id is then no longer among those that are to be aborted."""
         kernel = self.kernel
         if is_built_in(kernel.should_handle):
             return kernel.aborted.pop(request.msg_id, self) is self
@@ -311,10 +312,10 @@ class Application:
         for msg_id in msg_ids:
             self.kernel.aborted.pop(msg_id, None)
 
-    # When something went another way
+    # Errors and aborts
 
     def error_reply(self, request: Request, error: BaseException) -> Reply:
-        """The reply that says what was raised, complete for its type."""
+        """The reply that tells of an exception, complete for its type."""
         return Reply(_completed(self.kernel, request, as_content(render_error(error))))
 
     def aborted_reply(self, request: Request) -> Reply:
@@ -323,9 +324,8 @@ class Application:
         return Reply(_completed(self.kernel, request, {"status": "aborted"}), metadata)
 
     def report_failure(self, request: Request, error: BaseException) -> None:
-        """Log what a handler raised: an error of a cell is the user's, and stands under the cell.
-
-        Any other one is the kernel's, as is what a verb of ours raises.
+        """Log what a handler raised. An error of a cell is the user's, and is shown under the cell:
+        it is logged for debugging only. Any other one is an error of the kernel.
         """
         kernel, verb = self.kernel, _VERBS.get(request.msg_type)
         if isinstance(error, KeyboardInterrupt):
@@ -336,7 +336,7 @@ class Application:
         kernel.log.log(level, "%s failed", where, exc_info=error)
 
     def publish_error(self, request: Request, error: BaseException) -> None:
-        """Show what stopped or failed a cell under it; a refused request has no cell yet."""
+        """Show the error of a cell under it, except for one that was refused for its content."""
         if request.msg_type == "execute_request" and not isinstance(error, ContentError):
             note_error(error)
             self.kernel.show_error(error)
@@ -351,7 +351,7 @@ class Application:
 
     @enable_ki_protection
     async def call_shutdown(self, restart: bool) -> dict[str, Any]:
-        """`do_shutdown` in the user loop; what it raises is logged, and the kernel ends anyway."""
+        """Call `do_shutdown`; its content, or a default one if it raises, which is logged."""
         default = {"status": "ok", "restart": restart}
         try:
             content = await run_unprotected(self.kernel.do_shutdown, restart)
@@ -399,15 +399,15 @@ _makers: dict[type, Callable[[Any], Application]] = {Kernel: Application}
 
 
 def use_application(make: Callable[[Any], Application], kernel_class: type) -> None:
-    """Have what ``make`` returns for it stand between a kernel of that class and the core.
+    """Register ``make`` to make the application of kernels of that class.
 
-    Such a class need not be a `Kernel`, if what is made for it holds one.
+    Such a class need not be a `Kernel`, if the application that is made for it holds one.
     """
     _makers[kernel_class] = make
 
 
 def application_of(kernel: Any) -> Application:
-    """What stands between that kernel and the core. Raises `KernelClassError`."""
+    """A new application for that kernel. Raises `KernelClassError` if it is none."""
     if isinstance(kernel, type) and any(cls in _makers for cls in kernel.__mro__):
         name = kernel.__name__
         raise KernelClassError(f"a kernel is served, not its class: make one, as in {name}()")
