@@ -1,8 +1,8 @@
-"""What a kernel sends on its own account, and the parent of what is sent.
+"""The messages that a kernel's code sends beside replies, and the parent that each of them gets.
 
-Every call here is synchronous and works from any thread. The parent of a message is the request on
-whose behalf the code runs: by context; for code without one (a thread that C code has started, say)
-the running request, else the last one.
+Every call here is synchronous and works from any thread. The parent of a message is the request
+that the sending code runs for, which is known by its context. Code without one, in a thread that C
+code has started for example, belongs to the running request, else to the last one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ChannelHandle:
 
 @attrs.frozen(eq=False)
 class _Parent:
-    """What `Sender.set_parent` said, and for which request."""
+    """The parent that `Sender.set_parent` was given, and the request that gave it."""
 
     request: Request | None
     header: Header
@@ -56,7 +56,7 @@ _said: ContextVar[_Parent | None] = ContextVar("said_parent", default=None)
 
 
 def _explicit_parent() -> _Parent | None:
-    """What holds for the current request; what an earlier cell said does not."""
+    """The parent that the current request has set, if it has; not that of an earlier cell."""
     said = _said.get()
     return said if said is not None and said.request is current_request.get() else None
 
@@ -64,14 +64,13 @@ def _explicit_parent() -> _Parent | None:
 class Sender:
     """The sending side of a kernel. It has a connection while the kernel is served.
 
-    ``owner`` is the name of the kernel's class.
-
-    ``last_request`` is the request of the shell lane that ran last, ``last_cell`` the last one that
-    was a cell and not silent. With ``prefers_cells`` code without a context belongs to a cell.
-    ``has_set_parent`` says whether any code has ever set a parent of its own. With ``is_strict``
-    off displays go out as they are: a Python cell, or a kernel written for ipykernel, may show
-    what its frontend understands. With ``keeps_silence`` off what a silent request puts out goes
-    out, as from ipykernel, on which clients of engines rely.
+    ``owner`` is the name of the kernel's class. ``last_request`` is the request of the shell lane
+    that ran last, ``last_cell`` the last one that was a cell and not silent. With ``prefers_cells``
+    code without a context belongs to a cell. ``has_set_parent`` is true once any code has called
+    `set_parent`. With ``is_strict`` the content of displays is checked; it is off for Python cells,
+    and for kernels written for ipykernel, which may send whatever their frontend understands. With
+    ``keeps_silence`` a silent request sends nothing on iopub; it is off for engines, whose clients
+    rely on ipykernel's behaviour.
     """
 
     def __init__(self, owner: str = "Kernel") -> None:
@@ -239,10 +238,10 @@ class Sender:
         self.connection.replies.send(self.channel(stream), frames)
 
     def give_way(self) -> None:
-        """What ends each call of the user's code that puts something out: raise an interrupt that
-        waits for it, and wait while more is queued than subscribers read.
+        """To be called at the end of each call by which the user's code sends something: raise an
+        interrupt that is pending, and wait while more is queued than subscribers read.
 
-        Not protected by itself: in the kernel's own code it does nothing.
+        It is not protected itself. Called by protected code, it does nothing.
         """
         subshell, connection = current_subshell.get(), self._connection
         stopper = self._stopper if subshell is None else subshell.stopper

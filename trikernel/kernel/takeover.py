@@ -1,7 +1,8 @@
-"""What a served kernel takes of the process that it lives in, and gives back.
+"""What a served kernel replaces in its process, and puts back at the end.
 
-Every kernel takes the functions of the ``comm`` package, for its own code. One that has the process
-to itself takes the streams, `input` and descriptors 1 and 2, unless its ``capture_output`` is off.
+Every kernel replaces the functions of the ``comm`` package, for its own code. One that has the
+process to itself replaces the streams, `input` and descriptors 1 and 2, unless its
+``capture_output`` is off.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ __all__ = ["Takeover"]
 
 
 class Takeover:
-    """What one kernel has taken. With ``anywhere`` its code prints in the cell in any process.
+    """What one kernel replaces. With ``anywhere`` its code prints to the cell in any process.
 
-    The modules are loaded when they are needed: the sockets come first.
+    The modules that do it are imported late, because the kernel binds its sockets before.
     """
 
     def __init__(self, kernel: Any, *, anywhere: bool) -> None:
@@ -48,7 +49,7 @@ class Takeover:
         current_kernel.set(weakref.ref(self._kernel))
 
     def begin(self) -> None:
-        """The kernel starts, in its first loop."""
+        """Called once, as the kernel starts in its first loop."""
         kernel = self._kernel
         if self._captures:
             from .cell_io import capture_descriptors
@@ -63,7 +64,7 @@ class Takeover:
             kernel.server.stopper.services.start_soon(kernel.descriptors.run)
 
     def give_back(self) -> None:
-        """Put back what was taken, whatever the author's code has done to it."""
+        """Put everything back, whatever the author's code has done to it."""
         kernel = self._kernel
         with ExitStack() as stack:  # the last one first, and each of them
             if kernel.descriptors is not None:
