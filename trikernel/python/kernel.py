@@ -44,10 +44,10 @@ class PythonApplication(Application):
     def __init__(self, kernel: PythonKernel) -> None:
         """Raises `UsageError` where the packages of the extra are not installed."""
         super().__init__(kernel)
-        self._one_by_one = threading.Lock()
-        self._traps = contextlib.ExitStack()  # of IPython's, which stay entered for subshells
+        self._entering = threading.Lock()  # held while a subshell sets up its part of the shell
+        self._traps = contextlib.ExitStack()  # IPython's traps, which stay entered for subshells
         try:
-            import comm  # noqa: F401  # the lightest of them; IPython waits for the sockets
+            import comm  # noqa: F401  # the lightest of them; IPython is imported after the start
         except ImportError as error:
             raise UsageError(
                 f"the Python kernel needs more packages ({error.name} is missing): "
@@ -56,7 +56,7 @@ class PythonApplication(Application):
         if any(one.startswith("--show-config") for one in kernel.flags or ()):
             from .profile import Profile
 
-            Profile.read(kernel.profile, kernel.flags or ()).start()  # shows it, and that is all
+            Profile.read(kernel.profile, kernel.flags or ()).start()  # which prints it
             sys.exit(0)
 
     def bind(self, server: Server) -> None:
@@ -111,8 +111,9 @@ class PythonApplication(Application):
             server.background.start_soon(prepare_soon, draw, name="error renderer")
 
     def needs_no_start(self, request: Request) -> bool:
-        """Whether the reply is what the class says, and nothing that was asked for can still end
-        the start, such as a profile that there is not; no hook can, or change what it says.
+        """Whether a request may be answered before the kernel has started: a
+        ``kernel_info_request``, if its reply is known from the class, and the start cannot fail for
+        an unknown profile or in a hook of an author's.
         """
         kernel = self.kernel
         if request.msg_type != "kernel_info_request" or kernel.flags or kernel.profile != "default":
@@ -122,7 +123,7 @@ class PythonApplication(Application):
 
     async def _take_process(self) -> None:
         """Import IPython, in a thread so that the loop turns, read the profile, make the shell."""
-        if early.HEAVY not in sys.modules:  # as it is where this process was forked
+        if early.HEAVY not in sys.modules:  # where this process was forked from a template, it is
             await trio.to_thread.run_sync(early.import_ipython)
         from . import process, profile
 
@@ -140,14 +141,14 @@ class PythonApplication(Application):
 
         await super().enter_subshell()
         shell = self.kernel.shell
-        if not self.kernel.server.inline:  # else it is the loop of before
+        if not self.kernel.server.inline:  # else this is the main shell's loop
             note_outer_asyncio_loop()
             trio.lowlevel.add_instrument(shell.tasks)
-        with self._one_by_one:
+        with self._entering:
             enter_subshell(shell, self._traps)
 
     def prepare(self) -> None:
-        """Take over what a kernel has to itself, and run the person's startup files."""
+        """Take over the process, if it is the kernel's own, and run the user's startup files."""
         kernel = self.kernel
         if kernel._own_process is not None:
             kernel._own_process.start(kernel.shell)
@@ -169,7 +170,7 @@ class PythonApplication(Application):
 
 
 def _trigger(find: Callable[[], PythonKernel | None], event: str) -> None:
-    """IPython's events surround what a comm's message calls, as they do cells."""
+    """Call IPython's hooks of an event, before and after a comm's handler as around a cell."""
     kernel = find()
     if kernel is not None:
         kernel.shell.events.trigger(event)
@@ -179,7 +180,7 @@ def _close_shell(kernel: PythonKernel, shell: ZMQInteractiveShell) -> None:
     if trio.lowlevel.in_trio_run():
         with contextlib.suppress(KeyError):  # never started
             trio.lowlevel.remove_instrument(shell.tasks)
-    if shell.owns_process:  # at the process' exit, after functions of the user's that need names
+    if shell.owns_process:  # then as the process exits, after exit functions that need its names
         return
     given = kernel.given_names[1]
     if given is not None:
@@ -225,7 +226,7 @@ class PythonKernel(Kernel):
     )
 
     given_names: tuple[ModuleType | None, dict[str, Any] | None] = (None, None)
-    """The module and the namespace that cells have; by default new ones."""
+    """The module and the namespace that cells run in; None for new ones."""
 
     def __init__(self, **settings: Any) -> None:
         self._shell: ZMQInteractiveShell | None = None
@@ -233,10 +234,10 @@ class PythonKernel(Kernel):
         self._own_process: OwnProcess | None = None
         self._is_prepared = False
         self._debugger: Debugger | None = None
-        self.host: AsyncioHost | None = None  # the program that cells run in, if it is asyncio's
+        self.host: AsyncioHost | None = None  # the asyncio program that the kernel is embedded in
         self.debug_header: Header | None = None
         self.shell_class: Any = None
-        self.find_author: Callable[[], Any] = weakref.ref(self)  # whom cells know as the kernel
+        self.find_author: Callable[[], Any] = weakref.ref(self)  # `get_ipython().kernel` of cells
         super().__init__(**settings)
         self.sender.prefers_cells = True
         self.sender.is_strict = False
@@ -254,7 +255,7 @@ class PythonKernel(Kernel):
         return self._shell
 
     def prepare_process(self) -> None:
-        """Take the process over before it is served: its shell may be used from now on.
+        """Take over the process before the kernel is served: its shell can be used from now on.
 
         Raises `UsageError` for an unknown profile.
         """
@@ -290,14 +291,16 @@ class PythonKernel(Kernel):
 
     @property
     def parent(self) -> Any:
-        """What stands for ipykernel's application; None in a process that is somebody else's."""
+        """An object in the place of ipykernel's application; None in a process of a host's."""
         if not self.owns_process:
             return None
         application = importlib.import_module("ipykernel.kernelapp").IPKernelApp
         return application.instance()
 
     def user_tasks(self) -> frozenset[trio.lowlevel.Task]:
-        """The tasks that cells of this shell run in or have started, without those within them."""
+        """The tasks that cells of this shell run in, and their background tasks; not the children
+        of these.
+        """
         server = current_subshell.get() or self.server
         return server.cells.child_tasks | server.background_tasks.child_tasks
 
@@ -309,7 +312,7 @@ class PythonKernel(Kernel):
 
     @built_in
     def _begin_execution(self, content: c.ExecuteRequest) -> int:
-        """IPython counts, after the cell and only if it is kept in the history."""
+        """The cell's number. IPython counts after the cell, if that is kept in the history."""
         return int((self._shell or self.shell).execution_count)
 
     @built_in
@@ -330,7 +333,7 @@ class PythonKernel(Kernel):
 
         shell, request = self._shell or self.shell, current_request.get()
         shell.errors.forget()
-        shell.payload_manager.clear_payload()  # what a background task has left there
+        shell.payload_manager.clear_payload()  # a background task may have written to it
         retake_comms()
         failed, transformed = None, code
         try:
@@ -340,7 +343,7 @@ class PythonKernel(Kernel):
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt):
             failed = sys.exc_info()
-        own = shell.has_own_run_cell or "run_cell" in shell.__dict__  # as extensions put it there
+        own = shell.has_own_run_cell or "run_cell" in shell.__dict__  # set by an extension
         if own and failed is None and not _awaits(shell, code, transformed):
             result = _run_by_subclass(shell, stripped, store_history, silent, cell_id)
         else:
@@ -452,7 +455,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Call the hooks after a cell; its reply.
 
-    A cell that does not count has the number of the last one that did, as in ipykernel.
+    One that is not counted is answered with the number of the last one that was, as in ipykernel.
     """
     events = shell.events
     if events.callbacks["post_execute"]:
