@@ -1,4 +1,4 @@
-"""IPython's shell, driven natively by the cell's own Trio task.
+"""IPython's shell, whose cells run in the kernel's Trio loop, each in a task of that.
 
 What is wanted
     A cell is transformed, compiled, counted, kept in the history and shown as IPython does it, so
@@ -98,9 +98,11 @@ class ZMQInteractiveShell(InteractiveShell):
     kernel: Any = KernelTrait()
     take_timeout = staticmethod(take_timeout)
     keepkernel_on_exit = None
-    last_execution_succeeded = True  # IPython's are traits, set once a cell, observed by nobody
+    # Plain attributes in the place of IPython's traits, because nobody observes these and a trait
+    # is slow. Two are set for each cell:
+    last_execution_succeeded = True
     last_execution_result: Any = None
-    # So are these, which are looked up several times a cell
+    # and the others are looked up several times for each cell:
     builtin_trap: Any = None
     history_manager: Any = None
     magics_manager: Any = None
@@ -112,7 +114,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self.find_kernel: Any = weakref.ref(kernel)
         self.errors = CellErrors()
         super().__init__(**kwargs)
-        self.execution_count = self.execution_count  # no default any more: see `subshells`
+        self.execution_count = self.execution_count  # set its default explicitly: see `subshells`
         self.parent = KernelParent(self.find_kernel)
         if not self.owns_process:
             self.display_trap = shared_display_trap
@@ -134,7 +136,7 @@ class ZMQInteractiveShell(InteractiveShell):
     # Executing
 
     def run_cell(self, *args: Any, **kwargs: Any) -> Any:
-        """Run code that awaits nothing, from inside a cell; other code is refused."""
+        """Run code without ``await``, from inside a cell; other code is refused."""
         before, self.runs_synchronously = self.runs_synchronously, True
         try:
             return super().run_cell(*args, **kwargs)
@@ -174,7 +176,7 @@ class ZMQInteractiveShell(InteractiveShell):
         return transformed
 
     def transform_ast(self, node: Any) -> Any:
-        """Magics that must await, and the user's transformers."""
+        """Rewrite calls of magics that await, and apply the user's transformers."""
         if getattr(self.compile, "calls_magic", True) and self.autoawait:
             node = rewrite(self, node)
         return call_unprotected(super().transform_ast, node) if self.ast_transformers else node
@@ -202,8 +204,8 @@ class ZMQInteractiveShell(InteractiveShell):
     ) -> Any:
         """Run the statements of a cell in one cancel scope; True if one of them raised.
 
-        What they have entered together and not left is closed at the end, and is an error. A cancel
-        from outside passes through.
+        A nursery or scope that they leave open is closed at the end, and is an error. A cancel from
+        outside passes through.
         """
         __tracebackhide__ = "__ipython_bottom__"
         request, compiler = current_request.get(), compiler or self.compile
@@ -216,7 +218,7 @@ class ZMQInteractiveShell(InteractiveShell):
         with RequestScope(request) as scope:
             try:
                 failed = await run
-            except (trio.Cancelled, BaseExceptionGroup) as raised:  # goes on below
+            except (trio.Cancelled, BaseExceptionGroup) as raised:  # raised again below
                 cancel = raised
             finally:
                 if is_anything_left_open(scope):
@@ -253,7 +255,7 @@ class ZMQInteractiveShell(InteractiveShell):
         return True
 
     async def _error_of(self, code_obj: types.CodeType, async_: bool) -> BaseException | None:
-        """What the statement raised, or why it was stopped, with the line where it was."""
+        """What the statement raised, or the error that says why it was stopped."""
         __tracebackhide__ = True  # from a debugger's stack
         request = current_request.get()
         if request is None:
@@ -296,11 +298,11 @@ class ZMQInteractiveShell(InteractiveShell):
     # Errors
 
     def show(self, error: BaseException) -> None:
-        """Publish an error under the current cell, without frames that are not the user's."""
+        """Publish an error under the current cell, with the user's frames only."""
         show_error(self, self.errors, error, self._showtraceback)
 
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
-        """What IPython shows of an error of its own accord, in ``%run`` for example."""
+        """The error that IPython itself is about to show, in ``%run`` for example."""
         kind, error, tb = super()._get_exc_info(exc_tuple)
         if error is not None:
             sys.last_traceback = tb = visible_below_ipython(error, tb)
@@ -312,7 +314,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if self.displayhook.is_showing:
             self.errors.note_of_display(evalue)
         kernel = self.find_kernel()
-        if kernel.sender.current() is None:  # a startup file's: no cell to show it under
+        if kernel.sender.current() is None:  # of a startup file: there is no cell to show it under
             kernel.log.error("%s", "\n".join(content["traceback"]))
         kernel.send_response(kernel.iopub_socket, "error", content)
         self.loops.tell_what_it_needs(evalue)
@@ -320,7 +322,7 @@ class ZMQInteractiveShell(InteractiveShell):
     # What cells ask for
 
     def system(self, cmd: str) -> None:
-        """``!cmd``: its exit status is in ``_exit_code``. Interrupted, it raises that."""
+        """``!cmd``: its exit status is in ``_exit_code``. An interrupt raises as usual."""
         from . import commands
 
         commands.refuse_background(cmd)
@@ -340,7 +342,7 @@ class ZMQInteractiveShell(InteractiveShell):
         return SList(text.splitlines()) if split else LSString(text)
 
     def take_payload(self) -> list[Any]:
-        """What has been asked of the frontend since the last call."""
+        """The payload that code has written since the last call: requests to the frontend."""
         payload: list[Any] = self.payload_manager.read_payload()
         if payload:
             self.payload_manager.clear_payload()
@@ -363,7 +365,7 @@ class ZMQInteractiveShell(InteractiveShell):
     def ask_exit(self) -> None:
         """``exit`` and ``quit``: tell the frontend, and end the process once this is answered.
 
-        Who leaves a program by its door leaves that open, for the next one.
+        A kernel that is embedded in a program is kept, for the next frontend.
         """
         kernel, request = self.find_kernel(), current_request.get()
         keep = bool(self.keepkernel_on_exit) or kernel.thread_of_cells is not None
@@ -374,8 +376,8 @@ class ZMQInteractiveShell(InteractiveShell):
 
     @enable_ki_protection
     async def _leave(self) -> None:
-        """End the kernel, once clients had the time to read the reply: some look first whether
-        the process is alive.
+        """End the kernel after `EXIT_DELAY`: some clients do not read the reply of a process that
+        is gone.
         """
         await trio.sleep(EXIT_DELAY)
         self.find_kernel().server.stop()
@@ -418,7 +420,7 @@ class ZMQInteractiveShell(InteractiveShell):
         self.prefilter = self.prefilter_manager.prefilter_lines
 
     def init_history(self) -> None:
-        """A history that costs a cell nothing."""
+        """A history whose writing does not slow down cells."""
         self.history_manager = HistoryManager(shell=self, parent=self)
         self.configurables.append(self.history_manager)
 
@@ -482,7 +484,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
 
 def _has_own_run_cell(cls: type) -> bool:
-    """Whether cells go by a subclass' `run_cell`, as in ipykernel, where they await nothing."""
+    """Whether a subclass has a `run_cell` of its own, which runs cells without ``await`` then."""
     ours: Any = ZMQInteractiveShell
     mine: Any = cls
     return mine.run_cell is not ours.run_cell and mine.run_cell_async is ours.run_cell_async
