@@ -27,7 +27,7 @@ from .zmq_transport import last_port
 
 __all__ = ["ZmqAnyioTransport"]
 
-AWHILE = 0.005  # seconds in which the host's loop turns
+TURN_TIME = 0.005  # seconds that the host's loop is given to turn
 
 
 class ZmqAnyioChannel:
@@ -60,7 +60,7 @@ class ZmqAnyioChannel:
         """In the host's thread, wait for libzmq's word; elsewhere, let the host's loop turn."""
         self._check_open()
         if threading.get_ident() != self._thread:  # there a send never finds a queue full
-            time.sleep(min(seconds, AWHILE))
+            time.sleep(min(seconds, TURN_TIME))
             return
         with selectors.DefaultSelector() as selector:
             selector.register(int(self._raw.get(zmq.FD)), selectors.EVENT_READ)

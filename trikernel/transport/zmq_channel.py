@@ -24,13 +24,13 @@ What is done
     Beside the main thread frames are sent and received without giving away the interpreter lock:
     see `held_calls`.
 
-    Whether a subscriber has room again is heard by the same descriptor:
-    `ZmqBroadcastChannel.wait_writable_blocking` waits for it without the lock, and looks every 2 ms
-    whether another thread was first to hear.
+    That a subscriber has room again is signalled by the same descriptor.
+    `ZmqBroadcastChannel.wait_writable_blocking` waits for it without the lock, and checks every
+    2 ms whether another thread has taken the signal.
 
 What remains
-    One task waits on a channel at a time. libzmq sees to connections only while somebody calls it,
-    so a channel from which nobody receives needs `ZmqChannel.service_connections`; Windows has no
+    One task waits on a channel at a time. libzmq handles connections only while it is called, so
+    a channel from which nobody receives needs `ZmqChannel.service_connections`; Windows has no
     descriptor to duplicate for that. A forked child must not touch the socket: there the channel
     counts as closed.
 """
@@ -64,8 +64,8 @@ __all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
 T = TypeVar("T")
 
 LINGER = 1000  # milliseconds that close waits for peers to take what was sent
-AWHILE = 0.05  # seconds between two looks at a channel that somebody else blocks on
-GLANCE = 0.002  # seconds between two looks at what another thread may have heard first
+BLOCKED_INTERVAL = 0.05  # seconds between two checks of a channel that another thread blocks on
+ROOM_INTERVAL = 0.002  # seconds between two checks whether another thread has seen room first
 COPY_LIMIT = 1 << 16  # bytes; larger frames are handed to libzmq without a copy
 # Plain integers: the enums' operators cost more than the calls that they are for.
 _EVENTS, _HAS_MORE = int(zmq.EVENTS), int(zmq.RCVMORE)
@@ -80,7 +80,7 @@ class ZmqChannel:
     def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
         self.name = name
         self._socket = socket
-        # pyzmq's own layer around these costs as much again, for options that are not used here
+        # pyzmq's Python methods around these take as long again, for options that are not used here
         bare: Any = super(zmq.Socket, socket)
         self._get, self._send_frame, self._receive_frame = bare.get, bare.send, bare.recv
         self._lock = threading.RLock()
@@ -99,7 +99,7 @@ class ZmqChannel:
         self._closed = True
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
-        """Send, and wake the receiver if the send ate its edge."""
+        """Send, and wake the receiver if the send has taken the signal that was for it."""
         with self._lock:
             self._check_open()
             self._outgoing.append(frames)
@@ -118,7 +118,7 @@ class ZmqChannel:
         """Take the next message."""
         with self._lock:
             self._check_open()
-            if not self._readable():  # to try and fail would cost more than to look
+            if not self._readable():  # a failed receive would take longer than this check
                 self._seen_empty = True
                 raise trio.WouldBlock
             receive: Callable[[int], bytes] = self._receive_frame
@@ -156,7 +156,7 @@ class ZmqChannel:
             return frames
 
     def configure(self, function: Callable[[zmq.Socket[Any]], T]) -> T:
-        """What ``function`` returns, which may call the socket: nobody else does meanwhile."""
+        """Call ``function`` with the socket, under the lock; what it returns."""
         with self._lock:
             self._check_open()
             try:
@@ -169,7 +169,7 @@ class ZmqChannel:
         with self._lock:
             self._check_open()
             token = trio.lowlevel.current_trio_token()
-            if self._parked is token:  # one of another loop is of a loop that is lost
+            if self._parked is token:  # a receiver of another loop may be left from a lost one
                 raise trio.BusyResourceError("another task already receives from this channel")
             readable = not self._seen_empty and self._readable()
             self._seen_empty = False
@@ -197,10 +197,10 @@ class ZmqChannel:
                 trio.lowlevel.notify_closing(self._fd)
 
     async def service_connections(self) -> None:
-        """Let libzmq see to connections, which it does only while somebody calls it.
+        """Let libzmq handle connections, which it does only while it is called.
 
-        Else each that comes and goes would leave something behind. Not on Windows, where the
-        descriptor is none that could be duplicated.
+        Otherwise each client that comes and goes would leave something behind. Does nothing on
+        Windows, where the descriptor cannot be duplicated.
         """
         if sys.platform == "win32":
             await trio.sleep_forever()
@@ -214,8 +214,8 @@ class ZmqChannel:
                     if not blocked:
                         self._readable()
                         self._wake_if_readable()
-                if blocked:  # whoever blocks on it sees to it
-                    await trio.sleep(AWHILE)
+                if blocked:  # the thread that blocks on it calls libzmq
+                    await trio.sleep(BLOCKED_INTERVAL)
         finally:
             os.close(own)
 
@@ -257,7 +257,7 @@ class ZmqChannel:
                 self._send(self._outgoing.popleft())
 
     def _send(self, frames: Sequence[bytes]) -> None:
-        self._seen_empty = False  # this may eat the edge of what has come since
+        self._seen_empty = False  # this send may take the signal of a message that has come since
         send = self._send_frame
         small = [len(frame) < COPY_LIMIT for frame in frames]  # of all, before any is sent
         try:
@@ -298,7 +298,7 @@ class ZmqBroadcastChannel(ZmqChannel):
 
     def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
         super().__init__(name, socket)
-        self._looks = self._looks_when_full = 0
+        self._checks = self._checks_when_full = 0
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
         """One send with XPUB_NODROP off: a stalled subscriber loses it, the others do not."""
@@ -328,29 +328,29 @@ class ZmqBroadcastChannel(ZmqChannel):
     def receive_nowait(self) -> Frames:
         """Take the next subscription."""
         with self._lock:
-            self._looks += 1
+            self._checks += 1
             return super().receive_nowait()
 
     def wait_writable_blocking(self, seconds: float) -> None:
-        """Wait for libzmq's word that a subscriber has read something.
+        """Wait until libzmq signals that a subscriber has read something.
 
-        It comes on the descriptor that tells of messages, too, so another thread may take notice
-        of it first: then it has looked since the last send was refused.
+        It does so by the descriptor that signals messages, too, so another thread may take the
+        signal first: then the events were checked since the last send was refused.
         """
         until = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._fd, selectors.EVENT_READ)
-            while self._looks == self._looks_when_full and (left := until - time.monotonic()) > 0:
-                if selector.select(min(GLANCE, left)):
+            while self._checks == self._checks_when_full and (left := until - time.monotonic()) > 0:
+                if selector.select(min(ROOM_INTERVAL, left)):
                     break
-        self._look()
+        self._check_events()
 
     @enable_ki_protection
-    def _look(self) -> None:
-        """Let libzmq see to what has come."""
+    def _check_events(self) -> None:
+        """Have libzmq handle what has come, and wake the receiver if that is a message."""
         with self._lock:
             self._check_open()
-            self._looks += 1
+            self._checks += 1
             self._readable()
             self._wake_if_readable()
 
@@ -358,9 +358,9 @@ class ZmqBroadcastChannel(ZmqChannel):
         try:
             super()._send(frames)
         except trio.WouldBlock:
-            self._readable()  # a send does not hear of room at once
+            self._readable()  # without this libzmq does not notice at once that there is room
             try:
                 super()._send(frames)
             except trio.WouldBlock:
-                self._looks_when_full = self._looks
+                self._checks_when_full = self._checks
                 raise

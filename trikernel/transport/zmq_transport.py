@@ -26,15 +26,22 @@ from .ipc_paths import BoundPath, bind_path, remove_stale
 from .port_range import PortRange, bind_first
 from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
 
-__all__ = ["ZmqClientTransport", "ZmqTransport", "bind_socket", "last_port", "new_socket"]
+__all__ = [
+    "Heartbeat",
+    "ZmqClientTransport",
+    "ZmqTransport",
+    "bind_socket",
+    "last_port",
+    "new_socket",
+]
 
 IOPUB_HWM = 128  # messages kept for one subscriber: 8 MiB of text, before it counts as full
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
-HANDSHAKE = 5000  # milliseconds that a connection may take to say what it is
-STDIN_BYTES = 1 << 26  # of an answer
-SMALL_BYTES = 1 << 12  # of a topic, and of a heartbeat
-SMALL_BUFFER = 1 << 16  # bytes
-RECONNECT = 20  # milliseconds until a client tries again where nobody listens yet
+HANDSHAKE = 5000  # milliseconds that the ZMTP handshake of a connection may take
+STDIN_BYTES = 1 << 26  # the largest answer to a question
+SMALL_BYTES = 1 << 12  # the largest topic, and heartbeat
+SMALL_BUFFER = 1 << 16  # bytes that the system keeps for a client with a bounded queue
+RECONNECT = 20  # milliseconds until a client connects again, where nobody listens yet
 
 Options = Mapping[int, int | bytes]
 
@@ -111,7 +118,7 @@ class ZmqTransport:
             self._heartbeat = None
 
     def _remove_paths(self) -> None:
-        """Those that are still ours; another kernel's may be there by now."""
+        """Remove the paths of ipc sockets, unless another kernel has taken them by now."""
         while self._paths:
             self._paths.pop().remove()
 
@@ -199,7 +206,7 @@ class ZmqClientTransport:
         self.control = self._connect("control", zmq.DEALER, dealer)
         self.stdin = self._connect("stdin", zmq.DEALER, dealer)
         heard: Options = {zmq.SUBSCRIBE: topic, zmq.RCVHWM: iopub_hwm, **drop}
-        if iopub_hwm:  # then the system is not to keep megabytes, either
+        if iopub_hwm:  # then the system should not buffer megabytes, either
             heard = {**heard, zmq.RCVBUF: SMALL_BUFFER}
         self.iopub = self._connect("iopub", zmq.SUB, heard)
         self.heartbeat = self._connect("hb", zmq.DEALER, {zmq.SNDHWM: 10, **drop})
@@ -265,7 +272,7 @@ class Heartbeat:
 
 
 def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.Socket[Any]:
-    """A socket with options that must stand before it binds or connects."""
+    """A socket with options, which have to be set before it binds or connects."""
     socket: zmq.Socket[Any] = context.socket(kind)
     for option, value in options.items():
         socket.set(option, value)
