@@ -26,7 +26,7 @@ from .subshells import create_subshell, delete_subshell
 
 __all__ = ["Client"]
 
-CONTROL_GRACE = 1  # seconds after which a kernel counts as one that does not listen on control
+CONTROL_GRACE = 1  # seconds for a reply on control, after which the kernel is asked on shell
 
 Restart = Callable[[Callable[[ClientTransport], Awaitable[None]]], Awaitable[bool]]
 
@@ -52,13 +52,15 @@ class Client:
     ``name`` is how errors call the kernel. ``on_input``, which may be set, answers the questions of
     cells that were executed without an ``on_input`` of their own. ``info`` is the content of the
     ``kernel_info_reply`` that the kernel gave when it was ready (empty in memory), ``log_tail()``
-    the end of its log, where this program started it. ``restart``, where it is set, is called when
-    a cell does not stop, with a function that takes the transport to the new kernel; it returns
-    whether there is one, and raises nothing. ``rejected`` counts messages that could not
+    the end of its log, if this program has started it. ``rejected`` counts messages that could not
     be read, by the kind of `WireError`. Functions in ``diverting`` are called with each iopub
-    message before anybody else; where one returns true, no execution and no comm gets it.
-    ``connection`` is the lower half, for who speaks to the kernel by frames. ``subshell_id`` is
-    where the cells of this client run, None for the main shell: see `open_subshell`.
+    message before anybody else; if one returns true, no execution and no comm gets it.
+    ``subshell_id`` is the subshell in which the cells of this client run, None for the main shell:
+    see `open_subshell`. ``connection`` is the lower half, for code that sends frames of its own.
+
+    ``restart`` may be set to restart a kernel in which a cell does not stop. It is called with a
+    function that takes the transport to the new kernel; it returns whether there is one, and raises
+    nothing.
     """
 
     def __init__(
@@ -82,9 +84,9 @@ class Client:
         self.diverting = self.connection.diverting
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive until cancelled, or until the transport is closed; what opens a client calls it.
+        """Receive until cancelled, or until the transport is closed. `open_client` calls it.
 
-        Ready, by ``task_status``, once every channel is received from.
+        ``task_status.started`` is called once every channel is received from.
         """
         ask = partial(self.connection.spawn, self._stopper.answer)
         await self.connection.run(partial(_hear, self), ask, task_status=task_status)
@@ -92,8 +94,8 @@ class Client:
     def die(self, why: str, *, tell_shutdown: bool = True) -> None:
         """The kernel has ended: every waiter raises `KernelDied`, and so does every request.
 
-        ``why`` follows the kernel's name in the error. With ``tell_shutdown`` off, who asked for
-        the shutdown still waits for its reply.
+        ``why`` follows the kernel's name in the error. With ``tell_shutdown`` off, a task that
+        asked for the shutdown still waits for its reply.
         """
         self._comms.fail(self.connection.fail(why, tell_shutdown=tell_shutdown))
 
@@ -241,8 +243,8 @@ class Client:
             self._comms.fail(lambda: KernelDied(f"{self.name} {why}"))
 
     async def interrupt(self) -> None:
-        """Interrupt whatever runs: by signal or by message, as the kernelspec says. Of a subshell,
-        what runs there.
+        """Interrupt whatever runs: by signal or by message, as the kernelspec says. For a client of
+        a subshell, interrupt what runs there.
 
         Returns when the signal is sent, or the message answered. Raises `KernelDied`. Cancelled,
         it may have been sent.
@@ -259,8 +261,9 @@ class Client:
             async with client.open_subshell() as shell:
                 await shell.execute("progress")
 
-        What has no subshell, `shutdown` say, is about the kernel. Raises `NoSubshell` for a kernel
-        that gives none, `KernelDied`. Cancelled at any time, the subshell is deleted.
+        Verbs that know no subshell, `shutdown` for example, are about the kernel. Raises
+        `NoSubshell` for a kernel that has none, `KernelDied`. Cancelled at any time, the subshell
+        is deleted.
         """
         subshell_id = await create_subshell(self.connection)
         try:
@@ -366,7 +369,7 @@ def _hear(client: Client, message: Message) -> None:
 
 
 async def _end_after_replies(client: Client) -> None:
-    """Replies were sent before the kernel's last message, but come over other sockets."""
+    """Wait for replies: the kernel sent them before its last message, but over other sockets."""
     if client.connection.waiting():
         await trio.sleep(REPLY_GRACE)
     client.die("has shut down", tell_shutdown=False)

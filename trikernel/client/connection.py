@@ -1,8 +1,8 @@
 """Requests out, replies and iopub messages in, matched by message id.
 
-The lower half of a client: it knows channels and messages, not what the messages mean to a
-kernel's user. What cannot be decoded is counted and dropped, as a kernel does: one bad message
-must not end a session. Held by a client, which tells it in `Connection.run` whom to tell.
+The lower half of a client: it knows channels and messages, not what the messages mean to the
+client's user. Messages that cannot be decoded are counted and dropped, as by a kernel: one bad
+message must not end a session. A client holds it, and gives `Connection.run` its callbacks.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .execution import Execution
 
 __all__ = ["Connection"]
 
-UNREAD = 20  # messages that could not be read, of which what came is kept
-BATCH = 32  # messages of one channel, after which other tasks have their turn
+UNREAD = 20  # messages that could not be decoded and are kept, for whoever looks for the reason
+BATCH = 32  # messages of one channel that are received before other tasks run
 
 
 class Connection:
     """Sends requests over a transport and gathers what comes back. Used in one Trio loop.
 
-    ``rejected`` counts what could not be read, by the kind of `WireError`; ``unread`` has the last
-    of it: the channel's name, the error, the frames. What is in
-    ``diverting`` is called with iopub messages first; where one returns true, the message is put
-    to neither its execution nor its comm.
+    ``rejected`` counts the messages that could not be decoded, by the kind of `WireError`, and
+    ``unread`` keeps the last ones: the channel's name, the error, the frames. Functions in
+    ``diverting`` are called first with each iopub message; if one returns true, neither the
+    message's execution nor its comm gets it.
     """
 
     def __init__(self, transport: ClientTransport, name: str) -> None:
@@ -44,7 +44,7 @@ class Connection:
         self.transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
         self._unfinished: dict[str, Execution] = {}
-        # Weak: who has its answer hears what comes late for as long as somebody holds it.
+        # Weak: messages that come after its end still reach an execution that somebody holds.
         self._known: weakref.WeakValueDictionary[str, Execution] = weakref.WeakValueDictionary()
         self._subscribers: set[trio.MemorySendChannel[Message]] = set()
         self._death: Callable[[], KernelDied] | None = None
@@ -160,8 +160,8 @@ class Connection:
                     task_status = trio.TASK_STATUS_IGNORED
 
     async def replace(self, transport: ClientTransport, why: str) -> None:
-        """Go on over another transport, to a kernel that was started anew: what waits raises
-        `KernelDied`. When it returns, the transport of before may be closed.
+        """Go on over another transport, to a kernel that was started anew: every wait raises
+        `KernelDied`. When this returns, the old transport may be closed.
         """
         self.transport = transport
         self._codec = Codec(transport.key, transport.signature_scheme)
@@ -202,18 +202,19 @@ class Connection:
             self.tidy(execution)
 
     def _take(self, message: Message) -> bool:
-        """Put it to its execution, unless it is diverted; whether it was."""
+        """Give an iopub message to its execution, unless it is diverted; whether it is."""
         for subscriber in tuple(self._subscribers):
             subscriber.send_nowait(message)
-        taken = any([divert(message) for divert in self.diverting])  # a list: each has to hear it
-        if (execution := self.find(message.parent_id)) and not taken:
+        # a list, because each of them has to be called
+        is_diverted = any([divert(message) for divert in self.diverting])
+        if (execution := self.find(message.parent_id)) and not is_diverted:
             execution.take(message)
             self.tidy(execution)
         if message.msg_type == "update_display_data":
             for other in tuple(self._known.values()):
                 if other is not execution:
                     other.update_display(message)
-        return taken
+        return is_diverted
 
     def find(self, msg_id: str | None) -> Execution | None:
         """The request of that id, if anybody still holds it."""
@@ -224,7 +225,7 @@ class Connection:
         return list(self._unfinished.values())
 
     def tidy(self, execution: Execution) -> None:
-        """Forget a request that is finished; until then it is held."""
+        """Hold a request no longer, if it is finished."""
         if execution.done:
             self._unfinished.pop(execution.msg_id, None)
 
@@ -233,8 +234,8 @@ class Connection:
     def fail(self, why: str, *, tell_shutdown: bool = True) -> Callable[[], KernelDied]:
         """The kernel has ended: every waiter raises `KernelDied`, and so does every request.
 
-        Returns what makes that error, for whoever else waits. With ``tell_shutdown`` off, who
-        asked for the shutdown still waits for its reply.
+        Returns a function that makes that error, for other waits. With ``tell_shutdown`` off, a
+        task that asked for the shutdown still waits for its reply.
         """
         text = f"{self.name} {why}"
         if self._death is None:
