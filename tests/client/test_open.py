@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
 import psutil
 import pytest
 import trio
+import zmq
 
-from trikernel.client import Client, Execution, connect, open_kernel
+from trikernel.client import Client, Execution, connect, open_client, open_kernel
+from trikernel.client.open import wait_until_ready
 from trikernel.errors import (
     ConnectionFileError,
     ExecutionTimeout,
@@ -32,6 +35,7 @@ from ..processes import ROOT, KernelProcess, kernel_process, wait_until
 pytestmark = pytest.mark.slow  # processes, whatever the Python
 
 TIMEOUT = 60
+HERE = "tcp://127.0.0.1"
 DIES = "import sys; print('the reason', file=sys.stderr); sys.exit(3)"
 NEVER_ANSWERS = "import time; time.sleep(1000)"
 STUBBORN = """
@@ -271,6 +275,38 @@ async def test_nobody_at_the_other_end_is_told_in_time() -> None:
                 pass
 
 
+def _takes_nothing(socket: zmq.Socket[bytes]) -> bool:
+    try:
+        socket.send(b"", zmq.NOBLOCK)
+    except zmq.Again:
+        return True
+    return False
+
+
+async def test_a_client_whose_ports_were_others_before_connects_anew() -> None:
+    from trikernel import Kernel, ZmqTransport, serve
+
+    class Echo(Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: object) -> None:
+            self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code})
+
+    with zmq.Context() as context:
+        kinds = {"iopub": zmq.ROUTER, "shell": zmq.XPUB, "control": zmq.XPUB}
+        others = {name: context.socket(kind) for name, kind in kinds.items()}
+        ports = {f"{name}_port": one.bind_to_random_port(HERE) for name, one in others.items()}
+        with ZmqClientTransport(ConnectionInfo(**ports)) as early:
+            for name in ("shell", "control"):  # libzmq does not tell that it gives one up
+                wait_until(partial(_takes_nothing, getattr(early, name)._socket), "its loss")
+            context.destroy(linger=0)
+            with ZmqTransport(early.info) as transport:
+                async with trio.open_nursery() as nursery:
+                    server = await nursery.start(serve, Echo(), transport)
+                    async with open_client(early) as client:
+                        await wait_until_ready(client, TIMEOUT)
+                        assert (await client.execute("heard")).stdout == "heard"
+                    server.stop()
+
+
 async def test_a_connection_file_that_is_wrong_says_why(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFileError, match="there is no such file"):
         async with connect(tmp_path / "none.json"):
@@ -278,7 +314,6 @@ async def test_a_connection_file_that_is_wrong_says_why(tmp_path: Path) -> None:
 
 
 async def test_an_encrypted_kernel_is_spoken_to() -> None:
-    zmq = pytest.importorskip("zmq")
     if not zmq.has("curve"):
         pytest.skip("libzmq was built without curve")
     from trikernel import Kernel, ZmqTransport, serve

@@ -54,6 +54,7 @@ RESEND = 2  # seconds after which a kernel that starts is asked again
 # Descriptors that a client needs, as counted on Linux, with some to spare.
 FOR_SOCKETS, FOR_PROCESS = 24, 6
 SUBSCRIBED = 0.05  # seconds from a reply to its idle, beyond which nobody listened to iopub yet
+UNHEARD = 1  # seconds of the same, beyond which the subscription is taken for lost
 
 
 def room_for_kernels() -> int | None:
@@ -317,6 +318,8 @@ async def wait_until_ready(client: Client, timeout: float) -> None:
                     if any(one.done for one in replied):
                         return
                     patience *= 2
+                    if patience > UNHEARD:
+                        client.connection.transport.resubscribe()
         except KernelDied as error:
             raise KernelNotReady(str(error)) from None
     assert scope.cancelled_caught

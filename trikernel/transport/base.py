@@ -150,6 +150,9 @@ class ClientTransport(Endpoint, Protocol):
     def iopub(self) -> Channel:
         """What the kernel broadcasts; the first frame is the topic."""
 
+    def resubscribe(self) -> None:
+        """Connect `iopub` anew, where the kernel replies and is not heard there."""
+
 
 async def receive(channel: Channel) -> Frames:
     """The next message, waiting for it. Cancelled, it loses none."""

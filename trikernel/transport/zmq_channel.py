@@ -59,7 +59,7 @@ from ..wire import DELIMITER
 from .base import Frames
 from .held_calls import HELD, may_keep_the_lock
 
-__all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel"]
+__all__ = ["LINGER", "ZmqBroadcastChannel", "ZmqChannel", "ZmqClientChannel"]
 
 T = TypeVar("T")
 
@@ -288,6 +288,36 @@ class ZmqChannel:
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError(f"the {self.name} channel is closed")
+
+
+class ZmqClientChannel(ZmqChannel):
+    """A client's: connected to one endpoint, with room for any number of messages.
+
+    libzmq gives a connection up for good, and says nothing, when a socket of another kind is at its
+    other end. So it is where a client is faster than its kernel, and another process listens at the
+    same port for a moment before.
+    """
+
+    def __init__(self, name: str, socket: zmq.Socket[Any], endpoint: str) -> None:
+        super().__init__(name, socket)
+        self._endpoint = endpoint
+        socket.connect(endpoint)
+
+    def reconnect(self) -> None:
+        """Connect anew. What was sent and not taken yet is lost."""
+        with self._lock:
+            self._check_open()
+            self._seen_empty = False
+            with suppress(zmq.ZMQError):  # it is not connected
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        try:
+            super()._send(frames)
+        except trio.WouldBlock:  # there is room, so there is no connection
+            self.reconnect()
+            super()._send(frames)
 
 
 class ZmqBroadcastChannel(ZmqChannel):

@@ -24,7 +24,7 @@ from ..system import mark_untraced
 from .connection_file import PORTS, ConnectionInfo
 from .ipc_paths import BoundPath, bind_path, remove_stale
 from .port_range import PortRange, bind_first
-from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel
+from .zmq_channel import LINGER, ZmqBroadcastChannel, ZmqChannel, ZmqClientChannel
 
 __all__ = [
     "Heartbeat",
@@ -209,7 +209,9 @@ class ZmqClientTransport:
         if iopub_hwm:  # then the system should not buffer megabytes, either
             heard = {**heard, zmq.RCVBUF: SMALL_BUFFER}
         self.iopub = self._connect("iopub", zmq.SUB, heard)
-        self.heartbeat = self._connect("hb", zmq.DEALER, {zmq.SNDHWM: 10, **drop})
+        beat = self._new(zmq.DEALER, {zmq.SNDHWM: 10, **drop})
+        beat.connect(info.endpoint(info.hb_port))
+        self.heartbeat = ZmqChannel("hb", beat)
 
     def __enter__(self) -> ZmqClientTransport:
         return self
@@ -223,11 +225,17 @@ class ZmqClientTransport:
             channel.close()
         self._context.term()
 
-    def _connect(self, name: str, kind: int, options: Options) -> ZmqChannel:
+    def resubscribe(self) -> None:
+        """Connect iopub anew: see `ZmqClientChannel`."""
+        self.iopub.reconnect()
+
+    def _connect(self, name: str, kind: int, options: Options) -> ZmqClientChannel:
+        endpoint = self.info.endpoint(getattr(self.info, f"{name}_port"))
+        return ZmqClientChannel(name, self._new(kind, options), endpoint)
+
+    def _new(self, kind: int, options: Options) -> zmq.Socket[Any]:
         common: Options = {zmq.RECONNECT_IVL: RECONNECT, **self._secrets}
-        socket = new_socket(self._context, kind, {**options, **common})
-        socket.connect(self.info.endpoint(getattr(self.info, f"{name}_port")))
-        return ZmqChannel(name, socket)
+        return new_socket(self._context, kind, {**options, **common})
 
 
 def _client_curve(info: ConnectionInfo) -> Options:
