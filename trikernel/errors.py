@@ -35,6 +35,7 @@ __all__ = [
     "StdinUnavailable",
     "TrikernelError",
     "UnknownMessageType",
+    "UnknownSubshellError",
     "UsageError",
     "WireError",
 ]
@@ -109,6 +110,12 @@ class LeftOpenError(TrikernelError):
 
 class NoSubshell(TrikernelError):
     """There is no subshell of that id, or the kernel has none at all."""
+
+
+class UnknownSubshellError(NoSubshell):
+    """There is no subshell of that id: deleted, or never created. Its name and text are what
+    ipykernel replies; frontends' code may look at them.
+    """
 
 
 class LoopLost(TrikernelError):

@@ -108,7 +108,8 @@ async def test_deleting_a_busy_one_answers_all_that_it_has(serving: Serving) -> 
         late = shell.start("say late")
         await late.wait()
         assert late.error is not None
-        assert "no subshell" in str(late.error)
+        assert late.error.ename == "UnknownSubshellError"  # ipykernel's name and text
+        assert late.error.evalue == f"Unknown subshell_id {shell.subshell_id!r}"
 
 
 @pytest.mark.parametrize("subshell_id", ["unknown", "", 7, [1], {"a": 1}, True])
@@ -122,7 +123,7 @@ async def test_an_id_that_is_none_gets_an_error_reply(serving: Serving, subshell
         assert (sent.status, sent.idle) == ("error", True)
         reply = await control(client, "delete", subshell_id=subshell_id)
         assert reply["status"] == "error"
-        assert reply["ename"] in ("NoSubshell", "ContentError")
+        assert reply["ename"] in ("UnknownSubshellError", "ContentError")
 
 
 async def test_abort_by_id_reaches_a_subshell(serving: Serving) -> None:

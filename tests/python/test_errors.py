@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import AsyncIterator
+from types import ModuleType
 
 import pytest
 import trio.testing
@@ -269,3 +271,12 @@ async def test_the_end_of_an_iterator_is_an_error_like_any_other(
     failed = await kernel_client.expect("next(iter([]))", error=StopIteration)
     assert failed.error is not None
     assert "In[2]" in re.sub(r"\x1b[^m]*m", "", "".join(failed.error.traceback))
+
+
+async def test_a_cell_begins_while_another_thread_imports_what_draws_errors(
+    kernel_client: CheckedClient,
+) -> None:
+    await kernel_client.execute("1 / 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "stack_data.core", ModuleType("stack_data.core"))
+        await kernel_client.expect("1 + 1", result="2")

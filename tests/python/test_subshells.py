@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -242,6 +243,22 @@ def test_a_crash_of_its_loop_is_its_own(threaded: Any) -> None:
             assert cells[0].error.ename == "LoopLost"
             assert cells[1].status == "ok"
             await client.expect("1", result="1")
+
+    threaded(check)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trikernel.timeline"])
+def test_what_another_thread_is_importing_is_not_there_yet(name: str, threaded: Any) -> None:
+    async def check(client: CheckedClient) -> None:
+        await client.execute("1 / 0")  # imports what an error needs
+        with pytest.MonkeyPatch.context() as patch:
+            # a module is in sys.modules from the moment in which its import begins
+            patch.setitem(sys.modules, name, ModuleType(name))
+            async with client.open_subshell() as shell:
+                cell = await shell.execute("1 / 0")
+        assert cell.error is not None
+        assert cell.error.ename == "ZeroDivisionError"
+        assert client.log_tail() == ""
 
     threaded(check)
 

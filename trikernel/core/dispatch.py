@@ -44,7 +44,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import ContentError, NoSubshell, QueueFull, WireError
+from ..errors import ContentError, NoSubshell, QueueFull, UnknownSubshellError, WireError
 from ..system import Latch, RepeatedEvent, run_in, runs_here
 from ..transport import Channel
 from ..wire import LaneName, Message, MessageType, Priority
@@ -410,10 +410,10 @@ async def _wait_and_call(latch: Latch, task: Callable[[], Awaitable[object]]) ->
 
 
 def find_subshell(subshells: Mapping[str, T], subshell_id: object) -> T:
-    """The subshell of that id. Raises `NoSubshell`."""
+    """The subshell of that id. Raises `UnknownSubshellError`."""
     found = subshells.get(subshell_id) if isinstance(subshell_id, str) else None
     if found is None:
-        raise NoSubshell(f"there is no subshell {subshell_id!r:.80}: deleted, or never created")
+        raise UnknownSubshellError(f"Unknown subshell_id {subshell_id!r:.80}")
     return found
 
 

@@ -135,6 +135,7 @@ class _Session:
     def __init__(self, secret: str) -> None:
         self.secret = secret
         self.is_ended = threading.Event()
+        self._is_imported = False
         on_fork(self)
 
     def connect(self, port: int) -> None:
@@ -145,6 +146,7 @@ class _Session:
             import debugpy
 
             debugpy.configure(subProcess=False)  # which imports pydevd; children are left alone
+        self._is_imported = True
         debugpy.connect(("127.0.0.1", port), access_token=self.secret)
         if self.is_ended.is_set():
             self.stop()
@@ -165,9 +167,9 @@ class _Session:
 
     def stop(self) -> None:
         """Trace nothing any more, and end the debugger's threads."""
-        pydevd = sys.modules.get("pydevd")
-        if pydevd is None:
+        if not self._is_imported:  # by now: `connect` finds nobody who listens, or stops again
             return
+        pydevd = sys.modules["pydevd"]
         debugger = pydevd.get_global_debugger()
         if debugger is not None:
             debugger.ready_to_run = True  # else `connect` waits for configurationDone for ever
@@ -273,8 +275,9 @@ def trace_this_thread() -> None:
 
 def _tracing_debugger() -> Any:
     """pydevd's own, None where nothing in this process is traced by it."""
-    pydevd = sys.modules.get("pydevd")
-    return pydevd.get_global_debugger() if pydevd is not None else None
+    # without it while another thread imports the module
+    get_global_debugger = getattr(sys.modules.get("pydevd"), "get_global_debugger", None)
+    return get_global_debugger() if get_global_debugger is not None else None
 
 
 @contextmanager

@@ -122,9 +122,10 @@ def note_outer_asyncio_loop() -> None:
 
 
 def _running_asyncio_loop() -> Any:
-    asyncio = sys.modules.get("asyncio")
+    # another thread may be importing it: then it has no such function yet, and nothing runs here
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
     try:
-        return asyncio.get_running_loop() if asyncio is not None else None
+        return get_running_loop() if get_running_loop is not None else None
     except RuntimeError:
         return None
 

@@ -231,8 +231,9 @@ def _forget_code() -> None:
     The library that finds the failing part of a line for IPython keeps all code that it has seen.
     IPython imports it when the first cell fails, as it takes a while.
     """
-    library = sys.modules.get("stack_data.core")
-    kept = vars(library.Source).get("__executing_cache") if library is not None else None
+    # without it while another thread imports the module
+    source = getattr(sys.modules.get("stack_data.core"), "Source", None)
+    kept = vars(source).get("__executing_cache") if source is not None else None
     if kept is not None and len(kept) > KEPT:
         kept.clear()
 
