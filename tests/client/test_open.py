@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import psutil
@@ -293,7 +294,9 @@ async def test_a_client_whose_ports_were_others_before_connects_anew() -> None:
     with zmq.Context() as context:
         kinds = {"iopub": zmq.ROUTER, "shell": zmq.XPUB, "control": zmq.XPUB}
         others = {name: context.socket(kind) for name, kind in kinds.items()}
-        ports = {f"{name}_port": one.bind_to_random_port(HERE) for name, one in others.items()}
+        ports: dict[str, Any] = {
+            f"{name}_port": one.bind_to_random_port(HERE) for name, one in others.items()
+        }
         with ZmqClientTransport(ConnectionInfo(**ports)) as early:
             for name in ("shell", "control"):  # libzmq does not tell that it gives one up
                 wait_until(partial(_takes_nothing, getattr(early, name)._socket), "its loss")
