@@ -238,7 +238,10 @@ def test_each_subshell_has_a_loop_of_its_own(kernel: KernelProcess) -> None:
 
 
 def test_asyncio_cells_warn_of_nothing() -> None:
-    code = SETUP + "await asyncio.sleep(0.01)\nawait asyncio.to_thread(time.sleep, 0)\nprint('ok')"
+    code = (
+        f"{SETUP}asyncio.get_running_loop().slow_callback_duration = 1000  # on a busy machine\n"
+        "await asyncio.sleep(0.01)\nawait asyncio.to_thread(time.sleep, 0)\nprint('ok')"
+    )
     code = code.replace("warnings.simplefilter", "# ")
     with kernel_process(PYTHONWARNINGS="error", PYTHONASYNCIODEBUG="1") as kernel:
         assert kernel.text(code) == "ok\n"

@@ -149,14 +149,12 @@ class Stopper:
     ) -> None:
         self.running: list[Request] = []
         self.pending: list[StopSignal] = []
-        self.ignored = 0
-        self.installed = False
+        self.ignored, self.installed = 0, False
         self._abandoned, self.abandoned = trio.open_memory_channel[Request](math.inf)
         self._token = token
         self._on_pending = on_pending
         self._tell = tell
-        self._owns_loop = owns_loop
-        self._grace = grace
+        self._owns_loop, self._grace = owns_loop, grace
         self.services = services or RemoteNursery()
         self.stuck, self.sigint_came = RepeatedEvent(), RepeatedEvent()
         self._thread = thread or threading.main_thread().ident or 0
@@ -165,13 +163,13 @@ class Stopper:
         self._signalled_at = -math.inf
         self._previous: object = None
         self._arrivals: SignalArrivals | None = None
-        self._swallowed = Swallowed()
+        self._swallowed, self._lock = Swallowed(), threading.RLock()
         self._own_signal = OwnSignal(self._on_own_signal)
         on_fork(self)
 
     def after_fork(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
-        self._resends = False
+        self._resends, self._lock = False, threading.RLock()
         self.services.close()
         self.pending.clear()
         if self._is_main and signal.getsignal(signal.SIGINT) == self._on_sigint:
@@ -215,8 +213,9 @@ class Stopper:
 
     def _deliver(self, stop_signal: StopSignal) -> None:
         """In the user loop, which turns: cancel the request's scope, or leave it behind."""
-        was_raised = stop_signal.state is StopState.RAISED
-        self._mark_delivered(stop_signal, StopEvent.TURN)
+        with self._lock:  # a host's thread, which has the code, may be just hearing of it
+            was_raised = stop_signal.state is StopState.RAISED
+            self._mark_delivered(stop_signal, StopEvent.TURN)
         request = stop_signal.request
         if request is None:
             self.ignored += 1
@@ -296,25 +295,26 @@ class Stopper:
         For the unprotected end of functions that user code calls in a loop, `print` above all:
         without it a loop that spends its time in protected code could not be stopped.
         """
-        if not self.pending:
-            return
-        request = current_request.get()
+        request = current_request.get() if self.pending else None
         if (
             request is not None
-            and any(one.request is request for one in self.pending)
             and threading.get_ident() == self._thread
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
+            and self.consume(request)
         ):
-            self.consume(request)
             raise self._exception_for(request, sys._getframe())
 
-    def consume(self, request: Request | None) -> None:
-        """Mark the stops of a request as delivered: the caller raises an exception in its code."""
-        for stop_signal in tuple(self.pending):
-            if stop_signal.request is request:
+    def consume(self, request: Request | None) -> bool:
+        """Mark the stops of a request as delivered: the caller raises an exception in its code.
+        False if there are none, or no longer: its scope is cancelled, which nobody takes back.
+        """
+        with self._lock:
+            heard = [one for one in self.pending if one.request is request]
+            for stop_signal in heard:
                 self._mark_delivered(stop_signal, StopEvent.RAISE)
-        if request is not None:
+        if heard and request is not None:
             request.consume_interrupt()
+        return bool(heard)
 
     def _mark_delivered(self, stop_signal: StopSignal, event: StopEvent) -> None:
         stop_signal.advance(event)

@@ -1,0 +1,54 @@
+"""One stop, of which a request's code hears once: by its scope, or by an exception."""
+
+from __future__ import annotations
+
+import threading
+
+import trio
+
+from trikernel.core.request import Request, RequestScope, StopReason
+from trikernel.core.stop import Stopper
+from trikernel.system import run_in
+from trikernel.transport import MemoryTransport
+from trikernel.wire import Header, Message, Priority
+
+
+def running() -> tuple[Stopper, Request]:
+    """A request whose code runs in a thread, here this one, and what stops it."""
+    header = Header("id", "execute_request", "session", "user", "", "5.4", b"")
+    channel = MemoryTransport().shell[0]
+    request = Request(Message(header, {}, {}, {}), channel, None, Priority.SHELL)
+    stopper = Stopper(trio.lowlevel.current_trio_token(), thread=threading.get_ident())
+    stopper.running.append(request)
+    return stopper, request
+
+
+async def turn() -> None:
+    """Until what was posted to this loop so far has been called."""
+    turned = trio.Event()
+    run_in(trio.lowlevel.current_trio_token(), turned.set)
+    with trio.CancelScope(shield=True):
+        await turned.wait()
+
+
+async def test_code_in_another_thread_hears_of_no_stop_that_has_cancelled_its_scope() -> None:
+    """A host's thread has the code, and this loop its scope: the request would end as cancelled by
+    nobody, and not as interrupted.
+    """
+    stopper, request = running()
+    with RequestScope(request) as scope:
+        stopper.interrupt()
+        await turn()
+        assert scope.cancel_called
+    assert not stopper.consume(request)
+    assert request.stop_reason is StopReason.INTERRUPT
+
+
+async def test_code_that_hears_of_a_stop_first_has_used_it_up() -> None:
+    stopper, request = running()
+    with RequestScope(request) as scope:
+        stopper.interrupt()
+        assert stopper.consume(request)
+        await turn()
+    assert not scope.cancel_called
+    assert request.stop_reason is None
