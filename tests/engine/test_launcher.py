@@ -243,10 +243,14 @@ class NoForks:
 
     unavailable = None
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, story: list[str], *, answers: bool = True) -> None:
+        self.story = story
         self.answers = answers
 
+    def start(self) -> None: ...
+
     def begin_module(self, *args: Any) -> Any:
+        self.story.append("asked")
         if not self.answers:
             raise NotWarm("it is not to be had")
         return self.finish
@@ -254,22 +258,30 @@ class NoForks:
     def finish(self) -> Any:
         raise NotWarm("it has ended")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.story.append("closed")
 
 
-@pytest.mark.parametrize("answers", [True, False])
+AT_THE_SAME_TIME = ["asked"] * 3 + ["cold"] * 3 + ["closed"]
+ONE_BY_ONE = ["asked", "cold"] * 3 + ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "delay", "expected"),
+    [(True, 0.0, AT_THE_SAME_TIME), (True, 0.001, ONE_BY_ONE), (False, 0.0, ONE_BY_ONE)],
+)
 def test_what_cannot_be_forked_is_started_in_the_ordinary_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: bool,
+    delay: float,
+    expected: list[str],
 ) -> None:
-    started: list[Any] = []
-    monkeypatch.setattr(theirs.LocalEngineLauncher, "start", lambda self: started.append(self))
-    forks: Any = launcher_module._Forks(NoForks(answers=answers))  # type: ignore[arg-type]
-    launcher = TrioEngineLauncher(profile_dir=str(tmp_path))
-    launcher._forks = forks
+    story: list[str] = []
+    monkeypatch.setattr(theirs.LocalEngineLauncher, "start", lambda self: story.append("cold"))
+    monkeypatch.setattr(
+        launcher_module, "ForkServer", lambda preload: NoForks(story, answers=answers)
+    )
     (tmp_path / "log").mkdir()
-    engines = [launcher.launcher_class(parent=launcher, profile_dir=str(tmp_path)) for _ in "abc"]
-    for number, one in enumerate(engines):
-        one.engine_cmd, one.output_file = COMMAND, str(tmp_path / f"{number}.log")
-        one.start()
-    forks.close()
-    assert started == engines
+    TrioEngineLauncher(profile_dir=str(tmp_path), delay=delay).start(3)
+    assert story == expected

@@ -34,15 +34,16 @@ PRELOAD = ("trikernel.engine.preloaded",)
 
 @attrs.define(eq=False)
 class _Forks:
-    """The fork server of a set while that starts, and engines of which it was asked."""
+    """The fork server of a set while that starts, and the engines that it is forking."""
 
     server: ForkServer
+    at_once: int
     _begun: deque[Callable[[], None]] = attrs.field(factory=deque)
 
     def add(self, finish: Callable[[], None]) -> None:
-        """An engine is being forked; so many at once, and ``finish`` is called for the first."""
+        """An engine is being forked, for which ``finish`` is called when it is its turn."""
         self._begun.append(finish)
-        if len(self._begun) > AT_ONCE:
+        if len(self._begun) > self.at_once:
             self._begun.popleft()()
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class TrioEngineLauncher(LocalEngineSetLauncher):
             server = ForkServer(PRELOAD)
             server.start()
             if server.unavailable is None:
-                self._forks = _Forks(server)
+                self._forks = _Forks(server, 0 if self.delay else AT_ONCE)
         try:
             return super().start(n)
         finally:
