@@ -235,11 +235,32 @@ def leaves_a_scope_open() -> None:
     trio.CancelScope().__enter__()
 
 
+async def leaves_a_nursery_open() -> None:
+    import trio
+
+    nursery = await trio.open_nursery().__aenter__()
+    nursery.start_soon(trio.sleep_forever)
+
+
+def interrupts_itself() -> None:
+    raise KeyboardInterrupt
+
+
+def calls_itself() -> None:
+    def again() -> None:
+        again()
+
+    again()
+
+
 AMISS = {
     exits: "SystemExit",
     cannot_be_sent: "TypeError",
     needs_too_much: "MemoryError",
     leaves_a_scope_open: "LeftOpenError",
+    leaves_a_nursery_open: "LeftOpenError",
+    interrupts_itself: "KeyboardInterrupt",
+    calls_itself: "RecursionError",
 }
 
 
