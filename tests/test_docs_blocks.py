@@ -97,7 +97,7 @@ connection, browser = Connection(), Browser()
         "async def fetch(number): await trio.sleep(0)"
     ),
     ("docs/how-to/see-what-your-tasks-do.md", "with kernel.record()"): Around(
-        "kernel = trikernel.current_request.get().application"
+        "kernel = trikernel.current_request.get().kernel"
     ),
     ("docs/how-to/background-tasks.md", "from trikernel.notebook"): Around(
         """\

@@ -57,9 +57,9 @@ async def input(prompt: object = "", *, password: bool = False) -> str:
 
 def _kernel() -> Any:
     request = current_request.get()
-    if request is None or not hasattr(request.application, "nursery"):
+    if request is None or not hasattr(request.kernel, "nursery"):
         raise TrikernelError("trikernel.notebook works in a cell of a trikernel Python kernel only")
-    return request.application
+    return request.kernel
 
 
 def __getattr__(name: str) -> Any:

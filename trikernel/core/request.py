@@ -210,8 +210,8 @@ class Request:
     # What it is
 
     @property
-    def application(self) -> Any:
-        """The kernel that it came to, as long as that lives."""
+    def kernel(self) -> Any:
+        """The kernel that it came to; None when that is gone."""
         return self._kernel()
 
     @property

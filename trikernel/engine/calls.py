@@ -38,7 +38,7 @@ _LONGEST = 1e9  # seconds
 @enable_ki_protection
 async def apply_request(request: Request) -> Reply:
     """Make a call. Content: the author's. Reply: ``status``, and the result in its buffers."""
-    kernel = request.application
+    kernel = request.kernel
     _set_deadline(kernel, request, request.message.metadata.get("trikernel.timeout", 0))
     function, args, kwargs = call_unprotected(
         serializer().unpack_apply_message, request.message.buffers, kernel.shell.user_ns, copy=False
@@ -92,7 +92,7 @@ def signal_request(request: Request) -> Mapping[str, Any]:
     if number == signal.SIGINT:
         os.kill(os.getpid(), number)
     else:
-        request.application.server.stopper.services.start_soon(_signal_soon, number)
+        request.kernel.server.stopper.services.start_soon(_signal_soon, number)
     return {"status": "ok"}
 
 
@@ -108,7 +108,7 @@ async def abort_request(request: Request) -> Mapping[str, Any]:
     Content: ``msg_ids``, one id or a list; those of a broadcast, too, which reaches each engine
     under an id of its own. Reply: ``ok``.
     """
-    kernel = request.application
+    kernel = request.kernel
     wanted = request.message.content.get("msg_ids")
     names = {wanted} if isinstance(wanted, str) else set(_texts(wanted))
     ids = names | {f"{name}_{kernel.ident}" for name in names}

@@ -135,7 +135,7 @@ class Served:
         """
         request = current_request.get()
         if request is not None:
-            called = request.application
+            called = request.kernel
             for kernel in self._kernels:
                 if kernel is called:
                     return kernel
