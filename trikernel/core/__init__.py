@@ -17,7 +17,7 @@ from .request import (
     current_request,
     is_served,
 )
-from .server import Beside, Server, Services, serve
+from .server import Server, Services, ServiceTask, serve
 from .stop import Stopper
 from .subshell_loop import SubshellKey, current_subshell
 from .user_code import (
@@ -37,7 +37,6 @@ __all__ = [
     "MACHINERY",
     "SHORT",
     "BackgroundNursery",
-    "Beside",
     "Connection",
     "Event",
     "IOPub",
@@ -50,6 +49,7 @@ __all__ = [
     "Request",
     "RequestScope",
     "Server",
+    "ServiceTask",
     "Services",
     "StopReason",
     "Stopper",

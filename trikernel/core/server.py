@@ -52,14 +52,14 @@ from .subshell_loop import current_subshell
 from .subshells import Subshells
 from .user_code import OutermostScope, UserNursery
 
-__all__ = ["Beside", "Server", "Services", "serve"]
+__all__ = ["Server", "ServiceTask", "Services", "serve"]
 
 ABORT_TIMEOUT = 0.5  # seconds that an abort waits for the user loop to turn
 
 Services = Literal["thread", "inline"]
 
-Beside = Callable[["Server"], Awaitable[object]]
-"""A further task that the process's entry point has run in the service loop, beside control."""
+ServiceTask = Callable[["Server"], Awaitable[object]]
+"""Called with the server: a further task of the service loop, as long as that runs."""
 
 
 @enable_ki_protection
@@ -120,7 +120,7 @@ class Server:
         )
         self.background: trio.Nursery | None = None
         self.before_exit: list[Callable[[], object]] = []
-        self.beside: list[Beside] = []
+        self.service_tasks: list[ServiceTask] = []
         self._started = False
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
         self._stop_told, self._terminated = RepeatedEvent(), RepeatedEvent()
@@ -202,7 +202,10 @@ class Server:
                 stop_told=self._stop_told,
                 before_exit=self._exit_without_user_loop,
                 parent_gone=self.leave,
-                beside=[self._end_when_terminated, *(partial(one, self) for one in self.beside)],
+                tasks=[
+                    self._end_when_terminated,
+                    *(partial(one, self) for one in self.service_tasks),
+                ],
             )
         self._thread = ServiceThread(
             self.dispatcher, self._control, self.user_token, watch, crash_grace=grace

@@ -131,14 +131,14 @@ class ProcessWatch:
 
     ``stop_told`` is set when the kernel is told to stop; if the user loop does not end within
     ``grace`` seconds, ``before_exit`` is called and the process exits without it. When the parent
-    process ends, ``parent_gone`` is called. ``beside`` are further tasks of the service loop.
+    process ends, ``parent_gone`` is called. ``tasks`` are further ones of the service loop.
     """
 
     grace: float
     stop_told: RepeatedEvent
     before_exit: Callable[[], object]
     parent_gone: Callable[[], object]
-    beside: Sequence[Callable[[], Awaitable[object]]] = ()
+    tasks: Sequence[Callable[[], Awaitable[object]]] = ()
 
 
 class ServiceThread:
@@ -244,7 +244,7 @@ class ServiceThread:
                     nursery.start_soon(end, name="shutdown watch")
                     nursery.start_soon(_watch_parent, self._watch, name="parent watch")
                     nursery.start_soon(_follow_interrupt_event, self._dispatcher.main.stopper)
-                    for task in self._watch.beside:
+                    for task in self._watch.tasks:
                         nursery.start_soon(task)
                 run_in(self._user_token, self._ready.set)
 

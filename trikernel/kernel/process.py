@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core import Beside, Server, run_in_this_thread
+from ..core import Server, ServiceTask, run_in_this_thread
 from ..errors import KernelClassError, UsageError
 from ..system import on_fork, real_stderr, report_crash, run_to_the_end
 from ..transport import (
@@ -82,19 +82,19 @@ def run(
 def run_over(
     kernel: Kernel,
     open_transport: Callable[[ExitStack, list[Callable[[], object]]], Transport],
-    beside: Sequence[Beside] = (),
+    service_tasks: Sequence[ServiceTask] = (),
     application: Application | None = None,
 ) -> None:
     """`run`, over a transport that ``open_transport`` binds once the process is the kernel's.
 
     That is given what closes it, and a list for what a process does that ends without closing.
-    ``beside`` are tasks that serve beside control, in the loop that a cell does not hold up.
+    ``service_tasks`` run in the service loop, beside control, while a cell computes, too.
     ``application`` stands between the kernel and the core, if that is to be another one than usual.
     """
     application = application or application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
-        signals = stack.enter_context(_TerminationSignals(beside))
+        signals = stack.enter_context(_TerminationSignals(service_tasks))
         transport = open_transport(stack, signals.before_exit)
         try:
             run_in_this_thread(application, transport, signals.listen)
@@ -316,9 +316,9 @@ class _TerminationSignals:
 
     NAMES = ("SIGTERM", "SIGHUP")
 
-    def __init__(self, beside: Sequence[Beside] = ()) -> None:
+    def __init__(self, service_tasks: Sequence[ServiceTask] = ()) -> None:
         self.before_exit: list[Callable[[], object]] = []
-        self._beside = beside
+        self._service_tasks = service_tasks
         self._server: Server | None = None
         self._came = False
         self._previous: dict[int, Any] = {}
@@ -333,7 +333,7 @@ class _TerminationSignals:
         """The kernel is served: this is what shuts down."""
         self._server = server
         server.before_exit += self.before_exit
-        server.beside += self._beside
+        server.service_tasks += self._service_tasks
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._server is not None and not self._came:
