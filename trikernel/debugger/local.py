@@ -29,7 +29,7 @@ import trio
 
 from ..core import call_unprotected
 from ..core.thread_stop import raise_in_thread
-from ..system import run_beside
+from ..system import run_in_own_thread
 from .dap import Ask, Refused, text_argument
 from .values import Values
 
@@ -112,7 +112,9 @@ class Local:
             path.write_bytes(code.encode("utf-8", "surrogatepass"))
             return str(path)
 
-        return {"sourcePath": await run_beside(partial(_told, dump), "trikernel cell's file")}
+        return {
+            "sourcePath": await run_in_own_thread(partial(_told, dump), "trikernel cell's file")
+        }
 
     async def source(self, ask: Ask) -> dict[str, Any]:
         """The text of a file."""
@@ -120,7 +122,7 @@ class Local:
         path = source.get("path") if isinstance(source, dict) else None
         if not isinstance(path, str):
             raise Refused("source: the argument source.path must be a string")
-        return {"content": await run_beside(partial(_read, path), "trikernel source")}
+        return {"content": await run_in_own_thread(partial(_read, path), "trikernel source")}
 
     async def place(self, path: str, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The breakpoints of a cell; one on a line without code comes to the next one with code,
@@ -137,7 +139,7 @@ class Local:
             ]
 
         try:
-            return await run_beside(partial(_told, place), "trikernel breakpoints")
+            return await run_in_own_thread(partial(_told, place), "trikernel breakpoints")
         except Refused:  # no cell of this text, or one with magics: debugpy sees to it
             return asked
 
@@ -222,7 +224,7 @@ class Local:
 
         self._is_asking = True
         with trio.move_on_after(VALUE_TIMEOUT):
-            return await run_beside(call, "trikernel values")
+            return await run_in_own_thread(call, "trikernel values")
         if self._is_asking:
             raise_in_thread(thread, KeyboardInterrupt, lambda: None)
         raise Refused(f"an object has not told its text within {VALUE_TIMEOUT:g} seconds")

@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..system import has_debugpy, on_fork, run_beside
+from ..system import has_debugpy, on_fork, run_in_own_thread
 from .dap import DapStream, Refused, response
 
 __all__ = [
@@ -82,7 +82,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
         async def connect() -> None:
             nonlocal failure
             try:
-                await run_beside(lambda: session.connect(port), "trikernel debugger's start")
+                await run_in_own_thread(lambda: session.connect(port), "trikernel debugger's start")
             except Exception as error:  # whatever debugpy raises
                 failure = Refused(f"debugpy cannot be started: {type(error).__name__}: {error}")
                 failed.cancel()
@@ -102,7 +102,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
         finally:
             session.is_ended.set()
             with trio.move_on_after(STOP_TIMEOUT, shield=True):
-                await run_beside(session.stop, "trikernel debugger's end")
+                await run_in_own_thread(session.stop, "trikernel debugger's end")
                 if stream is not None:
                     await stream.aclose()
             nursery.cancel_scope.cancel()

@@ -23,7 +23,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..core import Reply, Request, current_subshell, run_unprotected
 from ..errors import ContentError, NoSubshell, UnknownMessageType
-from ..system import run_beside
+from ..system import run_in_own_thread
 from ..wire import REQUESTS, Message, as_content, parse
 from ..wire import contents as c
 from .hooks import run_hook
@@ -252,7 +252,7 @@ async def usage_request(self: Any, request: Request) -> dict[str, Any]:
     """What this process and its children use. Content: none. Reply: see `usage.measure`."""
     if self.server.inline:  # one loop does everything, under a virtual clock perhaps
         return {"status": "ok", **measure()}
-    return {"status": "ok", **await run_beside(measure, "trikernel usage")}
+    return {"status": "ok", **await run_in_own_thread(measure, "trikernel usage")}
 
 
 async def tasks_request(self: Any, request: Request) -> dict[str, Any]:

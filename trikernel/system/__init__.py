@@ -17,7 +17,7 @@ from .loops import (
     runs_here,
 )
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
-from .own_threads import mark_untraced, run_beside
+from .own_threads import mark_untraced, run_in_own_thread
 from .process_end import end_within, run_to_the_end, wait_for_process_end
 from .signal_timer import SignalTimer, can_signal
 from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
@@ -50,8 +50,8 @@ __all__ = [
     "on_fork",
     "real_stderr",
     "report_crash",
-    "run_beside",
     "run_in",
+    "run_in_own_thread",
     "run_nested",
     "run_to_the_end",
     "runs_here",

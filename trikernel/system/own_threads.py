@@ -1,9 +1,9 @@
 """Threads of ours, which a debugger neither stops nor shows.
 
-A debugger stops every thread when one of them is at a breakpoint. What keeps a kernel reachable has
-to go on then, so each thread that is not the user's is marked, by the attributes that pydevd looks
-for. A worker thread of Trio's is anybody's, and cannot be marked: what the service loop has done
-beside itself is done in `run_beside`.
+A debugger stops every thread when one of them is at a breakpoint. The threads that keep a kernel
+reachable have to go on then, so each of ours is marked, by the attributes that pydevd looks for. A
+worker thread of Trio's cannot be marked, because the user's code may get the same one next. So the
+service loop calls `run_in_own_thread` instead of `trio.to_thread.run_sync`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import trio
 
 from .loops import run_in
 
-__all__ = ["mark_untraced", "run_beside"]
+__all__ = ["mark_untraced", "run_in_own_thread"]
 
 T = TypeVar("T")
 
 
 def mark_untraced(thread: threading.Thread) -> threading.Thread:
-    """The same thread, which debuggers leave alone."""
+    """Have debuggers leave a thread alone; returns it."""
     vars(thread).update(pydev_do_not_trace=True, is_pydev_daemon_thread=True)
     return thread
 
 
-async def run_beside(function: Callable[[], T], name: str) -> T:
-    """Call a function in a thread of its own, that debuggers leave alone; its result, or what it
-    raised. Cancelled, the wait ends, and the function goes on.
+async def run_in_own_thread(function: Callable[[], T], name: str) -> T:
+    """Call a function in a new thread that debuggers leave alone; returns and raises what it does.
+
+    Cancelled, the wait ends, and the function goes on.
     """
     done, token = trio.Event(), trio.lowlevel.current_trio_token()
     results: list[outcome.Outcome[T]] = []
