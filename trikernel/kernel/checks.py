@@ -225,7 +225,7 @@ def _check_call(kernel: Any, name: str, positional: list[str], options: list[str
             f"{name_of(kernel, name)} must return its value, not yield: output goes out by "
             "print() or send_response() while it runs"
         )
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     if code is not None and is_ours(code.co_filename):  # no author's: to ask takes each start 2 ms
         return
     signature = _signature(kernel, name, function)
