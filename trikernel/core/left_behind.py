@@ -1,4 +1,4 @@
-"""Code that was left behind and swallows its cancels: it is to end all the same.
+"""Ends code that was left behind and swallows its cancels.
 
 What is wanted
     A cell whose loop of awaits has an ``except BaseException: pass`` is answered and left behind.
@@ -10,10 +10,10 @@ What does not work
     task hardly ever: nearly all of its time is spent in Trio.
 
 What is done
-    While something is left behind, an instrument sees each step of each task. A task of it that has
-    swallowed its cancel a hundred times is traced for a step, and `CellStopped` raised at one of
-    the user's lines (`line_lot`). What cleans up in a shield is not cancelled, and so not hit; nor
-    are background tasks.
+    While any request is left behind, a Trio instrument sees each step of each task. A task of such
+    a request that has swallowed its cancel a hundred times is traced for a step, and `CellStopped`
+    is raised at one of the user's lines (`line_lot`). Code that cleans up in a shield is not
+    cancelled, and so not hit; neither are background tasks.
 
 What remains
     A loop that blocks between its awaits is slow to come to its hundredth.
@@ -30,7 +30,7 @@ from .request import Request, request_of
 
 __all__ = ["LeftBehind"]
 
-SWALLOWED = 100  # cancels, after which it is no clean-up any more
+SWALLOWED = 100  # cancels that code may swallow before it no longer counts as cleaning up
 
 
 class LeftBehind(trio.abc.Instrument):
@@ -72,9 +72,9 @@ class LeftBehind(trio.abc.Instrument):
 
 
 def _hears_cancel(task: trio.lowlevel.Task, request: Request) -> bool:
-    """Whether each `await` of a task raises the cancel of its request: no shield is between.
+    """Whether each `await` of a task raises the cancel of its request, for no shield is between.
 
-    That the innermost scope is cancelled says nothing: a `trio.sleep` ends by that.
+    The innermost scope alone does not tell: it may be one that `trio.sleep` has just cancelled.
     """
     status = getattr(task, "_cancel_status", None)
     while status is not None:

@@ -15,13 +15,12 @@ What is done
     ``except`` or of the ``while``. (In turn would not do: a loop may come by in step with it.) Near
     ones are drawn more often, because a loop that blocks is told only once in a while.
 
-    Only frames that were told of raise, never one of ours, and only as long as it is wanted. Trace
-    functions of others, a debugger's or the cell's, are back after that.
+    Only the frames that are given raise, never one of ours, and only as long as it is wanted. After
+    that the trace function of a debugger or of the cell is set again.
 
 What remains
-    Python ends the tracing when the tracer raises, so each lot is for one exception. Code that no
-    line of which is uncovered, for example a recursion that catches everything at each depth, goes
-    on.
+    Python ends the tracing when the tracer raises, so each draw is for one exception. Code of which
+    every line is covered, for example a recursion that catches everything at each depth, goes on.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ from .user_code import is_machinery, is_ours
 
 __all__ = ["LineLot", "Swallowed", "users_frames"]
 
-LINES = 20  # of which one is drawn
-SWALLOWED = 5  # times that code was told in vain, after which it is no clean-up any more
+LINES = 20  # lines, of which one is drawn
+SWALLOWED = 5  # exceptions that code may swallow before it no longer counts as cleaning up
 
 
 def users_frames(frames: Iterable[FrameType]) -> list[FrameType]:
-    """The user's among some frames from the innermost one outwards: those that the innermost one
-    of ours has called, or where it is the user's code that has called that, those around it.
+    """The user's frames among ``frames``, which go from the innermost one outwards. Only those are
+    returned that lie inside of the innermost frame of ours; if there are none, those around it.
     """
     found: list[FrameType] = []
     for frame in frames:
@@ -60,7 +59,7 @@ class LineLot:
     """Raises in some frames, at a line drawn by lot, from `draw` to `end`; in one thread."""
 
     def __init__(self) -> None:
-        self._random = random.Random(0)  # the user's own numbers stay as they are
+        self._random = random.Random(0)  # of its own, so that the user's sequence does not change
         self._frames: list[FrameType] = []
         self._before: Any = None
         self._is_drawn = False
@@ -84,7 +83,7 @@ class LineLot:
         sys.settrace(_no_trace)
 
     def end(self) -> None:
-        """Trace no more; who traced before goes on."""
+        """Trace no more; the trace function from before is set again."""
         if self._is_drawn:
             self._is_drawn = False
             self._release()
@@ -119,7 +118,7 @@ class Swallowed:
         self._lot = LineLot()
 
     def count(self, request: Request, frame: FrameType | None) -> int:
-        """It is told in ``frame`` once more; how often it has been now."""
+        """`CellStopped` is raised in ``frame`` once more; how often it has been by now."""
         if request is not self._request:
             self._lot.end()
             self._request, self._count = request, 0
@@ -146,4 +145,4 @@ def _outwards(frame: FrameType | None) -> Iterable[FrameType]:
 
 
 def _no_trace(frame: FrameType, event: str, arg: object) -> None:
-    """What is called on the way is not traced."""
+    """The trace function for new frames: they are not traced."""
