@@ -29,8 +29,8 @@ async def follow_eventloop(kernel: Facts, lane: ShellLane, changed: RepeatedEven
 
 
 def _advance(kernel: Facts) -> None:
-    """Give one turn to a foreign event loop (a GUI's, say). A `KeyboardInterrupt` in it is logged;
-    any other exception is logged and clears it.
+    """Let a foreign event loop run once. A `KeyboardInterrupt` in it is logged; after any other
+    exception, which is logged, it is no longer called.
     """
     function = kernel.eventloop
     if function is None:

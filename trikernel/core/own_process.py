@@ -28,10 +28,10 @@ def run_in_this_thread(
 ) -> None:
     """Serve in a process of the kernel's own, in loops of this thread, until it is shut down.
 
-    The user's code may crash Trio. The loop is lost then, with all its tasks; the kernel, its
-    sockets and its namespace are not: what ran is answered with `LoopLost`, and a new loop goes on.
-    Where loops are lost one after the other without a request that could be at fault (no memory is
-    left, say) the last crash is raised.
+    The user's code may crash Trio. Then the loop is lost with all its tasks, but not the kernel,
+    its sockets and its namespace: what ran is answered with `LoopLost`, and a new loop goes on. If
+    `MOST_LOSSES` loops are lost within `LOSS_WINDOW` while no request runs that could be the reason
+    (no memory is left, for example), the last crash is raised.
     ``on_start`` is called with the server before anything else.
     """
     servers: list[Server] = []

@@ -1,4 +1,4 @@
-"""Where code of the user's stands, as people read it: in what it waits, or what it executes."""
+"""Which line of the user's code waits or executes, and in which call, in words for a person."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from .user_code import is_machinery, is_ours
 __all__ = ["await_frames", "is_asyncio", "where_it_runs", "where_it_stands", "where_it_waits"]
 
 _PUBLIC = {"to_thread_run_sync": "trio.to_thread.run_sync"}
-_LONGEST = 60  # characters of a call that are told
-_LINES = 100  # of a call that is looked at
+_LONGEST = 60  # characters of a call that are shown
+_LINES = 100  # lines that a call may have: of a longer one the first line is shown
 
 
 def await_frames(task: Any) -> Iterator[tuple[FrameType, int]]:
     """The frames of a Trio task, or of a coroutine that waits, and their lines; outermost first.
 
-    One of ours whose ``stepped`` is a coroutine waits for that one, which another loop steps.
+    A function of ours with a local variable ``stepped`` runs that coroutine in the steps of another
+    loop: the coroutine's frames follow.
     """
     if not isinstance(task, trio.lowlevel.Task):
         yield from _frames_of(task)
