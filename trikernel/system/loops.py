@@ -28,14 +28,14 @@ T = TypeVar("T")
 def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
     """Have a loop call ``function`` soon; nothing happens if the loop has ended.
 
-    A loop that was lost has closed what it is woken by, without saying that it has ended.
+    Nothing happens in a lost loop, either: its wake-up socket is closed, which is an `OSError`.
     """
     with contextlib.suppress(trio.RunFinishedError, OSError):
         token.run_sync_soon(function)
 
 
 def cancel_for(scope: trio.CancelScope, reason: str) -> None:
-    """Cancel it, and say why, where Trio tells that to those who are cancelled: from 0.31 on."""
+    """Cancel a scope, with a reason from Trio 0.31 on, which `trio.Cancelled` then tells."""
     try:
         scope.cancel(reason or None)
     except TypeError:
@@ -77,7 +77,7 @@ class Latch:
         self._waiting: list[tuple[trio.lowlevel.TrioToken, trio.Event]] = []
 
     def set(self) -> None:
-        """Have all go on who wait or will; from any thread."""
+        """End all waits, the present and the later ones; from any thread."""
         self.is_set = True
         for token, event in tuple(self._waiting):
             run_in(token, event.set)
@@ -103,8 +103,8 @@ class RepeatedEvent:
         self._waiting: tuple[trio.lowlevel.TrioToken, trio.Event] | None = None
 
     def set(self) -> None:
-        """Have the task that waits go on, or the next one that comes to wait; from any thread,
-        and from a finalizer.
+        """End the wait of the task that waits, or else the next wait; from any thread, and from a
+        finalizer.
         """
         self._is_set = True
         waiting = self._waiting
@@ -144,7 +144,7 @@ class RemoteNursery:
         self._opened = trio.lowlevel.current_trio_token(), nursery
 
     def close(self) -> None:
-        """That nursery is about to end, or its loop is a parent process's; in its loop."""
+        """Start no more tasks: the nursery is about to end. In its loop, or in a forked child."""
         self._opened = None
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: Any) -> None:
