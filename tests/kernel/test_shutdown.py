@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import trio
 from attrs import frozen
+from trio.testing import MockClock
 
-from trikernel import Kernel
+from trikernel import Kernel, current_request
 from trikernel.wire import Message
 
-from ..cells import Medium
+from ..cells import Medium, served
 from ..harness import Peer, connect, open_transport, served_on
 from .kernels import Asynchronous, Recorder, Synchronous
 
@@ -136,3 +137,46 @@ async def test_a_cancelled_serve_ends_without_a_last_word(medium: Medium) -> Non
         assert reply.parent_id == msg_id
         assert reply.content["status"] == "aborted"
         await peer.until_idle(msg_id)
+
+
+class Lingering(Recorder):
+    """Lets the lane go on, and cleans up for a while when it is stopped."""
+
+    async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
+        request = current_request.get()
+        assert request is not None
+        self.server.dispatcher.main.let_go_on(request, self.server.cells)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(float(code))
+
+
+class EndOfSteps(trio.abc.Instrument):
+    """Cancels ``scope`` after many steps: in a loop that never waits no virtual time passes."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self.scope = scope
+        self.steps_left = 10_000
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            self.scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [0.1, 5.0])
+async def test_the_end_of_what_awaits_beside_the_lane_is_waited_for_without_a_busy_loop(
+    seconds: float, autojump_clock: MockClock
+) -> None:
+    began = trio.current_time()
+    with trio.CancelScope() as scope:
+        end_of_steps = EndOfSteps(scope)
+        trio.lowlevel.add_instrument(end_of_steps)
+        async with served(Lingering()) as client:
+            await client.start(str(seconds)).wait_started()
+            await client.shutdown()
+        trio.lowlevel.remove_instrument(end_of_steps)
+    assert not scope.cancelled_caught
+    assert trio.current_time() - began == pytest.approx(seconds, abs=1.5)

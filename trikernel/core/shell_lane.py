@@ -412,6 +412,10 @@ class ShellLane:
         while len(self.shell) or self.stopper.running:
             async with self.turn.lock:
                 await trio.lowlevel.checkpoint()
+            for request in [one for one in self.stopper.running if one.beside]:
+                idle = trio.Event()  # because the lock says nothing of these
+                request.after_idle(idle.set)
+                await idle.wait()
 
     async def wind_down(self, reason: StopReason, grace: float) -> None:
         """Abort what is queued and stop what runs, each by its own scope, within the grace."""
