@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -32,6 +33,7 @@ from ..processes import ROOT, wait_until
 from .cluster import open_cluster
 
 COMMAND = [sys.executable, "-m", "trikernel.engine"]
+KILL = 9  # which has no name on Windows
 FORKS = warm_is_possible() is None
 GIVEN = {"profile_dir": "/a/profile", "cluster_id": "mine"}
 
@@ -208,8 +210,7 @@ def test_engines_are_forked_from_one_process_which_says_when_one_is_gone(tmp_pat
     never = "--HeartMonitor.max_heartmonitor_misses=10000"  # else a ping might tell it as well
     with open_cluster(folder, 0, never) as cluster, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        launcher = TrioEngineLauncher(profile_dir=str(folder))
-        launcher.start(AT_ONCE + 2)
+        launcher = asyncio.run(launched(folder, AT_ONCE + 2))
         engines = list(launcher.launchers.values())
         try:
             cluster.wait_for(len(engines))
@@ -221,7 +222,7 @@ def test_engines_are_forked_from_one_process_which_says_when_one_is_gone(tmp_pat
             killed = engines.pop()
             (number,) = (one for one, pid in pids.items() if pid == killed.pid)
             call = cluster.client[number].apply_async(time.sleep, 1000)
-            killed.process.send_signal(signal.SIGKILL if sys.platform != "win32" else 9)
+            killed.process.send_signal(KILL)
             with pytest.raises(error.RemoteError, match="EngineError"):
                 call.get(60)
             cluster.wait_for(len(engines))
@@ -232,6 +233,13 @@ def test_engines_are_forked_from_one_process_which_says_when_one_is_gone(tmp_pat
                 one.process.send_signal(signal.SIGTERM)
             for one in launcher.launchers.values():
                 one.process.wait(60)
+
+
+async def launched(folder: Path, n: int, **options: Any) -> TrioEngineLauncher:
+    """Engines of a launcher; it is asyncio that this one lives in."""
+    launcher = TrioEngineLauncher(profile_dir=str(folder), **options)
+    launcher.start(n)
+    return launcher
 
 
 def parents() -> tuple[int, int]:
@@ -283,5 +291,5 @@ def test_what_cannot_be_forked_is_started_in_the_ordinary_way(
         launcher_module, "ForkServer", lambda preload: NoForks(story, answers=answers)
     )
     (tmp_path / "log").mkdir()
-    TrioEngineLauncher(profile_dir=str(tmp_path), delay=delay).start(3)
+    asyncio.run(launched(tmp_path, 3, delay=delay))
     assert story == expected

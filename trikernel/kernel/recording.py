@@ -70,7 +70,7 @@ def _root_of(
 
 def note_error(error: BaseException) -> None:
     """The calling task has raised this, and it was shown: a mark in what is being recorded."""
-    # without it nobody records; without its function another thread imports it
-    note = getattr(sys.modules.get("trikernel.timeline"), "note_error", None)
+    # without it nobody records; without its function another thread is importing it
+    note = getattr(sys.modules.get("trikernel.timeline.recorder"), "note_error", None)
     if note is not None:
         note(error)
