@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -13,8 +14,9 @@ from trikernel import Kernel, MemoryTransport
 from trikernel.client import Client, open_client
 from trikernel.conformance import Log, Result, Samples, Subject, run_checks, select
 from trikernel.conformance.probe import Probe
+from trikernel.conformance.requirements import sockets
 from trikernel.conformance.run import result_of
-from trikernel.testing import open_memory_client
+from trikernel.testing import open_clients, open_memory_client
 from trikernel.transport import receive
 from trikernel.wire import Codec, Message
 
@@ -198,3 +200,22 @@ async def test_a_parent_header_of_null_is_found_and_its_frames_are_shown(
     assert "the parent frame is a JSON NoneType" in found["messages.parent-object"].why
     assert any(line.strip() == "b'null'" for line in found["messages.parent-object"].shown)
     assert found["messages.readable"].outcome == "met"
+
+
+@pytest.mark.parametrize(
+    ("late", "outcome"),
+    [([0.0] * 3, "missed"), ([9.0, 0.0, 9.0], "missed"), ([9.0] * 3, "not checked")],
+)
+async def test_a_subscriber_that_was_held_up_itself_proves_nothing(
+    late: list[float], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count(probe: Probe, code: str) -> tuple[int, float]:
+        return 2999, late.pop()
+
+    monkeypatch.setattr(sockets, "_count_slowly", count)
+    (requirement,) = (one for one in select() if one.id == "iopub.no-drop")
+    async with open_clients(Recorder(), over="tcp") as (client,):
+        subject = Subject(client, client.connection.transport.info)
+        samples = attrs.evolve(RECORDER, flooding="say x")
+        (result,) = await run_checks([requirement], lambda log: nullcontext(subject), samples)
+    assert result.outcome == outcome
