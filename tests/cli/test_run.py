@@ -197,7 +197,7 @@ def test_a_signal_leaves_a_valid_notebook_and_no_process(
     tmp_path: Path, number: signal.Signals, cell: str
 ) -> None:
     flag, out = tmp_path / "flag", tmp_path / "out.ipynb"
-    begun = f"open({str(flag)!r}, 'w').close(); print('begun')\n{cell}"
+    begun = f"print('begun'); open({str(flag)!r}, 'w').close()\n{cell}"
     path = notebook(tmp_path / "n.ipynb", "print('done')", begun, "print('no')")
     process = subprocess.Popen(
         [sys.executable, "-m", "trikernel", "run", str(path), "-o", str(out)],

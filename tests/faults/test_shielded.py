@@ -156,7 +156,7 @@ async def test_an_authors_verb_is_left_behind_too(verb: str) -> None:
 async def test_a_cell_that_ends_well_within_a_shield_is_still_interrupted() -> None:
     """What was asked to stop does not say that all went well."""
     async with open_process() as client:
-        execution = await begin(client, "a shield", 1)
+        execution = await begin(client, "a shield", 3)
         await interrupt(client, "message")
         await execution.wait()
         assert execution.error is not None
