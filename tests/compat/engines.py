@@ -59,8 +59,8 @@ def main() -> None:
     for name in options.names or FILES:
         found = {engines: run(name, engines) for engines in options.engines}
         if len(found) > 1 and (tests := [test for test, _ in different(found)]):
-            for engines, outcomes in found.items():  # on a busy machine engines come too late
-                outcomes.update(run(name, engines, tests))
+            for engines, ended in found.items():  # on a busy machine engines come too late
+                ended.update(run(name, engines, tests))
         cells = [f"{engines}: {figures(outcomes)}" for engines, outcomes in found.items()]
         print(name, *cells, sep=" | ", flush=True)
         for test, outcomes in different(found):
