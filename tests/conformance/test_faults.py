@@ -17,7 +17,7 @@ from trikernel.conformance.probe import Probe
 from trikernel.conformance.requirements import sockets
 from trikernel.conformance.run import result_of
 from trikernel.testing import open_clients, open_memory_client
-from trikernel.transport import receive
+from trikernel.transport import ZmqClientTransport, receive
 from trikernel.wire import Codec, Message
 
 from ..kernel.kernels import Recorder
@@ -215,7 +215,9 @@ async def test_a_subscriber_that_was_held_up_itself_proves_nothing(
     monkeypatch.setattr(sockets, "_count_slowly", count)
     (requirement,) = (one for one in select() if one.id == "iopub.no-drop")
     async with open_clients(Recorder(), over="tcp") as (client,):
-        subject = Subject(client, client.connection.transport.info)
+        transport = client.connection.transport
+        assert isinstance(transport, ZmqClientTransport)
+        subject = Subject(client, transport.info)
         samples = attrs.evolve(RECORDER, flooding="say x")
         (result,) = await run_checks([requirement], lambda log: nullcontext(subject), samples)
     assert result.outcome == outcome
