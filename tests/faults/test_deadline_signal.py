@@ -38,6 +38,22 @@ def test_a_deadline_that_passes_as_a_cell_ends_hits_no_later_cell(kernel: Kernel
     assert {reply.get("ename", "ok") for reply in replies[::2]} <= {"ok", "DeadlineExceeded"}
 
 
+def test_a_deadline_that_passes_as_a_cell_is_transformed_is_told_as_one(
+    kernel: KernelProcess,
+) -> None:
+    """On a busy machine that is where a cell stands when a short one has passed."""
+    kernel.execute(
+        "def slow(lines):\n"
+        "    while lines == ['slow\\n']: pass\n"
+        "    return lines\n"
+        "get_ipython().input_transformers_cleanup.append(slow)"
+    )
+    reply, outputs = kernel.execute("%%timeout 0.05\nslow")
+    kernel.execute("get_ipython().input_transformers_cleanup.remove(slow)")
+    assert reply["ename"] == "DeadlineExceeded"
+    assert [one["content"].get("ename") for one in outputs][-1] == "DeadlineExceeded"
+
+
 def test_a_cell_without_a_deadline_has_no_timer(kernel: KernelProcess) -> None:
     count = "print(open('/proc/self/timers').read().count('signal:'))"
     if not Path("/proc/self/timers").exists():

@@ -15,7 +15,7 @@ import codeop
 import inspect
 from functools import reduce
 from operator import or_
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import Any
 
 from IPython.core.error import InputRejected
@@ -23,7 +23,9 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 from traitlets import Integer
 from trio.lowlevel import disable_ki_protection
 
-__all__ = ["ExecutionCount", "run_cell", "run_statement", "run_statements"]
+from ..core import Request
+
+__all__ = ["ExecutionCount", "run_cell", "run_statement", "run_statements", "why_it_failed"]
 
 _FUTURES = reduce(
     or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
@@ -218,3 +220,16 @@ async def run_statement(
     except StopIteration as raised:
         return raised
     return None
+
+
+def why_it_failed(
+    raised: BaseException, request: Request | None
+) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """What code of a cell has raised, as `sys.exc_info` has it; if that is a stop, what stopped it:
+    a deadline, say.
+    """
+    is_stop = isinstance(raised, KeyboardInterrupt)
+    if is_stop and request is not None and request.stop_reason is not None:
+        where = raised.__traceback__
+        raised = request.stop_error().with_traceback(where)
+    return type(raised), raised, raised.__traceback__

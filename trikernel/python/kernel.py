@@ -24,6 +24,7 @@ from ..system import gc_paused
 from ..wire import Header
 from ..wire import contents as c
 from . import early, introspect
+from .cell_run import why_it_failed
 from .closing import close_shell, collections_so_far, give_names_back
 
 if TYPE_CHECKING:
@@ -341,8 +342,8 @@ class PythonKernel(Kernel):
             if seconds is not None and request is not None:
                 self.server.stopper_here.stop_after(request, seconds)
             transformed = call_unprotected(shell.transform_cell, stripped)
-        except (Exception, KeyboardInterrupt):
-            failed = sys.exc_info()
+        except (Exception, KeyboardInterrupt) as raised:
+            failed = why_it_failed(raised, request)
         own = shell.has_own_run_cell or "run_cell" in shell.__dict__  # set by an extension
         if own and failed is None and not _awaits(shell, code, transformed):
             result = _run_by_subclass(shell, stripped, store_history, silent, cell_id)
