@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any, cast
 
 import trio
+import trio.testing
 
 from trikernel.core.dispatch import ShellReaders
-from trikernel.system import Latch
+from trikernel.system import Latch, run_in
 from trikernel.transport import Channel
 
 TIMEOUT = 60
@@ -74,6 +75,14 @@ class Elsewhere:
         self._ending.set()
 
 
+async def settled(token: trio.lowlevel.TrioToken) -> None:
+    """Until what was posted to this loop has been called, and has had its effect."""
+    called = trio.Event()
+    run_in(token, called.set)
+    await called.wait()
+    await trio.testing.wait_all_tasks_blocked()
+
+
 async def test_one_that_parks_late_does_not_take_the_wake_up_of_who_reads() -> None:
     """The turn has gone back by then: this loop has parked before, and would hear of nothing."""
     channel, elsewhere = Parking(), Elsewhere()
@@ -92,10 +101,9 @@ async def test_one_that_parks_late_does_not_take_the_wake_up_of_who_reads() -> N
                 channel.slow[elsewhere.token] = elsewhere.park
                 readers.move(elsewhere.token)
                 assert await in_thread(elsewhere.is_about_to_park.wait, TIMEOUT)
-                before = channel.times[home]
+                await settled(home)
                 readers.move()
-                while channel.times[home] == before:
-                    await channel.has_parked.wait()
+                await settled(home)
                 assert channel.parked is home
                 elsewhere.may_park.set()
                 while not (channel.times[elsewhere.token] and channel.parked is home):

@@ -280,7 +280,8 @@ async def test_a_busy_python_kernel_ends_within_the_grace(name: str, code: str) 
 @pytest.mark.parametrize("more", ["", "\nimport time; time.sleep(60)"])
 async def test_the_cell_that_runs_gets_no_reply(more: str) -> None:
     """Programs that run notebooks would take it for an end; they learn that the process is gone."""
-    async with own_file(PYTHON_KERNEL) as kernel:
+    grace = "--shutdown-grace", "20"  # a busy machine may take a while to show the first error
+    async with own_file(PYTHON_KERNEL, *grace) as kernel:
         code = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"
         execution = kernel.client.start(code + more)
         with pytest.raises(KernelDied):

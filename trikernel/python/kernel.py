@@ -24,7 +24,6 @@ from ..system import gc_paused
 from ..wire import Header
 from ..wire import contents as c
 from . import early, introspect
-from .cell_run import why_it_failed
 from .closing import close_shell, collections_so_far, give_names_back
 
 if TYPE_CHECKING:
@@ -343,6 +342,8 @@ class PythonKernel(Kernel):
                 self.server.stopper_here.stop_after(request, seconds)
             transformed = call_unprotected(shell.transform_cell, stripped)
         except (Exception, KeyboardInterrupt) as raised:
+            from .cell_run import why_it_failed
+
             failed = why_it_failed(raised, request)
         own = shell.has_own_run_cell or "run_cell" in shell.__dict__  # set by an extension
         if own and failed is None and not _awaits(shell, code, transformed):
