@@ -190,7 +190,8 @@ def test_ipcluster_starts_engines_and_ends_them(tmp_path: Path) -> None:
         cluster = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         folder = tmp_path / "profile_default" / "security"
-        file = wait_until(lambda: [*folder.glob("ipcontroller*-client.json")], "a controller")[0]
+        wait_until(lambda: [*folder.glob("ipcontroller*-engine.json")], "a controller")
+        file = next(folder.glob("ipcontroller*-client.json"))  # whole when that one is there
         from ipyparallel import Client
 
         client = Client(str(file))
