@@ -10,14 +10,14 @@ from trikernel.core.request import Request, RequestScope, StopReason
 from trikernel.core.stop import Stopper
 from trikernel.system import run_in
 from trikernel.transport import MemoryTransport
-from trikernel.wire import Header, Message, Priority
+from trikernel.wire import REQUESTS, Header, Message, Priority
 
 
-def running() -> tuple[Stopper, Request]:
+def running(msg_type: str = "execute_request") -> tuple[Stopper, Request]:
     """A request whose code runs in a thread, here this one, and what stops it."""
-    header = Header("id", "execute_request", "session", "user", "", "5.4", b"")
+    header = Header("id", msg_type, "session", "user", "", "5.4", b"")
     channel = MemoryTransport().shell[0]
-    request = Request(Message(header, {}, {}, {}), channel, None, Priority.SHELL)
+    request = Request(Message(header, {}, {}, {}), channel, REQUESTS.get(msg_type), Priority.SHELL)
     stopper = Stopper(trio.lowlevel.current_trio_token(), thread=threading.get_ident())
     stopper.running.append(request)
     return stopper, request
@@ -52,3 +52,12 @@ async def test_code_that_hears_of_a_stop_first_has_used_it_up() -> None:
         await turn()
     assert not scope.cancel_called
     assert request.stop_reason is None
+
+
+async def test_an_interrupt_is_not_for_who_only_asks_what_kernel_this_is() -> None:
+    """Clients ask that first of all, and want its protocol version in the reply."""
+    for msg_type, stopped in (("kernel_info_request", False), ("complete_request", True)):
+        stopper, request = running(msg_type)
+        stopper.interrupt()
+        await turn()
+        assert (request.stop_reason is StopReason.INTERRUPT) == stopped

@@ -182,7 +182,7 @@ class Stopper:
 
     def interrupt(self) -> None:
         """Stop the request that has the lane, else those that await beside it, else other code."""
-        running = tuple(self.running)
+        running = [one for one in tuple(self.running) if not one.is_quiet]
         has_lane = [one for one in running if not one.beside][-1:]
         for request in has_lane or running or (None,):
             self.stop(request, StopReason.INTERRUPT)
