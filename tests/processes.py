@@ -54,6 +54,14 @@ class KernelProcess:
             if message["msg_type"] == msg_type:
                 return message
 
+    def until_begun(self, msg_id: str) -> None:
+        """Wait until that cell has put out ``begun``; text of earlier ones may come first."""
+        said = ""
+        while "begun" not in said:
+            message = self.until("stream")
+            if message["parent_header"].get("msg_id") == msg_id:
+                said += message["content"]["text"]
+
     def finish(self, msg_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The reply's content, and what iopub said from now to idle."""
         while True:

@@ -92,7 +92,7 @@ def test_an_interrupt_before_the_deadline_is_an_interrupt(kernel: KernelProcess)
     msg_id = kernel.send(
         "%%timeout 20\nprint('begun', flush=True)\nre.match('(a+)+$', 'a' * 60 + 'b')"
     )
-    kernel.until("stream")
+    kernel.until_begun(msg_id)
     kernel.interrupt()
     reply, _ = kernel.finish(msg_id)
     assert reply["ename"] == "KeyboardInterrupt"

@@ -40,7 +40,7 @@ def kernel() -> Iterator[KernelProcess]:
 def ends(kernel: KernelProcess, code: str) -> dict[str, Any]:
     """The error by which a cell ends that is interrupted once it has said something."""
     msg_id = kernel.send(code)
-    kernel.until("stream")
+    kernel.until_begun(msg_id)
     kernel.interrupt()
     return kernel.finish(msg_id)[0]
 
@@ -84,8 +84,8 @@ def test_an_interrupt_breaks_a_task_that_spins_and_it_is_told_under_its_cell(
         "async def spin():\n    await asyncio.sleep(0.3)\n    print('begun', flush=True)\n"
         "    while True: pass\nspinning = asyncio.create_task(spin())"
     )
-    kernel.finish(msg_id)
-    kernel.until("stream")
+    if "begun" not in said(kernel.finish(msg_id)[1]):
+        kernel.until_begun(msg_id)
     kernel.interrupt()
     error = kernel.until("error")
     assert error["parent_header"]["msg_id"] == msg_id

@@ -120,7 +120,7 @@ def shown(kernel: KernelProcess, code: str) -> str:
 
 def interrupted(kernel: KernelProcess, code: str) -> dict[str, Any]:
     msg_id = kernel.send("print('begun', flush=True)\n" + code)
-    kernel.until("stream")
+    kernel.until_begun(msg_id)
     kernel.interrupt("message")
     return kernel.finish(msg_id)[0]
 
@@ -178,7 +178,7 @@ def test_the_web_server_of_the_docs_serves_while_somebody_looks_in(tmp_path: Pat
         assert shown(kernel, "app.seen") == "Counter({'anna': 1})"
         assert shown(kernel, "await app.greet('door')") == "'hello door'"
         msg_id = kernel.send("import trio\nprint('begun', flush=True)\nawait trio.sleep(99)")
-        kernel.until("stream")
+        kernel.until_begun(msg_id)
         assert httpx.get(f"{url}/anna").text == "hello anna"  # beside a cell that awaits
         kernel.interrupt("message")
         assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"

@@ -234,7 +234,7 @@ def test_a_window_of_tk_reacts_also_while_a_cell_awaits(display: str) -> None:
         queued = [kernel.send(f"await trio.sleep(0.05)\n{number}") for number in range(10)]
         assert [kernel.finish(one)[0]["status"] for one in queued] == ["ok"] * 10
         msg_id = kernel.send("print('begun', flush=True)\nroot.mainloop()")
-        kernel.until("stream")
+        kernel.until_begun(msg_id)
         time.sleep(1)  # so that no event wakes the window's own loop any more
         kernel.interrupt()
         assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
@@ -256,7 +256,7 @@ def test_a_window_of_qt_reacts_and_a_slot_that_raises_ends_nothing(
             "from PyQt6.QtWidgets import QApplication\nprint('begun', flush=True)\n"
             "QApplication.instance().exec()"
         )
-        kernel.until("stream")
+        kernel.until_begun(msg_id)
         time.sleep(1)
         kernel.interrupt()
         assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
