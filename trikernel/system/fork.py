@@ -1,11 +1,13 @@
 """What a forked child must let go of: locks that another thread held, sockets, loops, signals.
 
-A child shares the parent's sockets and its epoll. It must never touch them: whoever holds such
-things registers here, and lets go of them in the child.
+A child shares the parent's sockets and its epoll, and must not use them. An object that holds such
+things registers itself with `on_fork`; its ``after_fork`` lets go of them in the child.
 
-A child begins with the parent's signal handlers, too. A signal that comes before they are put back
-would be taken by a handler that is then gone, and lost: a pool that ends a worker which has just
-begun would wait for it for ever. So those signals wait until the child is itself.
+A child also begins with the handlers that the kernel has set for signals; an ``after_fork`` puts
+back those from before. A signal that came earlier would be taken by a handler of the kernel's, and
+lost: a pool that ends a worker which has just begun would wait for it for ever. So the thread that
+forks blocks those signals during the fork, and the child unblocks them after the last
+``after_fork``.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ def on_fork(holder: _Holder) -> None:
 
 
 def exit_forked(error: BaseException | None = None) -> None:
-    """End this process, a forked child that ran out of its cell (`os.getpid` has changed since).
+    """End this process: a child that the user's code has forked, in which that code has ended.
 
-    It must not go on into the kernel's loop, which is its parent's. An error is written to the real
-    stderr, and makes the exit code 1; a `SystemExit` says the code itself.
+    It must not go on into the kernel's loop, which is its parent's; so this never returns.
+    ``error`` is what the code has raised. An error is written to the real stderr, and makes the
+    exit code 1; a `SystemExit` says the code itself.
     """
     code = 1
     try:
@@ -58,7 +61,9 @@ def exit_forked(error: BaseException | None = None) -> None:
 
 
 def _exit_code(error: BaseException | None) -> int:
-    """As the interpreter would end; what it would say is said."""
+    """The exit code that the interpreter would end with. Prints what the interpreter would print
+    of the error.
+    """
     if error is None:
         return 0
     if isinstance(error, SystemExit):
@@ -71,15 +76,16 @@ def _exit_code(error: BaseException | None) -> int:
 
 def _let_go() -> None:
     for let_go in (_leave_the_parents_loop, *(one.after_fork for one in tuple(_holders))):
-        with suppress(Exception):  # the user's code may have broken one: the others must go on
+        with suppress(Exception):  # the user's code may have broken one: the others are called
             let_go()
 
 
 def _leave_the_parents_loop() -> None:
     """Give the Trio loop of this thread an epoll and a wakeup of its own.
 
-    Both processes would share them, and a child that awaits would take the parent's events. Where
-    the descriptors are is not public; without them such a child is a hazard, as it is anywhere.
+    Both processes would share them, and a child that awaits would take the parent's events. The
+    descriptors are found by private names of Trio. Without these names the child takes the
+    parent's events, as it does in every other Trio program.
     """
     runner = getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "runner", None)
     if runner is None or sys.platform != "linux":
@@ -99,7 +105,9 @@ def _leave_the_parents_loop() -> None:
 if sys.platform != "win32":
 
     class _HeldSignals(threading.local):
-        """What ends or interrupts waits in the thread that forks, until each process is itself."""
+        """Blocks the signals that end or interrupt a process, in the thread that forks: in the
+        parent until the fork is done, in the child until it has handlers of its own.
+        """
 
         NAMES = ("SIGTERM", "SIGHUP", "SIGINT")
         mask: Iterable[int] = ()

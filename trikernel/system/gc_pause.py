@@ -1,7 +1,7 @@
-"""Python's garbage collector, told when it cannot find anything.
+"""Python's garbage collector, switched off while it could not find anything to free.
 
-Importing makes tens of thousands of objects, all of which stay. Looking at them again and again is
-a twentieth of the time that a kernel takes to start. Knows nothing of kernels.
+Importing makes tens of thousands of objects, all of which stay. That the collector looks at them
+again and again takes a twentieth of a kernel's start. Knows nothing of kernels.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _is_frozen = False
 
 
 def freeze() -> None:
-    """Have the collector leave all that there is alone, in this process and in those it forks.
+    """Exclude all present objects from collection, in this process and in those that it forks.
 
-    Memory that it does not look at stays shared.
+    The collector writes to each object that it looks at. Memory that it leaves alone stays shared
+    between the processes.
     """
     global _is_frozen
     gc.collect()
@@ -28,10 +29,10 @@ def freeze() -> None:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Collect nothing while the block runs, then as before, whatever the block raises.
+    """Collect nothing while the block runs; afterwards collect as before, also if it raises.
 
-    What the block made counts as old: it is looked at with everything else, not first of all. A
-    collector that is off stays off.
+    The objects that the block made are moved to the oldest generation, and so are not looked at in
+    the next collection of young ones. A collector that is disabled stays disabled.
     """
     if not gc.isenabled():
         yield
@@ -40,7 +41,8 @@ def gc_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        # What somebody else has frozen is not to be thawed. To count it takes milliseconds.
+        # Objects that somebody else has frozen must not be thawed. Counting them takes
+        # milliseconds, so what `freeze` has done is remembered.
         if not _is_frozen and gc.get_freeze_count() == 0:
             gc.freeze()
             gc.unfreeze()

@@ -1,4 +1,4 @@
-"""Where the user's code imports from, which is not where the program itself does; what is there.
+"""`sys.path` of the user's code, which is another than the program's; whether debugpy is installed.
 
 A program that starts in a folder of the user's must not import a ``random.py`` that lies there in
 place of Python's own, so it is started with ``-P``. The user's code imports from that folder all
@@ -39,11 +39,11 @@ def with_working_folder(path: Sequence[str]) -> list[str]:
 
 
 def has_debugpy() -> bool:
-    """Whether debugpy, which a debugger needs, can be imported; it is not.
+    """Whether debugpy, which a debugger needs, can be imported. It is not imported here.
 
-    Every kernel_info_reply says it, also beside a cell that computes. Each look at a folder gives
-    the interpreter lock to that cell, which keeps it for a whole switch interval: so what was found
-    is remembered, and what was not is looked for again after some seconds only.
+    Every kernel_info_reply tells it, also while a cell computes. Each look into a folder gives the
+    interpreter lock to that cell, which then keeps it for a whole switch interval. So once debugpy
+    was found, that is remembered; if it was not, it is looked for again after `LOOK_AGAIN`.
     """
     global _debugpy_is_there, _looked_at
     now = time.monotonic()

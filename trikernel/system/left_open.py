@@ -69,7 +69,8 @@ def is_anything_left_open(scope: trio.CancelScope) -> bool:
 
 @enable_ki_protection
 async def close_what_was_left_open(scope: trio.CancelScope) -> list[LeftOpen]:
-    """Leave all that this task has entered inside of ``scope``; what that was, outermost last.
+    """Leave all scopes that this task has entered inside of ``scope``, the innermost one first.
+    Returns what was left, in that order.
 
     Call it inside of ``with scope:``, after the user's code has returned or raised. Nurseries are
     cancelled, and their tasks waited for. Raises nothing: what is raised meanwhile is in the
@@ -81,13 +82,15 @@ async def close_what_was_left_open(scope: trio.CancelScope) -> list[LeftOpen]:
         task, ours = _task(), scope._cancel_status
         if task._cancel_status is not ours:
             closed.append(await _leave(task._cancel_status._scope))
-        else:  # its scope has been left, its tasks have not been waited for
+        else:  # a nursery whose scope was left, but whose tasks were not waited for
             closed.append(await _leave(task._child_nurseries[-1].cancel_scope))
     return closed
 
 
 async def _leave(scope: Any) -> LeftOpen:
-    """Leave the innermost scope of this task, in one way or another."""
+    """Leave ``scope``, the innermost one of this task: by closing the generator that is inside of
+    it, by the end of its nursery, or else by the scope itself.
+    """
     holders = list(_holders(scope))
     nursery = next((one for one in holders if isinstance(one, trio.Nursery)), None)
     kind, tasks = "cancel scope", 0
@@ -107,30 +110,32 @@ _GENERATORS = (AsyncGeneratorType, GeneratorType)
 
 
 async def _close_generator(generator: Any) -> BaseException | None:
-    """Close a generator that stands in the middle of the block; what it raised."""
+    """Close a generator that stands in the middle of the block; returns what it raised."""
     try:
         if isinstance(generator, AsyncGeneratorType):
             await generator.aclose()
         else:
             generator.close()
-    except BaseException as raised:  # its cancel is of a scope that is left here, or comes again
+    # A `trio.Cancelled` belongs to a scope that is left here, or comes again at a later checkpoint.
+    except BaseException as raised:
         return _without_closing(raised)
     return None
 
 
 async def _close_nursery(nursery: Any) -> BaseException | None:
-    """Wait for the end of a nursery, which is cancelled, and leave it; what its tasks raised."""
+    """Wait for the tasks of a cancelled nursery, and leave it; returns what its tasks raised."""
     nurseries = _task()._child_nurseries
-    nurseries.remove(nursery)  # Trio takes away the last one, and insists that it be this one
+    nurseries.remove(nursery)  # Trio removes the last one, and asserts that it is this nursery
     nurseries.append(nursery)
     error: BaseException | None = None
     try:
         error = await nursery._nested_child_finished(None)
-    except BaseException as raised:  # `_close_scope` takes its cancel out; an outer one comes again
+    # `_close_scope` removes the nursery's own cancel; one of an outer scope comes again.
+    except BaseException as raised:
         error = raised
     if nursery in nurseries:
         nurseries.remove(nursery)
-    # If somebody calls its __aexit__ later on, that must not take another nursery for this one.
+    # If somebody calls its __aexit__ later, Trio would remove another nursery in place of this one.
     nursery._nested_child_finished = _finished_already
     return _close_scope(nursery.cancel_scope, error)
 
@@ -146,7 +151,7 @@ def _close_scope(scope: Any, error: BaseException | None) -> BaseException | Non
 
 
 def _without_closing(error: BaseException | None) -> BaseException | None:
-    """The same without what only says that something was closed or cancelled."""
+    """The error without `trio.Cancelled` and `GeneratorExit`, which only say that it was closed."""
     closing = (trio.Cancelled, GeneratorExit)
     if isinstance(error, BaseExceptionGroup):
         return error.split(closing)[1]
@@ -154,9 +159,10 @@ def _without_closing(error: BaseException | None) -> BaseException | None:
 
 
 def _holders(scope: trio.CancelScope) -> Iterator[Any]:
-    """Its nursery, and the generators that stand in the middle of a block of it.
+    """The nursery of ``scope``, and the generators that stand in the middle of its ``with`` block.
 
-    Looks at types only: asked for anything else, proxies of other libraries run code.
+    Looks only at the types of all objects: asked for an attribute, proxies of other libraries
+    would run code.
     """
     everything = gc.get_objects()
     managers = [one for one in everything if type(one).__name__ == "NurseryManager"]
@@ -172,9 +178,10 @@ def _holders(scope: trio.CancelScope) -> Iterator[Any]:
 
 
 def _is_in_block(held: list[Any], manager: Any) -> bool:
-    """Whether what a generator refers to has the end of a ``with`` block of ``manager``.
+    """Whether a generator that refers to ``held`` stands in a ``with`` block of ``manager``.
 
-    That is the bound method, from Python 3.14 on the function and the manager.
+    It then refers to what ends the block: the bound method ``__exit__`` or ``__aexit__``, from
+    Python 3.14 on the function and the manager.
     """
     ends = [getattr(type(manager), name, None) for name in ("__exit__", "__aexit__")]
     for one in held:

@@ -136,7 +136,7 @@ class RemoteNursery:
 
     @property
     def token(self) -> trio.lowlevel.TrioToken | None:
-        """Its loop's, while it is open."""
+        """The token of the nursery's loop, while it is open."""
         return self._opened[0] if self._opened is not None else None
 
     def open(self, nursery: trio.Nursery) -> None:
@@ -161,7 +161,9 @@ class RemoteNursery:
 
 
 class Mailbox:
-    """Calls that any thread posts and one loop makes, in order: when it turns, or in `drain`."""
+    """Calls that any thread posts, and that one loop makes in the order in which they came: soon,
+    as by `run_sync_soon`, or when `drain` is called before that.
+    """
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token

@@ -2,43 +2,46 @@
 
 What is wanted
     Code of a cell calls `trio.run` itself: examples of Trio's documentation end so, pytest-trio
-    does it for each test, and so do libraries with synchronous fronts. It gets a loop of its own,
-    in the thread and the context of the cell. The loop around it stands still until that ends, and
-    nothing of it has changed then.
+    does it for each test, and so do libraries with a synchronous interface. The inner run gets a
+    loop of its own, in the thread and the context of the cell. The outer loop stands still until
+    the inner one ends, and then finds all of its own state as it was.
 
 What does not work
-    To run it in another thread: signals, context variables and what is kept for each thread would
-    be others. To await it in the loop around it (greenlets): clocks, instruments and the end of
-    async generators are those of a run. To replace the name `trio.run`: whoever has said ``from
-    trio import run`` keeps the function. To replace `setup_runner`, which all of them reach: nobody
-    of ours would stand around the run to put back what it has set aside.
+    To run it in another thread: it would have other signals, context variables and thread-local
+    data. To await it in the outer loop (by greenlets): clock, instruments and the end of async
+    generators belong to a run. To replace the name `trio.run`: a module with ``from trio import
+    run`` keeps the function. To replace `setup_runner`, which every run calls: no function of ours
+    would surround the run, to put back afterwards what was set aside.
 
 What is done
-    The code of the function `trio.run` is replaced (`python.nested_runs`), which catches every name
-    that it has. `run_nested` sets aside what Trio and others keep for each thread, calls the
-    function as it was, and puts everything back, whatever has happened:
+    The code object of the function `trio.run` is replaced (`python.nested_runs`), which works by
+    whatever name the function is called. `run_nested` sets aside what Trio and others keep for each
+    thread, calls the original function, and puts everything back, whatever has happened:
 
     ==========================  ===================================================================
-    Trio's run context          the loop and the task of this thread: empty meanwhile, so that
-                                Trio's own check passes, and its own code does all the rest
-    the wake-up descriptor      stays with who handles SIGINT; Trio would warn that there is one
-    SIGINT                      a handler of ours stays. One of Trio's, of the loop around it, is
-                                for that loop: the inner one gets its own
+    Trio's run context          the loop and the task of this thread. It is empty during the inner
+                                run, so that Trio's own check passes; Trio's code does the rest
+    the wake-up descriptor      removed while the inner loop starts, as Trio would warn of it. Then
+                                it is put back if a handler of ours has SIGINT; else the inner
+                                loop's is used
+    SIGINT                      a handler of ours stays. A handler that Trio has set for the outer
+                                loop is removed, and the inner loop sets its own
     hooks of async generators,  Trio puts them back; here it is done once more, for a run that Trio
     sniffio's name              could not end properly
     ==========================  ===================================================================
 
-    All of it is protected from `KeyboardInterrupt`; the inner tasks are not. While the inner loop
-    waits, a stop is delivered to its main task as Trio does it (`interrupt_nested_run`).
+    All of this is protected from `KeyboardInterrupt`; the inner tasks are not. While the inner loop
+    waits, a stop is raised in its main task, as Trio does it (`interrupt_nested_run`).
 
     The two loops share objects: inner tasks may use a channel, an event or a nursery of the outer
-    one. Whom they wake or start is a task of the outer loop then, and goes on when that turns again
-    (`_inner_runner`). Without that Trio's assertion fails, and the task is lost.
+    loop. If they wake or start a task of the outer loop in that way, it runs when the outer loop
+    goes on (`_inner_runner`). Without that an assertion of Trio's fails, and the task is lost.
 
 What remains
-    To wait for something that only the outer loop can do has no end but an interrupt or a deadline.
-    Deadlines of the outer loop's scopes do not pass meanwhile. Without the private names that stand
-    in `PRIVATE_NAMES`, `trio.run` in a cell is the error that it is in Trio.
+    An inner task that waits for something that only the outer loop can do waits until it is
+    interrupted, or a deadline passes that is not the outer loop's: deadlines of scopes of the outer
+    loop have no effect during the inner run. Without the names in `PRIVATE_NAMES`, `trio.run` in a
+    cell raises Trio's own error.
 """
 
 from __future__ import annotations
@@ -68,19 +71,19 @@ PRIVATE_NAMES = tuple(
 )
 """The private names of Trio without which there are no nested runs."""
 
-CLOSINGS = 10  # times that a coroutine is told to end: one that awaits as it cleans up goes on
+CLOSINGS = 10  # attempts to close a coroutine; each one fails at the next await in its clean-up
 
 
 def is_nested_in(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether this thread's loop is another one, which runs inside of that of ``token``."""
+    """Whether this thread is in a run of another loop than that of ``token``: a nested one."""
     return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is not token
 
 
 def interrupt_nested_run(error: BaseException) -> None:
     """Have ``error`` raised in the main task of this thread's loop, where it next waits.
 
-    For a signal handler. `KeyboardInterrupt` is delivered by Trio's own way: a run that has no main
-    task any more raises it at its end.
+    For a signal handler. `KeyboardInterrupt` is delivered as Trio does it: if the run has no main
+    task any more, it is raised at the end of the run.
     """
     runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
     if isinstance(error, KeyboardInterrupt):
@@ -92,7 +95,7 @@ def interrupt_nested_run(error: BaseException) -> None:
 
     def deliver() -> None:
         main: Any = runner.main_task
-        if main is not None and main._abort_func is not None:  # it waits
+        if main is not None and main._abort_func is not None:  # the main task waits
             main._attempt_abort(throw)
 
     run_in(trio.lowlevel.current_trio_token(), deliver)
@@ -106,10 +109,10 @@ def run_nested(
     options: dict[str, Any],
     on_enter: Callable[[], object] = lambda: None,
 ) -> Any:
-    """Call ``run``, which is `trio.run` as it was, inside of the run that this thread is in.
+    """Call ``run``, which is the original `trio.run`, inside of the run that this thread is in.
 
-    ``options`` are those of `trio.run`. ``on_enter`` is called in the inner loop before its first
-    task. Returns and raises what it does.
+    ``options`` are the keyword arguments of `trio.run`. ``on_enter`` is called in the inner loop
+    before its first task. Returns and raises what ``run`` does.
     """
     __tracebackhide__ = True
     nesting = _Nesting(on_enter)
@@ -123,12 +126,13 @@ def run_nested(
 
 
 def _close_tasks(runner: Any) -> None:
-    """End what a loop that has crashed leaves, as long as no loop is there: later, when they are
-    collected, its cancel scopes would be left in the name of a task of the outer loop.
+    """Close the tasks that a crashed inner loop has left, while no loop is current in this thread.
+    When they were garbage collected later, their cancel scopes would be closed as if by a task of
+    the outer loop.
     """
     tasks = tuple(runner.tasks) if runner is not None else ()
     for nursery in (one for task in tasks for one in task.child_nurseries):
-        getattr(nursery, "_children", set()).clear()  # it waits for nobody any more
+        getattr(nursery, "_children", set()).clear()  # else Trio complains that it had tasks
     for task in tasks:
         for _ in range(CLOSINGS):
             with suppress(BaseException):
@@ -143,11 +147,11 @@ def _close(coroutine: Any) -> None:
 
 @cache
 def _inner_runner() -> type:
-    """The class of a loop inside of another one: a task of another loop is that loop's."""
+    """The class of an inner loop: it hands tasks that belong to another loop over to that loop."""
     runner: Any = trio._core._run.Runner
     reschedule, spawn_impl = runner.reschedule, runner.spawn_impl
 
-    class InnerRunner(runner):  # type: ignore[misc]  # as wide as Trio's, which may become one
+    class InnerRunner(runner):  # type: ignore[misc]  # of the same layout, for `__class__ =`
         __slots__ = ()
 
         @enable_ki_protection
@@ -164,7 +168,7 @@ def _inner_runner() -> type:
 
 @cache
 def can_nest_runs() -> bool:
-    """Whether this Trio has all the private names that it takes."""
+    """Whether this Trio has all the private names that nested runs need."""
     try:
         for name in PRIVATE_NAMES:
             attrgetter(name.removeprefix("trio."))(trio)
@@ -174,7 +178,9 @@ def can_nest_runs() -> bool:
 
 
 class _Nesting(trio.abc.Instrument):
-    """What is set aside for one inner loop. Trio calls it between its set-up and its first task."""
+    """What is set aside during one inner run, and is put back at its end. It is an instrument of
+    that run, because Trio calls those between the set-up of a loop and its first task.
+    """
 
     __slots__ = ("_context", "_handler", "_hooks", "_library", "_on_enter", "_outer", "_wakeup_fd",
                  "inner")  # fmt: skip
@@ -204,18 +210,18 @@ class _Nesting(trio.abc.Instrument):
         sniffio.thread_local.name = self._library
         sys.set_asyncgen_hooks(*self._hooks)
         if self._wakeup_fd is not None:
-            with suppress(ValueError, OSError):  # who had it may be closed by now
+            with suppress(ValueError, OSError):  # that descriptor may be closed by now
                 signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         is_ended = self._handler and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if is_ended:
             signal.signal(signal.SIGINT, self._handler)
 
     def __dir__(self) -> list[str]:
-        """What Trio looks through for the calls that it has to make: each name takes a while."""
+        """Trio looks through these names for the methods to call; fewer names take less time."""
         return ["before_run"]
 
     def before_run(self) -> None:
-        """The loop is about to begin: it has just taken the wake-up descriptor."""
+        """The inner loop is about to run its first task, and has taken the wake-up descriptor."""
         self.inner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
         self.inner.__class__ = _inner_runner()
         if self._handler is None and self._wakeup_fd not in (None, -1):

@@ -1,8 +1,8 @@
-"""Threads of ours, which a debugger neither stops nor shows.
+"""Threads of this package, which a debugger neither stops nor shows.
 
-A debugger stops every thread when one of them is at a breakpoint. The threads that keep a kernel
-reachable have to go on then, so each of ours is marked, by the attributes that pydevd looks for. A
-worker thread of Trio's cannot be marked, because the user's code may get the same one next. So the
+A debugger stops every thread when one of them is at a breakpoint. The threads that answer messages
+have to go on then, so each of ours is marked by the attributes that pydevd looks for. A worker
+thread of Trio's cannot be marked, because the user's code may get the same one next. So the
 service loop calls `run_in_own_thread` instead of `trio.to_thread.run_sync`.
 """
 

@@ -1,9 +1,9 @@
 """Every private name of another library that this package touches, and why it has to.
 
 A private name may be gone in that library's next release, so each is listed with what happens
-then. Tests resolve all of them on the installed versions, and find what is touched without being
-listed; the tour of the code shows the table. A module that can do without what it needs asks the
-table at run time whether all of it is there.
+then. Tests look up all of them in the installed versions, and find private names that are used
+without being listed; the tour of the code shows the table. `left_open` and `nested_run` check at
+run time that their names exist, and do without them if one is missing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["PRIVATE_NAMES", "PrivateName"]
 class PrivateName:
     """One name, from its library's top module on.
 
-    ``where`` are the modules of ours that touch it, ``why`` what it is needed for, ``without``
-    what happens where it is missing. ``only`` says who has it: a `sys.platform`, or the Python
-    from which on it is there (``"3.14"``); empty for all.
+    ``where`` are the modules of this package that use it, ``why`` is what it is needed for,
+    ``without`` is what happens where it is missing. ``only`` says where the name exists: on one
+    `sys.platform`, or from one version of Python on (``"3.14"``); empty means everywhere.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""The end of a process: another one's, which is waited for, and this one's, which has to come.
+"""Waiting for the end of another process, and making sure that this one ends.
 
-Another process is waited for without asking it again and again, and without a thread.
-The system says when a process ends: a pidfd on Linux, kqueue on macOS and BSD, the handle on
-Windows. Only elsewhere is it asked once a second.
+Another process is waited for without polling and without a thread, by what the system offers for
+that: a pidfd on Linux, kqueue on macOS and BSD, the handle on Windows. Only on other systems is it
+checked once a second whether the process still exists.
 
-A thread that the user's code has left behind, or an exit handler, would keep this process alive
-when it has nothing left to do. What they may take is bounded by `run_to_the_end`.
+A thread that the user's code has left behind, or an exit handler, could keep this process alive
+when it has nothing left to do. `run_to_the_end` limits the time that they have.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def _is_there(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    if sys.platform != "win32" and sys.platform != "darwin":  # which offer events
-        with suppress(ChildProcessError):  # no child of ours: whoever started it waits for it
+    if sys.platform != "win32" and sys.platform != "darwin":  # those two have events, see above
+        with suppress(ChildProcessError):  # not our child; its own parent waits for it
             return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     return True
 
@@ -90,7 +90,7 @@ async def _wait_by_kqueue(pid: int) -> None:
         )
 
 
-# By these names also when the user's code has emptied the builtins.
+# Module-level names, which exist also when the user's code has emptied the builtins.
 _ANYTHING, _MEANT = BaseException, (UsageError, SystemExit)
 _CANNOT = (RuntimeError, ValueError, OSError)
 
@@ -100,11 +100,12 @@ def run_to_the_end(
     grace: float,
     report: Callable[[BaseException], object] = report_crash,
 ) -> None:
-    """Call ``run``, the last thing that this process is for.
+    """Call ``run``, which is the last thing that this process does.
 
-    What it raises is given to ``report``, and the exit code is 1; `UsageError`, which comes before
-    anything has run, is raised. From its end on the process has ``grace`` seconds to exit, then it
-    is ended with the stacks of its threads on stderr, and exit code 1. 0 seconds: without an end.
+    What ``run`` raises is given to ``report``, and the exit code is 1. `SystemExit` passes through,
+    and so does `UsageError`, which comes before anything has run. After ``run`` the process has
+    ``grace`` seconds to exit; then it is ended with the stacks of its threads on stderr, and exit
+    code 1. With 0 seconds there is no limit.
     """
     try:
         run()
@@ -121,7 +122,9 @@ def run_to_the_end(
 
 
 def end_within(grace: float) -> None:
-    """From now on this process has ``grace`` seconds to exit, as above; 0: as long as it takes."""
+    """From now on this process has ``grace`` seconds to exit, as in `run_to_the_end`; 0 is no
+    limit.
+    """
     if grace:
-        with suppress(*_CANNOT):  # no thread can be started: then without
+        with suppress(*_CANNOT):  # no thread can be started for the limit: then there is none
             faulthandler.dump_traceback_later(grace, exit=True, file=stderr_descriptor())

@@ -1,28 +1,27 @@
-"""Timers that signal the main thread, which C code that keeps the interpreter lock may hear.
+"""Timers that send a signal to the main thread, also while C code keeps the interpreter lock.
 
 What is wanted
-    A deadline that reaches C code which does not let go of the lock, and looks for signals now and
-    then (``re`` and long integers do): such code hears nothing else. What the user's code does with
-    signals and timers stays its own, and so does what it starts.
+    A deadline that reaches C code which does not release the lock, but checks for signals now and
+    then (``re`` and long integers do): nothing but a signal reaches such code. Signals and timers
+    that the user's code uses, and processes that it starts, must not be affected.
 
 What does not work
-    A thread, a Trio loop among them, needs the lock in order to send a signal. `signal.alarm` and
-    `signal.setitimer` need none, but a process has one of each, with SIGALRM, SIGVTALRM and
-    SIGPROF: those are for the cell, as anywhere. `faulthandler` has a thread without the lock,
-    which can only print and exit.
+    A thread needs the lock in order to send a signal, and so does a Trio loop in a thread.
+    `signal.alarm` and `signal.setitimer` need no thread, but a process has only one of each, with
+    SIGALRM, SIGVTALRM and SIGPROF: those are left to the cell. `faulthandler` has a thread that
+    does not need the lock, but it can only print and exit.
 
 What is done
     POSIX timers, of which a process may have many. Python has no function for them, so the C
     library's are called through `ctypes`. Linux can send their signal to one thread
     (``SIGEV_THREAD_ID``), which ends a blocking call of that thread, too. The signal is
-    `unused_signal`, and Python's handler is told its number: it is never taken for a person's
-    SIGINT. A forked child does not inherit such timers, and a program that replaces this one has
-    none.
+    `unused_signal`; as Python's handler is told its number, it is never taken for a person's
+    SIGINT. A forked child does not inherit such timers, and `os.exec` removes them.
 
 What remains
     macOS has no such timers, Windows no such signals; the layout of the structures is that of
-    64-bit Linux. Elsewhere `can_signal` is false, and such C code hears of a deadline when it lets
-    go of the lock. Code that never looks for signals cannot be reached by them.
+    64-bit Linux. Elsewhere `can_signal` is false, and such C code is reached by a deadline when it
+    releases the lock. Code that never checks for signals cannot be reached by them.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def _load() -> Any:
             try:
                 import ctypes
 
-                for name in (None, "librt.so.1"):  # where a C library of before 2021 has them
+                for name in (None, "librt.so.1"):  # there glibc before 2.34 has them
                     library = ctypes.CDLL(name, use_errno=True)
                     if hasattr(library, "timer_create"):
                         _library = library
@@ -67,8 +66,8 @@ def can_signal() -> bool:
 class SignalTimer:
     """Sends ``number`` to the main thread after so many seconds, and again at each interval.
 
-    From its creation, in the main thread, to `stop`. Raises `OSError` if the system has no more
-    timers. Where no handler is there, the signal does what it does by default.
+    It runs from its creation, in the main thread, to `stop`. Raises `OSError` if the system has no
+    more timers. Where no handler is set, the signal has its default action.
     """
 
     def __init__(self, number: int, seconds: float, interval: float) -> None:
@@ -95,8 +94,8 @@ class SignalTimer:
             raise OSError(error, "timer_settime")
 
     def stop(self) -> None:
-        """Signal no more; what has been signalled may still be handled. In a forked child, and a
-        second time, nothing.
+        """Send no more signals; one that was sent before may still be handled. Does nothing in a
+        forked child, or when it is called again.
         """
         ident, self._ident = self._ident, None
         if ident is not None and os.getpid() == self._process:

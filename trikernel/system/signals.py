@@ -1,12 +1,13 @@
-"""Signals and the main thread: one of our own that wakes it, and SIGINTs that it has not heard.
+"""Signals and the main thread: a signal of our own that wakes it, and SIGINTs not yet handled.
 
-Python runs a signal handler between two instructions of the main thread. Where that blocks in C
-code, or the signal came to another thread, the handler runs late or never: so signals are sent to
-that very thread, and what has come is told apart from what was heard.
+Python runs a signal handler between two instructions of the main thread. If that thread is blocked
+in C code, or the system gave the signal to another thread, the handler runs late or never. So
+signals are sent to the main thread itself, and the arrival of a SIGINT is noticed separately from
+the run of its handler (`SignalArrivals`).
 
-The default action of most signals ends the process, and code may put that in the place of a handler
-at any time: `signal.signal(signal.SIGINT, signal.SIG_DFL)` is a habit of programs with windows. So
-ours is one of the few that do nothing by default.
+The default action of most signals ends the process, and the user's code may replace a handler by it
+at any time: programs with windows often call ``signal.signal(signal.SIGINT, signal.SIG_DFL)``. So
+our own signal is one of the few that do nothing by default.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import trio
 
 __all__ = ["SignalArrivals", "signal_main_thread", "unblock_signal", "unused_signal"]
 
-HARMLESS = ("SIGURG", "SIGWINCH")  # what hardly anybody handles, and what does nothing by default
+HARMLESS = ("SIGURG", "SIGWINCH")  # rarely handled by programs, and without effect by default
 
 
 def unused_signal() -> int | None:
-    """A signal that nobody handles and that does nothing then, or None: Windows has none."""
+    """One of the `HARMLESS` signals that has no handler, or None if all have one, and on Windows,
+    which has no such signals.
+    """
     for name in HARMLESS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -46,28 +49,32 @@ def signal_main_thread(number: int) -> None:
 
 
 def unblock_signal(number: int) -> None:
-    """Let a signal through again, from now on: what came before was for who has blocked it.
+    """Unblock a signal. One that came while it was blocked is discarded, as it was meant for the
+    code that has blocked it.
 
-    In the main thread; its handler has to be set after this.
+    Call it in the main thread, and set the handler after it.
     """
     if sys.platform != "win32":
         if number in signal.sigpending():
-            signal.signal(number, signal.SIG_IGN)  # which discards it, also for the whole process
+            # discards what is pending, for this thread and for the whole process
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 class SignalArrivals:
-    """That a SIGINT came, told apart from its handler having run.
+    """Notices that a SIGINT has come, also while its handler cannot run.
 
-    Python runs a handler between two instructions of the main thread, which may be blocked; the C
-    code beneath writes the signal's number to the wakeup descriptor at once. So that descriptor is
-    taken over, from the creation of this object, in the main thread, to `close`. ``came`` is called
-    for each SIGINT where they are waited for. Every other signal with a Python handler writes
-    there, too: ``other`` is called then, to wake the main thread as who had the descriptor did. A
-    signal that comes in the moment before that thread waits does not end the wait.
+    Python runs a handler between two instructions of the main thread, which may be blocked. Before
+    that, Python's C code writes the number of the signal to the wakeup descriptor, at once. So this
+    object takes over that descriptor, from its creation, in the main thread, to `close`.
+
+    ``came`` is called for each SIGINT, in the loop that waits in `unheard`. Every other signal with
+    a Python handler is written to the descriptor, too. Then ``other`` is called, which has to wake
+    the main thread's loop, as the previous owner of the descriptor did. A signal that comes just
+    before the main thread begins to wait does not end that wait by itself.
     """
 
-    HEARD = 0xFF  # no signal has that number
+    HEARD = 0xFF  # the byte for "a handler has run"; no signal has that number
 
     def __init__(
         self,
@@ -75,7 +82,7 @@ class SignalArrivals:
         other: Callable[[], object] = lambda: None,
     ) -> None:
         self._came, self._other = came, other
-        self._since: float | None = None  # when what has not been heard has come
+        self._since: float | None = None  # when the first SIGINT came that is not handled yet
         self._reading, self._writing = socket.socketpair()
         self._reading.setblocking(False)
         self._writing.setblocking(False)
@@ -83,17 +90,19 @@ class SignalArrivals:
         self._previous = self.listen()
 
     def listen(self) -> int:
-        """Take it (again: an event loop of a cell may have had it); who had it before."""
+        """Take over the wakeup descriptor; returns the previous one. Called again later, as an
+        event loop of a cell may have taken it.
+        """
         return signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
 
     def heard(self) -> None:
-        """A handler runs: what came before this is seen to."""
+        """To be called by the handler of SIGINT: those that came before are handled by it."""
         with suppress(BlockingIOError):
             self._writing.send(bytes([self.HEARD]))
 
     async def unheard(self, seconds: float) -> float:
-        """Wait until a SIGINT has come whose handler has not run for so many seconds; how many
-        it has been since the first one of those.
+        """Wait until a SIGINT has come whose handler has not run for so many seconds. Returns how
+        many seconds ago the first such SIGINT came.
         """
         while True:
             with trio.move_on_after(math.inf if self._since is None else seconds) as scope:
@@ -118,9 +127,9 @@ class SignalArrivals:
             await trio.lowlevel.wait_readable(self._reading)
 
     def close(self) -> None:
-        """Give it back."""
+        """Give the wakeup descriptor back to its previous owner."""
         if signal.set_wakeup_fd(-1) == self._writing.fileno():
-            with suppress(ValueError, OSError):  # who had it may be closed by now
+            with suppress(ValueError, OSError):  # that descriptor may be closed by now
                 signal.set_wakeup_fd(self._previous, warn_on_full_buffer=False)
         self._reading.close()
         self._writing.close()

@@ -1,7 +1,7 @@
 """The process's own stderr, also while descriptor 2 is captured for a cell.
 
-The kernel's log and the report of its crash go here: in a captured descriptor they would wait for
-a reader that may be the one that has crashed.
+The kernel's log and the report of its crash go here. What is written to a captured descriptor has
+to be read by the kernel, which may be what has crashed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import traceback
 
 __all__ = ["real_stderr", "report_crash", "stderr_descriptor"]
 
-_ANYTHING = BaseException  # also when the user's code has emptied the builtins
+_ANYTHING = BaseException  # a name that exists also when the user's code has emptied the builtins
 
 
 class RealStderr(io.TextIOBase):
@@ -48,7 +48,9 @@ def stderr_descriptor() -> int:
 
 
 def report_crash(error: BaseException) -> None:
-    """Say what the process ends by, whatever is broken by now. It has to end after this."""
+    """Print the error that this process ends by, even if much of it is broken by now. The process
+    has to end after this.
+    """
     try:
         traceback.print_exception(error, file=real_stderr)
     except _ANYTHING:

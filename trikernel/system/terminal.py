@@ -1,9 +1,9 @@
-"""Text that somebody else wrote to text that a terminal can be given.
+"""Turns text of unknown origin into text that is safe to print to a terminal.
 
-A terminal obeys what is printed: an escape sequence may clear the screen, write the clipboard
-(OSC 52), make the terminal type an answer (``CSI 6n``), or rename the window. Colours are
-what output needs; everything else is shown instead of obeyed. Pure: knows neither messages nor
-whether there is a terminal. Source: ECMA-48, "Control functions"; its SGR is the colours'.
+A terminal obeys escape sequences: one may clear the screen, write the clipboard (OSC 52), make the
+terminal type an answer (``CSI 6n``), or rename the window. Output needs only colours; every other
+control character is shown instead of obeyed. Pure: knows neither messages nor whether there is a
+terminal. Source: ECMA-48, "Control functions"; colours are its SGR.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 
 __all__ = ["harmless"]
 
-# Only digits and separators: `CSI > ... m` and `CSI ? ... m` look similar, and set keyboard modes.
-# Bounded, because a terminal may give up on a longer one, and show or obey its middle.
+# Only digits and separators: `CSI > ... m` and `CSI ? ... m` look similar, but set keyboard modes.
+# Of limited length, because a terminal may stop parsing a longer one, and show or obey the rest.
 _SGR = r"\x1b\[[0-9;:]{0,64}m"
 _CONTROL = re.compile(rf"({_SGR})|\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
