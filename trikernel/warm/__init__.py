@@ -1,12 +1,13 @@
 """Warm starts: kernels that are forked from a process which has imported everything already.
 
-What a kernel imports takes most of the time until its first reply. A *template* (`template`) has
-done that once; it forks, and the forked process takes over what it would have been given by an
-ordinary start (`taking_over`). Whoever asks (`asking`) has a process as if it were a child of its
-own. Wherever a template cannot do it, the kernel starts in the ordinary way.
+Imports take most of the time until a kernel's first reply. A *template* (`template`) has done them
+once. To start a kernel it forks, and the forked process takes over what an ordinary start would
+have given it: environment, streams, working directory (`taking_over`). The program that asks for a
+kernel (`asking`) can use that process like a child of its own. Where a template cannot be used, the
+kernel starts in the ordinary way.
 
-Knows of kernels the command that starts them, and what they import. Nothing in the package that
-serves a kernel knows of this. See docs/discussion/warm-starts.md.
+All that this knows of kernels is the command that starts them, and what they import. The parts of
+the package that serve a kernel do not know of this one. See docs/discussion/warm-starts.md.
 """
 
 from __future__ import annotations

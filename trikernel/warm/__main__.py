@@ -16,7 +16,9 @@ from .template import Imported, Template, listen, lock_place
 
 
 def _import(names: list[str], defaults: dict[str, str]) -> Imported:
-    """Import everything; ``defaults`` are variables that a kernel sets for its own process."""
+    """Import everything. ``defaults`` are the environment variables that a kernel sets for its own
+    process where they are missing: they are set here during the imports.
+    """
     files, own = Files(), Own()
     missing = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(missing)
@@ -30,17 +32,17 @@ def _import(names: list[str], defaults: dict[str, str]) -> Imported:
     if threads:
         raise RuntimeError(f"it has threads: {', '.join(threads)}")
     files.note_modules()
-    own.renew()  # what a library sets up for that at the first time is there once, for all
+    own.renew()  # once here, so that what a library sets up at the first call is shared by forks
     freeze()
     return Imported(files, environment, read, left_out, own)
 
 
 def main() -> None:
-    """Become a template; in each process that it forks, run what was asked for."""
+    """Become a template. In each process that it forks, run the module that was asked for."""
     if sys.platform != "linux":
         raise NotImplementedError
     options = json.loads(sys.argv[1])
-    if os.fork():  # nobody has to wait for the template
+    if os.fork():  # the template is no child of the program that starts it, which need not reap it
         os._exit(0)
     os.setsid()
     owner: socket.socket | None = None
@@ -61,7 +63,9 @@ def main() -> None:
     if owner is not None:
         send_message(owner, {"pid": os.getpid(), "left_out": imported.left_out})
     else:
-        listener = listen(options["path"])  # from now on: until here an ordinary start is faster
+        # Only now: a program that finds no listener starts its kernel in the ordinary way, which is
+        # faster than to wait for the imports.
+        listener = listen(options["path"])
     template = Template(
         imported,
         owner=owner,

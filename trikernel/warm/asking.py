@@ -1,9 +1,9 @@
-"""Asking a template for a process, and that process as whoever asked knows it.
+"""Asking a template for a process, and the object by which the asking program uses that process.
 
 `WarmProcess` does what a `subprocess.Popen` does for its caller, although the process is the
-template's child: its number stays its own until its end was asked for, signals go to it alone, and
-its exit code is the one that the system gave. If the template is killed, its processes go on, and
-only their exit codes are lost.
+template's child. Its process id is not reused until the caller has learned of its end, signals
+never go to another process, and its exit code is the one that the system gave. If the template is
+killed, its processes go on, and only their exit codes are lost.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from .taking_over import surroundings
 
 __all__ = ["UNKNOWN_CODE", "Asked", "Start", "WarmProcess", "ask", "send_request"]
 
-UNKNOWN_CODE = 255  # of a process whose template ended before it
-TOLD_WITHIN = 2  # seconds from a process's end to the template's word of it, on a loaded machine
+UNKNOWN_CODE = 255  # exit code of a process whose template ended before it
+TOLD_WITHIN = 2  # seconds in which the template tells a process's exit code, on a loaded machine
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 
 
 @attrs.frozen
 class Start:
-    """A process to be started: ``command`` is what an ordinary start would run.
+    """A process to be started. ``command`` is what an ordinary start would run.
 
-    ``module`` is run as ``__main__`` with ``arguments``. ``environment`` is all of it;
-    ``defaults`` are variables that it sets for itself where they are missing. The standard streams
-    are as for `subprocess.Popen`. ``last_words`` is the module that hears of its end, if any: see
-    the module of that name.
+    ``module`` is run as ``__main__`` with ``arguments``. ``environment`` is its whole environment;
+    ``defaults`` are variables that the module sets for itself where they are missing. ``streams``
+    are stdin, stdout and stderr, as for `subprocess.Popen`. ``last_words`` names the module that is
+    called after its end, empty for none: see `trikernel.warm.last_words`.
     """
 
     command: Sequence[str]
@@ -65,7 +65,7 @@ class Start:
 
 
 class WarmProcess:
-    """A process that a template has forked; see `subprocess.Popen` for what is not said here."""
+    """A process that a template has forked. It is used like a `subprocess.Popen`."""
 
     stdin: IO[bytes] | None = None
     stdout: IO[bytes] | None = None
@@ -77,7 +77,7 @@ class WarmProcess:
         self.args = list(args)
         self.pid = pid
         self.returncode: int | None = None
-        self._code: int | None = None  # before it was asked for
+        self._code: int | None = None  # known by `peek`; `returncode` is set by `poll`
         self._pidfd = pidfd
         self._connection: socket.socket | None = connection
 
@@ -85,14 +85,14 @@ class WarmProcess:
         return f"<WarmProcess: pid {self.pid}, returncode: {self.returncode}>"
 
     def poll(self) -> int | None:
-        """Its exit code if it has ended, negative for a signal, else None."""
+        """The exit code if the process has ended, negative if by a signal; else None."""
         if self.returncode is None and self._has_ended(0):
             self.returncode = self.peek()
             self._close()
         return self.returncode
 
     def peek(self) -> int | None:
-        """As `poll`, but its number and its process group stay its own."""
+        """As `poll`, but the process is not reaped: its id and its process group are not reused."""
         if self._code is None and self._connection is not None and self._has_ended(0):
             self._code = UNKNOWN_CODE
             with suppress(OSError):
@@ -104,7 +104,9 @@ class WarmProcess:
         return self._code
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end. Raises `subprocess.TimeoutExpired`."""
+        """Wait until the process has ended; returns its exit code. ``timeout`` is in seconds.
+        Raises `subprocess.TimeoutExpired`.
+        """
         if self.poll() is None and not self._has_ended(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         code = self.poll()
@@ -112,7 +114,7 @@ class WarmProcess:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal to the process, unless it has ended."""
         if self.poll() is None and sys.platform == "linux":
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -136,7 +138,7 @@ class WarmProcess:
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
     def _close(self) -> None:
-        """The template may reap it now."""
+        """Close the connection: the template may reap the process now."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -149,7 +151,7 @@ class WarmProcess:
 
 
 class Asked:
-    """A request that a template was sent; see `send_request`. `process` has to be called."""
+    """A request that was sent to a template by `send_request`. `process` has to be called."""
 
     def __init__(
         self, command: Sequence[str], connection: socket.socket, ends: Mapping[str, int]
@@ -159,7 +161,8 @@ class Asked:
         self._ends = ends
 
     def process(self) -> tuple[WarmProcess, list[str]]:
-        """What was forked, and a line for each module that is not preloaded; let it go.
+        """Let the forked process run. Returns it, and a line for each module that the template has
+        not preloaded.
 
         Blocks until the template has answered, at most `ANSWER_TIMEOUT` seconds. Raises `NotWarm`.
         """
@@ -175,17 +178,20 @@ class Asked:
 
 
 def ask(start: Start, where: str | socket.socket) -> tuple[WarmProcess, list[str]]:
-    """Have a template fork a process; that, and a line for each module it has not preloaded.
+    """Have a template fork a process. Returns the process, and a line for each module that the
+    template has not preloaded.
 
-    ``where`` is the path of a shared template's socket, or an owner's end. Blocks for some
-    milliseconds, at most `ANSWER_TIMEOUT` seconds. Raises `NotWarm`; `OSError` for a working
-    directory that is none.
+    ``where`` is the path of a shared template's socket, or the owner's end of the socket pair with
+    its template. Blocks for some milliseconds, at most `ANSWER_TIMEOUT` seconds. Raises `NotWarm`;
+    `OSError` if the working directory is not there, or is no directory.
     """
     return send_request(start, where).process()
 
 
 def send_request(start: Start, where: str | socket.socket) -> Asked:
-    """The first half of `ask`: another request may be sent before this one is answered."""
+    """The first half of `ask`, which does not wait for the answer: several requests may be sent
+    before the first one is answered. Raises as `ask` does.
+    """
     with ExitStack() as stack:
         directory = _open_folder(start.cwd or ".")
         stack.callback(os.close, directory)
@@ -202,7 +208,9 @@ def send_request(start: Start, where: str | socket.socket) -> Asked:
 
 
 def _open_folder(path: str | os.PathLike[str]) -> int:
-    """A descriptor that one may go to, as by `os.chdir`: reading it may be forbidden."""
+    """A descriptor for `os.fchdir`. Opened by O_PATH, as the folder may be one that the user may
+    enter, but not read.
+    """
     if sys.platform != "linux":
         raise NotImplementedError
     return os.open(path, os.O_PATH | os.O_DIRECTORY)
@@ -223,7 +231,9 @@ def _as_message(start: Start) -> dict[str, Any]:
 def _standard(
     streams: Sequence[int | IO[Any] | None], stack: ExitStack
 ) -> tuple[list[int], dict[str, int]]:
-    """Descriptors for 0 to 2, and our ends of pipes. The stack closes what is opened here."""
+    """The descriptors that the process gets as 0 to 2, and by name our ends of the pipes.
+    ``stack`` closes what is opened here, our ends too.
+    """
     found: list[int] = []
     ours: dict[str, int] = {}
     for number, (name, wanted) in enumerate(
@@ -261,7 +271,7 @@ def _is_open(fd: int) -> bool:
 
 
 def _connect(where: str | socket.socket, sent: list[int]) -> socket.socket:
-    """Send the request; the connection that the answers come by."""
+    """Send the request; returns the connection on which the answers come."""
     if isinstance(where, socket.socket):
         connection, theirs = packet_pair()
         with theirs, _closed_if_it_raises(connection):
@@ -289,7 +299,7 @@ def _closed_if_it_raises(connection: socket.socket) -> Iterator[None]:
 
 
 def _answered(command: Sequence[str], connection: socket.socket) -> tuple[WarmProcess, list[str]]:
-    """Wait for the answer, and let the process go. Raises `NotWarm`."""
+    """Wait for the answer, and let the process run. Raises `NotWarm`."""
     try:
         packet, descriptors = receive(connection)
     except TimeoutError:

@@ -1,9 +1,10 @@
-"""What is to be done when a forked process is gone, which it can no longer do itself.
+"""What is done after the end of a forked process, because that process can no longer do it.
 
-Whoever asks for a process may name a module for that. The process then has a file in memory, its
-`descriptor`, into which it writes lines. However it ends, the last line that is whole is given to
-``carry_out`` of that module, in a process of its own, unless the line is empty. The template sees
-to it, which waits for the ends of its processes anyway: that takes no process that waits.
+A program that asks for a process may name a module for this. The process then has a file in memory,
+open as `descriptor`, into which it writes lines. However it ends, its last complete line is given
+to the function ``carry_out`` of that module, in a new process, unless the line is empty. The
+template does this, as it waits for the ends of its processes anyway: so no other process has to
+watch them.
 
 If the template is killed, nothing is done.
 """
@@ -19,10 +20,10 @@ import attrs
 
 __all__ = ["LastWords", "descriptor"]
 
-LONGEST = 1 << 20  # bytes that are read
+LONGEST = 1 << 20  # bytes that are read, from the end of the file
 
 descriptor: int | None = None
-"""Of the file of this process, if it was forked with one."""
+"""The descriptor of this process's file; None if it was not forked with one."""
 
 
 @attrs.frozen
@@ -40,23 +41,25 @@ class LastWords:
         return cls(module, os.memfd_create("trikernel-last-words", os.MFD_CLOEXEC))
 
     def take(self) -> None:
-        """This is the process whose file it is."""
+        """Called in the forked process that the file is for."""
         global descriptor
         descriptor = self.fd
 
     def close(self) -> None:
-        """Forget it, in a process that it is not for."""
+        """Close the file in this process."""
         os.close(self.fd)
 
     def line(self) -> bytes:
-        """The last line that is whole."""
+        """The last complete line, without its newline; of a longer one its last `LONGEST` bytes."""
         if sys.platform == "win32":
             raise NotImplementedError
         begins = max(0, os.fstat(self.fd).st_size - LONGEST)
         return os.pread(self.fd, LONGEST, begins).rpartition(b"\n")[0].rpartition(b"\n")[2]
 
     def carry_out(self, let_go: Callable[[], None]) -> None:
-        """Have it done by a process that is nobody's child, which calls ``let_go`` first."""
+        """Call the module's ``carry_out`` in a process that is forked twice, so that the template
+        need not wait for it. It calls ``let_go`` first. Raises `OSError` if it cannot be forked.
+        """
         line = self.line()
         if not line or sys.platform == "win32":
             return

@@ -1,19 +1,21 @@
-"""What goes between whoever asks for a process and the template: packets, with descriptors.
+"""Packets, with descriptors, between a program that asks for a process and the template.
 
-A connection is a Unix socket that keeps packets apart, so a packet comes whole or not at all. One
-carries a process::
+A connection is a Unix socket that preserves packets, so a packet comes whole or not at all. Each
+connection is for one process::
 
-    who asks                       the template            the process it forks
+    the program that asks          the template            the process it forks
     START and descriptors   ->
                             <-     refused: why
                             <-                             ready: its pid, and a pidfd
     GO                      ->
                             <-     ended: its wait status
 
-The process waits for `GO`, so that none runs which nobody knows of. It closes its end then, so the
-connection breaks only if the template ends. Closing it says that whoever asked knows of the end:
-until then the process stays a zombie, and its number its own, as with `subprocess`.
-What is large (an environment is) goes in a file in memory whose descriptor is sent.
+The process waits for `GO`, so that none runs of which the program does not know. Then the process
+closes its end, so from there on the connection breaks only if the template ends. The program closes
+the connection when it has learned of the process's end. Until then the process stays a zombie and
+its process id is not reused, as with `subprocess`.
+
+Large content, as an environment, goes in a file in memory whose descriptor is sent.
 """
 
 from __future__ import annotations
@@ -47,14 +49,15 @@ __all__ = [
 
 START, GO = b"start", b"go"
 ANSWER_TIMEOUT = 20  # seconds; a fork takes milliseconds
-MAX_PACKET = 32_768  # bytes, which every system takes
+MAX_PACKET = 32_768  # bytes; every system accepts packets of that size
 MAX_DESCRIPTORS = 6
 
 
 class NotWarm(Exception):
-    """A process is not to be had from a template: ``reason``, one line.
+    """A process cannot be had from a template; ``reason`` is one line.
 
-    ``worth_a_new_one``: another template could do it, as the one that was asked is stale or gone.
+    ``worth_a_new_one`` says that a new template could fork it, because the one that was asked is
+    stale or gone.
     """
 
     def __init__(self, reason: str, *, worth_a_new_one: bool = False) -> None:
@@ -70,7 +73,7 @@ def packet_socket() -> socket.socket:
 
 
 def packet_pair() -> tuple[socket.socket, socket.socket]:
-    """Two that are connected."""
+    """Two connected Unix sockets of packets."""
     if sys.platform == "win32":
         raise NotImplementedError
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -78,7 +81,9 @@ def packet_pair() -> tuple[socket.socket, socket.socket]:
 
 @contextmanager
 def short_name(path: str) -> Iterator[str]:
-    """Another path to the same place, short enough for a socket's address. Raises `OSError`."""
+    """Another path to the same file, short enough for a socket's address, while the block runs.
+    Raises `OSError`.
+    """
     if sys.platform != "linux":
         raise NotImplementedError
     folder, name = os.path.split(path)
@@ -99,7 +104,7 @@ def send(connection: socket.socket, packet: bytes, descriptors: Sequence[int] = 
 def send_message(
     connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()
 ) -> None:
-    """Send a small dictionary; text that is too long is cut off by who makes it."""
+    """Send a small dictionary as JSON. The caller has to cut long text: see `MAX_PACKET`."""
     send(connection, json.dumps(message).encode(), descriptors)
 
 
@@ -126,7 +131,7 @@ def close_all(descriptors: Sequence[int]) -> None:
 
 
 def in_memory(value: dict[str, Any]) -> int:
-    """A descriptor of a file in memory that holds it. Raises `OSError`."""
+    """A descriptor of a file in memory that holds ``value`` as JSON. Raises `OSError`."""
     if sys.platform != "linux":
         raise NotImplementedError
     fd = os.memfd_create("trikernel-start", os.MFD_CLOEXEC)
@@ -148,7 +153,7 @@ def read_from_memory(fd: int) -> dict[str, Any]:
 
 
 def is_same_user(connection: socket.socket) -> bool:
-    """Whether the process at the other end is this user's, as the system tells."""
+    """Whether the process at the other end is of the same user, as the system tells."""
     if sys.platform != "linux":
         raise NotImplementedError
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)

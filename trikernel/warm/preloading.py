@@ -1,10 +1,10 @@
-"""Modules that a template imports beforehand, each that is not ours tried in a child first.
+"""Modules that a template imports in advance. Those of other packages are tried in a child first.
 
-A module that was imported cannot be taken back. So what a user names is imported in a forked child
-that ends afterwards, and what it did there is looked at. A template must have no thread and no
-connection, since a forked process would have half of them; what prints would print for nobody, and
-not where it is expected. Threads of libraries that stop them around a fork, as OpenBLAS does, are
-none: a fork is tried, and what is left then counts.
+An import cannot be undone. So each module that the user names is first imported in a forked child,
+which reports what the import did, and ends. A template must have no thread and no connection: a
+forked process would not have the threads, and would share the connections. A module that prints as
+it is imported would not print into any cell. Some libraries, as OpenBLAS, stop their threads around
+a fork; such threads do no harm. So a fork is tried, and the threads that exist after it count.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 __all__ = ["import_base", "preload", "threads_around_fork"]
 
 ENTRY = "trikernel.cli.app"
-# What a Python kernel imports until its first reply, for a cell, and to show an error, beside what
-# these import themselves.
+# What a Python kernel imports until its first reply, for a cell, and to show an error. Modules that
+# these import themselves are not listed.
 _NAMES = """
     runpy trikernel.cli.app trikernel.kernel.cell_io trikernel.kernel.comms
     trikernel.kernel.fd_capture trikernel.python.async_magics trikernel.python.debugger
@@ -52,7 +52,8 @@ TEXT = 200  # characters of what a module has printed or raised
 
 def import_base() -> None:
     """Import what every Python kernel needs, and do once what each of them would do after its
-    start; what a kernel of another kind does without is no error.
+    start. That a module is missing is no error, as other kinds of kernels need less; only
+    the command line's module has to be there: else this raises `ImportError`.
     """
     for name in BASE:
         try:
@@ -65,7 +66,8 @@ def import_base() -> None:
 
 
 def preload(names: Iterable[str]) -> list[str]:
-    """Import modules; of each one that cannot be, a line that names it and says why.
+    """Import modules. Returns a line for each one that cannot be preloaded, with its name and the
+    reason.
 
     Calls `os.fork`: nothing else may run in this process.
     """
@@ -75,7 +77,8 @@ def preload(names: Iterable[str]) -> list[str]:
         if reason is None:
             try:
                 importlib.import_module(name)
-            # it was different a moment ago; a module may exit, too, and no loop runs in a template
+            # It worked in the child, but may fail here, also by `SystemExit`. No loop runs in a
+            # template, so this catches no cancel.
             except BaseException as error:
                 reason = f"raises {_shown(error)}"
         if reason is not None:
@@ -84,18 +87,20 @@ def preload(names: Iterable[str]) -> list[str]:
 
 
 def threads_around_fork() -> list[str]:
-    """The threads that are left in this process while it forks, by name where Python knows them."""
+    """The threads that this process has after a fork, beside the main one. Those that Python does
+    not know are all named ``a thread of a library in C``.
+    """
     if sys.platform != "linux":
         raise NotImplementedError
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # what it warns of is what is asked
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads at a fork
         pid = os.fork()
         if not pid:
             os._exit(0)
     os.waitpid(pid, 0)
     known = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     others = 0
-    for _ in range(50):  # one that was joined may still be listed for a moment
+    for _ in range(50):  # the system may list a thread for a moment after it was joined
         others = len(os.listdir("/proc/self/task")) - 1 - len(known)
         if others <= 0:
             break
@@ -104,7 +109,7 @@ def threads_around_fork() -> list[str]:
 
 
 def _try_in_child(name: str) -> str | None:
-    """What is wrong with importing it, as a verb and more; None if nothing is."""
+    """Why a module cannot be preloaded, as a phrase that begins with a verb; None if it can."""
     if sys.platform != "linux":
         raise NotImplementedError
     report, printed = os.memfd_create("report"), os.memfd_create("printed")
@@ -137,7 +142,7 @@ def _try_in_child(name: str) -> str | None:
 
 
 def _be_the_child(name: str, report: int, printed: int) -> None:
-    """Import it, write what was wrong, and end."""
+    """Import the module, write to ``report`` why it cannot be preloaded, and end this process."""
     try:
         for fd in (1, 2):
             os.dup2(printed, fd)
@@ -145,7 +150,7 @@ def _be_the_child(name: str, report: int, printed: int) -> None:
         wrong = None
         try:
             importlib.import_module(name)
-        except BaseException as error:  # an exit, too: this process has nothing else to do
+        except BaseException as error:  # `SystemExit`, too: this process has nothing else to do
             wrong = f"raises {_shown(error)}"
         wrong = wrong or _left_behind(before)
         for stream in (sys.stdout, sys.stderr):
@@ -162,7 +167,9 @@ def _shown(error: BaseException) -> str:
 
 
 def _left_behind(before: set[str]) -> str | None:
-    """What a forked process would have by halves."""
+    """What the import has started that a forked process could not use: a thread, a socket, an
+    event loop or a process; as `_try_in_child` returns it. ``before`` are the older connections.
+    """
     threads = threads_around_fork()
     if threads:
         return f"starts a thread: {', '.join(threads)}"

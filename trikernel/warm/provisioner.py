@@ -1,7 +1,7 @@
-"""Jupyter's way to warm starts: a kernel provisioner, which a kernelspec names.
+"""Warm starts for Jupyter: a kernel provisioner, which a kernelspec names.
 
-It is jupyter_client's local one but for the start. Where no template can do that, it is as ever,
-with one line in the log. Loads jupyter_client.
+It differs from jupyter_client's local provisioner only in how it starts a kernel. Where no template
+can fork the kernel, it starts it as that one does, and logs one line. Imports jupyter_client.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class WarmProvisioner(LocalProvisioner):
 
     preload = List(Unicode(), help="Modules that the template imports.").tag(config=True)
     idle = Float(600, help="Seconds until a template that is not used ends.").tag(config=True)
-    server: ForkServer | None = None  # a program's own, in the place of a shared one
-    _told: frozenset[str] = frozenset()
+    server: ForkServer | None = None  # a program's own fork server, instead of a shared template
+    _told: frozenset[str] = frozenset()  # lines of ``left_out`` that were logged
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Start it; see `LocalProvisioner`."""
+        """Start the kernel; see `LocalProvisioner`. Cancelled, a process that was forked is
+        killed.
+        """
         try:
             launch = self._prepared(list(cmd), dict(kwargs))
             self.process = await _in_thread(launch)
@@ -53,7 +55,9 @@ class WarmProvisioner(LocalProvisioner):
         return self.connection_info
 
     def _prepared(self, command: list[str], options: dict[str, Any]) -> Callable[[], WarmProcess]:
-        """A function that blocks and asks a template. Raises `NotWarm`."""
+        """A function that asks a template for the process, and blocks meanwhile. Raises `NotWarm`
+        for options that a template cannot take.
+        """
         unknown = sorted(set(options) - TAKEN - IGNORED)
         if unknown:
             raise NotWarm(f"it is to be started with {unknown[0]}")
@@ -96,7 +100,9 @@ class WarmProvisioner(LocalProvisioner):
 
 
 async def _in_thread(launch: Callable[[], WarmProcess]) -> WarmProcess:
-    """Call what blocks; cancelled, the process that comes of it is killed."""
+    """Call ``launch`` in a thread, as it blocks. Cancelled, the process that it starts is killed,
+    also if it starts only later.
+    """
     started: deque[WarmProcess] = deque()
     left = threading.Event()
 
@@ -122,9 +128,9 @@ async def _in_thread(launch: Callable[[], WarmProcess]) -> WarmProcess:
 
 
 def provide(manager: Any, server: ForkServer) -> None:
-    """Have a manager whose kernel is not started yet start it by that server.
+    """Have a kernel manager start its kernel, which is not started yet, by ``server``.
 
-    Where the kernelspec names a provisioner of another kind, that one does its work.
+    Does nothing if the kernelspec names a provisioner of another kind: that one starts the kernel.
     """
     named = manager.kernel_spec.metadata.get("kernel_provisioner", {})
     if named.get("provisioner_name", NAME) not in (NAME, "local-provisioner"):

@@ -1,6 +1,7 @@
-"""Running a module as ``python -m`` does, when its code was looked for before a fork.
+"""Running a module as ``python -m`` does, with code that was loaded before the fork.
 
-`runpy` looks for it in the forked process, which takes time, and unshares memory, in each of them.
+`runpy` would load the code in each forked process, which takes time, and writes to memory that the
+processes share otherwise.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ __all__ = ["Program", "find_program"]
 
 @attrs.frozen(eq=False)
 class Program:
-    """A module to be run; without its code where `runpy` shall say what is wrong with it."""
+    """A module to be run. ``spec`` or ``code`` is None if it could not be loaded: then `run` calls
+    `runpy`, which raises the error that ``python -m`` would.
+    """
 
     name: str
     spec: ModuleSpec | None = None
     code: types.CodeType | None = None
 
     def run(self, arguments: list[str]) -> None:
-        """Run it as ``__main__``. Raises what it raises, and `ImportError`."""
+        """Run the module as ``__main__``. Raises what the module raises, and `ImportError`."""
         sys.argv = [self.name, *arguments]
         if self.spec is None or self.code is None:
             runpy.run_module(self.name, run_name="__main__", alter_sys=True)
@@ -46,7 +49,7 @@ class Program:
 
 
 def find_program(name: str) -> Program:
-    """What ``python -m name`` would run. Imports the package that it is in."""
+    """What ``python -m name`` would run. Imports the package that the module is in."""
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:

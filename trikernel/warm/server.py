@@ -1,4 +1,4 @@
-"""A fork server of a program's own: its template, replaced when that is stale or gone."""
+"""A program's own fork server: it has one template, and replaces it when it is stale or gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["KERNEL_DEFAULTS", "ForkServer", "open_fork_server", "start_of"]
 
 PRELOAD_TIMEOUT = 300  # seconds for a template to import everything
 FLAGS = ("-P",)
-# What a Python kernel sets in its own environment where it is missing: `python.process`.
+# What a Python kernel sets in its own environment where it is missing, in `python.process`.
 KERNEL_DEFAULTS = {
     "CLICOLOR": "1",
     "FORCE_COLOR": "1",
@@ -43,16 +43,16 @@ def start_of(
     cwd: str | os.PathLike[str] | None,
     streams: Sequence[int | IO[Any] | None],
 ) -> Start:
-    """What a template is asked for, for a kernel with that command."""
+    """The request to a template for a kernel with that command."""
     return Start(command, MODULE, parsed.arguments, environment, KERNEL_DEFAULTS, cwd, streams)
 
 
 class ForkServer:
     """Starts processes by forking a template; made by `open_fork_server`.
 
-    Its methods block and may be called in any thread; they serve `trikernel.client`. ``left_out``
-    has a line for each module that could not be preloaded. ``unavailable`` says why every kernel
-    starts in the ordinary way, or is None.
+    Its methods block and may be called in any thread; `trikernel.client` calls them. ``left_out``
+    has a line for each module that could not be preloaded. ``unavailable`` is None, or the reason
+    why every kernel starts in the ordinary way.
     """
 
     def __init__(self, preload: Iterable[str] = (), *, idle: float | None = None) -> None:
@@ -68,7 +68,9 @@ class ForkServer:
         self._is_closed = False
 
     def start(self) -> None:
-        """Start the template and wait until it has imported everything; what fails is logged."""
+        """Start the template and wait until it has imported everything. A failure is logged, and
+        is told by ``unavailable`` then.
+        """
         if self.unavailable is None:
             try:
                 self._running()
@@ -82,7 +84,7 @@ class ForkServer:
         cwd: str | os.PathLike[str] | None,
         streams: Sequence[int | IO[Any] | None],
     ) -> WarmProcess:
-        """Start a kernel that this command would start. Raises `NotWarm`."""
+        """Start the kernel that ``command`` would start. Raises `NotWarm`."""
         parsed = parse_command(command, environment)
         if (parsed.python, parsed.flags) != (sys.executable, FLAGS):
             raise NotWarm(f"its command begins with {parsed.python} {' '.join(parsed.flags)}")
@@ -105,14 +107,16 @@ class ForkServer:
         return self.begin(start)
 
     def fork(self, start: Start) -> WarmProcess:
-        """Start a process; where the template is stale or gone, by a new one. Raises `NotWarm`."""
+        """Start a process; if the template is stale or gone, by a new one. Raises `NotWarm`."""
         return self.begin(start)()
 
     def begin(self, start: Start) -> Callable[[], WarmProcess]:
-        """The first half of `fork`, after which others may be begun: many are forked at once.
+        """The first half of `fork`, which does not wait for the process: others can be begun
+        before it is there, so that many processes start at the same time.
 
-        What it returns has to be called. It waits for the process, which runs from then on; the
-        streams of ``start`` stay open until then. Both may raise `NotWarm`.
+        The function that it returns has to be called. It waits until the process was forked, and
+        lets it run. The streams of ``start`` have to stay open until then. Both may raise
+        `NotWarm`.
         """
         try:
             finish = self._ask(start)
@@ -152,7 +156,9 @@ class ForkServer:
             raise
 
     def _running(self) -> socket.socket:
-        """Our end of the pair with a template, which is started if there is none."""
+        """Our end of the socket pair with the template, which is started if there is none. Raises
+        `NotWarm`.
+        """
         with self._lock:
             if self._is_closed or self.unavailable is not None:
                 raise NotWarm(self.unavailable or "its fork server is closed")
@@ -194,7 +200,7 @@ class ForkServer:
         self.left_out = message["left_out"]
 
     def _drop(self, end: socket.socket) -> None:
-        """The template at the other end takes no more requests."""
+        """Forget a template that takes no more requests; ``end`` is our end of its pair."""
         with self._lock:
             if self._end is end:
                 self._end = None
@@ -206,12 +212,14 @@ class ForkServer:
             _log.warning("kernels start without a fork server: %s", reason)
 
     def close(self) -> None:
-        """End the template, as soon as all that it has forked has ended."""
+        """Close the connection to the template, which ends when all that it has forked have ended.
+        No process can be started by this object after that.
+        """
         self._is_closed = True
         end = self._end
         if end is not None:
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for it
+                end.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for the template
         with self._lock:
             if self._end is not None:
                 self._end.close()
@@ -222,7 +230,7 @@ class ForkServer:
 async def open_fork_server(
     preload: Iterable[str] = (), *, idle: float | None = None
 ) -> AsyncIterator[ForkServer]:
-    """Have a process that has imported what kernels need, and forks them: they start at once.
+    """Start a process that has imported what kernels need, and forks them: so they start fast.
 
     ::
 
@@ -230,14 +238,14 @@ async def open_fork_server(
             async with open_kernel(warm=server) as client:
                 ...
 
-    ``preload`` names modules that it imports, too. One that cannot be imported, or starts a thread
-    or a process, opens a socket, prints or exits is left out: ``server.left_out`` and the log say
-    so. ``idle`` is in seconds: the process ends when it was not used for so long and no kernel of
-    it lives, and is started again when needed. None keeps it to the end of the block.
+    ``preload`` names modules that it imports, too. A module that cannot be imported, or that starts
+    a thread or a process, opens a socket, prints or exits, is left out; ``server.left_out`` and the
+    log tell it. ``idle`` is in seconds: the process ends when it was not used for so long and none
+    of its kernels lives, and is started again when needed. None keeps it to the end of the block.
 
-    Raises nothing of its own: where there can be no such process (``server.unavailable`` says why)
-    kernels are started in the ordinary way. Leaving the block does not end kernels. Cancelled,
-    the process ends as at the end of the block.
+    If there can be no such process, nothing is raised: ``server.unavailable`` says why, and kernels
+    are started in the ordinary way. Leaving the block does not end kernels. Cancelled, the process
+    ends as at the end of the block.
     """
     server = ForkServer(preload, idle=idle)
     try:

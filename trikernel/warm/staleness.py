@@ -1,11 +1,12 @@
-"""Whether what a template has imported is still what an import would find, and in what environment.
+"""Whether a template's imports are what a new process would import: same files and environment.
 
 Files: the interpreter, the folders that modules are found in, and every file that was imported. A
 package that is installed, removed or upgraded changes one of these.
 
-Environment: some variables the interpreter and libraries in C read as they begin (`READ_AT_START`);
-those that were read by name while the template imported are noted by `noted_reads`. A process for
-which one of either has another value would have started otherwise, so it is none for the template.
+Environment: some variables are read by the interpreter and by libraries in C when they start
+(`READ_AT_START`); others are read by name while the template imports, and `noted_reads` notes them.
+If one of these has another value for the process that is asked for, that process might have started
+differently, so the template does not fork it.
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ READ_AT_START = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NUMEXPR_", "CUDA_"),
 )
 ALSO = frozenset({"LANG", "LANGUAGE"})
-# How a terminal looks: importing differs by it in nothing that a kernel shows.
+# Properties of a terminal. Imports read them, but nothing that a kernel shows depends on that.
 OF_TERMINALS = frozenset({"TERM", "COLUMNS", "LINES", "COLORTERM", "TERM_PROGRAM"})
 
 
 def is_read_at_start(name: str) -> bool:
-    """Whether an environment variable acts before any Python code runs, or beneath it."""
+    """Whether an environment variable is read by the interpreter as it starts, or by libraries in
+    C, which `noted_reads` does not see.
+    """
     return name.startswith(READ_AT_START) or name in ALSO
 
 
 def differing(
     names: set[str], before: Mapping[str, str], environment: Mapping[str, str]
 ) -> str | None:
-    """A variable that makes this environment another one than it was ``before``, or None.
+    """The name of a variable that has another value in ``environment`` than ``before``, or None.
 
-    ``names`` are those that count beside what is read at start.
+    Only the variables in ``names`` and those that are read at start count.
     """
     at_start = {one for one in {*before, *environment} if is_read_at_start(one)}
     relevant = (names - OF_TERMINALS) | at_start
@@ -47,9 +50,9 @@ def differing(
 
 @contextmanager
 def noted_reads() -> Iterator[set[str]]:
-    """The variables that are read by name in `os.environ` while the block runs.
+    """The names of the variables that are read from `os.environ` while the block runs.
 
-    A copy of all of them counts as no read: programs take one to hand it on.
+    To copy all of them does not count as reading: programs make a copy to give it to a child.
     """
     names: set[str] = set()
     environ: Any = os.environ
@@ -77,7 +80,9 @@ def noted_reads() -> Iterator[set[str]]:
 
 
 class Files:
-    """The files and folders that imports have come from, as they are at its creation."""
+    """The interpreter and the folders of `sys.path`, as they were at the creation of this object,
+    and the files of modules, as they were at `note_modules`.
+    """
 
     def __init__(self) -> None:
         self._folders = {path: _state(path) for path in sys.path if path}
@@ -86,14 +91,14 @@ class Files:
         self._files = {path: _state(path) for path in about}
 
     def note_modules(self) -> None:
-        """Those of the modules that are imported by now, too."""
+        """Add the files of all modules that are imported by now."""
         for module in tuple(sys.modules.values()):
             file = getattr(module, "__file__", None)
             if isinstance(file, str) and file not in self._files:
                 self._files[file] = _state(file)
 
     def changed(self) -> str | None:
-        """One that is another by now, or is gone; None if all are as they were."""
+        """The path of one that has changed or is gone; None if all are as they were."""
         for known in (self._folders, self._files):
             for path, state in known.items():
                 if _state(path) != state:

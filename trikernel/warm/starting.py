@@ -1,9 +1,9 @@
-"""Where templates are, and how one is started.
+"""Where shared templates listen, and how a template is started.
 
-A shared template listens in a folder that only its user can enter, under a name made of all that
-makes its processes what they are: interpreter and its flags, preloaded modules, the environment
-that is read at start, the user's ids, control group and namespaces. What has another name gets
-another template.
+A shared template listens in a folder that only its user can enter. The name of its socket is a hash
+of all that its forks have from it: interpreter and its flags, preloaded modules, the environment
+that is read at start, the user's ids, control group and namespaces. A start that differs in one of
+these finds another name there, and so another template.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ __all__ = [
 
 LAUNCH_TIMEOUT = 30  # seconds until a template's process has detached itself
 MODULE = "trikernel"
-# Variables that measure what runs from the first import on; a fork has been through that.
+# These variables have everything measured from the first import on. A forked process has its
+# imports behind it, so a kernel with one of them starts in the ordinary way.
 MEASURING = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "PYTHONPROFILEIMPORTTIME")
 
 
@@ -46,8 +47,8 @@ def warm_is_possible() -> str | None:
     """Why this system has no templates; None if it has.
 
     Windows cannot fork. On macOS a process that has used a system framework must not go on after a
-    fork, and importing is enough to use one. Elsewhere there is no tested way to watch a process
-    that is another's child.
+    fork, and an import may use one already. On other systems there is no tested way to wait for a
+    process that is another one's child.
     """
     if sys.platform == "linux" and hasattr(os, "pidfd_open"):
         return None
@@ -64,7 +65,7 @@ class Command:
 
 
 def parse_command(command: Sequence[str], environment: Mapping[str, str]) -> Command:
-    """Take a kernelspec's command apart. Raises `NotWarm` for one that no template runs."""
+    """Take a kernelspec's command apart. Raises `NotWarm` if a template cannot run it."""
     reason = warm_is_possible()
     if reason is not None:
         raise NotWarm(reason)
@@ -85,7 +86,9 @@ def parse_command(command: Sequence[str], environment: Mapping[str, str]) -> Com
 
 
 def shared_path(command: Command, preload: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Where the template for such processes listens. Raises `NotWarm` if it cannot be anywhere."""
+    """The path of the socket at which the template for such processes listens. Raises `NotWarm` if
+    there is no folder for it.
+    """
     try:
         folder = _own_folder()
         parts = {
@@ -117,7 +120,7 @@ def _own_folder() -> Path:
         raise OSError(f"{folder} is not a folder of this user")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise OSError(f"others than this user may enter {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):  # else one would be started in vain each time
+    if not os.access(folder, os.W_OK | os.X_OK):  # each template that is started would fail
         raise OSError(f"nothing can be put into {folder}")
     return folder
 
@@ -129,7 +132,9 @@ def _uid() -> int:
 
 
 def _place() -> list[Any]:
-    """Ids, control group, namespaces and root: a process is started in those of its starter."""
+    """Ids, control group, namespaces and root directory of this process, which a process that it
+    starts in the ordinary way has from it.
+    """
     if sys.platform != "linux":
         raise NotImplementedError
     with open("/proc/self/cgroup") as file:
@@ -149,9 +154,10 @@ def start_template(
     idle: float | None,
     where: str | socket.socket,
 ) -> None:
-    """Start a template's process, which goes on by itself, and return while it imports.
+    """Start a template's process, which runs on detached from this one. Returns while it imports.
 
-    ``where`` is where it listens, or its end of the pair with its owner. Raises `NotWarm`.
+    ``where`` is the path at which it listens, or the template's end of the socket pair with its
+    owner. ``idle`` is in seconds. Raises `NotWarm`.
     """
     options = {
         "path": where if isinstance(where, str) else None,

@@ -1,9 +1,10 @@
-"""A process that was forked for somebody becomes the one that was asked for.
+"""What a forked process takes over, to be as if the program that asked for it had started it.
 
-What a process started in the ordinary way gets from whoever starts it: session, standard streams,
-working directory, environment, umask, limits, priority, processors, signals, ``sys.argv``. And
-what each has for itself, of which all that a template forks would have the same: random states,
-keys, the folder for temporary files. Knows nothing of kernels.
+A process that is started in the ordinary way gets from its parent: standard streams, working
+directory, environment, umask, limits, priority, processors, signals; `become` sets these in the
+forked process, which also gets a session of its own. Other things every process makes for itself:
+random states, keys, the folder for temporary files. All forks of a template would have the same
+ones, so `Own` makes new ones. Knows nothing of kernels.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ __all__ = ["Own", "become", "surroundings"]
 
 
 def surroundings() -> dict[str, Any]:
-    """What of this process is handed down to one that it starts, beside environment and files."""
+    """What a process that this one starts inherits from it, beside environment and files."""
     if sys.platform != "linux":
         return {}
     import resource
 
     limits = (name for name in dir(resource) if name.startswith("RLIMIT_"))
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    # A handler that is set is not handed down, what is ignored is.
+    # A process inherits which signals are ignored, but no handlers.
     ignored = [int(one) for one in signal.valid_signals() if _is_ignored(one)]
     return {
         "umask": _umask(),
@@ -48,7 +49,9 @@ def _is_ignored(number: int) -> bool:
 
 
 def _umask() -> int:
-    """Without setting it for a moment, as `os.umask` does: another thread might make a file."""
+    """The umask of this process. `os.umask` can read it only by setting another one for a moment,
+    in which another thread might make a file; so that is used only where /proc does not tell it.
+    """
     with open("/proc/self/status") as file:
         for line in file:
             if line.startswith("Umask:"):
@@ -59,15 +62,20 @@ def _umask() -> int:
 
 
 class Own:
-    """What belongs to a template before it imports for others, to be put back in each process."""
+    """What each forked process has to have for itself. Made before the template imports anything:
+    it keeps the setting of `tempfile` from then, which `renew` puts back.
+    """
 
     def __init__(self) -> None:
         tempfile = _imported("tempfile")
         self._tempdir = None if tempfile is None else tempfile.tempdir
 
     def renew(self) -> None:
-        """New random states, keys, numbers and caches, of whatever was imported."""
-        # One by one: a copy of the table would write to each module's count, and unshare its page.
+        """Make new random states and keys, in those modules that are imported; put back the folder
+        for temporary files, and set the main thread's native id.
+        """
+        # Modules are looked up one by one: to copy `sys.modules` would write to the reference count
+        # of each module, and so to memory that is shared with the template otherwise.
         tempfile, random = _imported("tempfile"), _imported("random")
         if tempfile is not None:
             tempfile.tempdir = self._tempdir
@@ -91,10 +99,11 @@ def _imported(name: str) -> Any:
 
 
 def become(request: dict[str, Any], cwd: int, standard: Sequence[int]) -> None:
-    """Take over what ``request`` says: what `surroundings` gave, and environment and command.
+    """Set in this process what ``request`` has: what `surroundings` returned in the program that
+    asks, the environment and the command.
 
-    ``cwd`` and ``standard`` are descriptors, the latter for 0, 1 and 2; all are closed. Raises
-    `OSError` or `ValueError` for what this process may not take.
+    ``cwd`` is a descriptor of the working directory, ``standard`` has those for 0, 1 and 2. All are
+    closed. Raises `OSError` or `ValueError` for a setting that this process is not allowed.
     """
     if sys.platform != "linux":
         return
@@ -129,7 +138,7 @@ def _set_environment(environment: dict[str, str]) -> None:
 
 
 def _set_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
-    """As the interpreter finds and sets them at its start."""
+    """Set the handlers and the mask that an interpreter would have after its start."""
     for number in signal.valid_signals():
         wanted: Any = signal.SIG_IGN if number in ignored else signal.SIG_DFL
         if number == signal.SIGINT and wanted is signal.SIG_DFL:
@@ -137,20 +146,21 @@ def _set_signals(ignored: Sequence[int], blocked: Sequence[int]) -> None:
         if sys.platform != "win32" and number in (signal.SIGPIPE, signal.SIGXFSZ):
             wanted = signal.SIG_IGN
         if signal.getsignal(number) is not wanted:
-            with suppress(OSError, ValueError):  # those that cannot be set
+            with suppress(OSError, ValueError):  # SIGKILL and SIGSTOP cannot be set
                 signal.signal(number, wanted)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     faulthandler = _imported("faulthandler")
-    if faulthandler is not None and faulthandler.is_enabled():  # its handlers are none of Python's
+    if faulthandler is not None and faulthandler.is_enabled():  # `signal` cannot see its handlers
         faulthandler.disable()
         faulthandler.enable()
 
 
 def _open_streams() -> None:
-    """Streams on descriptors 0 to 2, as the interpreter opens them: a terminal makes a difference.
+    """New stream objects on descriptors 0 to 2, as the interpreter opens them: whether one is a
+    terminal decides on its buffering.
 
-    Those of before write to the same descriptors, for whoever has kept one.
+    The old stream objects write to the same descriptors, for code that has kept one of them.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         before = getattr(sys, f"__{name}__")

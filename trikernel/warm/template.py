@@ -1,13 +1,14 @@
 """The template: a process that has imported everything, and forks others on request.
 
-It has no thread and no loop of Trio's or asyncio's; nothing of Jupyter, and no socket of zmq. It
-waits in `select.poll` for requests, for the end of what it has forked, and for its owner's end.
-What a forked process needs comes with the request (`packets`, `taking_over`).
+It has no thread, no Trio or asyncio loop and no zmq socket. It waits in `select.poll` for requests,
+for the ends of the processes that it has forked, and for its owner's end. What a forked process
+needs comes with the request (`packets`, `taking_over`).
 
-Two kinds. One that is *owned* gets its requests from its owner alone, over a pair of sockets, and
-ends when that is closed. One that is *shared* listens in a folder of the user's, where all programs
-of that user find it, and ends when it was not needed for a while. Both stay, without taking
-requests, until what they have forked has ended: somebody has to know how it ended.
+There are two kinds. An *owned* template gets requests only from its owner, over a socket pair, and
+takes no more when the pair is closed. A *shared* template listens in a folder of the user's, where
+all programs of that user find it, and takes no more when it was not used for a while. After that
+both stay until all processes that they have forked have ended, as only the parent of a process
+learns its exit code.
 """
 
 from __future__ import annotations
@@ -43,30 +44,30 @@ from .taking_over import Own, become
 
 __all__ = ["Imported", "Template", "listen", "lock_place"]
 
-SENT = 5  # descriptors of a request: what it says, the working directory, the standard streams
+SENT = 5  # descriptors of a request: its content, the working directory, the three streams
 
 
 @attrs.frozen(eq=False)
 class Imported:
-    """What a template has imported: when that is stale, and what was left out."""
+    """What is known of a template's imports: by what they become stale, and what was left out."""
 
     files: Files
-    environment: dict[str, str]  # in which it was imported
-    read: set[str]  # the variables that were read
+    environment: dict[str, str]  # as it was during the imports
+    read: set[str]  # the variables that the imports have read
     left_out: list[str]
     own: Own
 
 
 @attrs.define(eq=False)
 class _Child:
-    """A process that was forked. ``connection`` is to who asked for it."""
+    """A process that was forked. ``connection`` goes to the program that asked for it."""
 
     pid: int
     pidfd: int
     connection: socket.socket
     last_words: LastWords | None = None
     ended: bool = False
-    given_up: bool = False  # whoever asked is gone, or knows of its end
+    given_up: bool = False  # the program that asked has closed the connection: see `packets`
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -76,9 +77,10 @@ class _Child:
 
 
 class Template:
-    """Serves requests, in its only thread. ``idle`` is in seconds, None for no limit.
+    """Serves requests, in its process's only thread. ``idle`` is in seconds, None for no limit.
 
-    A shared one has a ``listener`` at a ``path``, and the descriptor of a ``lock`` on that place.
+    An owned template has an ``owner``, the socket to it. A shared one has a ``listener`` at a
+    ``path``, and a ``lock``, the descriptor of the lock on that path.
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class Template:
         return self._owner is not None or self._listener is not None
 
     def serve(self) -> dict[str, Any] | None:
-        """Serve to the end: None. In each forked process it returns what that one is to run."""
+        """Serve until the template's end, then return None. In each forked process it returns the
+        request that this process is to run.
+        """
         while self._takes_requests or self._children:
             events = self._wait()
             if not events and self._is_idle():
@@ -129,7 +133,9 @@ class Template:
         return None
 
     def retire(self) -> None:
-        """Take no more requests. Who has asked and got no answer sees the connection closed."""
+        """Take no more requests. A program whose request was not answered yet sees its connection
+        closed.
+        """
         if self._listener is not None:
             with suppress(OSError):  # gone, with the folder it was in
                 os.unlink(self._path)
@@ -152,7 +158,7 @@ class Template:
                 poll.register(one, select.POLLIN)
         for child in self._children:
             if not child.given_up:
-                poll.register(child.connection, 0)  # its end only
+                poll.register(child.connection, 0)  # reports only that it was closed
             if not child.ended:
                 poll.register(child.pidfd, select.POLLIN)
         seconds = self._idle
@@ -168,7 +174,7 @@ class Template:
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
-        except OSError:  # no descriptors, or no memory: nobody shall wait for an answer
+        except OSError:  # no descriptors or no memory: retire, so that no program waits in vain
             self.retire()
             return
         if not is_same_user(connection):
@@ -181,9 +187,11 @@ class Template:
     def _take(
         self, source: socket.socket, connection: socket.socket | None
     ) -> dict[str, Any] | None:
-        """Read a request and see to it; what to run in the forked process, else None.
+        """Read a request, and fork or refuse. Returns the request in the forked process, and None
+        in the template.
 
-        The owner's requests bring the connection for the answers.
+        ``connection`` is for the answers. With an owner's request it is None: the connection is the
+        first descriptor that the request brings.
         """
         self._used = time.monotonic()
         try:
@@ -192,7 +200,7 @@ class Template:
             packet, descriptors = b"", []
         if connection is None and descriptors:
             connection = socket.socket(fileno=descriptors.pop(0))
-        if connection is None:  # the owner's end, or what it sent has brought no way to answer
+        if connection is None:  # the owner has ended, or sent a request that cannot be answered
             self.retire()
             return None
         if packet != START or len(descriptors) != SENT:
@@ -220,7 +228,9 @@ class Template:
             close_all(descriptors)
 
     def _refusal(self, request: dict[str, Any]) -> tuple[str | None, bool]:
-        """Why there is no process for that request, and whether another template would do."""
+        """Why the request is refused, None if it is not; and whether it is because this template
+        is stale, so that a new one could fork the process.
+        """
         changed = self._imported.files.changed()
         if changed is not None:
             return f"{changed} has changed since its template has imported it", True
@@ -235,7 +245,7 @@ class Template:
     ) -> dict[str, Any] | None:
         if sys.platform != "linux":
             raise NotImplementedError
-        self.program_of(request["module"])  # looked for once, here
+        self.program_of(request["module"])  # loaded before the fork, once for all
         words = LastWords.opened(request["last_words"]) if request["last_words"] else None
         with ExitStack() as stack:
             if words is not None:
@@ -250,10 +260,10 @@ class Template:
             self._let_go()
             if words is not None:
                 words.take()
-            own = [os.dup(fd) for fd in descriptors]  # the parent's list is closed where it is made
+            own = [os.dup(fd) for fd in descriptors]  # `become` closes these, `_take` the originals
             become(request, own[0], own[1:])
             self._imported.own.renew()
-        except BaseException as error:  # the process ends by it, and no loop runs here yet
+        except BaseException as error:  # the process ends then; no loop runs in it yet
             _refuse(connection, f"it cannot take over what it was asked for: {error}")
             os._exit(1)
         if not _may_go(connection, self._imported.left_out):
@@ -261,13 +271,13 @@ class Template:
         return request
 
     def program_of(self, module: str) -> Program:
-        """What a process with that module runs."""
+        """The program of that module; loaded at the first call."""
         if module not in self._programs:
             self._programs[module] = find_program(module)
         return self._programs[module]
 
     def _let_go(self) -> None:
-        """In a forked process: what is the template's is closed here, and stays open there."""
+        """In a forked process: close its copies of the template's sockets and descriptors."""
         for one in (self._owner, self._listener, *self._waiting.values()):
             if one is not None:
                 one.close()
@@ -287,10 +297,11 @@ class Template:
             with suppress(OSError):
                 send_message(child.connection, {"ended": status})
             if child.last_words is not None:
-                with suppress(OSError):  # no memory, say: others may find out by themselves
+                # If it fails, for lack of memory for example, what the line asks for is not done.
+                with suppress(OSError):
                     child.last_words.carry_out(self._let_go)
             self._used = time.monotonic()
-        if child.connection.fileno() in events:  # nothing else is asked for
+        if child.connection.fileno() in events:  # polled only for its close
             child.given_up = True
         if child.ended and child.given_up:
             self._children.remove(child)
@@ -299,7 +310,7 @@ class Template:
 
 
 def _pidfd_of(pid: int) -> int:
-    """Of a child, which is ended if there is none. Raises `OSError`."""
+    """A pidfd of a child. If there can be none, kills the child, and raises `OSError`."""
     if sys.platform != "linux":
         raise NotImplementedError
     try:
@@ -311,7 +322,7 @@ def _pidfd_of(pid: int) -> int:
 
 
 def _status_of(pid: int) -> int:
-    """How a child has ended, as `os.waitpid` would say; it stays a zombie."""
+    """The wait status of a child that has ended, as of `os.waitpid`. The child stays a zombie."""
     if sys.platform != "linux":
         raise NotImplementedError
     found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -322,7 +333,7 @@ def _status_of(pid: int) -> int:
 
 
 def _may_go(connection: socket.socket, left_out: list[str]) -> bool:
-    """Tell who asked that the process is there; whether that one still wants it."""
+    """Tell the program that asked that this process is ready; whether it answers with `GO`."""
     if sys.platform != "linux":
         raise NotImplementedError
     pidfd = os.pidfd_open(os.getpid())
@@ -346,7 +357,7 @@ def _refuse(connection: socket.socket, reason: str, is_stale: bool = False) -> N
 
 
 def lock_place(path: str) -> int | None:
-    """The descriptor of a lock on the place of a shared template, None if there is one already.
+    """Lock the path of a shared template; the lock's descriptor. None if another template has it.
 
     Raises `OSError`.
     """
@@ -362,9 +373,9 @@ def lock_place(path: str) -> int | None:
 
 
 def listen(path: str) -> socket.socket:
-    """The socket of a shared template, in a place that is locked. Raises `OSError`."""
+    """The listening socket of a shared template, whose path is locked. Raises `OSError`."""
     with suppress(FileNotFoundError):
-        os.unlink(path)  # of one that was killed
+        os.unlink(path)  # the socket of a template that was killed
     listener = packet_socket()
     with short_name(path) as name:
         listener.bind(name)
