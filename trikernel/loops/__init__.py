@@ -1,6 +1,6 @@
-"""Other event loops in the thread of Trio's: an asyncio loop as its guest.
+"""Other event loops in the thread of Trio's: an asyncio loop as its guest, and those of windows.
 
-Imports asyncio, which takes a while: a kernel imports this when something first asks for it.
+Imports asyncio, which takes a while: a kernel imports this only when it is first needed.
 """
 
 from __future__ import annotations

@@ -1,22 +1,25 @@
-"""The asyncio loop that cells run in: a guest of Trio's that is kind to what a notebook needs.
+"""The asyncio loop that cells run in: a guest of Trio's, adapted to what a notebook needs.
 
 What is wanted
-    What a cell starts goes on after it and is the cell's: what it prints, and how it fails. An
-    interrupt reaches what computes in the loop, and the loop never takes the kernel's signals.
+    A task that a cell starts goes on after the cell, and still belongs to it: what the task prints,
+    and the error by which it fails, appear under that cell. An interrupt reaches code that computes
+    in the loop. The loop does not take the kernel's signals.
 
 What is done
-    Each callback is called through a frame in which `KeyboardInterrupt` may be raised, in the
-    context of the cell that it comes from, and what it raises is reported there. A task that fails
-    is reported once nothing has asked for its exception: asyncio itself says so when the task is
-    collected, which in a notebook, where names live on, is never. Threads of executors have the
-    context of who calls them. Signal handlers are ordinary ones, so that the descriptor that
-    signals are written to stays the kernel's.
+    Callbacks of `call_soon` and timers, and so the steps of tasks, are called through a frame in
+    which `KeyboardInterrupt` may be raised, in the context of the cell that they come from; what
+    they raise is reported under that cell. A task that fails is reported soon after its end or its
+    cell's, unless somebody has asked for its exception. (asyncio itself reports it when the task is
+    collected, which never happens in a notebook, whose names live on.) Threads of executors get the
+    context of the code that calls them. Signal handlers are set by `signal.signal`, so that the
+    wakeup descriptor stays the kernel's.
 
-    When the kernel ends, the tasks are cancelled and clean up, also if that awaits, within a bound.
+    When the kernel ends, the tasks are cancelled, and have a limited time to clean up, in which
+    they may await.
 
 What remains
-    The methods of a protocol, which asyncio calls by itself, cannot be interrupted while they
-    compute.
+    Code that asyncio calls in another way cannot be interrupted while it computes: methods of
+    protocols, callbacks of `add_reader` and of `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ from .steps import is_stepped
 
 __all__ = ["CellLoop", "TaskOrigin"]
 
-STUBBORN = 2.0  # seconds that a Trio task has to end the asyncio task that it waits for
-HEARD_WITHIN = 0.1  # seconds in which who waits for a task asks for its exception
+STUBBORN = 2.0  # seconds that a Trio task has at the end to end the asyncio task that it waits for
+HEARD_WITHIN = 0.1  # seconds in which code that awaits a failed task asks for its exception
 
 _call_soon = asyncio.SelectorEventLoop.call_soon
 Report = Callable[[BaseException], object]
@@ -51,8 +54,8 @@ Report = Callable[[BaseException], object]
 
 @attrs.define(eq=False)
 class TaskOrigin:
-    """Where a task comes from: the context that it was made in, and when, on Trio's clock;
-    they are numbered in the order in which they are made.
+    """Where a task comes from: the context that it was made in, the time of that on Trio's clock,
+    and its number in the order in which tasks are made.
     """
 
     context: Context
@@ -61,7 +64,7 @@ class TaskOrigin:
 
     @property
     def request(self) -> Request | None:
-        """The request that it belongs to."""
+        """The request of the cell that has made the task."""
         return self.context.get(current_request)
 
 
@@ -82,7 +85,9 @@ class CellLoop(GuestLoop):
         return getattr(task, "trikernel_origin", None)
 
     def living(self) -> list[asyncio.Task[Any]]:
-        """Its tasks, in the order in which they were made, without those that are a Trio task's."""
+        """The loop's tasks in the order in which they were made, without those that are stepped in
+        a Trio task: see `steps`.
+        """
         tasks = [one for one in asyncio.all_tasks(self) if not is_stepped(one)]
         return sorted(tasks, key=lambda one: getattr(self.origin_of(one), "number", 0))
 
@@ -114,7 +119,7 @@ class CellLoop(GuestLoop):
             options["context"] = made_in
         task: Any = super().create_task(coro, **options)
         since = self._clock.current_time() if self._clock is not None else 0.0
-        with suppress(AttributeError):  # a factory's task may be anything
+        with suppress(AttributeError):  # a task factory may return an object that has no attributes
             task.trikernel_origin = TaskOrigin(made_in, since, next(self._numbers))
         task.add_done_callback(self._on_done, context=made_in)
         return task  # type: ignore[no-any-return]
@@ -139,7 +144,7 @@ class CellLoop(GuestLoop):
             request.after_idle(partial(copy_context().run, tell))
 
     def _tell_if_unheard(self, task: asyncio.Task[Any]) -> None:
-        """Report how a task has failed, once, unless somebody has asked for its exception."""
+        """Report the error of a failed task, once, unless somebody has asked for its exception."""
         if not getattr(task, "_log_traceback", False):
             return
         task._log_traceback = False
@@ -153,7 +158,7 @@ class CellLoop(GuestLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Any, *args: Any
     ) -> Any:
-        """See `asyncio.loop.run_in_executor`; what the thread prints is the calling cell's."""
+        """See `asyncio.loop.run_in_executor`; a thread prints under the cell that calls this."""
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             func = partial(copy_context().run, func)
         return super().run_in_executor(executor, func, *args)
@@ -163,8 +168,9 @@ class CellLoop(GuestLoop):
     ) -> None:
         """See `asyncio.loop.add_signal_handler`.
 
-        Raises `NotImplementedError` for SIGINT, by which the kernel interrupts cells, as any loop
-        does where there are no signals; `RuntimeError` for what cannot be handled here.
+        Raises `NotImplementedError` for SIGINT, by which the kernel interrupts cells; asyncio's
+        loops raise it where they do not support signals. `RuntimeError` if the signal cannot be
+        handled.
         """
         if sig == signal.SIGINT:
             raise NotImplementedError("SIGINT is the kernel's, which interrupts cells by it")
@@ -175,7 +181,7 @@ class CellLoop(GuestLoop):
             raise RuntimeError(f"sig {sig} cannot be caught: {error}") from None
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """See `asyncio.loop.remove_signal_handler`; never SIGINT's."""
+        """See `asyncio.loop.remove_signal_handler`; SIGINT's handler is never removed."""
         if sig == signal.SIGINT or signal.getsignal(sig) in (signal.SIG_DFL, signal.SIG_IGN, None):
             return False
         signal.signal(sig, signal.SIG_DFL)
@@ -187,16 +193,17 @@ class CellLoop(GuestLoop):
         try:
             await super()._pump()
         except trio.Cancelled:
-            self._is_pumped = True  # by this very task
+            self._is_pumped = True  # this task goes on turning the loop: no second pump is started
             with trio.move_on_after(self.grace, shield=True):
                 await self._wind_down()
-            with trio.move_on_after(STUBBORN, shield=True):  # who swallows that is closed by then
+            # Trio tasks that wait for an asyncio task which swallows its cancel close it meanwhile.
+            with trio.move_on_after(STUBBORN, shield=True):
                 await self._turn_until(self._awaits_nothing)
             self.end()
             raise
 
     async def _wind_down(self) -> None:
-        """Cancel all tasks, and turn until they have cleaned up."""
+        """Cancel all tasks, and turn the loop until they have ended."""
         for task in asyncio.all_tasks(self):
             task.cancel()
         await self._turn_until(lambda: self.is_closed() or not asyncio.all_tasks(self))
@@ -205,7 +212,9 @@ class CellLoop(GuestLoop):
         return self.is_closed() or not any(map(is_stepped, asyncio.all_tasks(self)))
 
     def end(self) -> None:
-        """Close it; of what has not ended by then the coroutines are closed, as its cell's code."""
+        """Close the loop. The coroutines of tasks that have not ended are closed, each in the
+        context of its cell.
+        """
         left = [] if self.is_closed() else list(asyncio.all_tasks(self))
         super().end()
         for task in left:
@@ -216,14 +225,14 @@ class CellLoop(GuestLoop):
 
 @disable_ki_protection
 def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
-    """Call the user's code, in its cell's context."""
+    """Call a callback, which is the user's code; asyncio does that in the context of its cell."""
     selector = loop.selector
     selector.callbacks += 1
     try:
         callback(*args)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # as asyncio's own; a plain call, in which nothing is cancelled
+    except BaseException as error:  # as asyncio does; `trio.Cancelled` is not raised in plain calls
         loop.call_exception_handler(
             {"message": f"Exception in callback {callback!r}", "exception": error}
         )
@@ -236,6 +245,6 @@ def _close_coroutine(task: asyncio.Task[Any]) -> None:
     try:
         if close is not None:
             close()
-    except BaseException as error:  # what it raises as it ends is its own
+    except BaseException as error:  # errors of the clean-up are dropped: the loop has ended
         if isinstance(error, SystemExit):
             raise

@@ -1,33 +1,35 @@
-"""An asyncio loop as a guest of Trio's: for verbs that await what asyncio makes.
+"""An asyncio loop as a guest of Trio's: for verbs that await asyncio.
+
+A *verb* is a method of a kernel that handles a request (``do_execute``). To *turn* the asyncio loop
+is to run its callbacks that are ready, without waiting.
 
 What is wanted
     Kernels that were written for ipykernel await asyncio's futures: `asyncio.sleep`, a stream, a
-    task of their own; and what those tasks do goes on between two requests. The same coroutine may
-    await Trio as well: a verb of a Python kernel does, by calling the one that it overrides.
+    task of their own; and their tasks go on between two requests. The same coroutine may await
+    Trio as well: a verb of a Python kernel does so when it calls the method that it overrides.
 
 What does not work
-    To run the other loop until a verb is done: nothing else would turn meanwhile, no cancel would
-    reach it, and what it starts would stand still when it has returned.
+    To run the asyncio loop until a verb is done: the Trio loop would stand still meanwhile, no
+    cancel would reach the verb, and tasks that it has started would stand still after it.
 
 What is done
-    The asyncio loop never waits. Its selector says, when nothing is ready, that nothing happened,
-    and stops the loop, so that `GuestLoop.turn` runs what is ready and returns. A Trio task, the
-    pump, waits in its place: until a descriptor is readable or a timer is due. All of this by
-    public names.
+    The asyncio loop never waits. When nothing is ready, its selector returns at once and stops the
+    loop, so that `GuestLoop.turn` runs what is ready and returns. A Trio task, the pump, waits in
+    its place, until a descriptor is readable or a timer is due. This needs no private names.
 
-    A verb's coroutine is an asyncio task, but it is stepped in the Trio task that waits for it, so
-    what it awaits of Trio is handed to Trio there, and what interrupts that Trio task interrupts
-    the coroutine. Cancelled, the asyncio task is cancelled, and has to end before the cancel goes
-    on. A coroutine of this package runs outside of the asyncio loop (`TrioAwaitable`): the cells in
-    it may call `asyncio.run`.
+    A verb's coroutine is an asyncio task, but its steps are made in the Trio task that waits for it
+    (`steps`). So what it awaits of Trio is awaited in that Trio task, and an interrupt of that Trio
+    task reaches the coroutine. If the Trio task is cancelled, the asyncio task is cancelled, and
+    has to end before the cancel goes on. A coroutine of this package runs outside of the asyncio
+    loop (`TrioAwaitable`): so cells that it executes may call `asyncio.run`.
 
-    A plain verb is called as a step of a task would be (`call_in_step`): there is a running loop,
-    which it may start tasks in. The loop is made before the kernel is, whose author may start
-    something on it at once; Trio's loop takes it over later (`bind`).
+    A plain verb is called as if in a step of a task (`call_in_step`): there is a running loop, in
+    which it may start tasks. The loop is made before the kernel, whose author may start tasks on it
+    at once; `bind` makes it a guest of Trio's loop later.
 
 What remains
-    Where the system has no descriptor that says that others are ready (Windows), the loop looks
-    every 10 ms. Callbacks and tasks that an author has started by asyncio's own means cannot be
+    On Windows, where a selector has no descriptor of its own to wait for, the loop is turned every
+    10 ms. Callbacks and tasks that an author has started by asyncio's own functions cannot be
     interrupted while they compute.
 """
 
@@ -54,23 +56,24 @@ from .steps import Steps, call_for, current_steps
 __all__ = ["GuestLoop", "TrioAwaitable", "in_asyncio_task"]
 
 _log = logging.getLogger("trikernel")
-_ROUNDS = 100  # of the asyncio loop, after which Trio has its turn
-_POLL = 0.01  # seconds
+_ROUNDS = 100  # iterations of the asyncio loop in one turn, then Trio's other tasks run
+_POLL = 0.01  # seconds between two turns where the selector has no descriptor
 _Closed = trio.ClosedResourceError
 
 Start = Callable[[Callable[[], Awaitable[object]]], object]
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for nothing while the loop is a guest: then ``on_idle`` is told for how long it might.
+    """A selector that does not wait while the loop is a guest: instead it calls ``on_idle`` with
+    the seconds that it would wait, None for no limit.
 
-    None is for ever. As long as ``on_idle`` is None, it is like any other one; and so it is within
-    the ``callbacks`` of a round, one of which may run the loop again, as nest_asyncio has it.
+    While ``on_idle`` is None it is like any other selector. So it is while ``callbacks`` run, too:
+    one of them may run the loop again, by nest_asyncio, and then waits in `select`.
     """
 
     on_idle: Callable[[float | None], object] | None = None
     rounds = 0
-    callbacks = 0  # that have begun and not ended
+    callbacks = 0  # how many have begun and not ended
 
     def select(self, timeout: float | None = None) -> Any:
         """See `selectors.BaseSelector.select`."""
@@ -86,14 +89,14 @@ class _Selector(selectors.DefaultSelector):
 
 
 class GuestLoop(asyncio.SelectorEventLoop):
-    """See the top of the module. Used in one Trio loop, whose clock is its clock.
+    """See the top of the module. A guest of one Trio loop, whose clock it uses.
 
-    Made before there is one, it keeps what is started on it until `bind`.
+    It may be made before the Trio loop runs: what is started on it then runs after `bind`.
     """
 
     _token: trio.lowlevel.TrioToken | None = None
     _clock: trio.abc.Clock | None = None
-    grace = 0.6  # seconds that a task which is to end may clean up
+    grace = 0.6  # seconds that a cancelled task has for its clean-up
     is_ending = False
     _shift = 0.0  # seconds, from Trio's clock to this loop's
     _start: Start
@@ -106,7 +109,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._is_turning = False
         self._is_in_step = False
         self._again = False
-        self._due = math.inf  # on Trio's clock, when there is something to do
+        self._due = math.inf  # when the loop has to turn next, on Trio's clock
         self._parked: trio.CancelScope | None = None
         self._is_pumped = False
         super().__init__(self.selector)
@@ -114,18 +117,18 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def bind(self, start: Start, start_call: Start) -> None:
         """Be a guest of the calling Trio loop from now on.
 
-        ``start`` starts the pump, in a nursery that lives as long as the loop, ``start_call`` a
-        coroutine of Trio's for a task that nobody waits for.
+        ``start`` starts a Trio task for the pump, in a nursery that lives as long as the loop.
+        ``start_call`` starts one for a coroutine that an asyncio task awaits (`hand_to_trio`).
         """
         clock = trio.lowlevel.current_clock()
-        if self._is_early:  # there may be timers already
+        if self._is_early:  # timers may have been set already, by the clock of before
             self._shift = self.time() - clock.current_time()
         self._clock, self._token = clock, trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
         self._start, self._start_call = start, start_call
 
     def time(self) -> float:
-        """Seconds; once it is bound, on Trio's clock, which may be virtual."""
+        """The loop's time in seconds: once it is bound, by Trio's clock, which may be virtual."""
         if self._clock is None:
             return super().time()
         return self._clock.current_time() + self._shift
@@ -145,11 +148,12 @@ class GuestLoop(asyncio.SelectorEventLoop):
         return handle
 
     def _note(self, when: float) -> None:
-        """There is something to do at that time of Trio's: the pump is not to sleep beyond it."""
+        """Have the pump turn the loop at ``when``, on Trio's clock, or earlier."""
         self._again = True
         if self._token is None:
             return
-        if threading.get_ident() != self._thread:  # Tornado makes its loop where it is asked for it
+        # Tornado may make its loop in another thread, and calls this asyncio loop there.
+        if threading.get_ident() != self._thread:
             run_in(self._token, partial(self._note, when))
         elif not self._is_turning and when < self._due:
             self._due = when
@@ -159,7 +163,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     @property
     def is_here(self) -> bool:
-        """Whether it can still turn, and the caller's Trio loop is the one that it was made in."""
+        """Whether the loop is open, and the caller is in the Trio loop that it is bound to."""
         return not self.is_closed() and self._token is not None and runs_here(self._token)
 
     @property
@@ -174,9 +178,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     @enable_ki_protection
     def turn(self) -> None:
-        """Run what is ready now. Raises `KeyboardInterrupt` if a task's code was interrupted.
+        """Run what is ready now, without waiting.
 
-        Raises `RuntimeError` in a turn, which is left as it is.
+        Raises `KeyboardInterrupt` if the code of a task was interrupted; `RuntimeError`, without
+        any effect, if the loop is turning already.
         """
         if self._is_turning:
             raise RuntimeError("the asyncio loop turns already")
@@ -196,11 +201,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def _on_idle(self, seconds: float | None) -> None:
         self._due = math.inf if seconds is None else self.time() - self._shift + seconds
-        self._again = False  # unless what runs to the end of this round wants more
+        self._again = False  # callbacks that run in the rest of this iteration may set it again
         self.stop()
 
     def keep_turning(self) -> None:
-        """Have it turn whenever there is something to do, from now on."""
+        """Start the pump, unless it runs: it turns the loop whenever there is something to do."""
         if not self._is_pumped and not self.is_closed():
             self._is_pumped = True
             self._start(self._pump)
@@ -237,14 +242,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """See `asyncio.loop.close`; what waits for it is told."""
+        """See `asyncio.loop.close`. A pump that waits for its descriptor is woken."""
         fileno = getattr(self.selector, "fileno", None)
         if fileno is not None and not self.is_closed() and not self.is_running() and self.is_here:
             trio.lowlevel.notify_closing(fileno())
         super().close()
 
     def end(self) -> None:
-        """Cancel what runs in it, let that clean up as far as it does not wait, and close it."""
+        """Cancel all tasks, turn once so that they can clean up without waiting, and close it."""
         if self.is_closed():
             return
         for task in asyncio.all_tasks(self):
@@ -260,13 +265,15 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     @property
     def io_loop(self) -> Any:
-        """Tornado's loop over this one: what its `IOLoop.current` returns here; in any thread."""
+        """Tornado's loop on top of this one: what `IOLoop.current` returns in code that runs in it.
+        May be read in any thread.
+        """
         from tornado.ioloop import IOLoop
 
         return self.call_in_step(IOLoop.current)
 
     def be_current(self) -> None:
-        """Be the current event loop again, if there is no other one; in the main thread."""
+        """Be asyncio's current event loop again, if there is no other; in the main thread."""
         if not self.is_closed():
             try:
                 asyncio.get_event_loop()
@@ -274,12 +281,13 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 asyncio.set_event_loop(self)
 
     def is_running(self) -> bool:
-        """Whether code runs in it: so it cannot be run by that."""
+        """Whether code runs in this loop, which therefore cannot be started by that code."""
         return self._is_in_step or super().is_running()
 
     @enable_ki_protection
     def call_in_step(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a plain function, for which this is the running loop, as for a task's step.
+        """Call a plain function, for which this is asyncio's running loop, as in a task's step.
+        Returns and raises what it does.
 
         `KeyboardInterrupt` may be raised in it.
         """
@@ -304,10 +312,12 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     @enable_ki_protection
     async def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Await what may await asyncio and Trio, in the calling Trio task; what it returns.
+        """Await, in the calling Trio task, an object that may await both asyncio and Trio. Returns
+        and raises what that does.
 
-        Cancelled, or interrupted, the asyncio task is cancelled; when it has ended, that is raised.
-        A caller that runs in a task of asyncio's already awaits it there.
+        If the caller is cancelled or interrupted, the asyncio task is cancelled; after its end
+        `trio.Cancelled` or `KeyboardInterrupt` is raised. A caller that runs in an asyncio task
+        already awaits the object there.
         """
         if in_asyncio_task():
             return await await_unprotected(awaitable)
@@ -315,9 +325,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         return await Steps(self).run(awaitable)
 
     def hand_to_trio(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
-        """Have a coroutine of Trio's run for a task of this loop, which awaits the future.
+        """Run a coroutine that awaits Trio for a task of this loop, which awaits the future.
 
-        In the Trio task of the verb that it belongs to, else in one of its own.
+        It runs in the Trio task of the verb that has called this, or in one of its own if that
+        verb has ended or there is none.
         """
         future: asyncio.Future[Any] = self.create_future()
         steps = current_steps.get()
@@ -338,7 +349,7 @@ def in_asyncio_task() -> bool:
 
 
 class TrioAwaitable:
-    """A coroutine of this package, for authors' code: awaited anywhere, it runs in Trio."""
+    """A coroutine of this package, for authors' code: wherever it is awaited, it runs in Trio."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine

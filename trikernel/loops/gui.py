@@ -1,26 +1,27 @@
-"""Window systems' loops, which are given turns from Trio's.
+"""Loops of window systems, which handle their events in turns that Trio's loop gives them.
 
 What is wanted
-    A window reacts while the kernel is idle and while a cell awaits, within some 10 ms, and the
-    cells of a notebook with an open window take no longer than without.
+    A window reacts while the kernel is idle and while a cell awaits, within some 10 ms. Cells run
+    no slower because a window is open.
 
 What does not work
-    To run the window system's loop while nothing else runs, as ipykernel does: a window is dead
-    while a cell waits for something, and a notebook that is run as a whole hangs in it. To have
-    Trio be its guest (`trio.lowlevel.start_guest_run`): Trio waits in a thread then, so each cell
-    of everybody pays two changes of thread for each time that it waits; an interrupt has to pass
-    through the foreign loop; and it would have to be chosen before the kernel starts.
+    To run the window system's loop while nothing else runs, as ipykernel does: a window does not
+    react while a cell waits, and a notebook that is run as a whole hangs in that loop. To have Trio
+    be a guest of that loop (`trio.lowlevel.start_guest_run`): Trio waits in a thread then, so every
+    cell, also without a window, would pay two changes of thread each time that it waits; an
+    interrupt would have to pass through the other loop; and that loop would have to be chosen
+    before the kernel starts.
 
 What is done
-    A Trio task has the window system handle what has come, without waiting, every ``interval``
-    seconds. No window system tells in Python by which descriptor it would wake up, so it is asked.
-    Whether there is a display is found out first, and for Qt, which ends the process that it cannot
-    find one in, in a process of its own. PyQt also ends the process when a slot raises while
-    `sys.excepthook` is Python's own; so another one is put there, which reports.
+    Every ``interval`` seconds a Trio task has the window system handle the events that have come,
+    without waiting. Window systems do not tell in Python which descriptor would wake them, so they
+    are polled. First it is checked whether there is a display. For Qt this is done in a process of
+    its own, as Qt ends the process if it finds none. PyQt also ends the process when a slot raises
+    while `sys.excepthook` is Python's own; so a hook is set that reports the error.
 
 What remains
-    While a cell computes, windows stand still. A dialogue that runs a loop of its own (``exec()``)
-    holds the kernel up until it is closed. wx and macOS' own loop have not been tried.
+    While a cell computes, windows do not react. A dialog that runs a loop of its own (``exec()``)
+    holds up the kernel until it is closed. wx and macOS' own loop have not been tried.
 """
 
 from __future__ import annotations
@@ -46,17 +47,19 @@ __all__ = ["GUIS", "follow_gui", "open_gui", "report_uncaught"]
 
 _QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 _QT_OF = {"qt6": _QT[:2], "qt5": _QT[2:]}
-_NO_WINDOWS = ("offscreen", "minimal", "vnc", "linuxfb")  # platforms of Qt's without a display
+_NO_WINDOWS = ("offscreen", "minimal", "vnc", "linuxfb")  # Qt platforms that need no display
 _PROBE = "import {0}.QtWidgets as q, sys; q.QApplication(sys.argv[:1])"
 _PROBE_SECONDS = 20
-_TK_DONT_WAIT = 2  # TCL_DONT_WAIT, as tkinter has it
+_TK_DONT_WAIT = 2  # the value of Tcl's TCL_DONT_WAIT
 _MOST = 500  # events in one turn
 
-_HELD, _AWAKE = 300, 100  # milliseconds without a turn: a loop of a cell's runs; how often it wakes
+# In milliseconds. After so long without a turn, a cell is taken to run a window system's loop by
+# itself (``mainloop()``, ``exec()``); and how often Tk's is woken then, to hear Python's signals.
+_HELD, _AWAKE = 300, 100
 _TK_AWAKE = "trikernel_awake"
-_kept: list[object] = []  # the windows of an application end with it
+_kept: list[object] = []  # references to applications, whose windows would end with them
 
-_LIVELY = 0.1  # seconds after an event in which the next one is soon looked for
+_LIVELY = 0.1  # seconds after an event in which turns come more often
 
 Turn = Callable[[], bool]
 
@@ -65,10 +68,10 @@ Turn = Callable[[], bool]
 async def follow_gui(
     turn: Turn, interval: float, report: Callable[[BaseException], object]
 ) -> None:
-    """Give turns until cancelled; what one raises is reported.
+    """Call ``turn`` again and again until cancelled; what it raises is given to ``report``.
 
-    ``turn`` tells whether anything has happened: then the next turn is after ``interval`` seconds,
-    else after twice as many.
+    ``turn`` returns whether there was an event. For a short time after an event turns come every
+    ``interval`` seconds, else at twice that interval.
     """
     lively_until = -math.inf
     while True:
@@ -86,7 +89,9 @@ async def follow_gui(
 
 
 def report_uncaught(report: Callable[[BaseException], object]) -> Callable[[], None]:
-    """Have what a slot raises reported, where nobody has seen to that. Returns what undoes it."""
+    """Have the errors of slots reported, unless another `sys.excepthook` is set already. Returns a
+    function that undoes it.
+    """
     before = sys.excepthook
     if before is not sys.__excepthook__:
         return lambda: None
@@ -103,7 +108,9 @@ def report_uncaught(report: Callable[[BaseException], object]) -> Callable[[], N
 
 
 def open_gui(name: str) -> Turn:
-    """What gives a window system a turn. Raises `UsageError` where that cannot be had."""
+    """The function that gives a window system a turn. Raises `UsageError` if the window system is
+    not installed or cannot start here.
+    """
     opener = GUIS[name]
     try:
         return opener(name)
@@ -147,7 +154,7 @@ def _answers(display: str) -> bool:
 
 
 def _until_none(handle_one: Callable[[], object]) -> bool:
-    """Handle what has come; whether there was anything."""
+    """Call ``handle_one`` until it has no more events; returns whether there was one."""
     number = 0
     while number < _MOST and handle_one():
         number += 1
@@ -158,14 +165,15 @@ def _open_tk(name: str) -> Turn:
     import tkinter
 
     _check_display(name)
-    # an interpreter without windows: an event of any window of this thread is one of its turn
+    # A Tcl interpreter without windows: it handles the events of all interpreters of this thread.
     interpreter: Any = tkinter.Tcl().tk
     interpreter.eval(f"proc {_TK_AWAKE} {{}} {{after {_AWAKE} {_TK_AWAKE}}}")
 
     def turn() -> bool:
         interpreter.call("after", "cancel", _TK_AWAKE)
         happened = _until_none(partial(interpreter.dooneevent, _TK_DONT_WAIT))
-        interpreter.call("after", _HELD, _TK_AWAKE)  # mainloop() hears of an interrupt by that
+        # A mainloop() that a cell runs is woken by this, so that Python can handle an interrupt.
+        interpreter.call("after", _HELD, _TK_AWAKE)
         return happened
 
     return turn
@@ -179,8 +187,8 @@ def _open_qt(name: str) -> Turn:
     if app is None:
         _check_qt(name, package)
         app = widgets.QApplication(sys.argv[:1] or ["trikernel"])
-        app.setQuitOnLastWindowClosed(False)  # it would end the next dialogue's loop, too
-        app.lastWindowClosed.connect(core.QCoreApplication.quit)  # said within app.exec() only
+        app.setQuitOnLastWindowClosed(False)  # Qt's quit would also end the next dialog's loop
+        app.lastWindowClosed.connect(core.QCoreApplication.quit)  # emitted only within app.exec()
     flags: Any = getattr(core.QEventLoop, "ProcessEventsFlag", core.QEventLoop).AllEvents
     dispatcher = core.QAbstractEventDispatcher.instance()
     deletion: Any = getattr(core.QEvent, "Type", core.QEvent).DeferredDelete
@@ -201,8 +209,8 @@ def _open_qt(name: str) -> Turn:
 
 @enable_ki_protection
 def _exit_if_stopped(exit_loops: Callable[[], object]) -> None:
-    """Called in a loop that a cell runs by itself (``exec()``): Python's signals are heard here,
-    and what the cell waits for ends when that is to stop.
+    """Called by a timer in a loop that a cell runs by itself (``exec()``). As this is Python code,
+    signal handlers run here. If the cell is to stop, the loops that it runs are ended.
     """
     request = current_request.get()
     if request is not None and request.stop_reason is not None and not request.finished:
@@ -210,7 +218,9 @@ def _exit_if_stopped(exit_loops: Callable[[], object]) -> None:
 
 
 def _find_qt(name: str) -> str:
-    """The package: one that is imported already, or chosen by QT_API, or installed."""
+    """The Qt package to use: one that is imported already, else the one that the environment
+    variable QT_API names, else one that is installed. Raises `ImportError`.
+    """
     wanted = _QT_OF.get(name, _QT)
     chosen = [one for one in wanted if one.lower() == os.environ.get("QT_API", "").lower()]
     imported = [one for one in wanted if f"{one}.QtCore" in sys.modules]
@@ -222,7 +232,9 @@ def _find_qt(name: str) -> str:
 
 
 def _check_qt(name: str, package: str) -> None:
-    """Qt ends the process where it finds no display, or not all of its own libraries."""
+    """Raise `UsageError` if Qt cannot start here. It is tried in another process, because Qt ends
+    the process if it finds no display, or not all of its own libraries.
+    """
     if os.environ.get("QT_QPA_PLATFORM", "").partition(":")[0] in _NO_WINDOWS:
         return
     _check_display(name)
@@ -268,7 +280,9 @@ def _open_wx(name: str) -> Turn:
 
 
 def _open_osx(name: str) -> Turn:
-    """By IPython's own hook for its terminal, told that there is something to read already."""
+    """By the hook of IPython's terminal, which runs the loop of macOS until there is input: it is
+    told that there is input already, so it returns at once.
+    """
     if sys.platform != "darwin":
         raise UsageError(f"%gui {name}: only macOS has that")
     hook = importlib.import_module("IPython.terminal.pt_inputhooks.osx").inputhook
@@ -276,14 +290,14 @@ def _open_osx(name: str) -> Turn:
     os.write(writable, b"x")
 
     class Context:
-        """What the hook asks."""
+        """What the hook needs to know of the input."""
 
         def fileno(self) -> int:
-            """Readable."""
+            """A descriptor that is readable."""
             return readable
 
         def input_is_ready(self) -> bool:
-            """At once."""
+            """Always true."""
             return True
 
         _input_is_ready = staticmethod(lambda wait=False: True)
@@ -302,4 +316,4 @@ GUIS: dict[str, Callable[[str], Turn]] = {
     "wx": _open_wx,
     "osx": _open_osx,
 }
-"""By the name that ``%gui`` takes: what makes the function that gives a turn."""
+"""For each name that ``%gui`` takes: a function that makes the function which gives a turn."""

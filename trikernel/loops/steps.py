@@ -1,7 +1,7 @@
 """A coroutine that is an asyncio task, each step of which is made in one Trio task.
 
-What it awaits of asyncio goes to asyncio, what it awaits of Trio to Trio. What interrupts or
-cancels the Trio task does so to the coroutine. See `loops.guest`.
+Such a coroutine may await both asyncio and Trio. If the Trio task is interrupted or cancelled, so
+is the coroutine. See `loops.guest`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from ..core import await_unprotected, call_unprotected, current_request
 __all__ = ["Steps", "call_for", "current_steps", "is_stepped", "take_over"]
 
 _NOTHING = object()
-_AGAIN, _TIMES = 0.05, 20  # seconds between two cancels of what swallows them, and how many
-_stepped: WeakSet[Any] = WeakSet()  # the tasks that are Trio's, so to say
+_AGAIN, _TIMES = 0.05, 20  # a task that swallows cancels: seconds between two, and how many
+_stepped: WeakSet[Any] = WeakSet()  # the asyncio tasks whose steps are made in a Trio task
 
 
 class _Loop(Protocol):
-    """What is asked of the guest. ``grace`` is in seconds: how long a task may clean up that was
-    left behind, or when the loop is to end, which ``is_ending`` says.
+    """What is needed of the `GuestLoop`. ``grace`` is in seconds: the time for the clean-up of a
+    task whose request was left behind, or that runs when the loop is to end. ``is_ending`` says
+    that the loop is to end.
     """
 
     grace: float
@@ -52,7 +53,9 @@ class _Loop(Protocol):
 
 
 async def call_for(coroutine: Coroutine[Any, Any, Any], future: asyncio.Future[Any]) -> None:
-    """Await in Trio, and have asyncio's future know the outcome; cancelled by the future."""
+    """Await a coroutine in Trio, and set asyncio's future to its outcome. If the future is
+    cancelled, so is the coroutine.
+    """
     with trio.CancelScope() as scope:
         future.add_done_callback(lambda _: scope.cancel() if future.cancelled() else None)
         result = await outcome.acapture(_just_await, coroutine)
@@ -68,7 +71,7 @@ async def _just_await(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _forget_loop(error: BaseException) -> None:
-    """Take off the frames of asyncio's loop that are between the verb and what waits for it."""
+    """Remove from a traceback the frames of the asyncio loop that are before those of the verb."""
     at = error.__traceback__
     while at is not None:
         if at.tb_frame.f_code is Steps.steps.__code__:
@@ -86,16 +89,18 @@ class Steps:
         self._loop = loop
         self._trio_task = current_task()
         self._event = trio.Event()
-        self._turn: asyncio.Future[None] | None = None  # until the Trio task makes the next step
-        self._trap: object = None  # what the coroutine waits for, in Trio's terms
+        # The asyncio task waits for this until the Trio task turns the loop, and makes its step.
+        self._turn: asyncio.Future[None] | None = None
+        self._trap: object = None  # what the coroutine has yielded to Trio, as it awaits Trio
         self._trap_ended: asyncio.Future[None] | None = None
         self._trap_scope = trio.CancelScope()
-        self._answer: object = None
+        self._answer: object = None  # what Trio sends to the coroutine for the trap
         self._outside: Any = getattr(self._trio_task, "_cancel_status", None)
-        self._cancelled: trio.Cancelled | None = None  # by a scope that the coroutine has entered
+        # a cancel by a scope that the coroutine has entered, still to be raised in it
+        self._cancelled: trio.Cancelled | None = None
 
     def wake(self) -> None:
-        """There is something to do for the Trio task."""
+        """Wake the Trio task, which has something to do."""
         self._event.set()
 
     async def run(self, awaitable: Awaitable[Any]) -> Any:
@@ -116,14 +121,14 @@ class Steps:
             self.is_running = False
             take_over(context)
             if task.done() and not task.cancelled():
-                task.exception()  # it is not lost: it is raised here, or is why it was ended
+                task.exception()  # asyncio need not report it: it, or the cancel, is raised here
         return task.result()
 
     async def _end(self, task: asyncio.Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Cancel it and have it clean up, which may await.
+        """Cancel the asyncio task and wait for its end; it may await as it cleans up.
 
-        What swallows the cancel is cancelled again, and closed in the end, if its request was left
-        behind or the loop is to end: it has had its time by then.
+        If its request was left behind, or the loop is to end, it has ``grace`` seconds for that.
+        Then it is cancelled again and again, and in the end its coroutine is closed.
         """
         task.cancel()
         request, again = current_request.get(), _TIMES
@@ -137,7 +142,7 @@ class Steps:
             if trio.current_time() >= due:
                 task.cancel()
                 again -= 1
-        with suppress(BaseException):  # what it raises as it ends is for nobody
+        with suppress(BaseException):  # nobody waits for the errors of this clean-up
             call_unprotected(coroutine.close)
         if not self._loop.is_closed():
             task.cancel()
@@ -147,8 +152,10 @@ class Steps:
         self.wake()
 
     async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
-        """Step it until then. ``stepped`` is by its name what the Trio task waits for
-        (`core.places`).
+        """Turn the loop and make the task's steps until the task is done.
+
+        ``stepped`` is used by its name in this frame: `core.places` finds there the coroutine that
+        the Trio task waits for.
         """
         while True:
             self._event = trio.Event()
@@ -161,7 +168,8 @@ class Steps:
                 return
             if self._trap is not None:
                 with trio.CancelScope() as self._trap_scope:
-                    self._answer = await _yield_to_trio(self._trap)  # a cancel is an answer, too
+                    # Trio's answer is an `outcome`, also for a cancel: it raises nothing here.
+                    self._answer = await _yield_to_trio(self._trap)
                 self._trap = None
                 assert self._trap_ended is not None
                 if not self._trap_ended.done():
@@ -172,8 +180,11 @@ class Steps:
                 await self._wait(task)
 
     async def _wait(self, task: asyncio.Task[Any]) -> None:
-        """Until there is something to do. What is cancelled by a scope of Trio's that the coroutine
-        itself has entered is what it awaits of asyncio, and Trio's exception is raised in it.
+        """Wait until there is something to do for the Trio task.
+
+        If a scope is cancelled that the coroutine has entered itself, what it awaits of asyncio is
+        cancelled, and `trio.Cancelled` is raised in the coroutine. A cancel from outside of it is
+        raised here.
         """
         try:
             await self._event.wait()
@@ -188,7 +199,9 @@ class Steps:
 
     @enable_ki_protection
     def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The coroutine, as asyncio is to see it."""
+        """The coroutine as asyncio steps it: what it yields to asyncio is passed on, what it yields
+        to Trio is answered by the Trio task.
+        """
         resume: Callable[[], Any] = partial(coroutine.send, None)
         while True:
             while not (trio.lowlevel.in_trio_task() and current_task() is self._trio_task):
@@ -206,7 +219,7 @@ class Steps:
                 try:
                     value = yield yielded
                     resume = partial(coroutine.send, value)
-                except BaseException as error:  # it goes on in the coroutine, a cancel too
+                except BaseException as error:  # raised in the coroutine, also if it is a cancel
                     resume = partial(coroutine.throw, self._as_trio_has_it(error))
             else:
                 cancelled = yield from self._trapped(yielded)
@@ -216,7 +229,9 @@ class Steps:
                     resume = partial(coroutine.send, self._answer)
 
     def _as_trio_has_it(self, error: BaseException) -> BaseException:
-        """What is raised in the coroutine for a cancel that was Trio's."""
+        """The exception to raise in the coroutine: `trio.Cancelled` in place of asyncio's, if Trio
+        has cancelled it; else ``error``.
+        """
         cancelled, self._cancelled = self._cancelled, None
         task = asyncio.current_task()
         if cancelled is None or task is None or not isinstance(error, asyncio.CancelledError):
@@ -226,7 +241,9 @@ class Steps:
 
     @enable_ki_protection
     def _trapped(self, trap: object) -> Generator[Any, Any, asyncio.CancelledError | None]:
-        """Have Trio answer; a cancel by asyncio ends what Trio waits for, if that can be."""
+        """Wait until Trio has answered the trap. If asyncio cancels the task meanwhile, what it
+        awaits of Trio is cancelled, and asyncio's error is returned.
+        """
         self._trap, cancelled = trap, None
         self.wake()
         while self._trap is not None:
@@ -248,14 +265,14 @@ def is_stepped(task: Any) -> bool:
 
 
 def take_over(context: Context) -> None:
-    """Set here what a task has set in its own context, which was a copy of this one."""
+    """Set here the context variables that a task has set in ``context``, a copy of this one."""
     for variable, value in context.items():
         if variable is not current_steps and variable.get(_NOTHING) is not value:
             variable.set(value)
 
 
 class _Steppable:
-    """A generator as what a coroutine awaits."""
+    """An awaitable that yields what a generator yields."""
 
     def __init__(self, generator: Generator[Any, Any, Any]) -> None:
         self._generator = generator
