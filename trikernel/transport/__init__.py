@@ -1,6 +1,7 @@
-"""Moves frames and never looks inside: in memory, over zmq, over a host's zmq-anyio sockets.
+"""Moves frames without looking into them: in memory, over zmq, over a host's zmq-anyio sockets.
 
-`ZmqAnyioTransport` is in `trikernel.transport.zmq_anyio`, so that only who uses it loads AnyIO.
+`ZmqAnyioTransport` is not imported here, as it needs AnyIO: import it from
+`trikernel.transport.zmq_anyio`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the rest of trikernel sees of a network: channels that carry lists of frames.
 
-Receiving is two calls, so that it cannot be half done when a cancel arrives:
+Receiving takes two calls, so that a cancel cannot come when a message is taken and not returned:
 `Channel.receive_nowait` takes a message or raises `trio.WouldBlock`, without waiting;
 `Channel.wait_readable` waits, without taking. Sending never waits and works from any thread.
 Knows nothing of what the frames mean.
@@ -32,13 +32,15 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """``shell``, ``control``, ``stdin`` or ``iopub``; further shell channels count up."""
+        """``shell``, ``control``, ``stdin`` or ``iopub``; further shell channels are ``shell_1``
+        and so on.
+        """
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
         """Send one message now; from any thread.
 
-        Raises `trio.WouldBlock` when a peer's queue is full, `PeerGone` when there is no such
-        peer (where the channel is told to mind), `trio.ClosedResourceError` after `close`.
+        Raises `trio.WouldBlock` when the peer's queue is full; `PeerGone` when no peer has that
+        identity (of a ROUTER with ROUTER_MANDATORY); `trio.ClosedResourceError` after `close`.
         """
 
     def receive_nowait(self) -> Frames:
@@ -48,16 +50,16 @@ class Channel(Protocol):
         """
 
     async def wait_readable(self) -> None:
-        """Wait until `receive_nowait` may have something. It may also wake for nothing.
+        """Wait until `receive_nowait` may have a message. It may also return when there is none.
 
         Cancelled while waiting it loses no message. `trio.ClosedResourceError` when the channel
         is closed, before or meanwhile. One waiter at a time.
         """
 
     async def service_connections(self) -> None:
-        """See to what comes and goes on a channel from which nobody receives, forever.
+        """Handle the peers that connect and disconnect while nobody receives. Runs until cancelled.
 
-        Runs beside a receiver, in any loop, and takes no message.
+        May run beside a receiver, in any loop, and takes no message.
         """
 
     def check_blocking(self) -> None:
@@ -70,24 +72,26 @@ class Channel(Protocol):
         """
 
     def close(self) -> None:
-        """Close; a parked receiver gets `trio.ClosedResourceError`. Twice does no harm."""
+        """Close; a receiver that waits gets `trio.ClosedResourceError`. May be called twice."""
 
 
 class BroadcastChannel(Channel, Protocol):
-    """The kernel's iopub: an XPUB. The first frame is the topic; received are subscriptions.
+    """The kernel's iopub: an XPUB. It sends messages whose first frame is the topic, and receives
+    subscriptions.
 
-    Here `send_nowait` raises `trio.WouldBlock`, and has sent it to nobody, while some subscriber's
-    queue is full. A queue is bounded by a number of messages.
+    While the queue of any subscriber is full, `send_nowait` raises `trio.WouldBlock` and sends the
+    message to nobody. A queue is bounded by a number of messages.
     """
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
-        """Send to every subscriber that can take it; those whose queue is full lose it.
+        """Send to every subscriber whose queue is not full; the others lose this message.
 
-        They get nothing more until they have read some of what is queued for them.
+        They get no further messages until they have read some of those that are queued for them.
         """
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """Send a message that a subscriber gets whose queue is full, too, as the last one.
+        """Send with room for one message more in each queue, so that subscribers whose queue is
+        full get this message, too.
 
         Raises `trio.WouldBlock` where even that is not possible.
         """
@@ -95,8 +99,8 @@ class BroadcastChannel(Channel, Protocol):
     def wait_writable_blocking(self, seconds: float) -> None:
         """Block this thread until a full queue may have room again, at most ``seconds``.
 
-        From any thread. Signal handlers run meanwhile, and what they raise passes through; no lock
-        is held while it waits. It may come back for nothing.
+        From any thread. Signal handlers run meanwhile, and what they raise passes through. No lock
+        is held while it waits. It may return while the queue is still full.
         """
 
 
@@ -109,22 +113,24 @@ class Endpoint(Protocol):
 
     @property
     def signature_scheme(self) -> str:
-        """``hmac-sha256`` unless told otherwise."""
+        """How messages are signed, ``hmac-sha256`` by default."""
 
     @property
     def control(self) -> Channel:
-        """What must be heard while the kernel is busy."""
+        """Requests that have to be answered while the kernel is busy."""
 
     @property
     def stdin(self) -> Channel:
-        """The kernel's questions to the person at the frontend."""
+        """The kernel's questions to the person at the frontend, and the answers."""
 
     def close(self) -> None:
-        """Close every channel; what is still queued for peers goes out, within a bound."""
+        """Close every channel. Messages that are still queued for peers are sent, within a limited
+        time.
+        """
 
 
 class Transport(Endpoint, Protocol):
-    """The kernel's side: every channel but the heartbeat, which needs no care."""
+    """The kernel's side: every channel but the heartbeat, which needs no loop."""
 
     @property
     def shell(self) -> Sequence[Channel]:
@@ -132,7 +138,7 @@ class Transport(Endpoint, Protocol):
 
     @property
     def iopub(self) -> BroadcastChannel:
-        """What every client hears."""
+        """What the kernel broadcasts to all clients."""
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -151,7 +157,7 @@ class ClientTransport(Endpoint, Protocol):
         """What the kernel broadcasts; the first frame is the topic."""
 
     def resubscribe(self) -> None:
-        """Connect `iopub` anew, where the kernel replies and is not heard there."""
+        """Connect `iopub` anew: for a client that gets replies, but no messages on iopub."""
 
 
 async def receive(channel: Channel) -> Frames:

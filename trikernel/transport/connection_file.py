@@ -3,12 +3,12 @@
 A connection file says where a kernel listens and with which key messages are signed. Whoever
 can read it can run code in the kernel, so a file that others can read is refused.
 
-A kernel that makes its own connection file removes it when it ends. One that is killed cannot, and
-leaves a file with a key in it. So such a file says which process it belongs to, and is removed by
-the next kernel that starts, if that process is provably gone: a process of this very machine, since
-its last boot, in this namespace of process numbers, whose number is free or has since been given
-to a process that was started at another time. A folder may be shared by several machines; what
-belongs to another one stays. Such a proof needs ``/proc``; elsewhere nothing is removed.
+A kernel that makes its own connection file removes it when it ends. A kernel that is killed cannot,
+and leaves a file with a key in it. So such a file says which process it belongs to, and the next
+kernel that starts removes it, if that process is certainly gone: if it was a process of this
+machine, since its last boot, in this PID namespace, and its process id is free, or belongs to a
+process that was started at another time. A folder may be shared by several machines; files of
+other machines stay. All this is read from ``/proc``; where there is none, nothing is removed.
 
 Source: "Making kernels for Jupyter", connection files; jupyter_client's schema.
 """
@@ -52,7 +52,7 @@ NO_IPV6 = "a name or an IPv4 address (IPv6 is not supported)"
 PROCESS_FIELD = "trikernel_process"
 _PATTERN = "kernel-*.json"
 _MOST_BYTES = 1 << 16
-_NAMELESS = {"kernel_name": ""}  # as jupyter_client has it: its servers offer no file without one
+_NAMELESS = {"kernel_name": ""}  # as jupyter_client writes it; servers list no file without it
 _CURVE = ("curve_publickey", "curve_secretkey")
 
 
@@ -88,9 +88,9 @@ class ConnectionInfo:
     def curve_keys(self, source: str = "connection information") -> tuple[bytes, bytes] | None:
         """The kernel's public and secret CURVE key; None if the connection is not encrypted.
 
-        Raises `ConnectionFileError` that names ``source`` and the field if there is anything about
-        CURVE, but not both keys, or keys that are none, or that do not belong together: whoever
-        asks for encryption must not get plain text. The message shows no key.
+        If any field is about CURVE, both keys have to be there, valid, and belong together. Else
+        this raises `ConnectionFileError` that names ``source`` and the field, because a user who
+        asks for encryption must not get an unencrypted connection. The message shows no key.
         """
         mentioned = sorted(name for name in self.extra if "curve" in name.lower())
         if not mentioned:
@@ -132,13 +132,13 @@ class ConnectionInfo:
 
 
 def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
-    """What a connection file says.
+    """The connection file at ``path`` as a value.
 
     Raises `ConnectionFileError`, which names the file and the field, when the file is missing,
-    unreadable, no plain file, somebody else's, readable by others (with
-    ``JUPYTER_ALLOW_INSECURE_WRITES`` set: a warning), no JSON object, or has a field of the wrong
-    kind, or something about CURVE that is not complete and valid; or when it is a registration
-    file, which says nothing of where a kernel listens.
+    unreadable, no plain file or no JSON object; when it belongs to another user or is readable by
+    others (only a warning if ``JUPYTER_ALLOW_INSECURE_WRITES`` is set); when a field is of the
+    wrong kind, or the fields about CURVE are not complete and valid; or when it is a registration
+    file, which does not say where a kernel listens.
     """
     path = Path(path)
     fields = read_fields(path)
@@ -151,14 +151,17 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
 
 
 def is_registration(fields: Mapping[str, Any]) -> bool:
-    """Whether these are a registration file's: where to register, in place of where to listen."""
+    """Whether these are the fields of a registration file, which says where to register, not where
+    to listen.
+    """
     return "registration_port" in fields or "registration_ip" in fields
 
 
 def read_fields(path: Path) -> dict[str, Any]:
     """The JSON object in a connection file or registration file, whatever its fields are.
 
-    Raises `ConnectionFileError`, as `read_connection_file` does, for a file that is none of ours.
+    Raises `ConnectionFileError`, as `read_connection_file` does, for all that is wrong with the
+    file itself, and not with its fields.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -186,7 +189,8 @@ def read_fields(path: Path) -> dict[str, Any]:
 
 
 def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) -> None:
-    """Write it, readable by its owner only; a reader never sees half of it.
+    """Write a connection file that only its owner can read. The file is replaced as a whole, so no
+    reader sees half of it.
 
     Raises `ConnectionFileError` when the folder cannot be written.
     """
@@ -194,8 +198,9 @@ def write_connection_file(path: str | os.PathLike[str], info: ConnectionInfo) ->
 
 
 def write_for_owner(path: Path, fields: Mapping[str, Any], what: str) -> None:
-    """Write JSON that only its owner can read; a reader never sees half of it. ``what`` it is, for
-    the `ConnectionFileError` when the folder cannot be written.
+    """Write a JSON file that only its owner can read; no reader sees half of it.
+
+    Raises `ConnectionFileError`, which calls the file ``what``, when the folder cannot be written.
     """
     try:
         for folder in reversed(path.parent.parents):
@@ -214,12 +219,12 @@ def write_for_owner(path: Path, fields: Mapping[str, Any], what: str) -> None:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Do not wait for somebody to write into what may be a pipe."""
+    """Open a file without waiting: if it is a pipe, nobody may ever write to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
-    """Refuse what somebody else has written, or can read."""
+    """Refuse a file that belongs to another user, or that others can read."""
     if sys.platform == "win32":
         return
     mode = stat.S_IMODE(status.st_mode)
@@ -294,10 +299,10 @@ def new_connection_file(
     *,
     tidies: bool = True,
 ) -> Path:
-    """A new connection file with a key and, unless ``info`` says more, ports of 0, for a kernel in
-    this process. Its name is its own, if none is given.
+    """Write a new connection file for a kernel in this process; returns its path. It has a new key
+    and ports of 0, unless ``info`` has others, and a unique name, unless ``name`` is given.
 
-    Removes the stale ones beside it, if it ``tidies``: that takes as long as there are files.
+    With ``tidies`` it first removes stale connection files in the folder, by reading each of them.
     Raises `ConnectionFileError` when it cannot be written.
     """
     if tidies:
@@ -311,9 +316,9 @@ def new_connection_file(
 
 
 def remove_stale_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove this user's connection files whose kernel is provably gone; which they were.
+    """Remove this user's connection files whose kernel is certainly gone. Returns their paths.
 
-    Never raises: what cannot be read or removed stays.
+    Never raises: a file that cannot be read or removed stays.
     """
     removed: list[Path] = []
     for path in sorted(Path(folder).glob(_PATTERN)):
@@ -351,7 +356,7 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_free(pid: int) -> bool:
-    """Whether no process has that number. ``/proc`` alone may hide those of others."""
+    """Whether no process has that id; ``/proc`` alone may hide those of other users."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -362,10 +367,10 @@ def _is_free(pid: int) -> bool:
 
 
 def _describe() -> dict[str, Any] | None:
-    """What tells this process from all others; None where that cannot be known.
+    """What identifies this process among all others; None where that cannot be known.
 
-    ``/proc`` may be that of another namespace, where the same number is another process. And a
-    namespace of clocks has its own time since the boot.
+    ``/proc`` may be that of another PID namespace, in which the same id is another process: then
+    this returns None. A time namespace has a time since boot of its own.
     """
     pid = os.getpid()
     try:

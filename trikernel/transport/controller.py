@@ -1,7 +1,7 @@
-"""Where a controller of ipyparallel is: what its ``ipcontroller-engine.json`` says to engines.
+"""The addresses of an ipyparallel controller, read from its ``ipcontroller-engine.json``.
 
-The file names one interface and a port for each of its sockets. Which of them an engine connects to
-is `engine_transport`'s matter.
+The file has one interface, and a port for each of the controller's sockets. `engine_transport`
+decides which of them an engine connects to.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ _LOOPBACK = "127.0.0.1"
 
 @attrs.frozen
 class Controller:
-    """``interface`` is how its addresses begin, ``ports`` the number that each one ends with.
+    """A controller's addresses and key. ``interface`` is the beginning of each address, ``ports``
+    has the port of each socket by its name.
 
-    ``broadcast`` are the ports of the leaves of its broadcast scheduler, one of which is an
-    engine's. Without a ``key`` messages are not signed, as under CURVE. ``source`` is how errors
-    call the file.
+    ``broadcast`` are the ports of the leaves of the broadcast scheduler; an engine connects to one
+    of them. Without a ``key``, as under CURVE, messages are not signed. ``source`` is the name of
+    the file in errors.
     """
 
     interface: str
@@ -47,13 +48,14 @@ class Controller:
         return f"{self.interface}:{self.ports[name]}"
 
     def shell_urls(self, engine_id: int) -> tuple[str, ...]:
-        """Where calls come from, for the engine of that number."""
+        """The zmq addresses of the schedulers that send calls to the engine of that number."""
         leaf = self.broadcast[engine_id % len(self.broadcast)]
         return (self.url("mux"), self.url("task"), f"{self.interface}:{leaf}")
 
     @classmethod
     def of(cls, fields: Any, source: str, location: str | None = None) -> Controller:
-        """What the fields of such a file say. ``location`` replaces where it says that it is.
+        """The fields of such a file as a value. ``location`` is used in place of the file's own
+        field of that name.
 
         Raises `ConnectionFileError` that names the field.
         """
@@ -92,7 +94,9 @@ class Controller:
 
 
 def read_controller(path: str | os.PathLike[str], location: str | None = None) -> Controller:
-    """What such a file says. Raises `ConnectionFileError`, also for one that is not there."""
+    """The file at ``path`` as a value; see `Controller.of`. Raises `ConnectionFileError`, also if
+    there is no such file.
+    """
     source = f"connection file {Path(path)}"
     try:
         fields = json.loads(Path(path).read_text("utf-8"))
@@ -125,7 +129,9 @@ def _text(fields: Mapping[str, Any], name: str, source: str) -> str:
 
 
 def _interface(fields: Mapping[str, Any], source: str, location: str | None) -> str:
-    """How addresses begin, seen from here: who listens on any address is where the file says."""
+    """The beginning of the controller's addresses, for this machine. If it listens on all of its
+    addresses, the one of its ``location`` is taken.
+    """
     scheme, separator, ip = str(fields.get("interface", "")).partition("://")
     if not separator:
         raise ConnectionFileError(f"{source}: field 'interface' must be as 'tcp://127.0.0.1'")
@@ -135,16 +141,16 @@ def _interface(fields: Mapping[str, Any], source: str, location: str | None) -> 
 
 
 def _reachable(location: str) -> str:
-    """The address of a machine, which is the loopback's if it is this one."""
+    """The address of a machine; the loopback's if it is this machine, or not given."""
     if not location or location == socket.gethostname():
         return _LOOPBACK
     try:
         address = socket.gethostbyname(location)
     except OSError:
-        return location  # zmq may know it better
+        return location  # zmq may be able to look up the name
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((address, 0))  # which only an address of this machine lets one do
+            probe.bind((address, 0))  # succeeds only for an address of this machine
         except OSError:
             return address
     return _LOOPBACK

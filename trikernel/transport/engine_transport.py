@@ -1,4 +1,4 @@
-"""The sockets of an engine: it connects to a controller of ipyparallel, and listens nowhere.
+"""The sockets of an engine: they connect to a controller of ipyparallel, and listen on demand.
 
 ::
 
@@ -11,16 +11,16 @@
     hb_pong       ROUTER ─── DEALER ┘ the heart, in C
 
 The three schedulers are peers of one ROUTER: a request comes with the identity of its scheduler in
-front of the client's, and goes back to where it came from. All sockets have the engine's identity,
-under which the controller knows it.
+front of the client's, so the reply goes back to the same scheduler. All sockets have the engine's
+identity, by which the controller knows it.
 
 The heart sends each ping back, in a thread and on a context of its own. It needs no interpreter
-lock, so it beats while a call holds that. Each ping is also told to `EngineTransport.pings`, by
-which an engine knows that its controller lives. `EngineTransport.events` tells what becomes of the
-connection to it.
+lock, so it beats while a call holds the lock. Each ping is also sent to `EngineTransport.pings`, by
+which an engine knows that its controller lives. `EngineTransport.events` tells when the connection
+to the controller is made and lost.
 
-A controller that comes back is another one if it has other ports or keys: `EngineTransport.move`
-connects the same sockets anew, under another identity, so that what reads them need not know.
+A controller that is started again may have other ports or another key. Then `EngineTransport.move`
+connects the same sockets to it, under a new identity, so that the tasks which read from them go on.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ __all__ = ["EngineTransport"]
 
 JSON_FRAMES = 5  # behind the delimiter: the signature, and the four that are signed
 SMALL = 1 << 16  # bytes; of larger buffers no copy is made
-PINGS_HWM = 16  # pings that wait for whoever counts them
+PINGS_HWM = 16  # pings that are kept until somebody reads them
 FIRST_EVENT, LOST_EVENT = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 
 
 class EngineTransport:
     """An engine's side of its connections; a `Transport`. Use it as a context manager.
 
-    Made, it can register; `connect` is for when the controller has told the engine its number.
-    ``identity`` is the name that it has at the controller. `farewell` is sent to the controller's
-    registration when it is closed, if there is any.
-    Raises `ConnectionFileError` for CURVE keys that are none.
+    At first only the registration is connected. Call `connect` when the controller has told the
+    engine its number. ``identity`` is the name that the engine has at the controller. `farewell`,
+    unless it is None, is sent to the controller's registration by `close`.
+    Raises `ConnectionFileError` for an invalid CURVE key or address.
     """
 
     def __init__(self, controller: Controller, identity: str) -> None:
@@ -94,7 +94,7 @@ class EngineTransport:
 
     @property
     def pings(self) -> ZmqChannel:
-        """What the controller's heart sends, a message each; once it is connected."""
+        """The pings of the controller's heart, a message each; only after `beat`."""
         assert self._heart is not None
         return self._heart.pings
 
@@ -107,8 +107,8 @@ class EngineTransport:
         self._connect(self.iopub, controller.url("iopub"))
 
     def beat(self) -> None:
-        """Let the heart beat, if it does not yet: by that the controller knows of the engine, and
-        lets clients know.
+        """Start the heart, unless it beats already. By its first answer the controller knows that
+        the engine is there, and tells clients of it.
         """
         if self._heart is not None:
             return
@@ -119,16 +119,18 @@ class EngineTransport:
         self._heart = _Heart(*urls, identity, options)
 
     def move(self, controller: Controller, identity: str) -> None:
-        """Leave the controller; the registration is connected to the next one, nothing else yet.
+        """Disconnect from the controller, and connect the registration, and nothing else, to the
+        next one.
 
-        From any thread. What was sent and not taken is lost, as is what the old one still sends.
+        From any thread. Messages to the old controller that it has not taken are lost, and so are
+        those that it still sends.
         """
         if self._heart is not None:
             self._heart.close()
             self._heart = None
         connected, self._connected = self._connected, []
         for channel, url in connected:
-            with contextlib.suppress(zmq.ZMQError):  # an address that it knows by another spelling
+            with contextlib.suppress(zmq.ZMQError):  # libzmq may have another spelling of the url
                 channel.configure(partial(_disconnect, url))
         self.controller, self.identity, self.key = controller, identity, controller.key
         self._curve = self._curve_options()
@@ -138,11 +140,11 @@ class EngineTransport:
         self._connect(self.registration, controller.url("registration"))
 
     def bind(self, info: ConnectionInfo) -> ConnectionInfo:
-        """Listen, too, as a kernel does; ``info`` with the real ports.
+        """Listen for frontends, too, as a kernel does. Returns ``info`` with the real ports.
 
-        A frontend's requests go the same way as the schedulers'. Raises `ConnectionFileError` for
-        an address that cannot be bound, and under CURVE: a socket is either a client of that or a
-        server.
+        Requests of frontends come on the same channels as those of the schedulers. Raises
+        `ConnectionFileError` for an address that cannot be bound, and under CURVE, where a socket
+        is either a client or a server.
         """
         if self.controller.curve_serverkey is not None:
             raise ConnectionFileError(
@@ -163,7 +165,9 @@ class EngineTransport:
         return ConnectionInfo(**fields)
 
     def close(self) -> None:
-        """Say good-bye, and close every socket, lingering at most a second. Once is enough."""
+        """Send the `farewell`, and close every socket, lingering at most a second. May be called
+        twice.
+        """
         if self._context.closed:
             return
         if self._heart is not None:
@@ -212,15 +216,15 @@ class EngineTransport:
 
 
 class _BufferChannel(ZmqChannel):
-    """Large buffers are taken from libzmq as they are, as a `memoryview`, and not copied."""
+    """A channel that does not copy large buffers: they are a `memoryview` of libzmq's memory."""
 
     def receive_nowait(self) -> Frames:
-        """Take the next message; of what is JSON a copy costs less than a frame of zmq's."""
+        """Take the next message. JSON frames are copied, which costs less than a frame object."""
         return self.receive_parts(JSON_FRAMES, SMALL)
 
 
 class _Heart:
-    """Sends back what the controller's heart sends, until `close`."""
+    """Sends each ping of the controller's heart back, until `close`. Copies go to `pings`."""
 
     def __init__(self, ping: str, pong: str, identity: bytes, options: Options) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
@@ -248,7 +252,9 @@ class _Heart:
                 socket.close(linger=0)
 
     def close(self) -> None:
-        """End the loop and join its thread; who waits for pings gets `trio.ClosedResourceError`."""
+        """End the loop and join its thread. A task that waits for `pings` gets
+        `trio.ClosedResourceError`.
+        """
         self.pings.close()
         self._context.term()
         self._thread.join()

@@ -1,6 +1,7 @@
 """One message to a controller on behalf of an engine that can no longer send it.
 
-This is also run by its path, alone (`trikernel.engine.watcher`): it imports nothing of ours.
+`trikernel.engine.watcher` runs this file by its path, without the package: so it imports no other
+module of trikernel.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import zmq
 
 __all__ = ["send_farewell"]
 
-LINGER = 3000  # milliseconds that the controller has to take it
+LINGER = 3000  # milliseconds in which the message can still be sent after the socket is closed
 
 
 def send_farewell(url: str, frames: Sequence[bytes], curve_serverkey: bytes | None) -> None:
-    """Send ready frames to ``url``, and wait until they have left, within three seconds."""
+    """Send frames, as they are, to ``url``. Blocks until they are sent, at most three seconds."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, LINGER)

@@ -1,23 +1,25 @@
-"""libzmq's calls that send and receive a frame, made without giving away the interpreter lock.
+"""libzmq's functions that send and receive a frame, called without releasing the interpreter lock.
 
 What is wanted
-    A request over control is answered soon while a cell computes. The service thread waits for the
-    interpreter lock once, up to a switch interval: the cell's thread gives it away no sooner.
+    A request over control is answered soon while a cell computes. The service thread has to wait
+    for the interpreter lock once, up to a switch interval, as the cell's thread does not release it
+    earlier.
 
 What does not work
-    pyzmq lets go of the lock around every call, also around those that never wait. A thread that
-    has let go of it competes for it with the cell's, which has just been woken for that; what it
-    loses then is another switch interval. A request has about 30 frames, in and out.
+    pyzmq releases the lock around every call, also around calls that never wait. The cell's thread
+    waits for the lock at that moment, so it may get it; then the service thread waits for another
+    switch interval. A request has about 30 frames, in and out, so this can happen 30 times.
 
 What is done
-    In a thread that is not the main one, which may compute, those same functions of libzmq are
-    called by `ctypes`, which keeps the lock where a library is loaded as a `ctypes.PyDLL`. A call
-    takes about a microsecond longer, and none of them waits.
+    The main thread is the one that may compute. In every other thread the same functions of libzmq
+    are called by `ctypes`, which keeps the lock if a library is loaded as a `ctypes.PyDLL`. A call
+    takes about a microsecond longer. None of these calls waits.
 
 What remains
-    `Held` says whether it can be had: not with another backend of pyzmq's than its own, nor where a
-    library's functions are not found by way of one that is linked to it (Windows). Then it is as
-    with pyzmq. Large frames go by pyzmq, too: to copy them takes its time, and needs no lock.
+    `HELD` is None where this is not possible: with a backend of pyzmq other than its own for
+    CPython, and on Windows, where libzmq's functions are not found by way of a library that is
+    linked to it. Then pyzmq's calls are made. Large frames always go by pyzmq: copying them takes
+    long, and needs no lock.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ _MESSAGE = 64  # bytes of a zmq_msg_t: zmq.h
 
 
 def may_keep_the_lock() -> bool:
-    """Whether the calling thread is one beside the one that computes."""
+    """Whether the calling thread is not the main thread, which is the one that may compute."""
     return threading.get_ident() != threading.main_thread().ident
 
 
 class Held:
-    """The functions of the very library that pyzmq has loaded. Raises `LookupError` without."""
+    """The functions of the same libzmq that pyzmq has loaded. Raises `LookupError` if they are not
+    found.
+    """
 
     def __init__(self) -> None:
         try:
@@ -66,7 +70,7 @@ class Held:
             raise LookupError(f"libzmq's functions are not found: {error}") from None
 
     def send(self, socket: int, frame: bytes, flags: int) -> None:
-        """Send one frame on the socket of that address. Raises `zmq.ZMQError`."""
+        """Send one frame on the socket at that memory address. Raises `zmq.ZMQError`."""
         while self._send(socket, frame, len(frame), flags) < 0:
             self._check()
 
@@ -83,7 +87,9 @@ class Held:
             self._close(address)
 
     def _check(self) -> None:
-        """Raise what went wrong; a call that a signal has interrupted is to be made again."""
+        """Raise the error of the last call; return if a signal has interrupted it, so that it is
+        made again.
+        """
         number = self._errno()
         if number == errno.EAGAIN:
             raise zmq.Again(number)

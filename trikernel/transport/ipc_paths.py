@@ -1,8 +1,9 @@
-"""Paths of ipc sockets: bound by one who listens, removed by that one only.
+"""Paths of ipc sockets: only the process that has bound a path removes it.
 
-libzmq binds over whatever is there, also a path that somebody listens at, and when it closes the
-socket it removes whatever is there by then. So the listening socket is made here. A path that is
-left over from a process that is gone is taken over; one at which somebody listens is not.
+libzmq replaces any file that is at the path, also a socket at which another process listens. When
+it closes its socket, it removes the file that is at the path by then. So the listening socket is
+made here and handed to libzmq. A path that a dead process has left is taken over; a path at which
+somebody listens is not.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ __all__ = ["BoundPath", "bind_path", "remove_stale"]
 
 BACKLOG = 100  # connections that wait to be accepted; libzmq's own default
 
-_umask_lock = threading.Lock()  # two at once would restore each other's
+_umask_lock = threading.Lock()  # two threads at once would restore each other's mask
 
 
 @attrs.frozen
 class BoundPath:
-    """A path that a socket was bound to, and which file that was."""
+    """A path that a socket was bound to, and which file that was (device and inode)."""
 
     path: Path
     file: tuple[int, int] | None
 
     @classmethod
     def of(cls, path: Path) -> BoundPath:
-        """As it is now."""
+        """The path with the file that is there now."""
         return cls(path, _file_at(path))
 
     def remove(self) -> None:
-        """Remove it, if it is still that file.
+        """Remove the path, if it is still the same file.
 
-        Before the socket is closed: afterwards another file may have the same number.
+        Call it before the socket is closed: after that a new file may get the same inode.
         """
         if self.file is not None and _file_at(self.path) == self.file:
             self.path.unlink(missing_ok=True)
@@ -54,13 +55,14 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 
 
 def bind_path(socket: zmq.Socket[Any], path: Path) -> None:
-    """Bind to a path that only its owner may connect to, from the moment in which it is there.
+    """Bind to a path to which, from its creation on, only its owner may connect.
 
-    Raises `OSError`, with ``EADDRINUSE`` if anything is there already, or `zmq.ZMQError`.
+    Raises `OSError`, with ``EADDRINUSE`` if the path exists already, or `zmq.ZMQError`.
 
-    The mask is the whole process's: what another thread makes meanwhile is its owner's alone, too.
+    This sets the umask of the whole process for a moment: a file that another thread makes in that
+    moment is accessible to its owner only, too.
     """
-    if sys.platform == "win32" or str(path).startswith("@"):  # a name that is no file
+    if sys.platform == "win32" or str(path).startswith("@"):  # "@": an abstract name, no file
         socket.bind(f"ipc://{path}")
         return
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as listening:
@@ -79,15 +81,16 @@ def bind_path(socket: zmq.Socket[Any], path: Path) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        listening.detach()  # it is libzmq's, which closes it and leaves the path alone
+        listening.detach()  # libzmq owns the descriptor now; it closes it, and leaves the path
 
 
 def remove_stale(path: Path) -> None:
-    """Remove a socket's path at which nobody listens; what else is there stays."""
+    """Remove the path of a socket at which nobody listens. Every other file stays."""
     if sys.platform == "win32" or not path.is_socket():
         return
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as asking:
-        asking.setblocking(False)  # one that is stopped has a full queue, and listens all the same
+        # A process that is stopped (SIGSTOP) still listens; with its queue full, this would block.
+        asking.setblocking(False)
         try:
             asking.connect(os.fspath(path))
         except ConnectionRefusedError:

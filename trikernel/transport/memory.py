@@ -1,10 +1,10 @@
 """A transport without sockets: deques that carry frames between a kernel and its clients.
 
-Made for tests under a virtual clock and for embedding. It routes as ROUTER and XPUB do: by
-the first frame, and by subscription. Sending works from any thread, as with sockets.
+Made for tests under a virtual clock and for embedding. It routes as ROUTER and XPUB do: by the
+first frame, and by subscription. Sending works from any thread, as with sockets.
 
-What one side reads from, an `_Inbox`, is all that the other side holds of it: neither keeps the
-other alive.
+Each end of a channel reads from an `_Inbox`. The other side has a reference to this inbox only, so
+neither side keeps the other one alive.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Inbox:
     lot: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def put(self, frames: Frames) -> None:
-        """Add a message; what comes after the end is dropped."""
+        """Add a message; it is dropped if this end is closed."""
         if not self.is_closed:
             self.frames.append(frames)
             if self.token is not None:
@@ -48,15 +48,12 @@ class _Inbox:
             return
         if runs_here(token) and trio.lowlevel.current_task() is not self.task:
             self.lot.unpark_all()
-        else:  # from elsewhere, or from a finalizer that hits it as it is about to park
+        else:  # from another thread, or from a finalizer that runs as the receiver is about to park
             run_in(token, self.lot.unpark_all)
 
 
 class _MemoryChannel:
-    """One end of one channel; how it sends is its subclass's matter.
-
-    ``inbox`` is where the other side puts what it sends.
-    """
+    """One end of one channel; subclasses send. The other side puts its messages into ``inbox``."""
 
     def __init__(self, inbox: _Inbox) -> None:
         self.name = inbox.name
@@ -77,7 +74,7 @@ class _MemoryChannel:
         if inbox.token is not None:
             raise trio.BusyResourceError("another task already receives from this channel")
         inbox.task = trio.lowlevel.current_task()
-        inbox.token = trio.lowlevel.current_trio_token()  # from here on no put is missed
+        inbox.token = trio.lowlevel.current_trio_token()  # from here on each `put` wakes this task
         try:
             if inbox.frames or inbox.is_closed:
                 await trio.lowlevel.checkpoint()
@@ -89,22 +86,22 @@ class _MemoryChannel:
             raise self._closed()
 
     async def service_connections(self) -> None:
-        """There is nothing to see to."""
+        """Nothing has to be done in memory."""
         await trio.sleep_forever()
 
     def wait_readable_blocking(self, wake_fd: int) -> None:
-        """Not possible here."""
+        """Raises `StdinUnavailable`."""
         self.check_blocking()
 
     def check_blocking(self) -> None:
-        """Refuse: the client that should answer may live in this very loop."""
+        """Raises `StdinUnavailable`: the client that should answer may run in this same loop."""
         raise StdinUnavailable(
             "input() in synchronous code needs a kernel with real sockets; "
             "in memory, await the asynchronous input instead"
         )
 
     def close(self) -> None:
-        """Wake the receiver with `trio.ClosedResourceError`."""
+        """Close; a receiver that waits gets `trio.ClosedResourceError`."""
         self.inbox.is_closed = True
         self.inbox.frames.clear()
         self.inbox.wake()
@@ -159,7 +156,7 @@ class _Publisher(_MemoryChannel):
         self.subscribers: dict[bytes, _Subscriber] = {}
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
-        """Deliver to each client that has subscribed to such a topic."""
+        """Deliver to each client that has subscribed to a beginning of the topic."""
         if self.inbox.is_closed:
             raise self._closed()
         topic = frames[0]
@@ -180,7 +177,7 @@ class _Publisher(_MemoryChannel):
 
 
 class _SubscriberEnd(_MemoryChannel):
-    """A client's iopub: it sends subscriptions."""
+    """A client's iopub: it receives what the kernel publishes, and sends subscriptions."""
 
     def __init__(self, subscriber: _Subscriber, remote: _Inbox) -> None:
         super().__init__(subscriber.inbox)
@@ -188,7 +185,7 @@ class _SubscriberEnd(_MemoryChannel):
         self._remote = remote
 
     def send_nowait(self, frames: Sequence[bytes]) -> None:
-        """What a SUB sends: ``\\x01topic`` subscribes, ``\\x00topic`` unsubscribes."""
+        """Send what a SUB sends: ``\\x01topic`` subscribes, ``\\x00topic`` unsubscribes."""
         if self.inbox.is_closed:
             raise self._closed()
         event = bytes(frames[0])
@@ -225,10 +222,12 @@ class MemoryClient:
         return _Dealer(inbox, self.identity, router.inbox)
 
     def resubscribe(self) -> None:
-        """Nothing: here no connection gets lost."""
+        """Does nothing: connections in memory do not get lost."""
 
     def close(self) -> None:
-        """Disconnect from the kernel, unless another client took over this one's identity."""
+        """Close the channels, and disconnect from the kernel, unless another client has taken over
+        this one's identity.
+        """
         if self._subscribers.get(self.identity) is self._subscriber:
             del self._subscribers[self.identity]
             for routes in self._tables:

@@ -1,7 +1,8 @@
-"""A range of ports, as a firewall lets through: each is tried by binding it, from any one on.
+"""A range of ports, for example those that a firewall lets through.
 
-To look for a free port and to bind it later would lose it to whoever is first; and many kernels
-that begin at the lowest port would try each other's, one after the other.
+A free port is found by binding: if one only looked for a free port and bound it later, another
+process could take it in between. The first port that is tried is a random one: if many kernels
+began at the lowest port, each would try all ports that the others have bound.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _FORM = re.compile(r"(\d{1,5})\.\.(\d{1,5})")
 
 @attrs.frozen
 class PortRange:
-    """The ports from ``lower`` to ``upper``, both of them among them."""
+    """The ports from ``lower`` to ``upper``, including both."""
 
     lower: int
     upper: int
 
     @classmethod
     def parse(cls, text: str, source: str, at_least: int = 1) -> PortRange | None:
-        """``40000..41000`` as a value; None for one without a width, which by the gateways' custom
+        """``40000..41000`` as a value; None if both ends are the same, which for Jupyter's gateways
         means any port. Raises `UsageError` that names ``source``.
         """
         found = _FORM.fullmatch(text.strip())
@@ -54,7 +55,7 @@ class PortRange:
         return cls(lower, upper)
 
     def ports(self) -> Iterator[int]:
-        """Each of them, from a random one on."""
+        """All ports of the range, beginning with a random one."""
         width = self.upper - self.lower + 1
         start = random.randrange(width)
         for number in range(width):
@@ -62,9 +63,11 @@ class PortRange:
 
 
 def bind_first(bind: Callable[[int], T], port: int, ports: PortRange | None, what: str) -> T:
-    """``bind`` a port; where that is 0 and there is a range, the first one of that that is free.
+    """Call ``bind`` with ``port``; if that is 0 and there is a range, with the ports of the range
+    until one is free. Returns what ``bind`` returns.
 
-    Raises what ``bind`` raises, and `ConnectionFileError` that says for ``what`` none was free.
+    Raises what ``bind`` raises, and `ConnectionFileError`, which begins with ``what``, if no port
+    of the range is free.
     """
     if port or ports is None:
         return bind(port)

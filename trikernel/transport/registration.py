@@ -1,24 +1,25 @@
-"""The startup handshake: a kernel binds ports of its own and tells whoever has started it.
+"""The startup handshake: a kernel binds free ports, and tells its launcher which ones.
 
 What is wanted
-    To start kernels, many at once, and no two of them on one port. What does not work: to look
-    for free ports and hand them over. Until the kernel binds them anybody may take them.
+    To start many kernels at once, no two of them on one port. It does not work that the launcher
+    looks for free ports and passes them on: another process may take them before the kernel binds
+    them.
 
 What is done
-    A launcher binds one socket, the registration socket, and starts the kernel with a
-    *registration file* that says where that is, and the key. The kernel binds its five sockets to
-    any free ports, connects a DEALER to the registration socket, says there which ports it has,
-    signed with the key, and waits for a signed acknowledgement. The message is no Jupyter message:
-    ``<IDS|MSG>``, the signature of the content, the content. Here are both ends: `register` for
-    the kernel, `Registrar` for the launcher.
+    The launcher binds one socket, the registration socket, and starts the kernel with a
+    *registration file*, which has the address of that socket and the key. The kernel binds its five
+    sockets to any free ports, connects a DEALER to the registration socket, sends the numbers of
+    its ports there, signed with the key, and waits for a signed acknowledgement. The message is no
+    Jupyter message: ``<IDS|MSG>``, the signature of the content, the content. Both ends are here:
+    `register` for the kernel, `Registrar` for the launcher.
 
 What remains
-    The JEP does not speak of ipc, of other machines and of CURVE. Over ipc ``registration_ip`` is
-    the beginning of all paths, the kernel's too, as ``ip`` is in a connection file. Over tcp the
+    The JEP does not mention ipc, other machines and CURVE. Over ipc ``registration_ip`` is the
+    beginning of all paths, also of the kernel's, as ``ip`` is in a connection file. Over tcp the
     kernel listens on that address of its machine from which it reaches the launcher. CURVE keys in
     a registration file are the kernel's, as in a connection file, and encrypt its five channels.
-    The registration itself is not encrypted, only signed: it holds port numbers, and a launcher
-    may have one registration socket for kernels with keys of their own.
+    The registration itself is signed, but not encrypted: it has only port numbers, and a launcher
+    may use one registration socket for kernels with different keys.
 
 Source: JEP 66; messaging.rst, "Kernel startup handshake"; "Making kernels for Jupyter".
 """
@@ -66,17 +67,18 @@ __all__ = [
 
 HANDSHAKE_VERSION = (5, 6)  # of the protocol, as messaging.rst has it; the JEP's text says 5.5
 
-CONNECT_TIMEOUT = 5  # seconds: the launcher's socket is there before the kernel is started
+CONNECT_TIMEOUT = 5  # seconds; short, as the launcher's socket exists before the kernel is started
 LARGEST = 1 << 16  # bytes of a registration, and of an acknowledgement
-RECONNECT = 20  # milliseconds
+RECONNECT = 20  # milliseconds between two attempts to connect
 
 
 @attrs.frozen
 class Registration:
-    """What a registration file says: where to register, under which name, signed with which key.
+    """A registration file as a value: the address of the registration socket, the kernel's id and
+    the key.
 
-    ``source`` is how errors call the file. ``extra`` keeps fields that are not ours, CURVE keys
-    among them.
+    ``source`` is the name of the file in errors. ``extra`` keeps all other fields, CURVE keys among
+    them.
     """
 
     kernel_id: str
@@ -94,14 +96,15 @@ class Registration:
         return self._place(self.registration_ip).endpoint(self.registration_port)
 
     def connection(self) -> ConnectionInfo:
-        """Where the kernel is to listen: ports of 0, on the address that leads to the launcher.
+        """Where the kernel is to listen: on ports of 0, at that address of this machine from which
+        it reaches the launcher.
 
-        Raises `ConnectionFileError` for an address that no way leads to.
+        Raises `ConnectionFileError` if the launcher's address cannot be reached.
         """
         if self.transport == "ipc":
             path = Path(f"{self.registration_ip}-{self.registration_port}")
             if not path.name.startswith("@") and not path.is_socket():
-                # Else the first path that is free might be this one, and be the kernel's own.
+                # Else the kernel might bind this same path, as the first free one, as its own.
                 raise ConnectionFileError(f"{self.source}: nobody listens at {self.endpoint}")
             return self._place(self.registration_ip)
         try:
@@ -130,7 +133,9 @@ class Registration:
 
 
 def _address_towards(host: str, port: int) -> str:
-    """The address of this machine from which it reaches another one; nothing is sent."""
+    """The address of this machine from which it reaches ``host``. A UDP socket is connected for
+    that, which sends nothing.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, port))
         return str(probe.getsockname()[0])
@@ -143,7 +148,8 @@ def offers_handshake(kernel_protocol_version: str) -> bool:
 
 
 def read_startup_file(path: str | os.PathLike[str]) -> ConnectionInfo | Registration:
-    """What the file says that a kernel is started with: its content tells which one it is.
+    """The file that a kernel is started with, as a value. Its fields tell whether it is a
+    connection file or a registration file.
 
     Raises `ConnectionFileError`, in one line that names the file and the field.
     """
@@ -155,9 +161,8 @@ def read_startup_file(path: str | os.PathLike[str]) -> ConnectionInfo | Registra
 
 
 def registration_of(text: str, source: str) -> Registration:
-    """What a registration file's content says that came in another way, from ``source``.
-
-    Raises `ConnectionFileError`.
+    """The content of a registration file as a value. ``source`` says where ``text`` is from, for
+    the `ConnectionFileError` that this raises.
     """
     try:
         fields = json.loads(text)
@@ -213,8 +218,8 @@ def register(registration: Registration, ports: Mapping[str, int], timeout: floa
     """Tell the launcher which ports are bound, and wait for its acknowledgement.
 
     Blocks this thread for ``timeout`` seconds at most; signal handlers run meanwhile. Raises
-    `ConnectionFileError` if nobody listens at the address, if no acknowledgement comes, or one that
-    is not signed with the file's key. A second one is not read any more.
+    `ConnectionFileError` if nobody listens at the address, if no acknowledgement comes, or if the
+    first one that comes is not signed with the file's key.
     """
     codec = _codec(registration.key, registration.signature_scheme)
     content = {name: str(ports[name]) for name in PORTS}
@@ -240,10 +245,10 @@ def register(registration: Registration, ports: Mapping[str, int], timeout: floa
 
 
 def _connects(dealer: zmq.Socket[Any], endpoint: str, source: str, seconds: float) -> bool:
-    """Whether a ZeroMQ socket answers there in that time.
+    """Whether a ZeroMQ socket answers at ``endpoint`` within ``seconds``.
 
-    By a monitor, not by ZMQ_IMMEDIATE: with that the acknowledgement is lost if the launcher closes
-    its socket behind it.
+    A monitor is used for that, because with ZMQ_IMMEDIATE the acknowledgement would be lost if the
+    launcher closes its socket right after it.
     """
     with dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
         try:
@@ -258,7 +263,9 @@ def _connects(dealer: zmq.Socket[Any], endpoint: str, source: str, seconds: floa
 
 
 def _signed(codec: Codec, frames: list[bytes]) -> bytes:
-    """The content of a message of one frame, if its signature is right. Raises `WireError`."""
+    """The content of a registration or an acknowledgement, whose signature is checked. Raises
+    `WireError`.
+    """
     if DELIMITER not in frames:
         raise WireError("delimiter", "no <IDS|MSG> delimiter among the frames")
     body = frames[frames.index(DELIMITER) + 1 :]
@@ -273,8 +280,8 @@ def _signed(codec: Codec, frames: list[bytes]) -> bytes:
 class Registrar:
     """A launcher's registration socket, for one kernel that is about to be started.
 
-    ``place`` says over which transport and on which address, and with which key; its CURVE keys go
-    into the file, for the kernel. Use it as a context manager, or call `close`. Raises
+    ``place`` has the transport and the address of that socket, and the key; its CURVE keys go into
+    the registration file, for the kernel. Use it as a context manager, or call `close`. Raises
     `ConnectionFileError` if the address cannot be bound.
     """
 
@@ -283,7 +290,7 @@ class Registrar:
         self._codec = _codec(place.key, place.signature_scheme)
         self._context: zmq.Context[Any] = zmq.Context()
         self.refused: Counter[str] = Counter()
-        """How many messages came that were no registration, by what was wrong."""
+        """How many messages were no registration, by the kind of error."""
         endpoint = place.endpoint(0)
         try:
             options: Options = {zmq.ROUTER_MANDATORY: 1, zmq.LINGER: LINGER}
@@ -319,10 +326,11 @@ class Registrar:
         write_for_owner(path, self.registration.as_dict(), "registration file")
 
     async def wait_registered(self) -> ConnectionInfo:
-        """Wait for the registration, and acknowledge it: where the kernel listens.
+        """Wait for the registration and acknowledge it. Returns where the kernel listens.
 
-        What is not signed with the key, or is for another kernel, is dropped and counted. Raises
-        `WireError` for one that is signed, and wrong. Cancelled, it can be called again.
+        A message that is not signed with the key, or is for another kernel, is dropped and counted.
+        Raises `WireError` for a registration that is signed, but wrong, and `PeerGone` if its
+        sender has disconnected before the acknowledgement. Cancelled, it can be called again.
         """
         while True:
             frames = [bytes(frame) for frame in await receive(self._channel)]
@@ -347,9 +355,9 @@ class Registrar:
         self._channel.send_nowait([*identities, DELIMITER, self._codec.sign([ack]), ack])
 
     def close(self) -> None:
-        """Close the socket; an acknowledgement that is on its way has a second to leave.
+        """Close the socket. An acknowledgement that is not sent yet has a second for that.
 
-        Twice does no harm.
+        May be called twice.
         """
         if self._path is not None:
             self._path.remove()
@@ -369,7 +377,9 @@ def _fields_of(content: bytes) -> dict[str, Any]:
 
 
 def _port(fields: Mapping[str, Any], name: str) -> int:
-    """A port, which is a string in a registration; a number is taken, too. Raises `WireError`."""
+    """A port of a registration, where it is a string; an integer is accepted, too. Raises
+    `WireError`.
+    """
     value = fields.get(name)
     text = value if isinstance(value, str) else str(value)
     if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) < 6):

@@ -57,7 +57,9 @@ class ZmqAnyioChannel:
         self._send(partial(self._send_with, zmq.SNDHWM, bound + 1, list(frames)))
 
     def wait_writable_blocking(self, seconds: float) -> None:
-        """In the host's thread, wait for libzmq's word; elsewhere, let the host's loop turn."""
+        """In the host's thread, wait until libzmq signals a change; in another thread, sleep for a
+        moment, in which the host's loop can send.
+        """
         self._check_open()
         if threading.get_ident() != self._thread:  # there a send never finds a queue full
             time.sleep(min(seconds, TURN_TIME))
@@ -68,7 +70,7 @@ class ZmqAnyioChannel:
         self._socket.get(zmq.EVENTS)  # type: ignore[no-untyped-call]  # zmq-anyio looks again
 
     def receive_nowait(self) -> Frames:
-        """The message that a future took, else the next one."""
+        """The message that `wait_readable` has received, else the next one."""
         self._check_open()
         future = self._future
         if future is not None:
@@ -83,7 +85,7 @@ class ZmqAnyioChannel:
             raise trio.WouldBlock from None
 
     async def wait_readable(self) -> None:
-        """Wait for the host's socket; the message stays here for `receive_nowait`."""
+        """Wait for a message on the host's socket; it is kept for `receive_nowait`."""
         self._check_open()
         future = self._future or cast("Future[list[bytes]]", self._socket.arecv_multipart())
         self._future = future
@@ -100,11 +102,11 @@ class ZmqAnyioChannel:
         self._check_open()
 
     def wait_readable_blocking(self, wake_fd: int) -> None:
-        """Not possible here."""
+        """Raises `StdinUnavailable`."""
         self.check_blocking()
 
     def check_blocking(self) -> None:
-        """Refuse: blocking would stop the host."""
+        """Raises `StdinUnavailable`: to block this thread would stop the host."""
         raise StdinUnavailable(
             "input() in synchronous code would stop the application that hosts this kernel; "
             "await the asynchronous input instead"
@@ -119,7 +121,7 @@ class ZmqAnyioChannel:
         scope.cancel()
 
     async def service_connections(self) -> None:
-        """The sockets are the host's to see to."""
+        """Does nothing: the host handles the connections of its sockets."""
         await trio.sleep_forever()
 
     def _send(self, send: Callable[[], None]) -> None:
@@ -132,7 +134,9 @@ class ZmqAnyioChannel:
             run_in(self._token, self._flush)
 
     def _flush(self) -> None:
-        """What other threads sent, in their order; a full queue drops, as nobody can wait."""
+        """Send what other threads have sent, in their order. A message for a full queue is lost,
+        as its sender cannot be told any more.
+        """
         while self._outgoing:
             send = self._outgoing.popleft()
             try:
@@ -154,7 +158,9 @@ class ZmqAnyioChannel:
             self._socket.get(zmq.EVENTS)  # type: ignore[no-untyped-call]  # zmq-anyio looks again
 
     def _send_with(self, option: int, value: int, frames: Frames) -> None:
-        """Send with another value of an option, which nobody can ask a socket for NODROP's."""
+        """Send with another value of an option, then restore it. XPUB_NODROP cannot be read from a
+        socket; it is 1.
+        """
         usual = 1 if option == zmq.XPUB_NODROP else self._raw.get(option)
         self._raw.set(option, value)
         try:
@@ -203,7 +209,7 @@ class ZmqAnyioTransport:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """The ports that the host bound; 0 for what is no tcp address."""
+        """The ports that the host has bound; 0 for an address that is not tcp."""
         ports = {f"{name}_port": last_port(socket) for name, socket in self._sockets.items()}
         return {**ports, "hb_port": 0}
 

@@ -133,8 +133,8 @@ class ZmqChannel:
             return frames
 
     def receive_parts(self, plain: int, large: int) -> Frames:
-        """As `receive_nowait`; of the frames that come behind the delimiter and ``plain`` more,
-        those of ``large`` bytes and above are views of what libzmq has, not copies.
+        """As `receive_nowait`, but large buffers are not copied: after the delimiter and ``plain``
+        more frames, a frame of at least ``large`` bytes is a `memoryview` of libzmq's memory.
         """
         with self._lock:
             self._check_open()
@@ -156,7 +156,7 @@ class ZmqChannel:
             return frames
 
     def configure(self, function: Callable[[zmq.Socket[Any]], T]) -> T:
-        """Call ``function`` with the socket, under the lock; what it returns."""
+        """Call ``function`` with the socket, under the lock; returns what it returns."""
         with self._lock:
             self._check_open()
             try:
@@ -251,7 +251,9 @@ class ZmqChannel:
             self._socket.close()  # lingers as its option says
 
     def _send_finalizers(self) -> None:
-        """Send what the collector's finalizers sent meanwhile; errors are not the caller's."""
+        """Send what finalizers have sent during a send. Errors of these are not raised, as they do
+        not concern the caller.
+        """
         while self._outgoing:
             with suppress(trio.WouldBlock, PeerGone):
                 self._send(self._outgoing.popleft())
@@ -293,9 +295,9 @@ class ZmqChannel:
 class ZmqClientChannel(ZmqChannel):
     """A client's: connected to one endpoint, with room for any number of messages.
 
-    libzmq gives a connection up for good, and says nothing, when a socket of another kind is at its
-    other end. So it is where a client is faster than its kernel, and another process listens at the
-    same port for a moment before.
+    libzmq gives a connection up for good, without an error, if a socket of another kind is at its
+    other end. This happens when a client connects before its kernel listens, and for a moment
+    another process has a socket at the same port.
     """
 
     def __init__(self, name: str, socket: zmq.Socket[Any], endpoint: str) -> None:
@@ -304,11 +306,11 @@ class ZmqClientChannel(ZmqChannel):
         socket.connect(endpoint)
 
     def reconnect(self) -> None:
-        """Connect anew. What was sent and not taken yet is lost."""
+        """Connect anew. Messages that were not transferred yet are lost."""
         with self._lock:
             self._check_open()
             self._seen_empty = False
-            with suppress(zmq.ZMQError):  # it is not connected
+            with suppress(zmq.ZMQError):  # raised if it is not connected
                 self._socket.disconnect(self._endpoint)
             self._socket.connect(self._endpoint)
 
@@ -322,8 +324,9 @@ class ZmqClientChannel(ZmqChannel):
 
 class ZmqBroadcastChannel(ZmqChannel):
     """The kernel's iopub: an XPUB with ``XPUB_NODROP`` and a queue of ``SNDHWM`` messages for each
-    subscriber. The mark is set before the socket is bound and stays: libzmq tells each connection
-    of a change, and one that is just closing may be gone by then, which ends the process.
+    subscriber. This mark is set before the socket is bound, and is changed by `send_beyond` only:
+    libzmq tells each connection of a change, and a connection that is just closing may be gone by
+    then, which ends the process.
     """
 
     def __init__(self, name: str, socket: zmq.Socket[Any]) -> None:
@@ -331,7 +334,7 @@ class ZmqBroadcastChannel(ZmqChannel):
         self._checks = self._checks_when_full = 0
 
     def send_dropping(self, frames: Sequence[bytes]) -> None:
-        """One send with XPUB_NODROP off: a stalled subscriber loses it, the others do not."""
+        """Send with XPUB_NODROP off: subscribers whose queue is full lose the message."""
         with self._lock:
             self._check_open()
             self._socket.set(zmq.XPUB_NODROP, 0)
@@ -341,7 +344,9 @@ class ZmqBroadcastChannel(ZmqChannel):
                 self._socket.set(zmq.XPUB_NODROP, 1)
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """One send with room for one message more; the subscriber is there, for it is full."""
+        """Send with room for one message more in each queue. Here the mark may be changed, as the
+        subscriber whose queue is full is still connected.
+        """
         with self._lock:
             self._check_open()
             mark = int(self._socket.get(zmq.SNDHWM))

@@ -180,10 +180,10 @@ class ZmqTransport:
 class ZmqClientTransport:
     """A client's sockets, connected to where ``info`` says.
 
-    ``heartbeat`` echoes what it is sent. ``identity`` is any that no other client has unless it
-    is given. Closing waits at most a second for what was sent to be taken. Raises
-    `ConnectionFileError` for CURVE keys that are none. ``topic`` is how what it hears on iopub
-    begins, ``iopub_hwm`` how many messages it takes that nobody has read yet; 0 is any number.
+    On ``heartbeat`` the kernel sends back what it is sent. ``identity`` is a new one unless it is
+    given. ``topic`` is the beginning of the iopub topics that it subscribes to, ``iopub_hwm`` how
+    many iopub messages are queued until they are read; 0 is any number. Closing waits at most a
+    second until what was sent is transferred. Raises `ConnectionFileError` for invalid CURVE keys.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class ZmqClientTransport:
         self._context: zmq.Context[Any] = zmq.Context()
         name = identity if identity is not None else uuid.uuid4().bytes.hex().encode()
         dealer: Options = {zmq.IDENTITY: name, zmq.SNDHWM: 0, zmq.LINGER: LINGER}
-        drop: Options = {zmq.LINGER: 0}  # nothing of these needs to arrive at the end
+        drop: Options = {zmq.LINGER: 0}  # what these have not sent by `close` need not arrive
         self.shell = self._connect("shell", zmq.DEALER, dealer)
         self.control = self._connect("control", zmq.DEALER, dealer)
         self.stdin = self._connect("stdin", zmq.DEALER, dealer)
@@ -252,7 +252,7 @@ def _client_curve(info: ConnectionInfo) -> Options:
 
 
 class Heartbeat:
-    """Binds at once (raises `zmq.ZMQError` when the address is taken) and echoes until `close`."""
+    """Binds ``endpoint`` (raises `zmq.ZMQError` if it is taken), and echoes until `close`."""
 
     def __init__(self, endpoint: str, options: Options) -> None:
         self._context = zmq.Context()
@@ -270,7 +270,7 @@ class Heartbeat:
         try:
             with contextlib.suppress(zmq.ContextTerminated):
                 zmq.proxy(self._socket, self._socket)
-        finally:  # else `close` would wait for it
+        finally:  # else `close` would wait for this socket
             self._socket.close(linger=0)
 
     def close(self) -> None:
@@ -288,10 +288,11 @@ def new_socket(context: zmq.Context[Any], kind: int, options: Options) -> zmq.So
 
 
 def bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
-    """Bind to ``tcp://ip:port`` or ``ipc://path-port``, port 0 meaning any; the real port.
+    """Bind to ``tcp://ip:port`` or ``ipc://path-port``, where port 0 means any. Returns the real
+    port.
 
-    Raises `zmq.ZMQError` when the address is taken or no address, `OSError` for an ipc path at
-    which somebody listens, or in a folder that is not there, or in which nothing can be made.
+    Raises `zmq.ZMQError` when the address is taken or invalid; `OSError` for an ipc path at which
+    somebody listens, or whose folder does not exist or cannot be written.
     """
     if endpoint.startswith("tcp:"):
         socket.bind(endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)
@@ -308,7 +309,7 @@ def bind_socket(socket: zmq.Socket[Any], endpoint: str) -> int:
 
 
 def last_port(socket: zmq.Socket[Any]) -> int:
-    """The tcp port that a socket is bound to; 0 for what is no tcp address."""
+    """The tcp port that a socket is bound to; 0 for an address that is not tcp."""
     endpoint = zmq.Socket.get(socket, zmq.LAST_ENDPOINT)
     text = bytes(endpoint).rstrip(b"\0").rpartition(b":")[2] if endpoint else b""
     return int(text) if text.isdigit() else 0
