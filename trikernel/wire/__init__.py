@@ -1,4 +1,4 @@
-"""Sans-I/O: frames to frozen values and back. No trio and no zmq in here."""
+"""Turns frames into frozen values and back, without I/O. Imports neither trio nor zmq."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Frames to messages and back: sign, verify, encode, decode. No I/O.
 
-A message is verified before anything about it is remembered: a peer without the key can
+A message's signature is remembered only after it was verified: so a peer without the key can
 neither fill the replay window nor push a signature out of it. Thread-safe.
 Source: messaging.rst, "The wire protocol".
 """
@@ -31,20 +31,20 @@ __all__ = ["DELIMITER", "Codec", "Limits"]
 DELIMITER = b"<IDS|MSG>"
 
 _EMPTY = b"{}"
-_JOIN = 1 << 14  # bytes of a content up to which to copy costs less than further calls
-_MOST_TYPES = 256
+_JOIN = 1 << 14  # bytes of a content below which one copy costs less than a call for each frame
+_MOST_TYPES = 256  # message types whose header is kept
 _SECOND = 1_000_000_000  # nanoseconds
 _FIELDS = ("session", "username", "date", "version")
 
 
 @attrs.frozen
 class Limits:
-    """What a message may weigh before it is refused unread.
+    """Limits beyond which a message is refused before it is decoded.
 
-    ``max_frames`` counts every frame of a message, identities and buffers included;
-    ``max_message_bytes`` adds them up; ``max_identities`` are the routing frames.
-    ``replay_window`` is how many verified signatures are remembered (about 150 bytes each):
-    one of the last ``replay_window`` messages is refused when it comes a second time.
+    ``max_frames`` is for the number of all frames of a message, identities and buffers included,
+    ``max_message_bytes`` for the sum of their sizes, ``max_identities`` for the number of routing
+    frames. ``replay_window`` is how many verified signatures are remembered (about 150 bytes each):
+    a message that is among the last ``replay_window`` ones is refused when it comes again.
     """
 
     max_frames: int = 4096
@@ -63,7 +63,7 @@ class _ReplayWindow:
         self._lock = threading.Lock()
 
     def remember(self, signature: bytes) -> bool:
-        """False if the signature is among the last N already."""
+        """Add a signature; False if it is among the last N already."""
         with self._lock:
             if signature in self._known:
                 return False
@@ -75,15 +75,15 @@ class _ReplayWindow:
 
 
 class _NoObject(WireError):
-    """A frame that is JSON, but no object, or that is empty."""
+    """A frame is JSON, but no object, or it is empty."""
 
 
 class Codec:
     """Turns messages into signed frames and frames into verified messages.
 
-    An empty ``key`` means no signing, an empty signature frame, and no replay window.
-    ``signature_scheme`` is ``hmac-`` and a name that `hashlib` knows; another one raises
-    `SettingError`. ``session`` is this side's session id, new for each codec unless given.
+    With an empty ``key`` messages are not signed: the signature frame is empty, and there is no
+    replay window. ``signature_scheme`` is ``hmac-`` and a name that `hashlib` knows; another one
+    raises `SettingError`. ``session`` is this side's session id, a new one unless it is given.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class Codec:
         self._counter = itertools.count(1)
         self._common: Mapping[str, Any] = {}
         self._common_raw = _EMPTY
-        self._headers: dict[str, bytes] = {}  # of the same few types, again and again
+        self._headers: dict[str, bytes] = {}  # for each message type: see `_header_of`
         self._prefix = json.dumps(f"{self.session}_{os.getpid()}_")[:-1]
-        self._spelled = 0, b""  # a second of the clock and its date, which is the next one's, too
+        self._spelled = 0, b""  # a second and its date as text, for other messages of that second
 
     def header(
         self, msg_type: str, msg_id: str | None = None, *, subshell_id: str | None = None
@@ -125,14 +125,14 @@ class Codec:
         )
 
     def _spell(self, second: int) -> tuple[int, bytes]:
-        """The date of a second, kept for the rest of it; what is kept is read and set as one."""
+        """A second and its date as text. It is kept, as one tuple, which other threads read."""
         date = datetime.fromtimestamp(second, UTC).isoformat()
         self._spelled = second, date[: -len("+00:00")].encode()
         return self._spelled
 
     def _header_of(self, msg_type: str) -> bytes:
-        """The header of a message type, with gaps: for its ``msg_id``, the second and the rest of
-        its date, in ISO 8601 with microseconds.
+        """The header of a message type as a format string, in which three things are missing: the
+        ``msg_id``, the date to the second in ISO 8601, and its microseconds.
         """
         fields = (msg_type, self.username, self.session, PROTOCOL_VERSION)
         header = (
@@ -157,12 +157,12 @@ class Codec:
     ) -> list[bytes]:
         """The frames of one message, from the identities to the last buffer.
 
-        ``content`` may be a mapping or JSON already encoded; ``parent`` the header of the
-        request that the message is about. Values that JSON cannot say are replaced (see
-        `trikernel.wire.json.dumps`), so this never raises for a value's sake; a buffer that is
-        none raises `TypeError`.
+        ``content`` is a mapping, or JSON that is encoded already. ``parent`` is the header of the
+        request that the message is about. Values that JSON cannot represent are replaced (see
+        `trikernel.wire.json.dumps`), so this never raises because of a value. An object in
+        ``buffers`` that has no buffer raises `TypeError`.
         """
-        if header is None:  # as `header` does it, without the call: each message comes through here
+        if header is None:  # the same as `header`, without a call, which every message would take
             second, nanoseconds = divmod(time.time_ns(), _SECOND)
             spelled = self._spelled if self._spelled[0] == second else self._spell(second)
             header = (self._headers.get(msg_type) or self._header_of(msg_type)) % (
@@ -182,11 +182,11 @@ class Codec:
         return frames
 
     def mark(self, metadata: Mapping[str, Any]) -> None:
-        """Have each message from now on say this in its metadata, unless it says otherwise."""
+        """Add ``metadata`` to the metadata of each further message; its own fields come first."""
         self._common, self._common_raw = dict(metadata), json.dumps(metadata)
 
     def change_key(self, key: bytes) -> None:
-        """Sign and verify with another key from now on: the other side is another one."""
+        """Sign and verify with another key from now on, as the other side has changed."""
         self._mac = hmac.new(key, digestmod=_digest(self.signature_scheme)) if key else None
         self.key = key
 
@@ -203,11 +203,12 @@ class Codec:
         return mac.hexdigest().encode()
 
     def decode(self, frames: Sequence[bytes]) -> Message:
-        """The message in ``frames``; remembers its signature once all of it is found good.
+        """The message in ``frames``. Its signature is remembered if nothing but the content is
+        wrong.
 
         Raises `WireError` whose ``kind`` is one of ``size``, ``frames``, ``delimiter``,
-        ``signature``, ``replay``, ``json``, ``header``. It has the ``message`` if all is good but
-        the content, which is JSON and no object, or empty.
+        ``signature``, ``replay``, ``json``, ``header``. The error has the ``message`` if only its
+        content is wrong, and is empty or JSON, but no object: such a request can be answered.
         """
         identities, body = self._split(frames)
         signature, raw_header, raw_parent, raw_metadata, raw_content = body[:5]
@@ -218,7 +219,7 @@ class Codec:
         if raw_content != _EMPTY:
             try:
                 content = _mapping("content", raw_content)
-            except _NoObject as error:  # if the rest is right, somebody waits for an answer
+            except _NoObject as error:  # if the rest is right, the request gets an error reply
                 wrong = error
         message = Message(
             header=_header(raw_header),
@@ -270,7 +271,7 @@ def _username() -> str:
 def _digest(signature_scheme: str) -> str:
     scheme, _, digest = signature_scheme.partition("-")
     known = scheme == "hmac" and digest in hashlib.algorithms_available
-    if not known or not hashlib.new(digest).digest_size:  # shake has as many as one asks for
+    if not known or not hashlib.new(digest).digest_size:  # 0 for shake, whose size can be chosen
         raise SettingError(
             f"signature_scheme: {signature_scheme!r} is not known, use for example 'hmac-sha256'"
         )
@@ -293,7 +294,7 @@ def _header(raw: bytes) -> Header:
     for name in ("msg_id", "msg_type"):
         if not isinstance(fields.get(name), str):
             raise WireError("header", f"the header has no {name!r}, or it is no string")
-    if not isinstance(fields.get("date"), str):  # nobody needs it so much as to refuse a message
+    if not isinstance(fields.get("date"), str):  # no reason to refuse a message: it is not needed
         fields["date"] = ""
     for name in _FIELDS:
         if not isinstance(fields.setdefault(name, ""), str):

@@ -1,10 +1,10 @@
-"""Python values to JSON bytes and back: orjson's speed with the standard library's answers.
+"""Python values to JSON bytes and back: as fast as orjson, with the standard library's results.
 
-Decoding gives what `json.loads` gives, for every document that it accepts: orjson refuses
-NaN, infinities and lone surrogates (those documents are decoded again by the standard
-library) and silently turns integers beyond 64 bits into floats (documents with a long run of
-digits go to the standard library at once). Encoding never raises: what JSON cannot say is
-replaced, see `dumps`.
+Decoding returns what the standard library's `json.loads` returns, for every document that it
+accepts. orjson refuses NaN, infinities and lone surrogates: such documents are decoded again by the
+standard library. And orjson silently turns integers beyond 64 bits into floats: so documents with a
+long run of digits are decoded by the standard library alone. Encoding never raises: values that
+JSON cannot represent are replaced, see `dumps`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ import orjson
 
 __all__ = ["dumps", "loads", "mark_users_code"]
 
-# A run of 19 digits: the bytes are translated and searched by C code that skips, which takes a
-# thirtieth of the time of a regular expression. That would be most of what a long text costs.
+# To find a run of 19 digits, all digits are translated to "0", and 19 zeros are searched for. This
+# takes a thirtieth of the time of a regular expression, which would be most of a long text's cost.
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else 32 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
-_MAX_ITEMS = 100_000  # of what may make them as they are asked for
+_MAX_ITEMS = 100_000  # of an iterable that may have no end
 _MAX_DEPTH = 200
 _MAX_CUTS = 1000
-_FIELDS = 2  # levels of a message that have nothing to do with each other: to the types of data
+_FIELDS = 2  # outer levels of a message whose values are counted each by itself: see `_Cleaner`
 _SCALARS = (str, int, float)
 _HOLDS: tuple[type, ...] = (set, frozenset, deque, array, MappingProxyType, UserDict)
 _HOLDS += (type({}.keys()), type({}.values()), type({}.items()))
-_RAISED = (Exception, SystemExit, GeneratorExit)  # of somebody else's code; not an interrupt
+_RAISED = (Exception, SystemExit, GeneratorExit)  # errors of the user's code; not an interrupt
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """Decode one UTF-8 JSON document, to what the standard library makes of it.
+    """Decode one JSON document in UTF-8, with the same result as the standard library.
 
-    Raises `ValueError` for what is neither valid UTF-8 nor JSON, and for a document nested
-    deeper than the interpreter can follow.
+    Raises `ValueError` for invalid UTF-8 or JSON, and for a document nested deeper than the
+    interpreter can follow.
     """
     if _LONG_NUMBER not in bytes(data).translate(_DIGITS):
         try:
@@ -58,15 +58,16 @@ def loads(data: bytes | memoryview) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Encode any value as one JSON document in UTF-8; never raises for the value's sake.
+    """Encode any value as one JSON document in UTF-8; never raises because of a value.
 
     NaN and infinities become ``null``; bytes become base64 text (as MIME bundles carry them);
-    dates become ISO 8601; numpy's scalars and arrays become what they hold; sets, tuples and other
-    iterables become arrays, if they hold what they yield, or yield no more than 100,000 items; keys
-    become text; lone surrogates are escaped; what is left is represented by its `repr`. Cycles and
-    nesting beyond 200 levels are cut with ``"..."``.
+    dates become ISO 8601; numpy's scalars and arrays become the numbers that they hold; sets,
+    tuples and other iterables become arrays, unless they make their items on demand and yield more
+    than 100,000; keys become text; lone surrogates are escaped; all other values become their
+    `repr`. Cycles and nesting beyond 200 levels are cut with ``"..."``.
 
-    The user's code that runs for that may have no end: see `mark_users_code`.
+    This may run the user's code (``__repr__``, ``__iter__``), which may never end, and an interrupt
+    in it is raised: see `mark_users_code`.
     """
     try:
         return orjson.dumps(value, _users_code.replace)
@@ -78,8 +79,8 @@ def dumps(value: Any) -> bytes:
 
 
 def mark_users_code(mark: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
-    """Have the functions in which `dumps` calls the user's code marked as such: for whoever
-    protects his own code, which `dumps` is called in, from interrupts.
+    """Wrap the functions in which `dumps` calls the user's code by ``mark``. So a caller that is
+    protected from interrupts can have them raised in the user's code.
     """
     _users_code.replace, _users_code.clean = mark(_default), mark(_cleaned)
 
@@ -108,14 +109,16 @@ def _default(value: Any) -> Any:
 
 @attrs.define
 class _UsersCode:
-    """What `dumps` calls, and what that calls may be the user's."""
+    """The functions by which `dumps` calls the user's code: see `mark_users_code`."""
 
     replace: Callable[[Any], Any]
     clean: Callable[[Any], Any]
 
 
 def _items_of(value: Iterable[Any]) -> list[Any] | None:
-    """What it yields; None for too much, unless it is there already: it may have no end."""
+    """The items of an iterable. None if they are too many, and are made on demand, as such an
+    iterable may have no end.
+    """
     if isinstance(value, _HOLDS):
         return list(value)
     items = list(itertools.islice(value, _MAX_ITEMS + 1))
@@ -123,7 +126,7 @@ def _items_of(value: Iterable[Any]) -> list[Any] | None:
 
 
 def _held_by(value: Any) -> Any:
-    """What a scalar or an array of numpy's holds; its dates are text already."""
+    """A numpy scalar or array as Python numbers or lists; dates as text."""
     is_date = value.dtype.kind in "mM"
     held = (value.astype(str) if is_date else value).tolist()
     return _safe_repr(value) if held is value else held
@@ -141,12 +144,13 @@ def _cleaned(value: Any) -> Any:
 
 
 class _Cleaner:
-    """Rebuilds a value out of what the standard library's encoder takes.
+    """Rebuilds a value of types that the standard library's encoder takes.
 
-    A value that is inside of itself is cut where it comes again. What makes new values without an
-    end is cut at a depth; were there two at each level, that would be done for ever, so after a
-    thousand cuts nothing is followed any more. What is near the top begins to count anew: a
-    message's fields, and what is in them by name, have nothing to do with each other.
+    A value that contains itself is cut where it comes again. An object that yields new values
+    without an end is cut at a depth. If there were two such objects at each level, that would
+    happen almost without an end, so after a thousand cuts every further container is cut. For each
+    value in the two outer levels the count begins anew: so a bad value in one field of a message
+    does not cut the other fields.
     """
 
     def __init__(self) -> None:
@@ -154,7 +158,7 @@ class _Cleaner:
         self._cuts = 0
 
     def clean(self, value: Any, depth: int) -> Any:
-        """The value, with so many levels of what is in it."""
+        """The value, rebuilt to that many levels."""
         if depth >= _MAX_DEPTH - _FIELDS:
             self._cuts = 0
         try:
@@ -173,7 +177,7 @@ class _Cleaner:
                 return self.clean(_natively(value), depth - 1)
             finally:
                 self._around.discard(id(value))
-        except _RAISED:  # an iterator, a mapping, a number or a class of the user's that raises
+        except _RAISED:  # raised by an iterator, a mapping, a number or a class of the user's
             return _safe_repr(value)
 
 
@@ -188,7 +192,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _integer(value: int) -> int | str:
-    """The integer, if the interpreter is willing to write it in decimal."""
+    """The integer; as text if it has more digits than the interpreter converts to decimal."""
     plain = int.__int__(value)
     try:
         repr(plain)
@@ -198,7 +202,7 @@ def _integer(value: int) -> int | str:
 
 
 def _natively(value: Any) -> Any:
-    """What orjson knows by itself (dates, enums), else our own replacement."""
+    """The value as orjson encodes it (dates, enums); for other types our own replacement."""
     try:
         return orjson.loads(orjson.dumps(value))
     except TypeError:

@@ -1,4 +1,4 @@
-"""Frozen values for one message: what the codec makes of frames, and frames of it.
+"""Frozen values for one message, which the codec makes from frames.
 
 A `Header` keeps the bytes that it came in, because every message about a request carries a
 copy of the request's header. Knows nothing of sockets, signatures or message types.
@@ -21,12 +21,12 @@ PROTOCOL_VERSION = "5.6"
 
 @attrs.frozen(eq=False, slots=True)
 class Header:
-    """Who sent what, when: ``msg_id``, ``msg_type``, ``session``, ``username``, ``date``
+    """A message's header: ``msg_id``, ``msg_type``, ``session``, ``username``, ``date``
     (ISO 8601 text), ``version`` (of the protocol), all `str`.
 
-    ``raw`` is the header's JSON as it stood on the wire, fields that we do not know included.
-    ``subshell_id`` names the subshell that a request is for, None the main shell; what a client
-    sends there may be anything.
+    ``raw`` is the header's JSON as it was received, including fields that are unknown here.
+    ``subshell_id`` is the id of the subshell that a request is for, None for the main shell; a
+    client may send any JSON value there.
     """
 
     msg_id: str
@@ -39,7 +39,7 @@ class Header:
     subshell_id: object = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The header as it stood on the wire, a new `dict` each time."""
+        """The header as it was received, a new `dict` each time."""
         header: dict[str, Any] = json.loads(self.raw)
         return header
 

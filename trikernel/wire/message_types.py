@@ -1,8 +1,8 @@
-"""The one table of message types: where each goes, how urgent it is, whether an abort hits it.
+"""The table of message types: the lane and the priority of each, and whether a failure aborts it.
 
-Dispatch reads where a message goes and what may become of it there. ``content`` and ``reply`` are
-what the handler takes and gives, for the reference documentation and the tests. The kernel's method
-that handles a request has the name of its type. A kernel may extend its own copy.
+`core.dispatch` reads it for every request. The columns ``content`` and ``reply`` are the types that
+the handler takes and returns; the reference documentation and the tests use them. The kernel's
+method that handles a request has the name of its type. A kernel may extend its own copy.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class LaneName(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class MessageType:
-    """One row: a message type and what dispatch must know of it.
+    """One row: a message type and what dispatch has to know of it.
 
-    ``channels`` are where it may arrive (``shell``, ``control``), or is sent (``iopub``,
-    ``stdin``). ``lane`` and ``priority`` say where it waits when it arrives on shell.
-    ``abortable``: a cell that fails aborts it while it is queued. ``concurrent``: arriving on
-    control it is handled in the control lane, beside the running cell; every other type joins its
-    own lane at `Priority.CONTROL` then. ``quiet``: its handler sends no output and runs no code of
-    the user's or of an author's, so its reply need not wait until the output is sent. ``may_wait``:
-    its handler may wait, so in the control lane it gets a task of its own; those that are
-    ``in_order``, too, still come one after the other, within a time-out. ``early``: control answers
-    it while the kernel is still being prepared. ``runs_user_code``: it runs a cell, before which
+    ``channels`` are those on which it may arrive (``shell``, ``control``). ``lane`` and
+    ``priority`` say in which queue it waits when it arrives on shell. ``abortable``: a cell that
+    fails aborts it while it is queued. ``concurrent``: if it arrives on control, it is handled in
+    the control lane, while a cell runs; every other type that arrives on control is put into its
+    own lane with `Priority.CONTROL`. ``quiet``: its handler sends no output and runs no code of the
+    user's or of an author's, so its reply need not wait until the output is sent. ``may_wait``: its
+    handler may wait, so in the control lane it gets a task of its own. ``in_order``: such a task
+    first waits until the one before it has ended, for a limited time. ``early``: control answers it
+    while the kernel is still being prepared. ``runs_user_code``: it runs a cell, before which
     earlier comm messages are started. ``reply`` is None for types that get no reply.
     """
 
@@ -81,7 +81,7 @@ class MessageType:
 
 @lru_cache(maxsize=256)
 def reply_type(msg_type: str) -> str | None:
-    """``execute_reply`` for ``execute_request``; None for what is no request."""
+    """``execute_reply`` for ``execute_request``; None if the type does not end in ``_request``."""
     if not msg_type.endswith("_request"):
         return None
     return msg_type.removesuffix("_request") + "_reply"
@@ -218,7 +218,7 @@ REQUESTS = _table(
     _Row(name="comm_msg", lane=LaneName.COMM, content=c.CommMsg),
     _Row(name="comm_close", lane=LaneName.COMM, content=c.CommClose),
 )
-"""What a client may ask of a kernel."""
+"""The messages that a client may send to a kernel on shell and control, by their types."""
 
 IOPUB_TYPES = (
     "status",
@@ -236,7 +236,7 @@ IOPUB_TYPES = (
     "shutdown_reply",
     "iopub_welcome",
 )
-"""What the kernel broadcasts."""
+"""The types of the messages that the kernel broadcasts on iopub."""
 
 STDIN_TYPES = ("input_request", "input_reply")
-"""What goes over the stdin channel: the first one out, the second one in."""
+"""The types of messages on stdin: the kernel sends the first one, a client the second one."""

@@ -1,6 +1,6 @@
 """Content dictionaries to typed contents, and typed replies to dictionaries.
 
-The types' own annotations are the rules. Knows nothing of particular message types.
+Fields are checked against the annotations of the type. Knows nothing of particular message types.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 def parse(cls: type[T], msg_type: str, content: Mapping[str, Any]) -> T:
-    """``content`` as a ``cls``; unknown fields are dropped, absent ones get their default.
+    """``content`` as a ``cls``. Unknown fields are dropped, absent ones get their default.
 
-    Raises `ContentError` that names the message type, the field and the type it needs.
+    Raises `ContentError` that names the message type, the field and the type that it has to have.
     """
     values = {}
     for name, required, hint, accepts in _fields(cls):  # type: ignore[arg-type]  # every class is hashable
@@ -42,7 +42,7 @@ def parse(cls: type[T], msg_type: str, content: Mapping[str, Any]) -> T:
 
 
 def as_content(reply: Any) -> dict[str, Any]:
-    """The dictionary of a reply value; a dictionary comes back as it is.
+    """The dictionary of a reply value; a dictionary is returned as it is.
 
     Raises `TypeError` for anything else.
     """
@@ -73,7 +73,7 @@ def _fields(cls: type) -> list[tuple[str, bool, str, Callable[[Any], bool]]]:
 
 def _check(field: attrs.Attribute[Any], hints: dict[str, Any]) -> Callable[[Any], bool]:
     accepts = _acceptor(hints[field.name])
-    if field.default is None:  # null means absent, as clients send it
+    if field.default is None:  # clients send null for a field that is absent
         return lambda value: value is None or accepts(value)
     return accepts
 

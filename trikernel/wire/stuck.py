@@ -1,6 +1,7 @@
-"""What a kernel says of a cell that does not stop, and how a client reads where that stands.
+"""The line that a kernel prints of a cell that does not stop, and how a client reads it.
 
-An interrupt by signal has no reply: the line on the cell's stderr is all that a client hears.
+An interrupt by signal has no reply: so a client learns only from this line, on the cell's stderr,
+where the cell still runs.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ _BEFORE, _AFTER = "told to stop, but it still runs in ", "; if that does not ret
 
 
 def tell_place(place: str) -> str:
-    """The line on stderr that says where the main thread stands."""
+    """The line for stderr, which says in which line of code the main thread is."""
     return f"{_BEFORE}{place}{_AFTER} helps\n"
 
 
 def place_in(stderr: str) -> str:
-    """The place that the last such line tells of; empty if there is none."""
+    """The place that the last such line in ``stderr`` names; empty if there is none."""
     return stderr.rpartition(_BEFORE)[2].partition(_AFTER)[0] if _BEFORE in stderr else ""
