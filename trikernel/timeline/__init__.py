@@ -1,7 +1,8 @@
-"""What the tasks of a loop do over time: recorded, as a value, and drawn.
+"""Records what the tasks of a Trio loop do over time, keeps it as values, and draws it.
 
-`Recorder` is an instrument of a Trio loop, `Timeline` what comes of it. Knows no message, no kernel
-and no IPython: whoever records says which tasks are the user's, and what a cell's code is called.
+`Recorder` adds instruments to a Trio loop; a `Timeline` is the result. This package knows no
+message, no kernel and no IPython: the caller of `Recorder` says which tasks are the user's, and how
+the code of a cell is called.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What records and draws is imported when it is asked for: few kernels do that."""
+    """Import the modules that record and draw on first use: few kernels need them."""
     if name in _PLACES:
         return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

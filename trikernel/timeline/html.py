@@ -1,7 +1,7 @@
-"""A timeline as a piece of a page that can be zoomed, without JavaScript.
+"""A timeline as a fragment of HTML that can be zoomed without JavaScript.
 
-The names stay, the rest is as wide as the chosen button says and scrolls. Where a frontend takes
-buttons and styles away, the picture remains.
+The column of names stays in place; the plot beside it is as wide as the chosen button says, and
+scrolls. A frontend that removes buttons and styles still shows the picture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ZOOMS = (1, 4, 16, 64)
 
 
 def draw_html(timeline: Recording) -> str:
-    """What stands in a notebook below its cell."""
+    """The HTML that a notebook shows below the cell."""
     layout = lay_out(timeline)
     height = AXIS + layout.height
     labels, plot = "".join(draw_labels(layout)), "".join(draw_plot(timeline, layout))

@@ -1,6 +1,7 @@
-"""Where everything of a picture stands: rows, ticks, and spans that are wide enough to be drawn.
+"""The positions of everything in a picture: rows, boxes, ticks and spans.
 
-Times become percents of the width, so that a picture can be stretched without being drawn anew.
+Spans that are too narrow to be drawn are merged. Times become percents of the width, so that a
+picture can be stretched without being drawn again.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ __all__ = ["Box", "Drawn", "Layout", "lay_out"]
 
 ROWS = 150  # that are drawn
 SPANS = 2_000  # that are drawn
-FINEST = 0.05  # percent of the width
-TICKS = 6
+FINEST = 0.05  # percent of the width: narrower neighbouring spans are merged
+TICKS = 6  # on the axis, about
 TASK_HEIGHT, NURSERY_HEIGHT = 20, 12  # pixels
 
 
 @attrs.frozen
 class Drawn:
-    """One row: its top and height in pixels, and what is in it."""
+    """One row: its top and height in pixels, its label, its spans and marks."""
 
     row: Row
     top: int
@@ -35,7 +36,9 @@ class Drawn:
 
 @attrs.frozen
 class Box:
-    """Around a nursery's row and all that is nested in it; pixels, and percents of the width."""
+    """A box around a nursery's row and the rows nested in it. ``top`` and ``bottom`` are pixels,
+    ``left`` and ``right`` percents of the width.
+    """
 
     top: int
     bottom: int
@@ -46,8 +49,8 @@ class Box:
 
 @attrs.frozen
 class Layout:
-    """``height`` in pixels, ``ticks`` in percents, with their texts. ``hidden`` counts rows
-    that are not drawn.
+    """What is to be drawn, and where. ``height`` is in pixels; ``ticks`` are positions in percents
+    of the width, with their texts; ``hidden`` is the number of rows that are not drawn.
     """
 
     rows: Sequence[Drawn]
@@ -58,14 +61,16 @@ class Layout:
     seconds: float
 
     def percent(self, at: float | None) -> float:
-        """Where a moment is; None is the end."""
+        """The position of a moment, in percents of the width; None is the end of the record."""
         if at is None or self.seconds <= 0:
             return 100.0 if at is None else 0.0
         return min(max(at / self.seconds * 100, 0.0), 100.0)
 
 
 def lay_out(timeline: Recording) -> Layout:
-    """Make a layout of it."""
+    """Lay out a recording: `ROWS` rows at most, with spans merged until there are at most `SPANS`
+    of them.
+    """
     everything = list(timeline.rows())
     rows = everything[:ROWS]
     spans = [row.task.spans if row.task is not None else () for row in rows]
@@ -98,7 +103,7 @@ def _label(row: Row) -> str:
 
 
 def _merged(spans: Sequence[Span], step: float) -> list[Span]:
-    """Spans next to each other that are shorter than ``step`` together become one."""
+    """Merge neighbouring spans that together are shorter than ``step`` seconds."""
     found: list[Span] = []
     group: list[Span] = []
     for span in spans:
@@ -135,13 +140,13 @@ def _boxes(rows: Sequence[Drawn], seconds: float) -> Iterator[Box]:
 
 
 def _ticks(seconds: float) -> list[tuple[float, str]]:
-    """Round moments, a few of them."""
+    """About `TICKS` round moments, each with its position in percents and its text."""
     if seconds <= 0:
         return [(0.0, "0")]
     raw = seconds / TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     steps = [one * power for one in (1, 2, 5, 10)]
-    if raw > 10:  # seconds: minutes and hours are round by sixty
+    if raw > 10:  # seconds: minutes and hours have sixty parts
         steps = [float(one * unit) for unit in (1, 60, 3600) for one in (10, 15, 20, 30, 60)]
         steps += [3600.0 * 2**one for one in range(1, 20)]
     step = next((one for one in steps if one >= raw * 0.999), steps[-1])

@@ -1,7 +1,8 @@
-"""What was recorded, as frozen values: tasks with their spans and marks, nurseries, held stretches.
+"""What was recorded, as frozen values: tasks with their spans and marks, nurseries, and stretches
+of time in which one step held the loop.
 
-Moments are seconds by the clock of the loop, from the beginning of the record on. The drawings know
-this and nothing of Trio.
+Moments are seconds of the loop's clock since the beginning of the record. The modules that draw
+know these values and nothing of Trio.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ class Kind(enum.Enum):
 
 @attrs.frozen
 class Span:
-    """A stretch of one task. ``steps`` is how often it ran in it, and ``busy`` the seconds of that:
-    neighbouring steps are one span. ``text`` says what it waited on, and in which line.
+    """A stretch of time in which one task ran, or waited.
+
+    Steps that follow closely on each other are one span: ``steps`` is how often the task ran in it,
+    ``busy`` for how many seconds in all. ``text`` says what the task waited on, and in which line.
     """
 
     kind: Kind
@@ -57,7 +60,7 @@ class Span:
 
     @property
     def share(self) -> float:
-        """Of its time, how much the task ran: 1 is all of it."""
+        """The part of the span in which the task ran, from 0 to 1."""
         seconds = self.end - self.start
         return min(self.busy / seconds, 1.0) if seconds > 0 else 1.0
 
@@ -73,8 +76,8 @@ class Mark:
 
 @attrs.frozen
 class TaskLine:
-    """One task. ``parent`` is the key of the nursery that it is in, if that is in the picture;
-    ``end`` is None while it lives. ``origin`` is the cell that started it.
+    """One task. ``parent`` is the key of the nursery that it is in, if that nursery was recorded;
+    ``end`` is None if the task had not exited. ``origin`` is the cell that started it.
     """
 
     key: int
@@ -89,8 +92,8 @@ class TaskLine:
 
 @attrs.frozen
 class NurseryBar:
-    """One nursery, from when it was seen open to when it was seen closed (None: still open).
-    ``owner`` is the key of the task that opened it.
+    """One nursery. ``start`` is when it was first seen open, ``end`` when it was seen to be closed
+    (None if it was still open). ``owner`` is the key of the task that opened it.
     """
 
     key: int
@@ -101,8 +104,10 @@ class NurseryBar:
 
 @attrs.frozen
 class Held:
-    """A stretch in which one step held the loop, with the line that was seen in it most often.
-    ``task`` is a key, None if it is not known. None are recorded on a virtual clock.
+    """A stretch of time in which one step held the loop, so that no other task could run.
+
+    ``line`` is the line that was seen most often in it. ``task`` is the task's key, None if the
+    task is not known or not recorded. On a virtual clock no such stretch is recorded.
     """
 
     start: float
@@ -112,14 +117,14 @@ class Held:
     line: str
 
     def sentence(self) -> str:
-        """Who held it for how long, and the line."""
+        """Which task held the loop, for how long, and in which line."""
         who, where = self.name or "something", f": {self.line}" if self.line else ""
         return f"{who} held the loop for {duration(self.end - self.start)}{where}"
 
 
 @attrs.frozen
 class Row:
-    """One line of a drawing: a task or a nursery, and how deep it is nested."""
+    """One row of a drawing: a task or a nursery, and how deep it is nested."""
 
     depth: int
     task: TaskLine | None = None
@@ -130,9 +135,10 @@ class Row:
 class Recording:
     """What was recorded in ``seconds``.
 
-    ``dropped`` counts spans that were dropped because there were too many, the oldest first, so
-    that before ``complete_from`` some are missing; ``unseen`` counts tasks that were left out.
-    ``is_virtual`` says that the loop's clock was not the real one, ``title`` what was recorded.
+    If there are too many stretches of running, the oldest are dropped: ``dropped`` is their number,
+    and from ``complete_from`` on none is missing. ``unseen`` is the number of tasks that were left
+    out. ``is_virtual`` says that the loop's clock was not the real one, ``title`` what was
+    recorded.
     """
 
     seconds: float
@@ -146,7 +152,7 @@ class Recording:
     title: str = ""
 
     def rows(self) -> Iterator[Row]:
-        """The tree, each nursery below the task that opened it and above the tasks in it."""
+        """The tree as rows: each nursery below the task that opened it, above the tasks in it."""
         inside: dict[int | None, list[TaskLine]] = {}
         opened: dict[int, list[NurseryBar]] = {}
         for task in sorted(self.tasks, key=lambda one: (one.start, one.key)):
@@ -167,7 +173,7 @@ class Recording:
             stack.extend(reversed(below))
 
     def notes(self) -> list[str]:
-        """What a reader has to know of what is not in the picture."""
+        """Sentences about what is missing in the picture, and about its clock."""
         found = []
         if self.dropped:
             found.append(
@@ -182,7 +188,7 @@ class Recording:
 
 
 def duration(seconds: float) -> str:
-    """For people: ``120 µs``, ``35 ms``, ``1.25 s``, ``3 min 07 s``, ``1 h 02 min``."""
+    """A duration as text: ``120 µs``, ``35 ms``, ``1.25 s``, ``3 min 07 s``, ``1 h 02 min``."""
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
@@ -195,7 +201,9 @@ def duration(seconds: float) -> str:
 
 
 def clip(text: str, length: int = LONGEST) -> str:
-    """At most so many characters of it, in one line, none of which steers a terminal."""
+    """At most ``length`` characters of a text, in one line, without control characters, which a
+    terminal would obey.
+    """
     if len(text) <= length and text.isprintable():
         return text
     text = text[: 2 * length]

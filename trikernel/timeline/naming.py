@@ -1,4 +1,4 @@
-"""What a task is called, and which cell has started it."""
+"""Names for tasks, and the cell that started each of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def request_of_task(task: trio.lowlevel.Task) -> Request | None:
 
 
 def origin_of(request: Request | None) -> str:
-    """Which cell that is: ``In [3]``, and ``comm`` for a task that no cell has started."""
+    """The cell of a request, as ``In [3]``; ``comm`` if there is no request, or it is no cell's."""
     if request is None or request.msg_type != "execute_request":
         return "comm"
     return f"In [{request.number if request.number is not None else ' '}]"
 
 
 def title_of(task: trio.lowlevel.Task, request: Request | None) -> str:
-    """What people call it."""
+    """The name to show for a task: ``the cell`` for the task that runs it."""
     if request is not None and request.task is task:
         return "the cell" if not request.finished else "the cell, abandoned"
     return task.name.removeprefix("__main__.")
 
 
 def is_lane_of_ours(task: trio.lowlevel.Task) -> bool:
-    """Whether it is a task of the kernel's, in which one cell after the other runs."""
+    """Whether a task is the kernel's own lane, in which one cell after the other runs."""
     code = getattr(task.coro, "cr_code", None)
     is_background = task.context.get(background_scope) is not None
     return (

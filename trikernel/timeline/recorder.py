@@ -1,29 +1,33 @@
-"""Records what the tasks of a Trio loop do: the way into a `Timeline`.
+"""Records what the tasks of a Trio loop do, and makes a `Timeline` of it.
 
 What is wanted
-    Which task ran when, what it waited on between, what ended it. Not to record costs nothing, to
-    record at most 15 % of a cell that does nothing but switch tasks, in bounded memory.
+    Which task ran when, what it waited on in between, and what ended it. Without a recorder this
+    costs nothing; with one it costs at most 15 % of a cell that does nothing but switch tasks, in
+    bounded memory.
 
 What does not work
     Looking at each step. Trio's own call of an instrument's hook takes half a microsecond, and a
-    switch between two tasks takes 5 to 7: two empty hooks are 20 to 30 % of it. To look what a
+    switch between two tasks takes 5 to 7: two empty hooks are 20 to 30 % of it. Finding out what a
     task waits on takes as long as the switch.
 
 What is done
-    Three rates. *Always*: tasks that begin and end. *Steps* are seen one by one while there are at
-    most 100 of them in a tick of the sampler (20 ms): one hook notes who begins and when, which
-    ends the step before; stretches are made of that when there is time. Beyond the 100 the hooks
-    are taken out until the next tick, and how often each task ran meanwhile is read off Trio's
-    own count: a picture could not show single ones at that rate. *Waits* are looked at when the
-    loop is about to sleep, which is when nobody waits for it, and now and then if it never does;
-    who goes on before that has not waited. Off, no instrument is installed. Steps of one task that
-    follow on each other within a five thousandth of the record are one stretch, which knows how
-    much of it was work. Which line holds the loop is for the `Sampler` to find out.
+    Three things are recorded at three rates. *Tasks* that begin and end are always recorded.
+    *Steps* are recorded one by one while there are at most 100 of them in a tick of the sampler
+    (20 ms): one hook notes which task begins a step, and when, which is also the end of the step
+    before; these notes are made into stretches later, when the loop is about to wait. Beyond 100
+    the instrument is removed until the next tick, and Trio's own count says how often each task
+    ran meanwhile: a picture could not show single steps at that rate. *Waits* are looked at when
+    the loop is about to sleep, because then no task is delayed by it, and now and then if it never
+    sleeps; if a task runs again before it was looked at, what it waited on is not known.
+
+    Steps of one task whose gap is less than a five thousandth of the record are one stretch, which
+    knows how much of it was work. The `Sampler` finds the line that holds the loop.
 
 What remains
-    A cancel that is delivered while the hooks are out, and that the task itself catches, has no
-    mark. Nurseries have no hook: one is seen when a task starts in it, or at a look. On a virtual
-    clock nothing is left out, and no thread looks on: the same test gives the same picture.
+    A cancel that is delivered while the steps' instrument is removed, and that the task itself
+    catches, has no mark. Trio has no hook for nurseries: one is seen when a task starts in it, or
+    when the task that opened it is looked at. On a virtual clock no step is left out and there is
+    no sampling thread: the same test gives the same picture.
 """
 
 from __future__ import annotations
@@ -48,16 +52,18 @@ _recorders: list[Recorder] = []
 
 
 def note_error(error: BaseException) -> None:
-    """The calling task has raised this, and it was shown: a mark in every record of it."""
+    """Mark in every running recorder that the calling task has raised this error, which is shown to
+    the user.
+    """
     for one in tuple(_recorders):
         one.note_error(error)
 
 
 class Recorder:
-    """Records the calling task's loop, from `start` to `stop`, or within its block. Used once.
+    """Records the calling task's loop from `start` to `stop`, or in a ``with`` block. Used once.
 
-    ``is_root`` says whether a task is one that a cell runs in or has started; tasks within such
-    ones are recorded with them. With ``whole_loop``, so are the tasks of the program around the
+    ``is_root`` says whether a task is one that runs a cell or that a cell has started; the tasks in
+    its nurseries are recorded too. With ``whole_loop``, so are the tasks of the program around the
     kernel. ``name_of`` names the code of cells.
     """
 
@@ -94,7 +100,7 @@ class Recorder:
         self.stop()
 
     def start(self) -> None:
-        """Record from now on. Raises `RuntimeError` outside of a loop, and the second time."""
+        """Begin to record. Raises `RuntimeError` outside of a Trio loop, and the second time."""
         if self._steps is not None:
             raise RuntimeError("this has recorded already: make another one")
         clock = trio.lowlevel.current_clock()
@@ -123,9 +129,10 @@ class Recorder:
         _recorders.append(self)
 
     def stop(self) -> None:
-        """Record no more. Nothing happens the second time, and before `start`.
+        """End the record. Before `start`, or the second time, this does nothing.
 
-        In another loop than its own (that one is lost, say), its instruments end with that loop.
+        It may be called in another loop, for example after the recorded one crashed. The
+        instruments are not removed then: they end with their loop.
         """
         if self._steps is None or self._ended is not None:
             return
@@ -141,7 +148,7 @@ class Recorder:
                 trio.lowlevel.remove_instrument(instrument)
 
     def timeline(self) -> Timeline:
-        """What was recorded so far."""
+        """What was recorded so far, as a value."""
         if self._steps is None:
             return Timeline(0.0, (), title=self._title)
         if self._ended is None and self._is_here():
@@ -152,7 +159,7 @@ class Recorder:
         )
 
     def note_error(self, error: BaseException) -> None:
-        """The calling task has raised this."""
+        """Mark that the calling task has raised this error, if that task is recorded."""
         if self._steps is None or self._ended is not None or not self._is_here():
             return
         record = self._records.living.get(trio.lowlevel.current_task())
@@ -163,7 +170,7 @@ class Recorder:
         return trio.lowlevel.in_trio_task() and (trio.lowlevel.current_trio_token() is self._token)
 
     def _see_last(self) -> None:
-        """What the tasks do now: the calling one has run up to here."""
+        """Note what all tasks do now: the calling task runs, the others wait."""
         current, now = trio.lowlevel.current_task(), self._now()
         assert self._steps is not None
         self._steps.note_running(current, now)
@@ -171,12 +178,12 @@ class Recorder:
 
 
 def _is_virtual(clock: trio.abc.Clock) -> bool:
-    testing = sys.modules.get("trio.testing")  # who has such a clock has imported it
+    testing = sys.modules.get("trio.testing")  # imported, if the clock is one
     return testing is not None and isinstance(clock, testing.MockClock)
 
 
 def _all_tasks(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
-    """All tasks of a loop, each before those within it."""
+    """All tasks of a loop, each before the tasks in its nurseries."""
     while task.parent_nursery is not None:
         task = task.parent_nursery.parent_task
     found = [task]

@@ -1,4 +1,4 @@
-"""What a recorder keeps while it records, within bounds, and the picture that is made of it."""
+"""What a recorder keeps while it records, within bounds, and the `Timeline` made of it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ __all__ = ["Limits", "Record", "Records", "Stretch"]
 
 @attrs.frozen
 class Limits:
-    """What is kept at most: stretches in which tasks ran, tasks and nurseries that ended or live,
-    marks of one task, held stretches. As they stand that is about 20 MB.
+    """How much a recorder keeps at most: ``stretches`` in which tasks ran, ``tasks`` and as many
+    nurseries, living or ended, ``marks`` of one task, and ``held`` stretches. The defaults take
+    about 20 MB.
     """
 
     stretches: int = 50_000
@@ -28,7 +29,9 @@ class Limits:
 
 
 class Stretch:
-    """Steps of one task, one right after the other. ``wait`` is what it waited on then."""
+    """Steps of one task that follow closely on each other. ``wait`` is what the task waited on
+    after them, None if that is not known.
+    """
 
     __slots__ = ("busy", "end", "record", "start", "steps", "wait")
 
@@ -42,8 +45,9 @@ class Stretch:
 
 
 class Record:
-    """One task, while it lives and after it. ``points`` is how often it had been left by Trio when
-    that was last counted, ``first_wait`` what it waited on before its first stretch.
+    """One task, also after it has exited. ``points`` is Trio's count of its schedule points when
+    that was last read, ``seen_at`` the moment of that; ``first_wait`` is what the task waited on
+    before its first stretch.
     """
 
     __slots__ = (
@@ -76,12 +80,12 @@ class _Bar:
 
 
 class Records:
-    """All of it. Moments are by the loop's clock."""
+    """All that a recorder keeps. Moments are those of the loop's clock."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.living: dict[trio.lowlevel.Task, Record] = {}
-        self.by_id: dict[int, Record] = {}  # those that live, by the number of their task's object
+        self.by_id: dict[int, Record] = {}  # of living tasks, by the `id` of the task object
         self.held: deque[Held] = deque(maxlen=limits.held)
         self.stretches: deque[Stretch] = deque()
         self.unseen = 0
@@ -95,7 +99,9 @@ class Records:
     def add(
         self, task: trio.lowlevel.Task, name: str, origin: str, parent: int | None, now: float
     ) -> Record | None:
-        """A task; None if there is no room for it, because so many live."""
+        """Keep a new task; the oldest ended one makes room for it. None if all that are kept still
+        live.
+        """
         while len(self._all) >= self.limits.tasks and self._ended:
             del self._all[self._ended.popleft()]
             self.unseen += 1
@@ -110,7 +116,7 @@ class Records:
         return record
 
     def end(self, task: trio.lowlevel.Task, now: float) -> Record | None:
-        """It has exited. None if it was not recorded."""
+        """Note that a task has exited. None if it was not recorded."""
         record = self.living.pop(task, None)
         if record is not None:
             self.by_id.pop(id(task), None)
@@ -121,7 +127,7 @@ class Records:
         return record
 
     def ran(self, record: Record, start: float, end: float, busy: float, steps: int = 1) -> None:
-        """A stretch that is not the continuation of the last one."""
+        """Begin a new stretch of a task; the oldest of all stretches may make room for it."""
         if len(self.stretches) >= self.limits.stretches:
             self._dropped_until = self.stretches.popleft().end
             self._dropped += 1
@@ -129,7 +135,9 @@ class Records:
         self.stretches.append(stretch)
 
     def mark(self, record: Record, at: float, kind: str, text: str) -> None:
-        """Something has happened to it. A cancel is told once, however often it is delivered."""
+        """Mark that something has happened to a task. One that equals its last mark is left out:
+        Trio may deliver the same cancel many times.
+        """
         last = record.marks[-1] if record.marks else None
         if last is not None and kind == last.kind and text == last.text:
             return
@@ -137,7 +145,7 @@ class Records:
             record.marks.append(Mark(at, kind, text))
 
     def nursery(self, record: Record, nursery: trio.Nursery, now: float) -> int:
-        """The key of a nursery of that task's, which is open."""
+        """The key of an open nursery of that task, which is kept from now on."""
         key = record.nurseries.get(nursery)
         if key is None:
             self._next_key += 1
@@ -148,16 +156,16 @@ class Records:
         return key
 
     def close_nurseries(self, record: Record, is_open: list[trio.Nursery], now: float) -> None:
-        """Of its nurseries only these are open."""
+        """Note that all nurseries of a task but these are closed."""
         for nursery in [one for one in record.nurseries if one not in is_open]:
             bar = self._bars.get(record.nurseries.pop(nursery))
             if bar is not None:
                 bar.end = now
 
-    # The picture
+    # The timeline
 
     def timeline(self, start: float, now: float, **facts: Any) -> Timeline:
-        """As it is now; moments count from ``start`` on."""
+        """What is kept now, as a value; its moments count from ``start``."""
         shown = {key: one for key, one in self._all.items() if not _is_idle_lane(one)}
         owners = {key: bar.owner for key, bar in self._bars.items() if bar.owner in shown}
         stretches: dict[int, list[Stretch]] = {}
@@ -200,14 +208,16 @@ class Records:
 
 
 def _is_idle_lane(record: Record) -> bool:
-    """Whether it is a lane of the kernel's in which nothing of the user's ran."""
+    """Whether it is the kernel's lane for cells, and no cell ran in it."""
     return record.is_lane and not record.origin
 
 
 def _spans(
     record: Record, stretches: list[Stretch], start: float, now: float, dropped_until: float
 ) -> list[Span]:
-    """What it did, and what it waited on between; nothing from before what was dropped."""
+    """The stretches of a task with its waits in between, without the time before
+    ``dropped_until``, of which stretches may be missing.
+    """
     found: list[Span] = []
     wait, since = record.first_wait, max(record.start, dropped_until, start)
     for one in stretches:
@@ -222,6 +232,6 @@ def _spans(
 
 
 def _waited(wait: Wait | None, start: float, end: float) -> Span:
-    if wait is None:  # too short a time to be looked at
+    if wait is None:  # it ran again before it was looked at
         return Span(Kind.OTHER, start, end)
     return Span(wait.kind, start, end, text=str(wait))

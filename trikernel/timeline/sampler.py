@@ -1,24 +1,26 @@
-"""A thread that looks which line holds a loop, while a recorder wants to know.
+"""A thread that finds out which line holds a loop, while a recorder records.
 
 What is wanted
-    The line of a step that holds the loop for longer than `HELD`, whatever it does there: compute,
-    sleep, or stay in C code. At rest nothing wakes up.
+    The line of a step that holds the loop for longer than `HELD`, whatever that line does: compute,
+    sleep, or stay in C code. While the loop sleeps, the thread does not wake up either.
 
 What does not work
-    The frames at a step's begin and end are where the task waited before and waits next: between
-    them may be a hundred lines. `sys.setprofile` and `sys.monitoring` cost each call of the user's.
-    `signal.setitimer` is the user's, and a POSIX timer's signal ends blocking calls in C libraries
-    of theirs early. A timer that each step arms and disarms costs a system call or a thread each.
+    The frames at the begin and the end of a step are where the task waited before and waits next:
+    there may be a hundred lines in between. `sys.setprofile` and `sys.monitoring` slow down each
+    call in the user's code. `signal.setitimer` belongs to the user, and the signal of a POSIX timer
+    ends blocking calls in the user's C libraries early. A timer that each step arms and disarms
+    costs a system call or a thread for each step.
 
 What is done
-    The thread wakes every `TICK` while the loop does anything, which is 50 times a second, 20 µs
-    each. A step that it finds at work twice has lasted: its stack is noted. The loop writes
-    when each step began into a list, which costs it nothing to speak of. When the loop did nothing
-    for some ticks the thread waits on a lock until a step releases it.
+    The thread wakes up every `TICK` while the loop runs any task: 50 times a second, for 20 µs
+    each. If it finds the same step in two ticks, it begins to note the stack of the loop's thread.
+    The loop only writes the moment when a step began into an attribute, `Sampler.began`, which
+    costs next to nothing. After some ticks without a step the thread waits for an event, which the
+    next step sets.
 
 What remains
-    C code that keeps the interpreter lock keeps it from this thread, too. The first thing that is
-    run then is the sampler's look, as the call returns: the line is that of the call.
+    C code that keeps the interpreter lock keeps it from this thread, too. The thread gets the lock
+    when the call returns, and looks then: it still finds the line of the call.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ from .waits import Executing, NameOf, executing
 
 __all__ = ["HELD", "TICK", "Sampler", "line_of_thread"]
 
-HELD = 0.05  # seconds that one step may take
+HELD = 0.05  # seconds: a step that takes longer has held the loop
 TICK = 0.02  # seconds between two looks
-_RESTS = 3  # ticks without a step after which the thread waits
-_SAMPLES = 10_000  # of one step that are counted
+_RESTS = 3  # ticks without a step, after which the thread waits for the next step
+_SAMPLES = 10_000  # looks at one step that are counted
 
 
 def line_of_thread(ident: int | None, name_of: NameOf) -> str:
@@ -49,9 +51,10 @@ def line_of_thread(ident: int | None, name_of: NameOf) -> str:
 class Sampler:
     """``name_of`` names the code of cells.
 
-    The loop sets ``began`` to the moment (by `time.perf_counter`) when a step began, and to 0 when
-    it waits, counts ``steps`` now and then, and calls `wake` where ``rests`` is true. ``ticks``
-    counts the looks. ``on_tick``, where it is set, is called once, after ``patience`` more looks.
+    The loop's thread sets ``began`` to the moment (by `time.perf_counter`) when a step began, and
+    to 0 when the loop waits; it adds to ``steps`` now and then, and calls `wake` if ``rests`` is
+    true. The sampler's thread counts its ticks in ``ticks``. ``on_tick``, if it is set, is called
+    there once, after ``patience`` more ticks.
     """
 
     def __init__(self, name_of: NameOf) -> None:
@@ -64,25 +67,25 @@ class Sampler:
         self._name_of = name_of
         self._loop_thread = threading.get_ident()
         self._lines: Counter[Executing] = Counter()
-        self._of = 0.0  # the step that the lines are of
+        self._of = 0.0  # the step that `_lines` belong to, by its `began`
         self._wakened = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def runs(self) -> bool:
-        """Whether there is a thread that looks."""
+        """Whether the sampler's thread has been started, and not stopped."""
         return self._thread is not None
 
     def start(self) -> None:
-        """Begin to look, at the thread that made this."""
-        executing(sys._getframe(), self._name_of)  # imports what it needs, here and not there
+        """Start the thread; it looks at the thread that made this sampler."""
+        executing(sys._getframe(), self._name_of)  # its imports happen here, not in that thread
         thread = threading.Thread(target=self._run, name="trikernel timeline", daemon=True)
         self._thread = mark_untraced(thread)
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the thread, and wait for its end."""
         self._ended.set()
         self._wakened.set()
         if self._thread is not None:
@@ -90,12 +93,14 @@ class Sampler:
             self._thread = None
 
     def wake(self) -> None:
-        """There is something to look at again."""
+        """Have the thread look again: the loop runs a step."""
         self.rests = False
         self._wakened.set()
 
     def line(self, began: float) -> str:
-        """The line that was seen most often in the step that began then; empty if it was not."""
+        """The line that was seen most often in the step that began at this moment; empty if no line
+        was seen in it.
+        """
         if self._of != began or not self._lines:
             return ""
         return self._lines.most_common(1)[0][0].describe(self._name_of)
@@ -108,7 +113,7 @@ class Sampler:
             if on_tick is not None and self.patience > 0:
                 self.patience -= 1
             elif on_tick is not None:
-                self.on_tick = None  # only now: the loop sets it again once it was called
+                self.on_tick = None  # before the call, after which the loop may set it again
                 on_tick()
             began = self.began
             if began and began != self._of:
@@ -126,7 +131,7 @@ class Sampler:
                 rest = 0
 
     def _rest(self, seen: int) -> None:
-        """Wait until the loop does something."""
+        """Wait until the loop runs a step, or `stop` is called."""
         self._wakened.clear()
         self.rests = True
         if self.steps == seen and not self.began and not self._ended.is_set():
@@ -138,7 +143,8 @@ class Sampler:
             return
         frame = sys._current_frames().get(self._loop_thread)
         if frame is not None and self.began == began:
-            # No file is read here: whoever waits for the interpreter would go on meanwhile.
+            # No file is read here: that would release the interpreter lock, and the loop's thread
+            # would go on while its frames are read.
             found = executing(frame, self._name_of)
             if found is not None:
                 self._lines[found] += 1

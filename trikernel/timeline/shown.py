@@ -1,4 +1,4 @@
-"""A recording that knows how it is drawn."""
+"""`Timeline`: a recording that can draw itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Timeline"]
 
 @attrs.frozen(repr=False)
 class Timeline(Recording):
-    """What was recorded. Shown as a picture; ``str()`` is one for a terminal.
+    """What was recorded. Frontends show it as a picture; ``str()`` draws it for a terminal.
 
-    Its values are those of `Recording`: ``tasks`` with ``spans`` and ``marks``, ``nurseries``,
-    ``held``; and ``seconds``, from the beginning to the end.
+    Its fields are those of `Recording`: ``tasks`` with ``spans`` and ``marks``, ``nurseries``,
+    ``held``; ``seconds`` is the length of the record.
     """
 
     def __str__(self) -> str:
@@ -36,7 +36,9 @@ class Timeline(Recording):
         }
 
     def svg(self) -> str:
-        """An SVG document, which needs no JavaScript and is light or dark as its reader is."""
+        """An SVG document without JavaScript, in the light or dark colours that its viewer asks
+        for.
+        """
         return draw_svg(self)
 
     def chrome_trace(self) -> str:

@@ -1,8 +1,9 @@
 """The two instruments of a recorder: one for tasks that begin and end, one for their steps.
 
-`Steps` is called for each step of each task, so its hook notes no more than who begins, and when: a
-step ends where the next one begins, or where the loop goes on to wait. What was noted becomes
-stretches when there is time, as do the looks of `Looks`, which go through frames and lists.
+`Steps` is called for each step of each task, so its hook only notes which task begins a step, and
+when: a step ends where the next one begins, or where the loop begins to wait. These notes are
+*folded* into stretches later, when the loop is about to wait. `Looks` works then, too: it goes
+through the frames of tasks to see what they wait on.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from .waits import NameOf, wait_of
 __all__ = ["Lives", "Looks", "Steps", "note_raised"]
 
 BUDGET = 100  # steps in a tick of the sampler that are seen one by one
-WORK = 0.015  # seconds of work, in which that many are
-FINEST = 2e-5  # seconds between two steps that are one stretch, at least
-PER_RECORD = 5_000  # stretches of a task in the whole record, at most
-LOOK_AGAIN = 0.02  # seconds after which a loop that never sleeps is looked at
-LOOKS = 12  # tasks that are looked at in one go, as the loop goes to sleep
-BUSY_LOOKS = 6  # and while it does not
+WORK = 0.015  # seconds of the thread's processor time after which it gets that budget again
+FINEST = 2e-5  # seconds: steps of a task with a shorter gap in between are one stretch
+PER_RECORD = 5_000  # so are those with a gap shorter than the record's length divided by this
+LOOK_AGAIN = 0.02  # seconds after which tasks are looked at if the loop never sleeps
+LOOKS = 12  # tasks in one look when the loop is about to sleep
+BUSY_LOOKS = 6  # tasks in one look when it is not
 COUNTED = 300  # tasks whose steps are counted in one go
 
 _TASK = re.compile(r"<Task '(.*)' at 0x([0-9a-f]+)>", re.S)
@@ -45,15 +46,15 @@ IsRoot = Callable[[trio.lowlevel.Task], bool]
 
 
 class Looks:
-    """What tasks that have run wait on now, and which nurseries they have open."""
+    """Finds out what tasks that have run wait on now, and which nurseries they have open."""
 
     def __init__(self, records: Records, name_of: NameOf) -> None:
-        self.touched: dict[trio.lowlevel.Task, Record] = {}  # have run since they were looked at
+        self.touched: dict[trio.lowlevel.Task, Record] = {}  # ran since the last look
         self._records = records
         self._name_of = name_of
 
     def look(self, now: float, limit: int) -> None:
-        """Look at those that have run, the first ones first."""
+        """Look at ``limit`` tasks that have run, in the order in which they ran."""
         touched = self.touched
         for task in list(touched)[:limit]:
             record = touched.pop(task)
@@ -62,7 +63,7 @@ class Looks:
                 self.see_nurseries(task, record, now)
 
     def look_at_all(self, now: float, running: trio.lowlevel.Task | None) -> None:
-        """Look at all that live, at the beginning or the end of a record."""
+        """Look at all living tasks but the running one, at the beginning or the end of a record."""
         for task, record in self._records.living.items():
             if task is running:
                 continue
@@ -74,7 +75,7 @@ class Looks:
             self.see_nurseries(task, record, now)
 
     def see_nurseries(self, task: trio.lowlevel.Task, record: Record, now: float) -> None:
-        """Note which nurseries it has open."""
+        """Note which nurseries a task has open, and which cell a lane runs."""
         is_open = task.child_nurseries
         if record.is_lane:
             self._name_the_cell(task, record)
@@ -95,7 +96,7 @@ class Looks:
 
 
 class Lives(trio.abc.Instrument):
-    """Tasks that begin and end. ``is_root`` and ``whole_loop`` as in `Recorder`."""
+    """Records tasks that begin and end. ``is_root`` and ``whole_loop`` are those of `Recorder`."""
 
     def __init__(self, records: Records, now: Callable[[], float], is_root: IsRoot) -> None:
         self.whole_loop = False
@@ -104,7 +105,7 @@ class Lives(trio.abc.Instrument):
         self._is_root = is_root
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Record it, if it is one of the user's."""
+        """Record a new task, if it is one of the user's."""
         now, records = self._now(), self._records
         nursery = task.eventual_parent_nursery or task.parent_nursery
         owner = records.living.get(nursery.parent_task) if nursery is not None else None
@@ -113,7 +114,7 @@ class Lives(trio.abc.Instrument):
             and owner is not None
             and (_begins_to_serve(nursery, task) or _is_ours(task))
         ):
-            owner = None  # a task of the program that serves a kernel, or has a client of one
+            owner = None  # it serves a kernel, or belongs to a client: not the user's own task
         if owner is None and not self._is_shown(task):
             return
         parent = records.nursery(owner, nursery, now) if owner and nursery else None
@@ -127,7 +128,7 @@ class Lives(trio.abc.Instrument):
             record.is_lane = is_lane
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """Its last step, and what it has raised."""
+        """Note the end of a task, and what it has raised."""
         record = self._records.living.get(task)
         if record is None:
             return
@@ -148,15 +149,16 @@ class Lives(trio.abc.Instrument):
 
 
 def _begins_to_serve(nursery: trio.Nursery, task: trio.lowlevel.Task) -> bool:
-    """Whether a kernel is served in that task and not in its parent."""
+    """Whether a kernel is served in that task, and not in the task that opened its nursery."""
     around = nursery.parent_task.context.get(is_served, False)
     return task.context.get(is_served, False) and not around
 
 
 class Steps(trio.abc.Instrument):
-    """The steps of tasks, as long as there are not too many of them. ``now`` is the loop's clock.
+    """Records the steps of tasks, one by one while there are not too many. ``now`` is the clock of
+    the loop.
 
-    With a sampler that does not run (on a virtual clock), none is left out.
+    With a sampler that does not run (on a virtual clock) no step is left out.
     """
 
     def __init__(
@@ -170,8 +172,8 @@ class Steps(trio.abc.Instrument):
         self._token = trio.lowlevel.current_trio_token()
         self._start = self._looked = self._thinned = now()
         self._resolution = FINEST
-        # Who began a step, by `time.perf_counter`: a task that is not recorded is itself, and None
-        # is the loop as it goes on to wait.
+        # Which task began a step, and when (by `time.perf_counter`). A task that is not recorded
+        # stands for itself; None means that the loop began to wait.
         self._log: list[tuple[Record | trio.lowlevel.Task | None, float]] = []
         self._room = BUDGET  # entries that the log has room for
         self._tick = 0
@@ -179,7 +181,7 @@ class Steps(trio.abc.Instrument):
         self._slept = self._is_thin = self._ended = False
 
     def begin(self, task: trio.lowlevel.Task) -> None:
-        """That task runs now, and has not been seen to begin."""
+        """Note that this task runs now: its step began before anything was recorded of it."""
         self._sampler.began = began = time.perf_counter()
         self._log.append((self._records.living.get(task, task), began))
 
@@ -201,7 +203,7 @@ class Steps(trio.abc.Instrument):
             self._make_room(now)
 
     def before_io_wait(self, timeout: float) -> None:
-        """The loop is about to sleep, or to go on at once."""
+        """The loop is about to wait for I/O; with a time-out of 0 it goes on at once."""
         now, sampler = time.perf_counter(), self._sampler
         if sampler.began:
             if now - sampler.began > HELD:
@@ -215,7 +217,7 @@ class Steps(trio.abc.Instrument):
                 self._look(now, LOOKS if timeout > 0 else BUSY_LOOKS)
 
     def note_running(self, task: trio.lowlevel.Task, now: float) -> None:
-        """That task runs, has done so up to now, and goes on."""
+        """Note that this task has run up to now, and goes on."""
         if self._is_thin:
             self._count(now)
             return
@@ -229,10 +231,10 @@ class Steps(trio.abc.Instrument):
         if record is not None:
             self._looks.see_nurseries(task, record, now)
 
-    # What was noted
+    # What is made of the log
 
     def _fold(self, until: float) -> None:
-        """Make stretches of it; the last step has lasted until then."""
+        """Make stretches of the log, and empty it; its last step ends at ``until``."""
         log, self._log = self._log, []
         self._sampler.steps += len(log)
         self._room = max(self._room - len(log), 0)
@@ -262,7 +264,7 @@ class Steps(trio.abc.Instrument):
                 touched[task] = record
 
     def _look(self, now: float, limit: int) -> None:
-        """What those wait on that have run, so many of them at most."""
+        """Look at ``limit`` tasks that have run, to see what they wait on."""
         self._looked = now
         if self.is_virtual:
             self._looks.look(self._now(), len(self._looks.touched))
@@ -273,7 +275,7 @@ class Steps(trio.abc.Instrument):
         self._looks.look(now, count)
 
     def _note_thrown(self, task: trio.lowlevel.Task) -> None:
-        """It is about to be told of an error."""
+        """Mark that an error, or a cancel, is about to be raised in a task."""
         record = self._records.living.get(task)
         if record is not None:
             error = task._next_send.error  # type: ignore[union-attr]
@@ -281,7 +283,7 @@ class Steps(trio.abc.Instrument):
                 note_raised(self._records, record, error, self._now())
 
     def _note_late(self, now: float) -> None:
-        """The step that has ended now was a long one."""
+        """Note that the step that ends now has held the loop."""
         began = self._sampler.began
         if not began or self.is_virtual or not self._log:
             return
@@ -291,24 +293,26 @@ class Steps(trio.abc.Instrument):
         elif who is not None:
             self._note_held(None, _name_of_other(who), began, now)
 
-    # Fewer of them
+    # When there are too many steps
 
     def end(self) -> None:
-        """In its loop: no more."""
+        """See no more steps. The caller removes the instrument."""
         self._ended = True
         self._sampler.on_tick = None
 
     def _make_room(self, now: float) -> None:
-        """More was noted than there is room for; the last of it begins now."""
+        """The log has more entries than room; its last one begins now. Give it new room, or else
+        see no steps until the next tick.
+        """
         if self._sampler.ticks != self._tick:
             self._tick = self._sampler.ticks
             self._refill()
         if len(self._log) > self._room and self._sampler.runs:
-            self._log.pop()  # it is counted with those that are not seen
+            self._log.pop()  # that step is counted with those that are not seen
             self._thin(now)
 
     def _thin(self, now: float) -> None:
-        """See no steps until the sampler's next tick."""
+        """Remove this instrument until the sampler's next tick."""
         self._fold(now)
         self._sampler.began = 0.0
         self._is_thin, self._thinned, self._used_before = True, now, time.thread_time()
@@ -319,16 +323,17 @@ class Steps(trio.abc.Instrument):
         self._sampler.on_tick = partial(_post, self._token, weakref.ref(self), self._sampler)
 
     def _refill(self) -> None:
-        """See steps again, if this thread has worked long enough since, or had time to sleep.
+        """Give the log its whole budget again, if this thread has used `WORK` of processor time
+        since the last time, or the loop has slept.
 
-        By the processor's time: on a machine that does much else a tick is little work.
+        Processor time, because on a busy machine this thread does little work in a tick.
         """
         used = time.thread_time()
         if self._slept or used - self._used >= WORK:
             self._used, self._room, self._slept = used, BUDGET, False
 
     def see_again(self) -> None:
-        """The loop turns: count what it did meanwhile, and see its steps again."""
+        """In the loop, after a tick: count the steps that were not seen, and see steps again."""
         if self._ended:
             return
         asked, self._sampler.began = self._sampler.began, 0.0
@@ -337,7 +342,7 @@ class Steps(trio.abc.Instrument):
             self._note_held(None, "", asked, asked + late)
         few = self._count(now) < BUDGET
         if not few and time.thread_time() - self._used < WORK:
-            self._sampler.patience = 2  # the machine is busy with something else
+            self._sampler.patience = 2  # the machine is busy with something else: wait longer
             self._wait_for_tick()
             return
         self._looks.look(now, BUSY_LOOKS)
@@ -346,7 +351,10 @@ class Steps(trio.abc.Instrument):
         trio.lowlevel.add_instrument(self)
 
     def _count(self, now: float) -> int:
-        """How often tasks ran while their steps were not seen: noted of each, and the sum."""
+        """Add to each task's stretches how often it ran while steps were not seen; the sum of that.
+
+        The processor time that was used meanwhile is shared out by these numbers.
+        """
         living = self._records.living
         worked = time.thread_time() - self._used_before
         tasks = list(living)[:COUNTED]
@@ -361,7 +369,7 @@ class Steps(trio.abc.Instrument):
                 record.points += count
                 self._looks.touched[task] = record
             record.seen_at = now
-            if len(living) > COUNTED:  # others have their turn next time
+            if len(living) > COUNTED:  # move it to the end, so that others are counted next time
                 living[task] = living.pop(task)
         self._used_before += worked
         return sum(counts.values())
@@ -377,13 +385,13 @@ class Steps(trio.abc.Instrument):
         last.busy += busy
 
     def _note_held(self, key: int | None, name: str, began: float, end: float) -> None:
-        """The step that began then has held the loop so long."""
+        """Note that a step held the loop from ``began`` to ``end``."""
         line = self._sampler.line(began)
         self._records.held.append(Held(began, end, key, clip(name), clip(line)))
 
 
 def _name_of_other(task: trio.lowlevel.Task) -> str:
-    """One that is not in the picture."""
+    """The name to show for a task that is not recorded."""
     return f"the kernel ({task.name})" if _is_ours(task) else task.name.removeprefix("__main__.")
 
 
@@ -393,8 +401,9 @@ def _is_ours(task: trio.lowlevel.Task) -> bool:
 
 
 def _raised(hook: FrameType) -> BaseException | None:
-    """What a task has raised that exits, which Trio tells no instrument: read off the frame of its
-    function that calls them. None if it has not, or if that function looks different.
+    """What the exiting task has raised. Trio tells no instrument, so it is read from the frame of
+    Trio's function that calls the hooks. None if the task has raised nothing, or if that function
+    is another one in this version.
     """
     frame: FrameType | None = hook
     for _ in range(2):
@@ -415,7 +424,7 @@ def note_raised(records: Records, record: Record, error: BaseException, now: flo
 
 
 def _is_end_of_sleep(task: trio.lowlevel.Task, error: BaseException) -> bool:
-    """Whether that is how `trio.sleep` wakes up: at the deadline of a scope of its own."""
+    """Whether this cancel is how `trio.sleep` wakes up: by the deadline of its own scope."""
     if getattr(error, "source", "") != "deadline":
         return False
     for frame, _ in task.iter_await_frames():
@@ -425,7 +434,7 @@ def _is_end_of_sleep(task: trio.lowlevel.Task, error: BaseException) -> bool:
 
 
 def _first_cancel(error: BaseException) -> trio.Cancelled | None:
-    """A cancel, if there is nothing else in it."""
+    """The first cancel in an error, if the error is made of nothing but cancels."""
     if isinstance(error, trio.Cancelled):
         return error
     if isinstance(error, BaseExceptionGroup) and error.split(trio.Cancelled)[1] is None:
@@ -434,7 +443,7 @@ def _first_cancel(error: BaseException) -> trio.Cancelled | None:
 
 
 def _text_of(error: BaseException) -> str:
-    """One line. An error of the user's may not know its own text."""
+    """An error in one line. The user's exception class may fail to make its own text."""
     name = type(error).__name__
     try:
         text = str(error)
@@ -444,7 +453,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def _who_cancelled(records: Records, cancelled: trio.Cancelled) -> str:
-    """As far as Trio tells, from 0.31 on: the task, and the reason that was given."""
+    """Which task cancelled, and for which reason, as far as Trio (from 0.31 on) says it."""
     source = getattr(cancelled, "source_task", None) or ""
     found = _TASK.match(source)
     record = records.by_id.get(int(found[2], 16)) if found else None
@@ -460,7 +469,9 @@ def _who_cancelled(records: Records, cancelled: trio.Cancelled) -> str:
 def _post(
     token: trio.lowlevel.TrioToken, find: Callable[[], Steps | None], sampler: Sampler
 ) -> None:
-    """In the sampler's thread: ask the loop to be seen again; from now on it owes an answer."""
+    """In the sampler's thread: have the loop call `see_again`. ``began`` is set to this moment, so
+    that `see_again` knows how long the loop took to come to it, and the sampler looks meanwhile.
+    """
     steps = find()
     if steps is not None:
         sampler.began = time.perf_counter()

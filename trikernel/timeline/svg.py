@@ -1,8 +1,8 @@
-"""A timeline as SVG, without JavaScript: light or dark as its reader is.
+"""A timeline as SVG without JavaScript, for light and dark backgrounds.
 
-Inside of a page the text has the page's colour (``currentColor``); as a document of its own it
-follows ``prefers-color-scheme``. The fills are of middle brightness and stand on both. Everything
-that a user has named is escaped.
+Inside of a page the text has the page's colour (``currentColor``); a document of its own follows
+``prefers-color-scheme``. The fills are of middle brightness, which can be seen on both backgrounds.
+Every text from the user (names, lines) is escaped.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ svg.trikernel-timeline { color: #1f2328; background: #ffffff }
 
 
 def draw_svg(timeline: Recording) -> str:
-    """A document of its own."""
+    """The timeline as an SVG document."""
     layout = lay_out(timeline)
     words, below = words_below(timeline, layout), AXIS + 24 + layout.height
     height, width = below + 30 + 16 * len(words), LABELS + PLOT + 16
@@ -88,7 +88,7 @@ def _fill(colour: str) -> str:
 
 
 def draw_labels(layout: Layout) -> Iterator[str]:
-    """The column of names, below the height of the axis."""
+    """The column of names; the first one is below the axis."""
     for one in layout.rows:
         indent = 8 + 9 * min(one.row.depth, 8)
         y = AXIS + one.top + one.height / 2
@@ -100,7 +100,7 @@ def draw_labels(layout: Layout) -> Iterator[str]:
 
 
 def draw_plot(timeline: Recording, layout: Layout) -> Iterator[str]:
-    """Axis, boxes, bars and marks; across in percents."""
+    """Axis, boxes, bars and marks. Horizontal positions are percents, vertical ones pixels."""
     bottom = AXIS + layout.height
     for at, text in layout.ticks:
         anchor = "start" if at < 2 else "end" if at > 96 else "middle"
@@ -170,7 +170,7 @@ def _draw_span(span: Span, top: int, layout: Layout) -> Iterator[str]:
     )
     room = int((width / 100 * PLOT - 8) / 5.4)
     if span.text and room > 6:
-        yield (  # in a box of its own, which ends where the bar does
+        yield (  # in an SVG of its own, which cuts the text at the end of the bar
             f'<svg x="{left:.3f}%" y="{top}" width="{width:.3f}%" height="{TASK_HEIGHT}" '
             f'overflow="hidden"><text class="in" x="4" y="{TASK_HEIGHT / 2 + 0.5:g}">'
             f"{escape(clip(_short(span), 2 * room))}</text></svg>"
@@ -178,7 +178,7 @@ def _draw_span(span: Span, top: int, layout: Layout) -> Iterator[str]:
 
 
 def _short(span: Span) -> str:
-    """What it waits on, without the folder of a file."""
+    """What the task waited on, without the folder of a file."""
     function, _, place = span.text.partition(", ")
     return f"{function}, {place.rpartition('/')[2]}" if place else function
 
@@ -199,7 +199,7 @@ def _draw_mark(mark: Mark, y: float, layout: Layout) -> str:
 
 
 def legend(timeline: Recording, y: int) -> Iterator[str]:
-    """The colours and signs that are used, in one line."""
+    """The colours and signs that the picture uses, in one line at height ``y``."""
     kinds = {span.kind for task in timeline.tasks for span in task.spans}
     x = 8.0
     for kind, colour in COLOURS.items():
@@ -225,7 +225,7 @@ def legend(timeline: Recording, y: int) -> Iterator[str]:
 
 
 def words_below(timeline: Recording, layout: Layout) -> list[tuple[str, str]]:
-    """Lines below the picture, and their colours."""
+    """Lines of text below the picture, and their colours; empty is the colour of faint text."""
     found = [(one.sentence(), RED) for one in list(timeline.held)[:8]]
     found += [(note, "") for note in timeline.notes()]
     if layout.hidden:

@@ -1,4 +1,4 @@
-"""A timeline as text, for a terminal and for a test's report: one line for each task."""
+"""A timeline as text, for a terminal or a test's report: one line for each task and nursery."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .model import Kind, Mark, Recording, Row, Span, clip, duration
 
 __all__ = ["draw_text"]
 
-COLUMNS = 60  # of time
-NAMES = 34  # columns
+COLUMNS = 60  # for the time
+NAMES = 34  # columns for the names
 ROWS = 60
 LISTED = 20  # held stretches and marks that are listed
 _RAN, _RARELY, _HELD = "█", "░", "▓"
-RARE = 0.2  # of a stretch, in which it ran; of a longer one than a column
+RARE = 0.2  # a stretch in which the task ran for less than this part of the time has its own sign
 _SIGNS = {
     Kind.SLEEP: "·",
     Kind.CHANNEL: "c",
@@ -32,7 +32,9 @@ _WORDS = {"error": "error", "cancel": "cancel", "deadline": "deadline"}
 
 
 def draw_text(timeline: Recording) -> str:
-    """Lines of at most 96 characters of width, but for the last ones, which are sentences."""
+    """The timeline as lines of at most 96 columns; only the title, the legend and the sentences at
+    the end may be longer.
+    """
     rows = list(timeline.rows())
     lines = [f"{timeline.title or 'timeline'}, {duration(timeline.seconds)}"]
     if not rows:
@@ -90,7 +92,7 @@ def _fill(cells: list[str], span: Span, timeline: Recording, sign: str = "") -> 
 
 
 def _rare_columns(spans: Sequence[Span], timeline: Recording) -> Iterator[int]:
-    """Columns in which it ran several times, and waited for most of the time."""
+    """Columns of time in which a task ran several times, but waited most of the time."""
     counts, busy = Counter[int](), dict[int, float]()
     for span in spans:
         if span.kind is Kind.RUN:
@@ -131,7 +133,7 @@ def _legend(timeline: Recording, drawn: str) -> str:
 
 
 def _sentences(timeline: Recording) -> list[str]:
-    """Who held the loop, and what the marks mean."""
+    """What held the loop, and what was marked, in order of time."""
     found = [(held.start, held.sentence()) for held in timeline.held]
     for task in timeline.tasks:
         found += [(mark.at, _sentence(task.name, mark)) for mark in task.marks]

@@ -14,11 +14,11 @@ from .model import Kind, Recording, TaskLine
 
 __all__ = ["draw_trace"]
 
-LOOP = 0  # the thread in which held stretches stand that are of no task
+LOOP = 0  # the trace's thread that shows the stretches in which the loop was held
 
 
 def draw_trace(timeline: Recording) -> str:
-    """JSON; times are microseconds from the beginning of the record on."""
+    """The timeline as JSON. Times are microseconds since the beginning of the record."""
     events = [
         _event("M", "process_name", 0, LOOP, args={"name": timeline.title or "timeline"}),
         _event("M", "thread_name", 0, LOOP, args={"name": "the loop"}),

@@ -1,9 +1,10 @@
 """The tasks that cells have started and that still live, with their nurseries: what ``%tasks``,
 the live panel and ``trikernel tasks`` show.
 
-`Tasks` is an instrument that knows since when each task lives; `TaskTree` a snapshot, as text and
-as HTML with the same content: the cell that started a task, its number and name, its age, and what
-it waits on. A snapshot may be taken from another thread than the loop's, while a cell computes.
+`Tasks` is an instrument that notes when each task was spawned. A `TaskTree` is a snapshot, shown as
+text or as HTML with the same content: for each task the cell that started it, its number and name,
+its age, and what it waits on. A snapshot may be taken from another thread than the loop's, while a
+cell computes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _HEADINGS = ("cell", "task", "age", "waits on")
 
 @attrs.frozen
 class TaskRow:
-    """One task. ``depth`` 0 is a task of the background nursery or a cell itself.
+    """One task. ``depth`` is 0 for a task of the background nursery, and for one that runs a cell.
 
     ``number`` is what ``%cancel #number`` takes, ``cell`` the execution count of the cell that
-    started it (None for one without), ``origin`` that in words, ``age`` in seconds, ``waits_on``
-    a function and the line that called it.
+    started it (None if there is none), ``origin`` the same in words, ``age`` is in seconds,
+    ``waits_on`` names a function and the line that called it.
     """
 
     number: int
@@ -48,15 +49,15 @@ class TaskRow:
     waits_on: str
 
     def cells(self) -> tuple[str, str, str, str]:
-        """Its columns, under `_HEADINGS`."""
+        """The row as texts, one for each of `_HEADINGS`."""
         label = f"{'   ' * (self.depth - 1)}└─ " if self.depth else ""
         return self.origin, f"{label}#{self.number} {self.name}", age_of(self.age), self.waits_on
 
 
 @attrs.frozen
 class OtherTask:
-    """A task of another loop than Trio's. ``task`` is that loop's own, ``coroutine`` what it runs,
-    ``since`` when it was made, on Trio's clock. `cancel` has it cancelled.
+    """A task of another loop than Trio's. ``task`` is that loop's own task object, ``coroutine``
+    what it runs, ``since`` the moment when it was made, on Trio's clock. `cancel` cancels it.
     """
 
     task: Any
@@ -68,8 +69,8 @@ class OtherTask:
 
 
 class TaskTree:
-    """A snapshot; ``rows`` go from each task to its children, ``more`` are not among them. Shown
-    as a table.
+    """A snapshot of tasks, shown as a table. In ``rows`` each task comes before its children;
+    ``more`` is the number of tasks that are left out.
     """
 
     def __init__(self, rows: list[TaskRow], more: int = 0) -> None:
@@ -85,7 +86,7 @@ class TaskTree:
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>no tasks</p>"
-        from html import escape  # not at the start: it reads all entities' names
+        from html import escape  # not at the start: it loads the names of all HTML entities
 
         left = ' style="text-align: left; white-space: pre"'
         head = "".join(f"<th{left}>{heading}</th>" for heading in _HEADINGS)
@@ -100,12 +101,15 @@ class TaskTree:
         return [f"... and {self.more:,} more"] if self.more else []
 
     def as_content(self) -> dict[str, Any]:
-        """For a ``tasks_reply``."""
+        """The content for a ``tasks_reply``."""
         return {"tasks": [attrs.asdict(row) for row in self.rows], "more": self.more}
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> TaskTree:
-        """What `as_content` made. Raises `TypeError` and `KeyError` for what it cannot have."""
+        """The tree that `as_content` was called on, from its content. A kernel may have sent
+        anything: for a content of another form this raises `KeyError`, `TypeError`, `ValueError`,
+        `AttributeError` or `OverflowError`.
+        """
         rows = [TaskRow(**row) for row in content["tasks"]]
         for row in rows:
             row.cells()  # raises, for a field of a wrong type
@@ -115,7 +119,7 @@ class TaskTree:
 @attrs.frozen
 class Node:
     """A task or a nursery as the live panel shows it: ``kind`` is ``task``, ``cell`` or
-    ``nursery``. ``scope`` is what is cancelled to end it, None for what has no scope of its own.
+    ``nursery``. Cancelling ``scope`` ends it; None for one that has no scope of its own.
     """
 
     kind: str
@@ -130,10 +134,10 @@ class Node:
 
 
 class Tasks(trio.abc.Instrument):
-    """Knows when each task of its loops was spawned. Add it as an instrument of each.
+    """Knows when each task of its loops was spawned. Add it as an instrument to each loop.
 
     ``name_of`` gives the label and the name of a cell's code by its file name, None for other code.
-    `others` gives the tasks of other loops, which are shown after those of Trio's.
+    `others` gives the tasks of loops that are not Trio's, which are shown last.
     """
 
     others: Callable[[], Iterable[OtherTask]] = staticmethod(list)
@@ -148,14 +152,14 @@ class Tasks(trio.abc.Instrument):
         self._sequence = itertools.count()
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Trio has made a task."""
+        """Trio has made a task: note the moment."""
         now = trio.lowlevel.current_clock().current_time
         self._spawned[task] = now(), next(self._sequence), now
 
     def tree(self, roots: Iterable[trio.lowlevel.Task], running: str = "running") -> TaskTree:
-        """These tasks and those within them, as they are now, the first thousand of them.
+        """These tasks and those in their nurseries, as they are now; `SHOWN` of them at most.
 
-        ``running`` is shown for a task that runs, seen from another thread.
+        ``running`` is shown, instead of what it waits on, for a task that runs at this moment.
         """
         shown = self._shown(roots)
         found = itertools.islice(self._living(shown, running), SHOWN)
@@ -166,7 +170,9 @@ class Tasks(trio.abc.Instrument):
         return TaskTree(rows, more)
 
     def nodes(self, roots: Iterable[trio.lowlevel.Task], limit: int) -> tuple[list[Node], int]:
-        """The same with nurseries, and what cancels each; and how many more tasks there are."""
+        """The same with nurseries, and with the scope that ends each: ``limit`` nodes at most, and
+        the number of tasks that are left out.
+        """
         shown = self._shown(roots)
         others = list(self.others())
         found = itertools.chain(self._nodes(shown), map(self._node_of, others))
@@ -256,15 +262,17 @@ class Tasks(trio.abc.Instrument):
         return self._numbers[one]
 
     def _waits_on(self, task: trio.lowlevel.Task, running: str) -> str:
-        """The function below the user's last line, and that line."""
+        """The function that the user's innermost line has called, and that line."""
         return running if _runs(task) else str(wait_of(task, self._name_of))
 
     # Cancelling
 
     def cancel(self, what: str, roots: Iterable[trio.lowlevel.Task]) -> list[str]:
-        """Cancel, among these, those that a cell started, one by its number, or those of a name.
+        """Cancel among these tasks what ``what`` names: ``all``, one task by its ``#number``, those
+        that a cell started by its execution count, or those of a name.
 
-        Returns their names. Raises `LookupError`, which says what there is to cancel.
+        Returns their numbers and names. Raises `LookupError`, with a text for the user, if there is
+        none, or if it can only be cancelled with the task that it belongs to.
         """
         what = what.strip()
         living = list(self._living(self._shown(roots)))
@@ -296,7 +304,7 @@ class Tasks(trio.abc.Instrument):
 
 
 def end_scope(scope: trio.CancelScope | OtherTask, reason: str) -> None:
-    """Cancel it; the reason is told to whoever looks on."""
+    """Cancel a task by its scope. For one of Trio's, ``reason`` is passed to the cancel."""
     if isinstance(scope, OtherTask):
         scope.cancel()
     else:
@@ -304,14 +312,14 @@ def end_scope(scope: trio.CancelScope | OtherTask, reason: str) -> None:
 
 
 def _clean(row: TaskRow) -> TaskRow:
-    """A kernel may say anything; a terminal obeys."""
+    """The row without control characters: a kernel has sent it, and a terminal would obey them."""
     return attrs.evolve(
         row, origin=clip(row.origin), name=clip(row.name), waits_on=clip(row.waits_on)
     )
 
 
 def count(tasks: Iterable[trio.lowlevel.Task]) -> int:
-    """How many these are, with those within them."""
+    """How many tasks these are, with those in their nurseries."""
     found, stack = 0, list(tasks)
     while stack:
         found += 1
@@ -320,7 +328,7 @@ def count(tasks: Iterable[trio.lowlevel.Task]) -> int:
 
 
 def age_of(seconds: float) -> str:
-    """For people: ``12.4 s``, ``3 min 20 s``."""
+    """An age as text: ``12.4 s``, ``3 min 20 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(int(seconds), 60)
@@ -333,12 +341,12 @@ def _current_task() -> trio.lowlevel.Task | None:
 
 
 def _runs(task: trio.lowlevel.Task) -> bool:
-    """Whether it runs at this very moment, as seen from whatever thread."""
+    """Whether a task runs at this moment. May be called from any thread."""
     return bool(getattr(task.coro, "cr_running", False))
 
 
 def _is_idle_lane(task: trio.lowlevel.Task) -> bool:
-    """Whether it is a lane of the kernel's, and no cell runs in it."""
+    """Whether a task is the kernel's lane for cells, and no cell runs in it."""
     request = request_of_task(task)
     is_over = request is None or (request.finished and not request.abandoned)
     return is_over and is_lane_of_ours(task)

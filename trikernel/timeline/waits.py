@@ -1,7 +1,7 @@
-"""What a task waits on, and where: read off its frames, outermost first.
+"""What a task waits on, and in which line, read from its frames.
 
-The innermost frame of the user's is the line, and the function of Trio's (or whoever's) that it
-has called is what is waited on. What kind of a wait that is, is told by the function's name.
+The innermost frame of the user's code gives the line. The function that this line has called, of
+Trio or asyncio, is what the task waits on; its name tells the kind of the wait.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ _whose: dict[str, int] = {}
 
 @attrs.frozen
 class Wait:
-    """``function`` is empty where a task has not begun, ``file`` where no line is the user's."""
+    """What a task waits on: ``function``, called in a line of ``file``.
+
+    ``function`` is empty if the task has not begun, ``file`` if no frame is the user's.
+    """
 
     kind: Kind
     function: str
@@ -76,7 +79,7 @@ class Wait:
 
 
 def wait_of(task: trio.lowlevel.Task | Any, name_of: NameOf) -> Wait:
-    """What a task that does not run waits on, or a coroutine of another loop's."""
+    """What a task waits on that does not run now; or a coroutine that another loop runs."""
     file, line, functions = "", 0, list[str]()
     for frame, number in await_frames(task):
         code = frame.f_code
@@ -88,7 +91,8 @@ def wait_of(task: trio.lowlevel.Task | Any, name_of: NameOf) -> Wait:
         elif whose == _TRIOS:
             functions.append(code.co_qualname)
     function, kind = functions[0] if functions else "", Kind.OTHER
-    for one in functions:  # the first one that is known: `async with lock` comes to `Lock.acquire`
+    # The first one that is known: for `async with lock` that is `Lock.acquire`, not `__aenter__`.
+    for one in functions:
         found = _KINDS.get(one) or _KINDS.get(one.partition(".")[0])
         if found is not None:
             function, kind = one, found
@@ -99,8 +103,8 @@ def wait_of(task: trio.lowlevel.Task | Any, name_of: NameOf) -> Wait:
 
 
 def _classify(frame: FrameType) -> int:
-    """Whose code that is, kept for its file: this is asked thousands of times. asyncio's is as
-    Trio's.
+    """Whose code a frame runs: the user's, ours or Trio's, to which asyncio counts. The answer is
+    kept for the file, because this is asked thousands of times.
     """
     file = frame.f_code.co_filename
     if is_machinery(file):
@@ -113,7 +117,7 @@ def _classify(frame: FrameType) -> int:
 
 
 def place_of(file: str, line: int, name_of: NameOf) -> str:
-    """A line in words."""
+    """A line in words: ``Cell In[3], line 5``, or its file and number."""
     label = name_of(file)
     return f"{label[0]} {label[1]}, line {line}" if label else f"{file}, line {line}"
 
@@ -125,8 +129,9 @@ def source_of(file: str, line: int) -> str:
 
 @attrs.frozen
 class Executing:
-    """The line that a stack executes, found without reading any file. ``within`` is the function
-    that it has called, if that is another's; ``file`` is empty for the kernel's own work.
+    """The line that a stack executes, found without reading any file. ``within`` is the innermost
+    function that is not the kernel's or Trio's, if it is another one than that of the line;
+    ``file`` is empty if the kernel itself is at work.
     """
 
     file: str
@@ -134,7 +139,7 @@ class Executing:
     within: str
 
     def describe(self, name_of: NameOf) -> str:
-        """In words, with the text of the line."""
+        """The line in words, with its text, which may be read from its file."""
         within = f" (in {self.within})" if self.within else ""
         if not self.file:
             return f"the kernel's own work{within}"
@@ -144,10 +149,12 @@ class Executing:
 
 
 def executing(frame: FrameType | None, name_of: NameOf) -> Executing | None:
-    """What executes, for whoever asks what holds the loop: the line in a cell if one is on the
-    stack, else, within the loop's step, in a file that is not installed, else the innermost that is
-    not ours nor Trio's. A library that we have called, to draw an error, say, is the kernel's own
-    work.
+    """The line to name if one asks what holds the loop; None if no frame is the user's.
+
+    It is the innermost line of a cell, if one is on the stack. Else it is looked for in the loop's
+    current step: the innermost line in a file that is not of an installed library, else the
+    innermost that is not ours or Trio's. If our code is in such a step of libraries only, the
+    kernel itself is at work: it has called a library, to format an error for example.
     """
     frames = list(_outwards(frame))
     users = [one for one in frames if not is_machinery(one.f_code.co_filename)]
@@ -170,7 +177,7 @@ def executing(frame: FrameType | None, name_of: NameOf) -> Executing | None:
 
 
 def _is_loop(frame: FrameType) -> bool:
-    """Whether it is Trio's function that runs one task's step after the other."""
+    """Whether it is Trio's function that runs the steps of all tasks."""
     code = frame.f_code
     return code.co_name == "unrolled_run" and is_machinery(code.co_filename)
 
