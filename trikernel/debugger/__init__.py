@@ -1,4 +1,6 @@
-"""The debugger of a kernel: the Debug Adapter Protocol over ``debug_request``, by debugpy."""
+"""The debugger of a kernel: answers ``debug_request``, which carries the Debug Adapter Protocol, by
+means of debugpy.
+"""
 
 from __future__ import annotations
 

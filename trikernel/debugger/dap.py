@@ -1,4 +1,5 @@
-"""Messages of the Debug Adapter Protocol: on a stream, as requests, as responses.
+"""Messages of the Debug Adapter Protocol (DAP): reads requests, makes responses, and sends and
+receives messages over a byte stream.
 
 Knows no kernel, no debugpy and no Jupyter. Source: the specification of the protocol, "Base
 protocol", version 1.39.
@@ -28,16 +29,16 @@ __all__ = [
 CHUNK = 1 << 16  # bytes that are read at once
 LONGEST_HEADER = 1 << 12  # bytes
 LONGEST_BODY = 1 << 28  # bytes
-MOST_LINES = 1 << 31  # pydevd has them as C ints
+MOST_LINES = 1 << 31  # pydevd keeps line numbers as C ints
 
 
 class Refused(Exception):
-    """A request that is answered by ``success: false``, with this text as the message."""
+    """Raised for a request that is answered by ``success: false``, with this text as message."""
 
 
 @attrs.frozen
 class Ask:
-    """A request: ``seq`` is the asker's number of it."""
+    """A request: ``seq`` is the number that its sender has given it."""
 
     seq: int
     command: str
@@ -45,7 +46,7 @@ class Ask:
 
 
 def read_ask(content: Mapping[str, Any]) -> Ask:
-    """The request in a content. Raises `Refused` for what is none."""
+    """The request in the content of a ``debug_request``. Raises `Refused` if it is malformed."""
     seq, command, arguments = (content.get(name) for name in ("seq", "command", "arguments"))
     if content.get("type") != "request":
         raise Refused(f"type must be 'request', not {content.get('type')!r:.80}")
@@ -77,7 +78,7 @@ def number_argument(ask: Ask, name: str) -> int:
 
 
 def is_breakpoint(value: object) -> bool:
-    """Whether this is a ``SourceBreakpoint``: a line from 1 on, and conditions that are texts."""
+    """Whether this is a ``SourceBreakpoint``: its line is from 1 on, its conditions are strings."""
     if not isinstance(value, dict):
         return False
     line, texts = value.get("line"), ("condition", "hitCondition", "logMessage")
@@ -88,7 +89,9 @@ def is_breakpoint(value: object) -> bool:
 def response(
     content: Mapping[str, Any], body: Mapping[str, Any] | None = None, *, error: str | None = None
 ) -> dict[str, Any]:
-    """The response to a request, which may be malformed; with an ``error`` it is a failure."""
+    """The response to a request, which may be malformed. With ``error`` it says ``success: false``,
+    and that text is its message.
+    """
     seq, command = content.get("seq"), content.get("command")
     found = {
         "type": "response",
@@ -101,22 +104,22 @@ def response(
 
 
 class DapStream:
-    """Messages over a byte stream. One task sends, another one receives."""
+    """Messages over a byte stream. One task may send while another one receives."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._buffer = bytearray()
-        self._length = -1  # of the body that is being read; -1 before its header is there
+        self._length = -1  # of the body that is being read; -1 while its header is not complete
         self._messages: deque[dict[str, Any]] = deque()
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Send one message. Cancelled, the stream is of no use any more."""
+        """Send one message. Cancelled, a part of it may have been sent: close the stream then."""
         body = json.dumps(message).encode()
         await self._stream.send_all(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
 
     async def receive(self) -> dict[str, Any]:
-        """The next message. Raises `trio.EndOfChannel` at the end, and `trio.BrokenResourceError`
-        for what is no DAP. Cancelled, nothing is lost.
+        """The next message. Raises `trio.EndOfChannel` at the end of the stream, and
+        `trio.BrokenResourceError` for bytes that are no DAP. Cancelled, nothing is lost.
         """
         while not self._messages:
             data = await self._stream.receive_some(CHUNK)
@@ -131,7 +134,7 @@ class DapStream:
         await self._stream.aclose()
 
     def _cut(self) -> None:
-        """Take what is whole out of the buffer."""
+        """Move complete messages from the buffer to the queue."""
         buffer = self._buffer
         while True:
             if self._length < 0:

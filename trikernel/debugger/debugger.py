@@ -1,21 +1,23 @@
 """The debugger of a kernel: each ``debug_request`` is answered by a response.
 
 What is wanted
-    A person sets breakpoints in cells, and looks at names where the code stands. Meanwhile the
-    kernel answers: other requests on control, interrupts, a shutdown.
+    A person sets breakpoints in cells, and looks at variables while the code is stopped. Meanwhile
+    the kernel still handles other requests on control, interrupts and a shutdown.
 
 What is done
-    Requests are handled in the service loop, in the order in which they come; one that waits for
-    its response holds up nobody. Some are answered here (what a kernel adds to the protocol, and
-    what is asked while nothing is stopped), the others by debugpy, which is started by the first
-    ``initialize`` and ended by ``disconnect``: before and after that nothing is traced. `COMMANDS`
-    says what each needs. The session is configured as soon as it is there, so breakpoints hold
-    from the moment in which they are set, and a frontend that comes to a session that another one
-    has started may initialize and attach as if it were the first.
+    Requests are handled in the service loop, in order of arrival. While one waits for debugpy's
+    response, the next one is begun; it waits only while a session starts or ends, or a file is read
+    or written. Some requests are answered here: those that a kernel adds to the protocol, and those
+    that come while nothing is stopped. The others are passed on to debugpy, which is started by the
+    first ``initialize`` and ended by ``disconnect``: before and after that nothing is traced.
+    `COMMANDS` says what each request needs. The session attaches and is configured as part of its
+    start, so a breakpoint works from the moment when it is set, and a second frontend may
+    initialize and attach as if it had started the session.
 
 What remains
-    A step off the end of a task goes on in whatever of the same cell is not left out, the standard
-    library too if that is to be debugged. Deadlines of cells go on while one stands.
+    A step past the end of a task stops wherever code of the same cell runs next that is not left
+    out, also in the standard library if that is to be debugged. The deadline of a cell goes on
+    while the cell is stopped.
 
 Source: messaging.rst, "Debug request"; JEP 47, JEP 93; the Debug Adapter Protocol 1.39.
 """
@@ -46,19 +48,19 @@ __all__ = ["COMMANDS", "Debugger", "Needs"]
 
 _log = logging.getLogger("trikernel")
 
-TIMEOUT = 20.0  # seconds that debugpy has to answer what runs no code of the user's
+TIMEOUT = 20.0  # seconds that debugpy has to answer a request that runs no code of the user's
 START_TIMEOUT = 60.0
 END_TIMEOUT = 2.0
-# what may take as long as the code of the user's that it runs
+# these run the user's code, so there is no bound for the time that they may take
 _RUNS_CODE = {"evaluate", "setVariable", "setExpression", "variables", "completions"}
 _MOVES = {"pause", "next", "stepIn", "stepOut", "goto", "continue"}
 _MOVE = "a step or a pause"
 
-NOT_OFFERED = {"supportsTerminateRequest": False}  # what pydevd could do, and a kernel does not
+NOT_OFFERED = {"supportsTerminateRequest": False}  # pydevd says that it can, a kernel does not
 
 
 class Needs(Enum):
-    """What must be there for a request."""
+    """What a request needs to be answered: nothing, a session, or also a stopped thread."""
 
     NOTHING = "nothing"
     SESSION = "initialize"
@@ -99,13 +101,14 @@ COMMANDS: Mapping[str, Needs] = {
     "gotoTargets": Needs.STOP,
     "goto": Needs.STOP,
 }
-"""The commands that are known, and what each needs; any other one is refused."""
+"""The known commands, and what each needs. Any other command is refused."""
 
 
 class Debugger:
-    """Answers debug requests; in the service loop only.
+    """Answers debug requests. Used in the service loop only.
 
-    ``spawn`` starts a task there. ``connect`` opens a connection to a debugger of this process.
+    ``spawn`` starts a task in that loop. ``connect`` opens a connection to a debugger that traces
+    this process.
     """
 
     def __init__(
@@ -149,7 +152,7 @@ class Debugger:
         }
 
     async def answer(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """The response to a request, which may be malformed. Cancelled, it is dropped."""
+        """The response to a request, which may be malformed. Cancelled, the response is dropped."""
         try:
             ask = read_ask(content)
             async with self._order:
@@ -162,7 +165,7 @@ class Debugger:
         return {"seq": next(self._numbers), **response(content, body)}
 
     def _check(self, ask: Ask) -> None:
-        """Raises `Refused` for what is not known, or cannot be asked now."""
+        """Raise `Refused` for an unknown command, and for one that needs more than there is now."""
         needs = COMMANDS.get(ask.command)
         if needs is None:
             raise Refused(f"there is no command {ask.command!r:.80}")
@@ -174,7 +177,7 @@ class Debugger:
     # The session
 
     async def _initialize(self, ask: Ask) -> dict[str, Any]:
-        """Start debugpy, unless it is started: another frontend may come to a session."""
+        """Start debugpy, unless another frontend has started it already."""
         if self._session is None:
             started, failure = trio.Event(), list[Refused]()
             self._scope, self._ended = trio.CancelScope(), trio.Event()
@@ -187,7 +190,9 @@ class Debugger:
     async def _run(
         self, arguments: dict[str, Any], started: trio.Event, failure: list[Refused]
     ) -> None:
-        """The session, from its start to its end; in a task of its own."""
+        """Run a session from its start to its end, in a task of its own. ``started`` is set when it
+        is ready, or when it has failed, for the reason in ``failure``.
+        """
         try:
             with self._scope:
                 async with self._connect() as traced, trio.open_nursery() as nursery:
@@ -205,7 +210,7 @@ class Debugger:
                     self._debuggee.keep_lines(True)
                     self._tracing.forget()
                     started.set()
-        except* Exception as errors:  # the boundary of debugpy's code: it ends, the kernel does not
+        except* Exception as errors:  # whatever debugpy raises ends the session, not the kernel
             error = _first(errors)
             if not isinstance(error, Refused):
                 _log.error("the debugger has ended", exc_info=error)
@@ -222,12 +227,12 @@ class Debugger:
             self._ended.set()
 
     async def _attach(self, ask: Ask) -> Rest:
-        """Attach with the frontend's options: this process is attached to already."""
+        """Attach again, with the frontend's options: the session has attached at its start."""
         self._stops.is_attached = True
         return self._send("attach", attach_arguments(ask.arguments, self._debuggee.machinery))
 
     async def _disconnect(self, ask: Ask) -> dict[str, Any]:
-        """End the session, whatever state it is in; what is stopped goes on."""
+        """End the session, in whatever state it is. Code that is stopped goes on."""
         session = self._session
         if session is not None:
             options = self._stops.note_request(ask.command, {"terminateDebuggee": False})
@@ -238,7 +243,7 @@ class Debugger:
         return {}
 
     def _send(self, command: str, arguments: Mapping[str, Any]) -> Rest:
-        """Have debugpy asked now; what is left is to wait for its response."""
+        """Send debugpy a request; the function that is returned waits for the response."""
         if self._session is None:
             raise Refused(f"{command}: the debugger's session has ended")
         seconds = math.inf if command in _RUNS_CODE else TIMEOUT
@@ -276,12 +281,14 @@ class Debugger:
         }
 
     async def _set_breakpoints(self, ask: Ask) -> Rest:
-        """Those of one source; they are noted as debugpy has placed them."""
+        """Set the breakpoints of one source, and note the lines where debugpy has placed them, for
+        ``debugInfo``.
+        """
         source, asked = ask.arguments.get("source"), ask.arguments.get("breakpoints", [])
         path = source.get("path") if isinstance(source, dict) else None
         if not isinstance(path, str) or "\0" in path or not isinstance(asked, list):
             raise Refused("setBreakpoints: source.path must be a string, breakpoints a list")
-        if not all(map(is_breakpoint, asked)):  # else those that there are would be lost
+        if not all(map(is_breakpoint, asked)):  # debugpy would drop those that are set, and fail
             raise Refused("setBreakpoints: a breakpoint needs a line, and conditions are strings")
         placed = await self._local.place(path, asked)
         self._tracing.want(path, bool(asked))
@@ -303,9 +310,11 @@ class Debugger:
         return note
 
     async def _set_exception_breakpoints(self, ask: Ask) -> Rest:
-        """In a kernel no exception is uncaught: that means one that leaves the user's code.
+        """Set exception breakpoints. The kernel catches every exception of a cell, so ``uncaught``
+        is made to mean an exception that leaves the user's code.
 
-        On 3.11 pydevd takes those for such that the last function of the user's handles.
+        On 3.11 that is not added: there pydevd would also stop at exceptions that the outermost
+        function of the user's handles.
         """
         filters = ask.arguments.get("filters", [])
         if not isinstance(filters, list):
@@ -319,7 +328,7 @@ class Debugger:
 
 
 async def _configured(ask: Ask) -> dict[str, Any]:
-    """It was, when the session started."""
+    """Nothing is left to do: the session was configured when it started."""
     return {}
 
 
@@ -332,9 +341,10 @@ async def _body_of(pending: Pending, seconds: float) -> dict[str, Any]:
 
 
 def attach_arguments(given: Mapping[str, Any], machinery: Sequence[str]) -> dict[str, Any]:
-    """What debugpy is told: the code of ``machinery`` is left out, and children are not debugged.
+    """The arguments of ``attach`` for debugpy: code in the folders ``machinery`` is left out, and
+    child processes are not debugged.
 
-    So is the standard library, unless the frontend says ``justMyCode: false``.
+    The standard library is left out as well, unless the frontend says ``justMyCode: false``.
     """
     just_my_code, rules = given.get("justMyCode"), given.get("rules")
     own = [(folder, False) for folder in machinery]

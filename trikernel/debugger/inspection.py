@@ -1,7 +1,8 @@
-"""Looking at what is stopped: threads and tasks, their stacks, their names, values and expressions.
+"""Requests that look at stopped code: threads and tasks, their stacks, variables and expressions.
 
-What belongs to a task that waits, or to the notebook while nothing is stopped, is answered here;
-the rest is asked of the debugger. Numbers say which: see `tasks` and `values`.
+Questions about a task that waits, or about the notebook's variables while nothing is stopped, are
+answered here; the others are passed on to debugpy. Frames, tasks and references of ours have
+numbers that debugpy does not use: see `tasks` and `values`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from .values import FIRST_REFERENCE, is_shown
 __all__ = ["Inspection", "Rest"]
 
 Rest = Callable[[], Awaitable[dict[str, Any]]]
-"""What is left to do for a request when the next one may begin: gives the body."""
+"""The rest of a request's work, which may be done while the next request is handled. Returns the
+body of the response.
+"""
 
 
 class Inspection:
-    """Answers for one kernel. ``send`` sends the debugger a request; what is left is to wait."""
+    """Answers for one kernel. ``send`` sends debugpy a request; the function that it returns waits
+    for the response.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class Inspection:
         self._send = send
 
     async def threads(self, ask: Ask) -> Rest:
-        """Threads, and the tasks that wait while one is stopped."""
+        """The threads, and the tasks that wait while a thread is stopped."""
         finish, tasks = self._send(ask.command, ask.arguments), self._stops.tasks
 
         async def add_tasks() -> dict[str, Any]:
@@ -65,7 +70,7 @@ class Inspection:
             body = await finish()
             found = body.get("stackFrames") or []
             frames = [one for one in found if not self._is_machinery(one)] or found
-            if not frames:  # a loop that was paused between two tasks
+            if not frames:  # the loop was paused between two tasks: show a task that waits
                 frames = self._stops.tasks.first_stack()
                 return {"stackFrames": frames, "totalFrames": len(frames)}
             left_out = len(found) - len(frames)
@@ -78,7 +83,7 @@ class Inspection:
         return isinstance(path, str) and path.startswith(tuple(self._debuggee.machinery))
 
     async def scopes(self, ask: Ask) -> dict[str, Any] | Rest:
-        """The local and the global names of a frame."""
+        """The scopes of a frame: its local and its global variables."""
         number = number_argument(ask, "frameId")
         if number < FIRST_FRAME:
             return self._send(ask.command, ask.arguments)
@@ -100,7 +105,7 @@ class Inspection:
             raise Refused("there is no such frame any more") from None
 
     async def variables(self, ask: Ask) -> Rest:
-        """What is inside of a scope or a value."""
+        """The variables in a scope, or the parts of a value."""
         reference = number_argument(ask, "variablesReference")
         if reference >= FIRST_REFERENCE or self._stops.where is None:
             return partial(self._local.inside, reference)
@@ -114,11 +119,11 @@ class Inspection:
         return leave_out_names
 
     async def inspect(self, ask: Ask) -> Rest:
-        """The notebook's names, also while it is not debugged."""
+        """The notebook's variables; there need not be a session."""
         return self._local.inspect
 
     async def rich(self, ask: Ask) -> Rest:
-        """The representations of a variable, in a frame or of the notebook (JEP 47)."""
+        """The representations of a variable of a frame, or of the notebook (JEP 47)."""
         name = text_argument(ask, "variableName")
         number = number_argument(ask, "frameId")
         if self._stops.where is None or not number or not name.isidentifier():
@@ -140,7 +145,7 @@ class Inspection:
         return read
 
     async def evaluate(self, ask: Ask) -> Rest:
-        """The value of an expression, in a frame or of the notebook."""
+        """The value of an expression in a frame, or among the notebook's variables."""
         number = number_argument(ask, "frameId")
         expression = text_argument(ask, "expression")
         if number >= FIRST_FRAME:
@@ -151,7 +156,7 @@ class Inspection:
         return self._send(ask.command, ask.arguments)
 
     async def copy(self, ask: Ask) -> Rest:
-        """Make a name of a frame one of the notebook (JEP 93)."""
+        """Copy a variable of a frame to a global one of the notebook (JEP 93)."""
         source, target = (text_argument(ask, f"{one}VariableName") for one in ("src", "dst"))
         if not source.isidentifier() or not target.isidentifier():
             raise Refused("copyToGlobals: srcVariableName and dstVariableName must be names")
@@ -173,7 +178,9 @@ async def _nothing() -> dict[str, Any]:
 
 
 def _representations(text: str) -> dict[str, Any]:
-    """The body that `as_json` has made, as debugpy shows it: with or without quotes."""
+    """The body in the text that `as_json` made, which debugpy returns with or without quotes.
+    Raises `Refused` if the text is something else.
+    """
     try:
         text = str(ast.literal_eval(text)) if text[:1] in "'\"" else text
         body: dict[str, Any] = json.loads(text)

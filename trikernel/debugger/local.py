@@ -1,9 +1,10 @@
-"""What is answered without a debugger: cells' files, sources, modules, and names while nothing is
-stopped.
+"""Requests that are answered without debugpy: the files of cells, sources, modules, and variables
+while nothing is stopped.
 
-Values of the user's are asked for their text in a thread beside, which debuggers leave alone; one
-that does not answer in time is interrupted there and left behind, and until it has ended (C code
-hears no interrupt) nobody else is asked.
+The text of a value is made by the user's code (``__repr__``), so that is called in a thread of its
+own, which the debugger does not trace. If it does not return in time, the request is refused and
+`KeyboardInterrupt` is raised in that thread. Until the thread has ended, which C code may delay,
+no other value is looked at.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ _NO_NAMES = ("special variables", "function variables", "class variables", "prot
 
 
 class Debuggee(Protocol):
-    """The kernel, as its debugger knows it."""
+    """What the debugger needs to know of the kernel."""
 
     @property
     def folder(self) -> str:
-        """Where the files of cells are, that frontends name by the hash of a text."""
+        """The folder of the cells' files, whose names are made of a hash of the cell's text."""
 
     @property
     def hash_seed(self) -> int:
@@ -55,19 +56,22 @@ class Debuggee(Protocol):
 
     @property
     def machinery(self) -> Sequence[str]:
-        """The folders of code that is not to be debugged."""
+        """The folders of code that the debugger leaves out."""
 
     @property
     def namespace(self) -> dict[str, Any]:
-        """The cells' names."""
+        """The variables of the cells."""
 
     @property
     def formatter(self) -> str:
-        """An expression, for any frame: a function that makes `as_json` of a value."""
+        """A Python expression, valid in any frame, whose value is a function that returns `as_json`
+        of its argument.
+        """
 
     def tasks_in(self, thread: int) -> frozenset[trio.lowlevel.Task]:
-        """The tasks of the user's in the loop of a thread, without those within them; of the main
-        loop for any other thread. Raises `RuntimeError` if they come and go meanwhile.
+        """The user's tasks in the loop of a thread, without those in their nurseries; for a thread
+        without a loop, those of the main loop. Raises `RuntimeError` if tasks begin or end
+        meanwhile.
         """
 
     def cell_path(self, code: str) -> str:
@@ -77,19 +81,25 @@ class Debuggee(Protocol):
         """The representations of a value, and their metadata, by MIME type."""
 
     def keep_lines(self, keep: bool) -> None:
-        """Whether cells keep leading empty lines, so that each line has the frontend's number."""
+        """Say whether cells keep their leading empty lines, so that lines have the numbers that the
+        frontend shows.
+        """
 
     def context_of(self, thread: int) -> Context | None:
-        """The context that code of the user's has started a thread in; None for any other one."""
+        """The context in which the user's code has started a thread; None for other threads."""
 
     def is_stopping(self, since: float) -> bool:
-        """Whether something was to stop after ``since``, and has not heard for half a second."""
+        """Whether a request or a loop was told to stop after ``since`` (by `time.monotonic`), and
+        has not done so for half a second.
+        """
 
     def publish(self, event: Mapping[str, Any], context: Context | None) -> None:
-        """Send an event, about what runs in that context; None for the last debug request."""
+        """Publish an event, with the request of that context as its parent; with None the parent
+        is the last debug request.
+        """
 
     def in_user_loops(self, function: Callable[[], object]) -> None:
-        """Have a function called in each loop that cells run in."""
+        """Have each loop that runs cells call a function; returns before that."""
 
 
 class Local:
@@ -125,8 +135,8 @@ class Local:
         return {"content": await run_in_own_thread(partial(_read, path), "trikernel source")}
 
     async def place(self, path: str, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The breakpoints of a cell; one on a line without code comes to the next one with code,
-        where there is one.
+        """The breakpoints of a cell; one in a line without code is moved to the next line that has
+        code, if there is one.
         """
         if not path.startswith(self._debuggee.folder):
             return asked
@@ -140,11 +150,11 @@ class Local:
 
         try:
             return await run_in_own_thread(partial(_told, place), "trikernel breakpoints")
-        except Refused:  # no cell of this text, or one with magics: debugpy sees to it
+        except Refused:  # the file cannot be read, or is no Python (magics): left to debugpy
             return asked
 
     async def modules(self, ask: Ask) -> dict[str, Any]:
-        """The modules that have a file of source."""
+        """The imported modules that have a source file."""
         start, count = ask.arguments.get("startModule", 0), ask.arguments.get("moduleCount", 0)
         if not isinstance(start, int) or not isinstance(count, int):
             raise Refused("modules: startModule and moduleCount must be numbers")
@@ -159,20 +169,20 @@ class Local:
         return {"modules": shown, "totalModules": len(found)}
 
     async def inspect(self) -> dict[str, Any]:
-        """The user's names; references of before are of no use any more."""
+        """The user's variables. References that were given before become invalid."""
         values = self.values
         values.forget()
         return {"variables": await self.in_time(lambda: values.names(self._debuggee.namespace))}
 
     async def inside(self, reference: int) -> dict[str, Any]:
-        """What is inside of something that `inspect` or a task's frame has shown."""
+        """The parts of something that `inspect` or a task's frame has shown."""
         try:
             return {"variables": await self.in_time(lambda: self.values.inside(reference))}
         except KeyError:
             raise Refused("variables: this reference is of nothing any more") from None
 
     async def rich(self, name: str) -> dict[str, Any]:
-        """The representations of a global name."""
+        """The representations of a global variable."""
         if name in _NO_NAMES:
             return {"data": {}, "metadata": {}}
         names = self._debuggee.namespace
@@ -186,15 +196,15 @@ class Local:
     async def evaluate(
         self, expression: str, names: dict[str, Any], inner: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The value of an expression, among these globals, and these names of a frame.
+        """The value of an expression, with the globals ``names`` and the locals ``inner``.
 
-        What it raises is the message of a failure.
+        Raises `Refused` for what the expression raises.
         """
 
         def evaluate() -> dict[str, Any]:
             value = eval(compile(expression, "<debugger>", "eval"), names, inner)
             shown = self.values.variable("", value)
-            is_text = type(value) is str and inner is None  # as a prompt would print it
+            is_text = type(value) is str and inner is None  # then shown without quotes, uncut
             return {"result": value if is_text else shown["value"], **shown}
 
         shown = await self.in_time(evaluate)
@@ -203,12 +213,13 @@ class Local:
     async def evaluate_text(
         self, expression: str, names: dict[str, Any], inner: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """As `evaluate`, of an expression whose value is a text, which is not cut."""
+        """As `evaluate`, for an expression whose value is a text, which is not cut."""
         return {"result": await self.in_time(lambda: str(eval(expression, names, inner)))}
 
     async def in_time(self, function: Callable[[], T]) -> T:
-        """Call what runs code of the user's. Raises `Refused` for what that raises, or if it takes
-        too long; `KeyError` passes through.
+        """Call a function that runs the user's code, in a thread. Raises `Refused` for what it
+        raises, if it takes longer than `VALUE_TIMEOUT`, and if an earlier one still runs;
+        `KeyError` passes through.
         """
         if self._is_asking:
             raise Refused("an object that was asked for its text has not answered yet")
@@ -255,7 +266,7 @@ def code_lines(text: str, path: str) -> list[int]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that is its owner's alone. Raises `Refused` for one that is somebody else's."""
+    """Make a folder that only this user can read. Raises `Refused` if it is somebody else's."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if sys.platform != "win32":
         found = folder.lstat()
@@ -266,7 +277,7 @@ def make_private(folder: Path) -> None:
 
 
 def _remove(folder: Path, pid: int) -> None:
-    """At the end of the process, which a forked child's is not."""
+    """Remove a folder at the end of the process that made it; not at that of a forked child."""
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -282,11 +293,11 @@ def _read(path: str) -> str:
 
 
 def _told(function: Callable[[], T]) -> T:
-    """The result; what the user's code or the file system raises is `Refused`."""
+    """The result of a function. Raises `Refused` for what it raises, but lets `KeyError` pass."""
     try:
         return function()
     except (Refused, KeyError):
         raise
-    except BaseException as error:  # the boundary of the user's code, in a thread of its own
+    except BaseException as error:  # the user's code may raise anything; this is its own thread
         text = f"{type(error).__name__}: {error}".rstrip(": ")
         raise Refused(text) from None

@@ -1,8 +1,9 @@
-"""One session with a debugger that traces this process: requests out, responses and events in.
+"""One session with a debugger that traces this process: sends requests, receives responses and
+events.
 
-Each request out has a number of ours, so that frontends may number theirs as they like. Sending
-waits for nobody; whoever wants the response waits for that. When the connection ends, every waiter
-is told.
+Each request gets a number of ours, so that frontends may number theirs as they like. `send` does
+not wait; `Pending.response` waits for the response. When the connection ends, `Refused` is raised
+in every task that waits for one.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class Pending:
     _message: dict[str, Any] | None = None
 
     def resolve(self, message: dict[str, Any] | None) -> None:
-        """The response is there; None if there will be none."""
+        """Set the response; None if there will be none."""
         self._message = message
         self._came.set()
 
     async def response(self, seconds: float = math.inf) -> dict[str, Any]:
-        """The response. Raises `Refused` if it does not come within so many seconds, or will not.
+        """The response. Raises `Refused` if it does not come within so many seconds, or if the
+        connection has ended.
 
-        Cancelled, the response is dropped as it comes.
+        Cancelled, the response is dropped when it comes.
         """
         with trio.move_on_after(seconds):
             await self._came.wait()
@@ -54,7 +56,7 @@ class Session:
     def __init__(self, stream: DapStream, on_event: Callable[[dict[str, Any]], object]) -> None:
         self._stream = stream
         self._on_event = on_event
-        self._numbers = itertools.count(2)  # the first request was the one for the secret
+        self._numbers = itertools.count(2)  # the first request was `pydevdAuthorize`
         self._pending: dict[int, Pending] = {}
         self._out, self._queue = trio.open_memory_channel[dict[str, Any]](math.inf)
         self.is_open = True
@@ -79,7 +81,7 @@ class Session:
             async for message in self._queue:
                 await self._stream.send(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.sleep_forever()  # the receiver finds the end, too
+            await trio.sleep_forever()  # `_receive` finds the end too, and cancels this
 
     async def _receive(self) -> None:
         while True:
@@ -92,7 +94,9 @@ class Session:
                 pending.resolve(message)
 
     def send(self, command: str, arguments: Mapping[str, Any]) -> Pending:
-        """Send a request, after those that were sent before. Raises `Refused` at the end."""
+        """Queue a request; requests are sent in this order. Raises `Refused` if the connection has
+        ended.
+        """
         if not self.is_open:
             raise Refused(_GONE)
         number = next(self._numbers)

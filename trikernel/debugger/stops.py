@@ -1,12 +1,12 @@
-"""Where code stands: the events of a session, as frontends get them.
+"""What is stopped, and the events of a session as frontends get them.
 
-An event about what runs goes out under the cell that it is about. A stop in the kernel's own code,
-to which a step or an exception has led, is none for the person: it is passed by.
+An event about running code is published with the request of its cell as parent. If a step or an
+exception stops in the kernel's own code, the frontend is not told: the code goes on by itself.
 
-The person's code stands in pydevd's wait, in the thread of a cell mostly. An interrupt or a
-shutdown is raised there, as in any code of the user's. pydevd does not expect that: it is told that
-the thread goes on, and the thread is traced anew. Where nothing can be raised, what stands is told
-to go on (`Stops.release`).
+Stopped code waits in a function of pydevd's, mostly in the thread that runs cells. An interrupt or
+a shutdown is raised there, as in any code of the user's. pydevd does not expect that: it is told
+that the thread goes on, and the thread is traced again. Where nothing can be raised, the stopped
+code is told to go on (`Stops.release`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .tracing import find_thread, trace_this_thread
 
 __all__ = ["Stops"]
 
-LOOK_EVERY = 0.1  # seconds, while something stands
-MOST_STEPS = 1000  # through the kernel's own code, before it just goes on
-_OF_CODE = {"stopped", "continued", "output", "thread"}  # events about what runs
+LOOK_EVERY = 0.1  # seconds, while something is stopped
+MOST_STEPS = 1000  # steps through the kernel's own code, before "continue" ends them
+_OF_CODE = {"stopped", "continued", "output", "thread"}  # events about running code
 _GOES_ON = {"continue", "next", "stepIn", "stepOut", "goto", "disconnect"}
 
 Send = Callable[[str, Mapping[str, Any]], object]
 
 
 class Stops:
-    """What is stopped, if anything is. ``send`` sends the debugger a request.
+    """Knows what is stopped, if anything is. ``send`` sends debugpy a request.
 
-    ``numbers`` are those of messages to frontends.
+    ``numbers`` gives the ``seq`` of each message to frontends.
     """
 
     def __init__(self, debuggee: Debuggee, send: Send, numbers: itertools.count[int]) -> None:
@@ -48,16 +48,18 @@ class Stops:
         self._is_passing = False
         self._passed = 0
         self._last_step = "next"
-        self._cell: Request | None = None  # the request whose code stands, or stood last
-        self._since = 0.0  # when that came to stand, by `time.monotonic`
+        self._cell: Request | None = None  # the request whose code is stopped, or was last
+        self._since = 0.0  # when that was stopped, by `time.monotonic`
         self._paused_at = 0.0
         self._stands = trio.Event()
-        self.where: dict[str, Any] | None = None  # the body of the event
+        self.where: dict[str, Any] | None = None  # the body of the `stopped` event, if any is
         self.tasks = TaskFrames()
         self.is_attached = False
 
     def note_request(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A request is about to be sent; its arguments, with a task's thread as the real one."""
+        """Note a request that is about to be sent. Its arguments, in which the number of a task is
+        replaced by that of the stopped thread.
+        """
         if command in _GOES_ON:
             self._is_told_to_go_on, self._last_step = True, command
         if command == "pause":
@@ -68,13 +70,14 @@ class Stops:
         return dict(arguments)
 
     def go_on(self) -> None:
-        """Nothing is stopped any more."""
+        """Note that nothing is stopped any more."""
         self.where, self._stands = None, trio.Event()
         self.tasks.forget()
 
     async def release(self) -> None:
-        """Have what stands go on once it is to stop and cannot hear of it: a loop that was paused
-        in its own code, or a worker thread. Until cancelled.
+        """Until cancelled, let stopped code go on if its request is to be interrupted or ended and
+        no exception can be raised there: in a loop that was paused in its own code, or in a worker
+        thread.
         """
         while True:
             await self._stands.wait()
@@ -84,12 +87,12 @@ class Stops:
                 self._send("continue", self.note_request("continue", {"threadId": 0}))
 
     def hear(self, event: Mapping[str, Any]) -> None:
-        """An event of the debugger's."""
+        """Take an event of debugpy's, and publish it unless it means nothing to a frontend."""
         name, body = event.get("event"), event.get("body") or {}
         if name == "initialized" and not self.is_attached:
-            return  # of the session's own start
+            return  # it belongs to the session's own start
         if name == "output" and "callback set in sys.settrace" in str(body.get("output")):
-            return  # an interrupt has hit it, see `_repair`
+            return  # an interrupt was raised in pydevd's trace function, see `_repair`
         if name == "continued" and self._is_passing:
             return
         thread = find_thread(body.get("threadId"))
@@ -98,7 +101,8 @@ class Stops:
             if self._pass_by(body, thread, context):
                 return
             self.where, self._is_told_to_go_on = dict(body), False
-            is_pause = body.get("reason") == "pause"  # which an interrupt may have had come to it
+            # A pause may take effect only because an interrupt came: count from the request on.
+            is_pause = body.get("reason") == "pause"
             self._since = self._paused_at if is_pause else time.monotonic()
             self._cell = _cell_of(context)
             self._stands.set()
@@ -114,12 +118,14 @@ class Stops:
     def _context(self, thread: int) -> Context | None:
         try:
             found = find_context(living_tasks(self._debuggee.tasks_in(thread)), thread)
-        except RuntimeError:  # the loop turns: tasks come and go
+        except RuntimeError:  # the loop runs, and tasks begin or end meanwhile
             found = None
         return self._debuggee.context_of(thread) if found is None else found
 
     def _take_tasks(self, thread: int, context: Context | None) -> None:
-        """Note the tasks that wait while their loop stands; all, if it was paused between them."""
+        """Note the tasks that wait while a task of their loop is stopped; all of them, if the loop
+        was paused between two tasks.
+        """
         try:
             others = living_tasks(self._debuggee.tasks_in(thread))
             waiting = [one for one in others if one.context is not context]
@@ -128,8 +134,8 @@ class Stops:
             self.tasks.forget()
 
     def _pass_by(self, body: Mapping[str, Any], thread: int, context: Context | None) -> bool:
-        """Go on by itself if a step, or an exception, has led into the kernel's own code; or a step
-        off the end of a task into another cell.
+        """Let the code go on, and return true, if a step or an exception has stopped in the
+        kernel's own code, or if a step past the end of a task has stopped in another cell.
         """
         reason, self._is_passing = body.get("reason"), False
         cell, is_step = _cell_of(context), reason == "step"
@@ -145,7 +151,9 @@ class Stops:
         return True
 
     def _repair(self) -> None:
-        """A thread has left its stop by an exception, as an interrupt is."""
+        """A thread has left its stop by an exception, an interrupt for example: tell pydevd that it
+        goes on, and trace it again.
+        """
         self._send("continue", {"threadId": 0})
         self._debuggee.in_user_loops(trace_this_thread)
 

@@ -1,8 +1,8 @@
-"""Trio's tasks as threads of the Debug Adapter Protocol, while the loop stands at a breakpoint.
+"""Trio's tasks as threads of the Debug Adapter Protocol, while the loop is stopped at a breakpoint.
 
-A task that waits has frames like a thread that is stopped, and they can be looked at: its stack,
-its names, and expressions in them. Its number is out of a range of ours. To go on, or a step, is
-for the thread that is stopped, which is the one that all tasks run in.
+A task that waits has frames like a stopped thread: its stack, its variables and the values of
+expressions can be shown. Tasks and their frames have numbers that debugpy does not use. A request
+to continue or to step means the thread that is stopped, in which all tasks run.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ..core import (
 __all__ = ["FIRST_TASK", "TaskFrames", "find_context", "is_users", "living_tasks"]
 
 FIRST_TASK = 1 << 28
-"""Threads from here on are tasks, those below the debugger's."""
+"""Thread numbers from here on are tasks; those below are debugpy's."""
 FIRST_FRAME = 1 << 29
-# the functions of ours that call code of the user's
 _OWN = ", its own task"
-_IN_WORKER = "worker_fn"  # what of Trio calls a function in a worker thread
-_GENERATED = "<attrs generated"  # classes of Trio's are made so; their methods are not the user's
+_IN_WORKER = "worker_fn"  # Trio's function that calls a function in a worker thread
+_GENERATED = "<attrs generated"  # the file of methods that attrs has made for Trio's classes
+# our functions that call the user's code
 _TO_USERS = {call_unprotected.__name__, await_unprotected.__name__, "run_statement"}
 
 
@@ -44,19 +44,19 @@ class _Frame:
 
 
 class TaskFrames:
-    """The tasks that wait while another one is stopped, as they are then."""
+    """The tasks that wait while another one is stopped, with their frames."""
 
     def __init__(self) -> None:
         self._stacks: dict[int, tuple[str, list[int]]] = {}
         self._frames: dict[int, _Frame] = {}
 
     def forget(self) -> None:
-        """The loop goes on: let go of the frames."""
+        """Drop the frames, because the loop goes on."""
         self._stacks, self._frames = {}, {}
 
     def take(self, tasks: Iterable[trio.lowlevel.Task], machinery: tuple[str, ...]) -> None:
-        """Note where these tasks wait, without frames of code in ``machinery``, which are folders.
-        From another thread than theirs, which stands still.
+        """Note where these tasks wait, without frames of code in the folders ``machinery``. Called
+        in another thread than theirs, which is stopped.
         """
         self.forget()
         for number, task in enumerate(tasks, FIRST_TASK):
@@ -96,7 +96,7 @@ class TaskFrames:
 
 
 def living_tasks(roots: Iterable[trio.lowlevel.Task]) -> Iterator[trio.lowlevel.Task]:
-    """These tasks and those within them."""
+    """These tasks, and those in their nurseries."""
     for task in roots:
         yield task
         for nursery in task.child_nurseries:
@@ -104,8 +104,8 @@ def living_tasks(roots: Iterable[trio.lowlevel.Task]) -> Iterator[trio.lowlevel.
 
 
 def find_context(tasks: Iterable[trio.lowlevel.Task], thread: int) -> Context | None:
-    """The context that a thread, by its identifier, is in: of one of these tasks, or of one that
-    waits for the thread.
+    """The context that a thread's code runs in: that of the one of these tasks which the thread
+    runs, or, in a worker thread of Trio's, the one that was copied from the task that called it.
     """
     frames = set()
     frame = sys._current_frames().get(thread)
@@ -122,8 +122,8 @@ def find_context(tasks: Iterable[trio.lowlevel.Task], thread: int) -> Context | 
 
 
 def is_users(thread: int) -> bool:
-    """Whether what a thread does at its stop has been called by code of the user's, and is not the
-    kernel's own. True where that cannot be told.
+    """Whether a thread is stopped in the user's code, or in what that has called, and not in the
+    kernel's own. True if that cannot be found out.
     """
     frame, within = sys._current_frames().get(thread), None
     while frame is not None and frame.f_code.co_name != "do_wait_suspend":

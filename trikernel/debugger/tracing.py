@@ -1,11 +1,12 @@
 """Starting and ending debugpy in this process, and the stream to it.
 
-debugpy traces this process by pydevd, which speaks the Debug Adapter Protocol itself; an adapter's
-process in between would add nothing. pydevd connects to a socket of ours, on 127.0.0.1, that takes
-one connection and is closed again: no port stays open by which somebody else on the machine could
-run code here. A secret tells that it is really this process that has connected.
+debugpy traces this process by pydevd, which speaks the Debug Adapter Protocol itself, so no adapter
+process is needed in between. pydevd connects to a listening socket of ours on 127.0.0.1, which is
+closed once it has: no port stays open by which somebody else on the machine could run code here. A
+secret proves that it is this process that has connected.
 
-Both start and end in a thread of their own: debugpy takes half a second to import, and waits.
+debugpy is started and ended in threads of our own, because its import takes half a second, and its
+calls block.
 """
 
 from __future__ import annotations
@@ -42,27 +43,26 @@ STOP_TIMEOUT = 2.0  # seconds
 RETURN = 502  # pydevd's number for a response
 _sessions = itertools.count(1)
 _ENVIRONMENT = {
-    # without it, four lines of warnings about frozen modules go to stderr
+    # otherwise it writes four lines of warnings about frozen modules to stderr
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    # each statement of a cell is compiled by itself: stepping goes on in the next one, if the
-    # functions around are these
+    # Each statement of a cell is compiled by itself. A step from one into the next only works if
+    # pydevd knows the file and the functions that run them.
     "PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1",
     "PYDEVD_IPYTHON_CONTEXT": "interactiveshell.py, run_statement, _error_of",
-    # else what takes three seconds to look at lets everything else go on meanwhile
+    # otherwise all stopped threads go on while a variable is shown that takes three seconds
     "PYDEVD_UNBLOCK_THREADS_ON_VARIABLES_TIMEOUT": "-1",
 }
 
 
 def is_installed() -> bool:
-    """Whether debugpy can be imported; it is not."""
+    """Whether debugpy can be imported. This does not import it."""
     return has_debugpy()
 
 
 @attrs.frozen
 class Traced:
-    """A connection to a debugger that traces this process, once ``is_on`` is set.
-
-    That is after ``configurationDone``.
+    """A connection to a debugger. It traces this process once ``is_on`` is set, which is after
+    ``configurationDone``.
     """
 
     stream: DapStream
@@ -71,7 +71,9 @@ class Traced:
 
 @asynccontextmanager
 async def start_debugpy() -> AsyncIterator[Traced]:
-    """Have debugpy connect; it stops tracing at the end. Raises `Refused` if that fails."""
+    """Start debugpy and have it connect; at the block's end it stops tracing. Raises `Refused` if
+    it cannot be started, or does not connect within `CONNECT_TIMEOUT`.
+    """
     session = _Session(secrets.token_hex())
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
@@ -111,7 +113,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
 
 
 async def _accept(listener: trio.SocketListener, secret: str) -> DapStream:
-    """The first connection that knows the secret."""
+    """Accept connections until one gives the secret; the others are closed."""
     while True:
         stream = DapStream(await listener.accept())
         with suppress(trio.BrokenResourceError, trio.EndOfChannel):
@@ -130,7 +132,9 @@ async def _accept(listener: trio.SocketListener, secret: str) -> DapStream:
 
 
 class _Session:
-    """debugpy as it is loaded in this process, from its start to its end; in threads of ours."""
+    """debugpy in this process, from its start to its end. `connect` and `stop` are called in
+    threads of our own.
+    """
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -139,49 +143,52 @@ class _Session:
         on_fork(self)
 
     def connect(self, port: int) -> None:
-        """Connect to ``port``; returns when ``configurationDone`` has come and this process is
-        traced.
+        """Have debugpy connect to ``port``. Returns when ``configurationDone`` was received and
+        this process is traced.
         """
         with _environment():
             import debugpy
 
-            debugpy.configure(subProcess=False)  # which imports pydevd; children are left alone
+            debugpy.configure(subProcess=False)  # imports pydevd; child processes are not debugged
         self._is_imported = True
         debugpy.connect(("127.0.0.1", port), access_token=self.secret)
         if self.is_ended.is_set():
             self.stop()
 
     def prepare(self) -> None:
-        """Have pydevd's reader go on after a request that it fails at, see `_answer_failure`; and
-        have pydevd, which counts the changes of its breakpoints and filters, begin with a number
-        of this session's own. It keeps what it knows of each function by that number, over the end
-        of a session, and would take what was so in an earlier one for what is so now.
+        """Change two things in pydevd. Its reader goes on after a request that it fails at, see
+        `_answer_failure`. And its counter of changes to breakpoints and filters, ``mtime``, begins
+        with another number in each session: pydevd caches what it knows of each function under
+        that number, also after the end of a session, and would use an earlier session's knowledge.
         """
         debugger = sys.modules["pydevd"].get_global_debugger()
         if debugger is not None:
-            debugger.mtime = next(_sessions) % 20_000 * 100_000  # a C int
+            debugger.mtime = next(_sessions) % 20_000 * 100_000  # fits a C int
             reader = debugger.reader
             reader.process_net_command_json = partial(
                 _answer_failure, reader.process_net_command_json
             )
 
     def stop(self) -> None:
-        """Trace nothing any more, and end the debugger's threads."""
-        if not self._is_imported:  # by now: `connect` finds nobody who listens, or stops again
+        """End the tracing, and pydevd's threads."""
+        # If debugpy is being imported, `connect` fails since nobody listens, or calls this again.
+        if not self._is_imported:
             return
         pydevd = sys.modules["pydevd"]
         debugger = pydevd.get_global_debugger()
         if debugger is not None:
-            debugger.ready_to_run = True  # else `connect` waits for configurationDone for ever
+            debugger.ready_to_run = True  # otherwise `connect` may wait for it for ever
         pydevd.stoptrace()
-        if pydevd.get_global_debugger() is debugger:  # its reader ends it, and takes its time
+        # pydevd's reader thread would reset this too, but later.
+        if pydevd.get_global_debugger() is debugger:
             sys.modules["_pydevd_bundle.pydevd_constants"].set_global_debugger(None)
 
     def after_fork(self) -> None:
-        """In a forked child: nobody is there to say that it may go on, so it is not traced."""
+        """In a forked child, end the tracing: at a breakpoint nobody could let the child go on."""
         if self.is_ended.is_set() or "pydevd_tracing" not in sys.modules:
             return
-        sys.modules["pydevd_tracing"].restore_sys_set_trace_func()  # theirs does nothing
+        # pydevd has replaced `sys.settrace` by a function that does nothing
+        sys.modules["pydevd_tracing"].restore_sys_set_trace_func()
         sys.settrace(None)
         threading.settrace(None)
         if sys.version_info >= (3, 12):
@@ -190,30 +197,30 @@ class _Session:
                 monitoring.set_events(tool, monitoring.events.NO_EVENTS)
                 for name, event in vars(monitoring.events).items():
                     if name.isupper() and name != "NO_EVENTS":
-                        with suppress(ValueError):  # a group of others
+                        with suppress(ValueError):  # not an event, but a group of events
                             monitoring.register_callback(tool, event, None)
 
 
 def _answer_failure(
     process: Callable[..., object], debugger: Any, contents: bytes, *rest: Any
 ) -> None:
-    """Have pydevd process a request. What it raises, as for arguments of wrong types, would end its
-    reader, and with that the session: it is the message of a failure.
+    """Have pydevd process a request. An exception (for arguments of wrong types, for example) would
+    end pydevd's reader, and with it the session: it is answered as a failure instead.
     """
     try:
         process(debugger, contents, *rest)
-    except Exception as error:  # the boundary of pydevd's code
+    except Exception as error:  # whatever pydevd raises
         failure = response(json.loads(contents), error=f"{type(error).__name__}: {error}")
         make = sys.modules["_pydevd_bundle.pydevd_net_command"].NetCommand
         debugger.writer.add_command(make(RETURN, 0, failure, is_json=True))
 
 
 class Tracing:
-    """Whether the threads of cells are traced while a session is there.
+    """Decides whether the threads of cells are traced during a session.
 
-    From Python 3.12 on what is not looked for costs nothing. Before, a trace function is called for
-    each call that anything makes, so there is one only while there is a reason: a breakpoint, a
-    step, a pause. ``in_user_loops`` has a function called in each loop that cells run in.
+    From Python 3.12 on tracing costs nothing where nothing is looked for. On 3.11 a trace function
+    is called for each call of any function, so it is set only while there is a reason: a
+    breakpoint, a step, a pause. ``in_user_loops`` calls a function in each loop that runs cells.
     """
 
     def __init__(self, in_user_loops: Callable[[Callable[[], object]], object]) -> None:
@@ -221,7 +228,7 @@ class Tracing:
         self._reasons = set[str]()
 
     def want(self, reason: str, wanted: bool = True) -> None:
-        """There is this reason, or there is none any more. What runs already is traced, too."""
+        """Add a reason to trace, or drop it. Code that runs already is traced as well."""
         if sys.version_info >= (3, 12):
             return
         if not wanted:
@@ -237,18 +244,18 @@ class Tracing:
             self._reasons.add(reason)
 
     def forget(self) -> None:
-        """The session has begun, or has ended: there is no reason."""
+        """Drop all reasons, because a session begins or has ended."""
         self._reasons.clear()
         self._in_user_loops(self._relax)
 
     def _relax(self) -> None:
-        if not self._reasons:  # another one may have come meanwhile
+        if not self._reasons:  # a reason may have been added meanwhile
             untrace_this_thread()
 
 
 def find_thread(number: object) -> int:
-    """The identifier of the thread that pydevd gives this number; that of the main thread, if that
-    cannot be told.
+    """The identifier of the thread to which pydevd has given this number; that of the main thread
+    if there is none.
     """
     schema = sys.modules.get("_pydevd_bundle._debug_adapter.pydevd_base_schema")
     names = vars(schema.BaseSchema).get("_dap_id_to_obj_id", {}) if schema is not None else {}
@@ -260,29 +267,31 @@ def find_thread(number: object) -> int:
 
 
 def untrace_this_thread() -> None:
-    """Have the calling thread run at full speed again (on 3.11)."""
+    """End the tracing of the calling thread, so that it runs at full speed again (on 3.11)."""
     trace = sys.gettrace()
     if trace is not None and type(trace).__module__.startswith("_pydevd"):
         sys.modules["pydevd_tracing"].SetTrace(None)  # `sys.settrace` would warn
 
 
 def trace_this_thread() -> None:
-    """Have the calling thread traced again, after an exception has ended that (on 3.11)."""
+    """Trace the calling thread (on 3.11), also after an exception in the trace function has ended
+    its tracing.
+    """
     if _tracing_debugger() is not None:
         with suppress(RuntimeError):  # the session has ended
             sys.modules["debugpy"].trace_this_thread(True)
 
 
 def _tracing_debugger() -> Any:
-    """pydevd's own, None where nothing in this process is traced by it."""
-    # without it while another thread imports the module
+    """pydevd's debugger object; None if pydevd traces nothing in this process."""
+    # while another thread imports the module, the function may not be there yet
     get_global_debugger = getattr(sys.modules.get("pydevd"), "get_global_debugger", None)
     return get_global_debugger() if get_global_debugger is not None else None
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """What pydevd reads when it is imported; what is set already stays."""
+    """Set the environment variables that pydevd reads when it is imported, unless they are set."""
     added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(added)
     try:

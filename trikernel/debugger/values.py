@@ -1,8 +1,8 @@
-"""What names stand for, as variables of the Debug Adapter Protocol: text, type, and what is inside.
+"""Values as variables of the Debug Adapter Protocol: their text, their type and their parts.
 
-For names of the notebook while nothing is stopped, and for the frames of tasks that wait. Asking an
-object for its text runs the user's code: whoever calls this does so in a thread that may be waited
-for in vain.
+Used for the notebook's variables while nothing is stopped, and for frames of tasks that wait. To
+ask an object for its text runs the user's code, which may never return: the caller does this in a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 __all__ = ["FIRST_REFERENCE", "Values", "is_shown"]
 
 FIRST_REFERENCE = 1 << 30
-"""References from here on are ours, those below the debugger's."""
-MOST = 300  # things inside of one
+"""References from here on are ours; those below are debugpy's."""
+MOST = 300  # parts of one value
 LONGEST = 1000  # characters of a text
 _SEQUENCES = (list, tuple, deque, set, frozenset)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -27,12 +27,12 @@ _is_history = re.compile(r"_+$|_i+$|_i?\d+$|_i\d|__\w+__$").match
 
 
 def is_shown(name: str) -> bool:
-    """Whether a name of a namespace is the user's, and not Python's or IPython's."""
+    """Whether a global name is the user's, and not one of Python's or IPython's."""
     return name not in _HIDDEN and not _is_history(name)
 
 
 class Values:
-    """Hands out references to objects, and says what is inside of them."""
+    """Gives references to objects, and lists the parts of what has a reference."""
 
     def __init__(self) -> None:
         self._next = itertools.count(FIRST_REFERENCE)
@@ -43,21 +43,23 @@ class Values:
         self._text.maxstring = self._text.maxother = LONGEST
 
     def forget(self) -> None:
-        """Let go of every object."""
+        """Drop all references, and with them the objects."""
         self._kept = {}
 
     def names(self, namespace: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The variables of a namespace, without those that the user has not made."""
+        """The user's variables of a namespace."""
         names = [name for name in tuple(namespace) if isinstance(name, str) and is_shown(name)]
         found = [(name, namespace[name]) for name in names if name in namespace]
         return [self.variable(name, value, name) for name, value in found]
 
     def keep(self, namespace: Mapping[str, Any]) -> int:
-        """A reference to a namespace, as a scope of a frame."""
+        """A new reference to a namespace, for a scope of a frame."""
         return self._reference(_Namespace(namespace))
 
     def inside(self, reference: int) -> list[dict[str, Any]]:
-        """What is inside of what has this reference. Raises `KeyError` if it is of none."""
+        """The parts of what has this reference, `MOST` at most. Raises `KeyError` for an unknown
+        one.
+        """
         value = self._kept[reference]
         if isinstance(value, _Namespace):
             return self.names(value.names)
@@ -69,7 +71,7 @@ class Values:
         return found
 
     def variable(self, name: str, value: Any, expression: str = "") -> dict[str, Any]:
-        """One variable."""
+        """A value as a variable of the protocol."""
         has_parts = not isinstance(value, _PLAIN) and next(_parts(value), None) is not None
         return {
             "name": name,
@@ -80,13 +82,13 @@ class Values:
         }
 
     def text(self, value: Any) -> str:
-        """Its representation, cut."""
+        """The representation of a value, cut to `LONGEST` characters."""
         try:
             if type(value) in (list, tuple, set, frozenset, deque, dict, str):
                 text = self._text.repr(value)
             else:
                 text = repr(value)
-        except Exception as error:  # the boundary of the user's code
+        except Exception as error:  # the user's `__repr__` may raise anything
             text = f"<no text: {type(error).__name__}>"
         return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
@@ -97,14 +99,16 @@ class Values:
 
 
 class _Namespace:
-    """Names whose hidden ones are left out."""
+    """Marks a namespace, of which only the user's names are shown."""
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self.names = names
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What is inside of an object: entries, items, or attributes that it has itself."""
+    """The parts of an object: the entries of a dict, the items of a sequence, or else the
+    attributes in its own ``__dict__``.
+    """
     if isinstance(value, dict):
         for key, one in list(value.items()):
             yield reprlib.repr(key), one
