@@ -1,7 +1,7 @@
-"""What a Jupyter kernel must do, in one manifest, and whether a kernel does it: any kernel.
+"""A manifest of what a Jupyter kernel must do, and checks of whether any given kernel does it.
 
-Each requirement has a check that speaks to the kernel by messages alone. Knows neither our kernels
-nor pytest; `trikernel conform` and `trikernel.testing` are made of it.
+Each requirement has a check that talks to the kernel by messages only. This package knows neither
+our kernels nor pytest; `trikernel conform` and `trikernel.testing` use it.
 """
 
 from __future__ import annotations

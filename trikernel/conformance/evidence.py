@@ -1,4 +1,4 @@
-"""Messages as lines to be read in a report: which went where, and what was in them.
+"""Messages as lines of a report: which way each went, on which channel, and its content.
 
 Knows nothing of requirements.
 """
@@ -15,11 +15,11 @@ from ..wire import Message
 __all__ = ["show_execution", "show_message", "show_unread"]
 
 WIDE = 160  # characters of a content
-MANY = 12  # lines of one request
+MANY = 12  # lines for one request
 
 
 def show_execution(execution: Execution) -> list[str]:
-    """A request and what came of it, a line each."""
+    """A request, the messages on iopub about it, and its reply: a line for each."""
     came = [show_message(one) for one in (*execution.messages, *execution.late)]
     if len(came) > MANY:
         came[MANY // 2 : -MANY // 2] = [f"   ... {len(came) - MANY} more"]
@@ -31,13 +31,13 @@ def show_execution(execution: Execution) -> list[str]:
 
 
 def show_message(message: Message, channel: str = "iopub") -> str:
-    """One message that came."""
+    """A line for a message that was received."""
     parent = "" if message.parent_header else " without a parent"
     return f"<- {channel} {message.msg_type}{parent} {_line(message.content)}"
 
 
 def show_unread(channel: str, error: Exception, frames: Sequence[bytes]) -> list[str]:
-    """Frames that are no message, and why."""
+    """Lines for received frames that cannot be decoded, with the reason."""
     return [f"<- {channel} unreadable: {error}", *(f"   {frame!r:.{WIDE}}" for frame in frames[:7])]
 
 
@@ -47,5 +47,5 @@ def _line(content: Mapping[str, Any]) -> str:
 
 
 def joined(parts: Iterable[list[str]]) -> tuple[str, ...]:
-    """The lines of several."""
+    """The lines of several parts, as one tuple."""
     return tuple(line for part in parts for line in part)

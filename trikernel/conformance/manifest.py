@@ -1,7 +1,7 @@
 """The manifest: what a Jupyter kernel must do, each requirement with its id, source and check.
 
-The modules of `trikernel.conformance.requirements` add to the one table, `REQUIREMENTS`, by the
-decorator `requirement`. Knows nothing of how a kernel is started, nor of what becomes of a result.
+The modules of `trikernel.conformance.requirements` add to one table, `REQUIREMENTS`, by the
+decorator `requirement`. This module does not know how a kernel is started, or how a result is used.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ FEATURES = {
     "curve": "encryption; offered by `metadata.supported_encryption` of the kernelspec",
     "handshake": "the startup handshake; offered by a `kernel_protocol_version` from 5.6 on",
 }
-"""Each feature, and how it is known whether a kernel offers it."""
+"""Each feature: what it is, or how to know whether a kernel offers it."""
 
 LIVE, ENDS, AFTERWARDS = range(3)
 
 
 class NotOffered(TrikernelError):
-    """The kernel does not claim this, or it cannot apply to it; the text says why."""
+    """Raised by a check: the kernel does not claim the feature, or the requirement cannot apply to
+    it. The text says why.
+    """
 
 
 class NotChecked(TrikernelError):
-    """It might apply, but cannot be found out here; the text says why."""
+    """Raised by a check: the requirement may apply, but cannot be checked; the text says why."""
 
 
 Check = Callable[[Any], Awaitable[None]]
@@ -59,11 +61,12 @@ Check = Callable[[Any], Awaitable[None]]
 
 @attrs.frozen
 class Requirement:
-    """One thing that a kernel must do. ``source`` says who wants it.
+    """One thing that a kernel must do. ``source`` is the document that demands it.
 
-    ``check`` speaks to a kernel, and returns if the requirement is met; it raises `AssertionError`
-    with what was seen if it is missed, `NotOffered` or `NotChecked`. ``stage`` is ``LIVE``,
-    ``ENDS`` for what ends the kernel, or ``AFTERWARDS`` for what only looks at all that came.
+    ``check`` talks to a kernel, and returns if the requirement is met. If it is not, it raises
+    `AssertionError` with what was seen; it may also raise `NotOffered` or `NotChecked`. ``stage``
+    is ``LIVE``, ``ENDS`` if the check ends the kernel, or ``AFTERWARDS`` if it only looks at the
+    messages of the other checks.
     """
 
     id: str
@@ -85,7 +88,8 @@ def requirement(
 ) -> Callable[[Check], Check]:
     """A decorator that adds a check to the table.
 
-    ``source`` is a section of messaging.rst, or has a colon behind another document's name.
+    ``source`` is a section of messaging.rst. If it has a colon, it is the name of another document
+    and, after the colon, its section.
     """
 
     def add(check: Check) -> Check:
@@ -99,12 +103,12 @@ def requirement(
 
 
 def select(features: Sequence[str] = ()) -> list[Requirement]:
-    """The requirements of these features, or all, in the order of the checks.
+    """The requirements of these features, or all of them, in the order in which they are checked.
 
-    Raises `UsageError` for a feature that nobody knows.
+    Raises `UsageError` for an unknown feature.
     """
     unknown = [one for one in features if one not in FEATURES]
     if unknown:
         raise UsageError(f"there is no feature {unknown[0]!r}; there are: {', '.join(FEATURES)}")
     chosen = [one for one in REQUIREMENTS if not features or one.feature in features]
-    return sorted(chosen, key=lambda one: one.stage)  # stable: otherwise as they stand
+    return sorted(chosen, key=lambda one: one.stage)  # stable: in a stage the order remains

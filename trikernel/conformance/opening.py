@@ -1,4 +1,4 @@
-"""Kernels to be checked: of a kernelspec, or one that runs already."""
+"""Opens the kernel that is to be checked: by a kernelspec, or by the file of a running one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CONNECT = 5  # seconds
 
 @asynccontextmanager
 async def open_kernelspec(spec: Kernelspec, over: str, log: Log) -> AsyncIterator[Subject]:
-    """A kernel that is started, and killed with the block. Raises `KernelNotReady`."""
+    """Start a kernel; it is killed at the block's end. Raises `KernelNotReady`."""
     async with start(spec, over, prepare=log.listen) as started:
         yield Subject(started.client, started.info, spec.fields, partial(start, spec))
 
 
 @asynccontextmanager
 async def open_file(path: str | os.PathLike[str], log: Log) -> AsyncIterator[Subject]:
-    """A kernel that runs already. Raises `ConnectionFileError`, `KernelNotReady`."""
+    """Connect to a running kernel. Raises `ConnectionFileError`, `KernelNotReady`."""
     info = read_connection_file(path)
     name = f"the kernel of {os.path.basename(path)}"
     await _check_listening(info, name)
@@ -37,7 +37,7 @@ async def open_file(path: str | os.PathLike[str], log: Log) -> AsyncIterator[Sub
 
 
 async def _check_listening(info: ConnectionInfo, name: str) -> None:
-    """Raise `KernelNotReady` where nobody listens: libzmq would try again for ever."""
+    """Raise `KernelNotReady` if nobody listens on shell: libzmq would try to connect for ever."""
     try:
         with trio.fail_after(CONNECT):
             if info.transport == "ipc":

@@ -1,7 +1,8 @@
-"""A kernel under test, and what a check may do with it: ask, send frames, look at what came.
+"""A kernel under test, and what a check can do with it: send requests or raw frames, and look at
+the messages that were received.
 
-What it turns into what: a requirement's check into messages, and what came into evidence. It does
-not know how a kernel is started; who runs the checks hands it what it may use.
+`Probe` sends the messages of a check, and keeps what was received as evidence. It does not know how
+a kernel is started: the caller who runs the checks passes a `Subject`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Log", "Probe", "Subject", "Unread", "is_error", "ok"]
 
-ANSWER = 20  # seconds in which anything at all must come
-NO_REPLY = 2  # seconds after idle in which a reply must come
-ALIVE = 10  # seconds in which a kernel that lives says who it is
+ANSWER = 20  # seconds within which idle, or a reply, must come
+NO_REPLY = 2  # seconds after idle within which a reply must come
+ALIVE = 10  # seconds within which a living kernel answers a kernel_info_request
 
 Unread = tuple[str, WireError, Sequence[bytes]]
 Start = Callable[..., AbstractAsyncContextManager["Started"]]
@@ -39,9 +40,10 @@ Start = Callable[..., AbstractAsyncContextManager["Started"]]
 
 @attrs.frozen
 class Subject:
-    """A kernel that is there. ``spec`` is its kernelspec, ``start`` starts another of it, where
-    that is possible; ``info`` says where it listens, None in memory. ``is_apart`` is false where it
-    shares this very loop, so that code which blocks would keep the check waiting too.
+    """A running kernel. ``info`` says where it listens, None if it is connected in memory. ``spec``
+    is its kernelspec, and ``start`` starts another kernel of that; both are None if there is none.
+    ``is_apart`` is false if the kernel runs in the loop of the check, so that code which blocks
+    would block the check too.
     """
 
     client: Client
@@ -53,7 +55,7 @@ class Subject:
 
 @attrs.define(eq=False)
 class Log:
-    """What was asked and what came until now, of all kernels that were under test."""
+    """The requests to all kernels under test, and the messages that were received from them."""
 
     finished: list[Execution] = attrs.field(factory=list)
     iopub: list[Message] = attrs.field(factory=list)
@@ -62,7 +64,7 @@ class Log:
     kernels: int = 0
 
     def listen(self, client: Client) -> None:
-        """Keep what a client hears from now on."""
+        """Keep what a client receives on iopub from now on, and what it cannot decode."""
         if self._hear not in client.diverting:
             self.kernels += 1
             client.diverting.append(self._hear)
@@ -74,22 +76,22 @@ class Log:
 
 
 class Probe:
-    """What a check has. ``asked`` are its requests, from which the evidence is made."""
+    """What a check works with. ``asked`` are its requests, from which the evidence is made."""
 
     def __init__(self, subject: Subject, samples: Samples, log: Log) -> None:
         self.subject = subject
         self.client = subject.client
         self.log = log
         self.asked: list[Execution] = []
-        self.seen: list[Message] = []  # more evidence, of what nobody asked for
-        self.unread: list[Unread] = []  # and of frames that are no message
+        self.seen: list[Message] = []  # more evidence: messages that belong to none of `asked`
+        self.unread: list[Unread] = []  # more evidence: frames that cannot be decoded
         self.samples = samples
         transport = self.transport
         self.codec = Codec(transport.key, transport.signature_scheme)
 
     @property
     def transport(self) -> ClientTransport:
-        """The client's: frames that no client would send go out there."""
+        """The client's transport, on which checks send frames that no client would send."""
         return self.client.connection.transport
 
     # Asking
@@ -97,18 +99,19 @@ class Probe:
     async def ask(
         self, msg_type: str, content: Mapping[str, Any] | None = None, channel: str = "shell"
     ) -> Execution:
-        """A request, and all that came of it. Raises `AssertionError` if no answer comes."""
+        """Send a request; it is returned when it is done. Raises as `answer` does."""
         return await self.answer(self.client.send(msg_type, content or {}, channel=channel))
 
     async def execute(self, code: str, **fields: Any) -> Execution:
-        """Run code; a failure aborts nothing unless ``fields`` say so."""
+        """Run code. If it fails, that aborts no other cell, unless ``fields`` say otherwise."""
         return await self.ask("execute_request", {"code": code, "stop_on_error": False, **fields})
 
     async def answer(
         self, execution: Execution, seconds: float = ANSWER, patience: float = NO_REPLY
     ) -> Execution:
-        """The same execution, once it is done. Raises `AssertionError` if that does not come within
-        so many seconds, or no reply with so much ``patience`` after idle.
+        """Wait until an execution has its idle and its reply; returns the same execution. Raises
+        `AssertionError` if no idle comes within ``seconds``, or no reply within ``patience``
+        seconds after it.
         """
         self.asked.append(execution)
         self.log.finished.append(execution)
@@ -126,7 +129,9 @@ class Probe:
     async def reply(
         self, execution: Execution, seconds: float = ANSWER, why: str = ""
     ) -> Mapping[str, Any]:
-        """The reply's content, whether or not idle is in."""
+        """The reply's content, whether or not idle has come. Raises `AssertionError` if no reply
+        comes within ``seconds``; ``why`` is a part of its text.
+        """
         self.asked.append(execution)
         with trio.move_on_after(seconds) as scope:
             message = await execution.wait_reply()
@@ -135,7 +140,9 @@ class Probe:
         return message.content
 
     async def begun(self, execution: Execution) -> Execution:
-        """The same execution, once its cell runs, as far as one can tell."""
+        """Wait for a cell's ``execute_input``, by which one can see that it runs; returns the same
+        execution. Raises `AssertionError` if none comes.
+        """
         self.asked.append(execution)
         with trio.move_on_after(ANSWER):
             await execution.waiters.until(
@@ -145,7 +152,7 @@ class Probe:
         raise AssertionError("the cell has not begun")
 
     async def is_alive(self) -> bool:
-        """Whether it says on shell and on control who it is."""
+        """Whether the kernel answers a kernel_info_request on shell and on control."""
         try:
             with trio.move_on_after(ALIVE):
                 for channel in ("shell", "control"):
@@ -156,7 +163,7 @@ class Probe:
         return False
 
     async def lives_on(self, why: str) -> None:
-        """It must still answer on shell and on control after what it was sent."""
+        """Raise `AssertionError` unless the kernel still answers on shell and on control."""
         for channel in ("shell", "control"):
             execution = self.client.send("kernel_info_request", {}, channel=channel)
             await self.reply(execution, ALIVE, f"on {channel} after {why}")
@@ -177,51 +184,53 @@ class Probe:
     def post(
         self, frames: Sequence[bytes], msg_type: str = "kernel_info_request", channel: str = "shell"
     ) -> Execution:
-        """Send frames that begin at the delimiter; what comes about them gathers there."""
+        """Send the frames of a request, from the delimiter on. The execution that is returned
+        collects what comes with it as parent.
+        """
         return self.client.connection.post(frames, msg_type, {}, channel)
 
     def send_frames(self, frames: Sequence[bytes], channel: str) -> None:
-        """Send frames that are no message."""
+        """Send frames as they are, and expect nothing."""
         getattr(self.transport, channel).send_nowait(frames)
 
     # What it needs
 
     def sample(self, name: str) -> str:
-        """A sample. Raises `NotChecked` if there is none."""
+        """The code of a sample. Raises `NotChecked` if there is none for the kernel's language."""
         code: str | None = getattr(self.samples, name)
         if code is None:
             raise NotChecked(f"there is no sample {name!r} for its language")
         return code
 
     def needs_apart(self) -> None:
-        """Raises `NotChecked` for a kernel in this very loop."""
+        """Raise `NotChecked` if the kernel runs in the loop of the check."""
         if not self.subject.is_apart:
             raise NotChecked("it needs a kernel in a process of its own")
 
     @property
     def info(self) -> ConnectionInfo:
-        """Where it listens. Raises `NotChecked` in memory."""
+        """Where the kernel listens. Raises `NotChecked` if it is connected in memory."""
         if self.subject.info is None:
             raise NotChecked("it needs a kernel with real sockets")
         return self.subject.info
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        """Its kernelspec. Raises `NotChecked` where that is not known."""
+        """The kernel's kernelspec. Raises `NotChecked` if that is not known."""
         if self.subject.spec is None:
             raise NotChecked("it needs the kernelspec's name")
         return self.subject.spec
 
     @property
     def start(self) -> Start:
-        """Starts another kernel of the same kernelspec. Raises `NotChecked`."""
+        """Starts another kernel of the same kernelspec. Raises `NotChecked` if there is none."""
         if self.subject.start is None:
             raise NotChecked("it needs a kernel that can be started anew: a kernelspec's name")
         return self.subject.start
 
     @asynccontextmanager
     async def another_client(self, **options: Any) -> AsyncIterator[Client]:
-        """A second client over sockets of its own. ``options`` are the transport's."""
+        """A second client over its own sockets. ``options`` are those of `ZmqClientTransport`."""
         transport = ZmqClientTransport(self.info, **options)
         try:
             async with open_client(transport) as client:
@@ -234,16 +243,16 @@ class Probe:
 
     @property
     def finished(self) -> list[Execution]:
-        """Every request until now that got an answer."""
+        """Every request until now that has its idle, and its reply if it gets one."""
         return [one for one in self.log.finished if one.idle and (one.reply or not one.has_reply)]
 
     @property
     def iopub(self) -> list[Message]:
-        """Everything that came on iopub until now, whatever it was about."""
+        """Every message that was received on iopub until now, of any parent."""
         return self.log.iopub
 
     async def some_traffic(self) -> None:
-        """For those that look at what came: see that something came."""
+        """Send some requests, if no check has sent any: for checks that only look at messages."""
         if not self.log.finished:
             await self.ask("kernel_info_request")
             if self.samples.code is not None:
@@ -251,14 +260,14 @@ class Probe:
 
 
 def ok(execution: Execution) -> dict[str, Any]:
-    """The content of a reply that must be ok."""
+    """The content of a reply. Raises `AssertionError` unless its status is ok."""
     assert execution.reply is not None
     require(execution.status == "ok", f"the reply is {dict(execution.reply.content)!s:.200}")
     return dict(execution.reply.content)
 
 
 def is_error(execution: Execution) -> None:
-    """The reply must be a whole error reply."""
+    """Raise `AssertionError` unless the reply is an error reply with all its fields."""
     assert execution.reply is not None
     content = execution.reply.content
     what = execution.msg_type

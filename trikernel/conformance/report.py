@@ -16,7 +16,7 @@ ORDER = ("met", "missed", "not offered", "not checked")
 
 
 def as_lines(result: Result) -> list[str]:
-    """A result as a line of a table; one that is missed has more, which show why."""
+    """A result as a line of a table; a missed requirement has more lines, which show why."""
     one = result.requirement
     head = f"{result.outcome:<12} {one.id:<28} {one.sentence}"
     if result.outcome == "met":
@@ -28,7 +28,7 @@ def as_lines(result: Result) -> list[str]:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many there are of each outcome."""
+    """The number of results of each outcome, in words."""
     counts = Counter[str](one.outcome for one in results)
     return ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
 
@@ -53,7 +53,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
 
 
 def as_junit(results: Sequence[Result], kernel: str) -> str:
-    """One test case for each requirement; what is not offered or not checked is skipped."""
+    """One test case for each requirement; one that is not offered or not checked is skipped."""
     counts = Counter(one.outcome for one in results)
     suite = ElementTree.Element(
         "testsuite",
@@ -78,7 +78,7 @@ def as_junit(results: Sequence[Result], kernel: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML 1.0 cannot hold."""
+    """The text with escapes for characters that XML 1.0 may not contain."""
     return "".join(
         one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text
     )

@@ -1,7 +1,8 @@
 """Runs checks against a kernel: each requirement becomes a result, whatever the kernel does.
 
-A kernel that dies, or answers no more, costs the requirement that was being checked, and a new one
-is started for the others where that is possible. Knows nothing of command lines and of pytest.
+If a kernel dies, or no longer answers, the requirement that was being checked is missed, and the
+others are checked with a new kernel if one can be started. Knows nothing of command lines and of
+pytest.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .samples import Samples, samples_of
 __all__ = ["Outcome", "Result", "check_samples", "claims", "result_of", "run_checks"]
 
 TIMEOUT = 100  # seconds that one requirement may take
-WIDE = 600  # characters that say why
-REQUESTS = 3  # the last ones of a check, which are shown
+WIDE = 600  # characters of a reason
+REQUESTS = 3  # how many of a check's last requests are shown
 
 Outcome = Literal["met", "missed", "not offered", "not checked"]
 Opener = Callable[[Log], AbstractAsyncContextManager[Subject]]
@@ -32,8 +33,8 @@ Opener = Callable[[Log], AbstractAsyncContextManager[Subject]]
 
 @attrs.frozen
 class Result:
-    """What became of one requirement. ``why`` says why it is not met; ``shown`` are lines with the
-    messages that show it.
+    """The outcome of one requirement. If it is not met, ``why`` is the reason; ``shown`` are lines
+    with the messages that prove a missed one.
     """
 
     requirement: Requirement
@@ -43,7 +44,9 @@ class Result:
 
 
 def claims(probe: Probe, feature: str) -> str:
-    """Why a kernel does not offer a feature, as far as it says so; empty if it does."""
+    """Why a kernel does not offer a feature, by what its reply and its kernelspec say; empty if it
+    may offer it.
+    """
     info, spec = probe.client.info, probe.subject.spec
     features = info.get("supported_features")
     features = list(features) if isinstance(features, list) else []
@@ -67,7 +70,7 @@ def _claims_curve(spec: Mapping[str, Any]) -> bool:
 
 
 async def result_of(one: Requirement, probe: Probe) -> Result:
-    """Check one requirement. Cancelled, the kernel is left as it is."""
+    """Check one requirement; it is missed after `TIMEOUT`. Cancelled, the kernel stays as it is."""
     probe.asked.clear()
     probe.seen.clear()
     probe.unread.clear()
@@ -104,11 +107,11 @@ async def run_checks(
     can_reopen: bool = False,
     tell: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Check them in turn; ``tell`` is called with each result.
+    """Check requirements one after the other; ``tell`` is called with each result.
 
-    ``open_subject`` opens a kernel and, if ``can_reopen``, another one when it has died or answers
-    no more. Raises what that raises the first time, `KernelNotReady` for example, and `UsageError`
-    for samples that are none.
+    ``open_subject`` opens a kernel and, with ``can_reopen``, another one when that has died or no
+    longer answers. Raises what ``open_subject`` raises the first time (`KernelNotReady` for
+    example), and `UsageError` for samples that do not do what they should, see `check_samples`.
     """
     log, results = log or Log(), list[Result]()
     todo = sorted(requirements, key=lambda one: one.stage)
@@ -143,7 +146,9 @@ async def _check_some(
     *,
     can_reopen: bool,
 ) -> None:
-    """Check them; with another kernel to come, until this one has died or answers no more."""
+    """Check requirements with one kernel. When it has died or no longer answers, this returns if
+    another kernel can be opened; otherwise the rest is noted as not checked.
+    """
     lost = False
     for one in requirements:
         lost = lost or probe.client.is_dead
@@ -159,7 +164,9 @@ async def _check_some(
 
 
 async def check_samples(probe: Probe) -> None:
-    """A sample that is none would be the fault behind many others. Raises `UsageError`."""
+    """Run some samples, because a wrong one would make many checks fail. Raises `UsageError` for a
+    sample that does not do what it should.
+    """
     samples = probe.samples
     if samples.code is not None:
         code = await probe.execute(samples.code)

@@ -1,6 +1,7 @@
-"""Code in the kernel's language that checks need: built in for Python, else from a file.
+"""Code in the kernel's language that checks run: built in for Python, else read from a file.
 
-A sample that is not given is None, and what needs it is not checked. Knows nothing of kernels.
+A sample that is not given is None, and a requirement that needs it is not checked. Knows nothing of
+kernels.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ __all__ = ["PYTHON", "Samples", "read_samples", "samples_of"]
 class Samples:
     """Code in the kernel's language: ``code`` ends well, ``failing`` ends with an error.
 
-    ``printing`` writes to stdout, ``completing`` can be completed at its end, ``wide`` too, behind
-    a character beyond U+FFFF. ``resulting`` has a result, ``expression`` is a user expression,
-    ``incomplete`` is the beginning of a statement, ``inspecting`` a name that can be inspected.
-    ``displaying`` displays something, ``updating`` two times under one display id, ``clearing``
-    clears the output; ``flooding`` displays 3,000 times ten kilobytes. ``asking`` asks for
-    a line and prints it, ``secret`` for a password.
-    ``sleeping`` takes two seconds, ``computing`` too, and keeps an interpreter's lock if there is
-    one; ``endless`` runs for a minute, but can be interrupted. ``comm`` registers a comm target
-    named ``conform`` that sends back data and buffers. ``nan``, ``surrogate``, ``binary`` and
-    ``date`` put out what JSON cannot say: NaN and infinity as ``application/json``, a lone
-    surrogate as text, bytes as ``image/png``, a date as ``application/json``. What is left out is
-    not checked.
+    ``printing`` writes to stdout. ``completing`` can be completed at its end, and so can ``wide``,
+    which has a character beyond U+FFFF before that. ``resulting`` has a result, ``expression`` is a
+    user expression, ``incomplete`` is the beginning of a statement, ``inspecting`` a name that can
+    be inspected. ``displaying`` displays something; ``updating`` displays something and updates it
+    under the same display id; ``clearing`` clears the output; ``flooding`` displays ten kilobytes
+    3,000 times. ``asking`` asks for a line of input and prints it, ``secret`` does so with a
+    password. ``sleeping`` takes two seconds; so does ``computing``, which also keeps the
+    interpreter's lock, if there is one; ``endless`` runs for a minute and can be interrupted.
+    ``comm`` registers a comm target named ``conform`` that sends back data and buffers. ``nan``,
+    ``surrogate``, ``binary`` and ``date`` put out values that JSON does not have: NaN and infinity
+    as ``application/json``, a lone surrogate as text, bytes as ``image/png``, a date as
+    ``application/json``.
     """
 
     code: str | None = "1"
@@ -108,14 +109,14 @@ NO_SAMPLES = Samples(code=None)
 
 
 def samples_of(info: Mapping[str, Any]) -> Samples:
-    """What is built in for the language of a ``kernel_info_reply``; nothing for most."""
+    """The built-in samples for the language of a ``kernel_info_reply``: for Python, else none."""
     language = info.get("language_info")
     name = language.get("name") if isinstance(language, Mapping) else None
     return PYTHON if str(name).lower() in ("python", "ipython") else NO_SAMPLES
 
 
 def read_samples(path: str | os.PathLike[str]) -> Samples:
-    """The samples of a TOML file, in which each has its name. Raises `UsageError`."""
+    """The samples in a TOML file, whose keys are their names. Raises `UsageError`."""
     try:
         fields = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:

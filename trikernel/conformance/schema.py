@@ -1,8 +1,8 @@
-"""What the protocol promises of every message, and of the messages that one request brings.
+"""What the protocol demands of every message, and of the order of the messages about one request.
 
-What each content must hold is one table. A field is required unless its name ends in ``?``. Fields
-beyond the table are allowed, as the specification allows them. The order of what comes holds for
-any kernel, over any transport. Source: messaging.rst, one section per message type; JEP 65.
+The fields of each content stand in one table, `CONTENTS`. A field is required unless its name ends
+in ``?``. Other fields are allowed, as in the specification. The order is the same for every kernel
+and every transport. Source: messaging.rst, one section per message type; JEP 65.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ LANGUAGE_INFO: Fields = {"name": str, "version": str, "mimetype": str, "file_ext
 
 
 def content_faults(message: Message) -> Iterator[str]:
-    """What is wrong with a message's content, in words; nothing if all is well."""
+    """What is wrong with a message's content, in words; nothing if it is right."""
     kind, content = message.msg_type, message.content
     if kind.endswith("_reply"):
         status = content.get("status")
@@ -135,11 +135,11 @@ def _fits(value: Any, expected: Any) -> bool:
     return isinstance(value, expected)
 
 
-# The order of what a request brings
+# The order of the messages about a request
 
 
 def message_types(execution: Execution) -> list[str]:
-    """What came on iopub, up to idle: ``status:busy``, ``execute_input``, ``stream`` ..."""
+    """The types of the messages on iopub, up to idle: ``status:busy``, ``execute_input`` ..."""
     return [
         f"status:{one.content.get('execution_state')}" if one.msg_type == "status" else one.msg_type
         for one in execution.messages
@@ -147,11 +147,11 @@ def message_types(execution: Execution) -> list[str]:
 
 
 def assert_order(execution: Execution, *types: str) -> None:
-    """Assert that a finished request brought its messages in the order that it should.
+    """Assert that the messages about a finished request came in the right order.
 
-    Always: busy first, idle last, one reply, one ``execute_input`` before all outputs, outputs
-    and reply agree on success. With ``types`` (as of `message_types`), exactly those besides.
-    Source: messaging.rst, "Request-Reply" and "Kernel status".
+    Always checked: busy first, idle last, one reply, one ``execute_input`` before all outputs, an
+    error output if the reply says error. With ``types``, `message_types` must also be exactly
+    these. Source: messaging.rst, "Request-Reply" and "Kernel status".
     """
     __tracebackhide__ = True
     faults = list(order_faults(execution))
@@ -163,9 +163,9 @@ def assert_order(execution: Execution, *types: str) -> None:
 
 
 def require(condition: object, text: str) -> None:
-    """Raise `AssertionError` with this text, and no other, unless the condition holds.
+    """Raise `AssertionError` with exactly this text, unless the condition holds.
 
-    Not an ``assert``: to those pytest adds its own words, and ``python -O`` leaves them out.
+    Not an ``assert`` statement: pytest adds its own text to those, and ``python -O`` removes them.
     """
     __tracebackhide__ = True
     if not condition:
@@ -173,7 +173,7 @@ def require(condition: object, text: str) -> None:
 
 
 def order_faults(execution: Execution) -> Iterator[str]:
-    """What is wrong with the order, in words; nothing if all is well."""
+    """What is wrong with the order, in words; nothing if it is right."""
     types = message_types(execution)
     if types[:1] != ["status:busy"] or types.count("status:busy") != 1:
         yield "busy must come once, before everything else"

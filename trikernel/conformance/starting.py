@@ -1,8 +1,8 @@
-"""Kernels of a kernelspec, started with any connection file: other transports, keys, files.
+"""Starts kernels of a kernelspec, with any connection file: other transports, other keys.
 
 `trikernel.client.open_kernel` leaves the connection to the kernelspec's provisioner. Here the
-connection is what is under test, so the process is started by its ``argv``, with a file that was
-made for it. Source: "Making kernels for Jupyter"; JEP 105.
+connection itself is tested, so the process is started by the kernelspec's ``argv``, with a
+connection file that was made for it. Source: "Making kernels for Jupyter"; JEP 105.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Kernelspec", "Started", "attached", "find_kernelspec", "new_info", "
 
 STARTUP = 60  # seconds
 GRACE = 5  # seconds for a kernel to end by itself
-STARTS = 3  # where another process took a port first
+STARTS = 3  # tries, since another process may take a port first
 LOG_TAIL = 2048
 Prepare = Callable[[Client], None]
 _POSIX = sys.platform != "win32"
@@ -49,7 +49,7 @@ class Kernelspec:
     fields: Mapping[str, Any]
 
     def argv(self, file: str) -> list[str]:
-        """The command, with that connection file."""
+        """The command that starts a kernel with that connection file."""
         values = {
             "connection_file": file,
             "resource_dir": self.folder,
@@ -60,7 +60,7 @@ class Kernelspec:
             for name, value in values.items():
                 one = str(one).replace(f"{{{name}}}", value)
             found.append(one)
-        if found[0] in ("python", "python3"):  # as jupyter_client has it
+        if found[0] in ("python", "python3"):  # jupyter_client does the same
             found[0] = sys.executable
         return found
 
@@ -91,7 +91,9 @@ def find_kernelspec(name: str) -> Kernelspec:
 
 
 def new_info(over: str = "tcp", folder: str = "", **fields: Any) -> ConnectionInfo:
-    """Where a kernel is to listen: ``over`` is tcp, ipc (in ``folder``) or curve."""
+    """The connection of a kernel that is to be started. ``over`` is tcp, ipc (with sockets in
+    ``folder``) or curve; ``fields`` replace some of its fields.
+    """
     if over == "ipc":
         ports = {name: number for number, name in enumerate(PORTS, 1)}
         return ConnectionInfo(transport="ipc", ip=f"{folder}/socket", **{**ports, **fields})
@@ -111,9 +113,9 @@ def _free_ports() -> dict[str, int]:
 
 
 class Started:
-    """A kernel's process. ``file`` is its connection file; ``info`` what that said at first.
+    """A kernel's process. ``file`` is its connection file, ``info`` what that said at first.
 
-    ``client`` is there once it has answered.
+    ``client`` is set when the kernel has been connected to.
     """
 
     client: Client
@@ -125,12 +127,12 @@ class Started:
         self._log = log
 
     async def interrupt(self) -> None:
-        """Send the interrupt signal."""
+        """Send SIGINT, unless the process has ended."""
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGINT)
 
     def log_tail(self) -> str:
-        """The last lines that it wrote to its stdout and stderr."""
+        """The last lines that the process wrote to its stdout and stderr."""
         if self._log.closed:
             return ""
         fd = self._log.fileno()
@@ -143,20 +145,20 @@ class Started:
         return harmless(written.decode("utf-8", "replace"), colours=False).strip()
 
     async def has_ended(self, seconds: float) -> bool:
-        """Whether it ends within that time."""
+        """Wait for the end of the process, ``seconds`` at most; whether it has ended."""
         with trio.move_on_after(seconds):
             await self.process.wait()
         return self.process.returncode is not None
 
     async def watch(self, client: Client) -> None:
-        """See its end, and tell the client."""
+        """Wait for the end of the process, and tell the client, with the last lines it wrote."""
         code = await self.process.wait()
         how = f"died by signal {-code}" if code < 0 else f"died with exit code {code}"
         lines = self.log_tail().splitlines()[-5:]
         client.die("\n    ".join([f"{how}{'; its last words:' * bool(lines)}", *lines]))
 
     def kill(self) -> None:
-        """End it now, with the processes of its group."""
+        """Kill the process with its process group; on Windows only the process."""
         with suppress(ProcessLookupError, PermissionError):
             if sys.platform == "win32":
                 self.process.kill()
@@ -175,12 +177,13 @@ async def start(
     prepare: Prepare | None = None,
     connects: bool = True,
 ) -> AsyncIterator[Started]:
-    """Start a kernel, and have it killed at the block's end; with a client, unless it is not to.
+    """Start a kernel, with a client if ``connects``; it is killed at the block's end.
 
-    ``over`` is tcp, ipc or curve; ``file`` are fields of the connection file that are to be
-    others, ``only`` is its whole content. ``wrapper`` is a command that is given the kernel's, to
-    start it. ``prepare`` is called with the client before it receives. Raises `KernelNotReady` with
-    its last log lines. Cancelled, it is killed.
+    ``over`` is tcp, ipc or curve. ``file`` are fields that replace those of the connection file;
+    ``only`` replaces its whole content. ``wrapper`` is a command that gets the kernel's command as
+    its arguments, and starts it. ``prepare`` is called with the client before that receives
+    anything. Raises `KernelNotReady` with the kernel's last log lines. Cancelled, the kernel is
+    killed.
     """
     for tries_left in reversed(range(STARTS)):
         async with _started(spec, over, file or {}, only, wrapper) as started:
@@ -253,7 +256,8 @@ async def attached(
     *,
     by_signal: bool = False,
 ) -> AsyncIterator[Client]:
-    """A client of a kernel that listens there; of a process that was started here, if given.
+    """A client of the kernel that listens at ``info``. ``started`` is its process, if that was
+    started here: then the kernel is shut down at the block's end.
 
     ``prepare`` is called with the client before anything is received. Raises `KernelNotReady`.
     """
@@ -277,7 +281,7 @@ async def attached(
 
 
 async def _shut_down(client: Client, started: Started) -> None:
-    """Ask it to end, and wait for that; else it is killed."""
+    """Send a shutdown_request and wait `GRACE` seconds for the end; later the process is killed."""
     with trio.move_on_after(GRACE), suppress(KernelDied):
         client.send("shutdown_request", {"restart": False}, channel="control")
         await started.process.wait()

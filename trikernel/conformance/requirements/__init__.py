@@ -1,4 +1,6 @@
-"""The requirements, a module for each subject; importing them fills the table in this order."""
+"""The requirements, in one module for each subject. Importing this fills the table `REQUIREMENTS`,
+and sorts it by the order of `MODULES`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel says of itself and of code that is being written, and what it remembers."""
+"""Requests for information: about the kernel, about code while it is written, and the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def check_kernel_info_on_control(probe: Probe) -> None:
     on_shell = ok(await probe.ask("kernel_info_request"))
     on_control = ok(await probe.ask("kernel_info_request", channel="control"))
     keys = on_shell.keys() | on_control.keys()
-    names = sorted(keys - {"banner"})  # which may have a tip of the day
+    names = sorted(keys - {"banner"})  # it may contain a tip of the day
     differ = [one for one in names if on_shell.get(one) != on_control.get(one)]
     words = [f"{one}: {on_shell.get(one)!r:.60}, {on_control.get(one)!r:.60}" for one in differ]
     require(not differ, f"on shell and on control differ {'; '.join(words)}")

@@ -1,4 +1,4 @@
-"""Comms: opened by the frontend, closed at once if nobody knows the target."""
+"""Comms that the frontend opens: the kernel closes one at once if it does not know the target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What must be heard while a cell runs: interrupts, shutdowns, questions on control."""
+"""Requests on control, most of which a kernel must handle while a cell runs: interrupts, questions,
+and a shutdown.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ async def _interrupt(probe: Probe, *, by_message: bool) -> None:
     code = probe.sample("endless")
     probe.needs_apart()
     cell = await probe.begun(probe.client.start(code))
-    await trio.sleep(0.2)  # it is announced, and to be in its loop
+    await trio.sleep(0.2)  # `execute_input` has come; the cell's code should run, too
     if by_message:
         ok(await probe.ask("interrupt_request", channel="control"))
     else:
@@ -88,7 +90,7 @@ async def _interrupt(probe: Probe, *, by_message: bool) -> None:
 )  # fmt: skip
 async def check_usage(probe: Probe) -> None:
     content: Mapping[str, Any] = {}
-    for _ in range(2):  # what is counted between two requests is not there in the first one
+    for _ in range(2):  # the first reply lacks what is measured between two requests
         execution = probe.client.send("usage_request", {}, channel="control")
         try:
             content = await probe.reply(execution, 3)
@@ -124,7 +126,7 @@ async def check_shutdown(probe: Probe) -> None:
     require(content.get("status") == "ok", f"the reply is {dict(content)}")
     require(content.get("restart") is False, "restart is not false")
     with probe.client.subscribe() as messages, trio.move_on_after(5):
-        async for _ in messages:  # until its broadcast was heard
+        async for _ in messages:  # until the kernel's end; its broadcast is kept for later
             pass
 
 

@@ -18,7 +18,9 @@ _seq = itertools.count(1)
 
 
 async def _dap(probe: Probe, command: str, **arguments: Any) -> dict[str, Any]:
-    """A reply; whether it has the shape of a response is a requirement of its own."""
+    """The content of the reply to a debug_request. That it is a DAP response is not checked here:
+    that is a requirement of its own.
+    """
     content = {"seq": next(_seq), "type": "request", "command": command, "arguments": arguments}
     execution = probe.client.send("debug_request", content, channel="control")
     reply = dict(await probe.reply(execution))
@@ -27,7 +29,7 @@ async def _dap(probe: Probe, command: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _is_response(command: str, reply: dict[str, Any]) -> None:
-    """It must have the shape of a DAP response, or of an error reply."""
+    """Raise `AssertionError` unless the content is a DAP response, or an error reply."""
     if reply.get("status") == "error" and "ename" in reply:
         return
     seq = reply["request"]["seq"]
@@ -38,7 +40,7 @@ def _is_response(command: str, reply: dict[str, Any]) -> None:
 
 
 async def _succeeds(probe: Probe, command: str, **arguments: Any) -> dict[str, Any]:
-    """The body of a response that says success."""
+    """The body of a response. Raises `AssertionError` unless it says success."""
     reply = await _dap(probe, command, **arguments)
     failed = f"{command}: {reply.get('message') or str(reply):.200}"
     require(reply.get("success", True) and reply.get("status") != "error", failed)
@@ -172,7 +174,7 @@ async def check_session(probe: Probe) -> None:
 
 
 async def _stopped(probe: Probe) -> int:
-    """The thread that stands at a breakpoint, by its debug_event."""
+    """Wait for the debug_event that says that a thread has stopped; the thread's number."""
     with trio.move_on_after(ANSWER):
         while True:
             for one in probe.iopub:
@@ -184,7 +186,7 @@ async def _stopped(probe: Probe) -> int:
 
 
 def murmur2(data: bytes, seed: int) -> int:
-    """MurmurHash2, 32 bits, of Austin Appleby, by which frontends and kernels name cells."""
+    """MurmurHash2 (32 bits) by Austin Appleby, with which frontends and kernels name cells."""
     mask, factor = 0xFFFFFFFF, 0x5BD1E995
     value = (seed ^ len(data)) & mask
     cut = len(data) & ~3

@@ -1,4 +1,4 @@
-"""What becomes of code that is to be run, and of what is queued behind code that fails."""
+"""Running code, its order and its results, and what happens to requests behind code that fails."""
 
 from __future__ import annotations
 
@@ -144,7 +144,9 @@ async def check_aborted_reply(probe: Probe) -> None:
 
 
 async def _fail_before(probe: Probe) -> tuple[Execution, Execution, Execution]:
-    """A failing cell, a cell and a question, sent at once; afterwards cells run again."""
+    """Send a failing cell, another cell and a kernel_info_request at once, and wait for them.
+    Returns when cells run again.
+    """
     client = probe.client
     for _ in range(5):
         first = client.start(probe.sample("failing"), stop_on_error=True)
@@ -158,13 +160,15 @@ async def _fail_before(probe: Probe) -> tuple[Execution, Execution, Execution]:
             break
     asked = list(probe.asked)
     while (await probe.execute(probe.sample("code"))).status == "aborted":  # noqa: ASYNC110
-        await trio.sleep(0.1)  # a kernel may go on aborting for a while, and tells nobody
+        await trio.sleep(0.1)  # a kernel may abort for a while, without an end to wait for
     probe.asked[:] = asked
     return first, second, third
 
 
 def _was_sent_late(failed: Execution, sent_at: datetime) -> bool:
-    """Whether this process was held up so long that the failure was known as it sent."""
+    """Whether this process was delayed so long that the reply of the failed cell is older than the
+    requests behind it.
+    """
     try:
         return (
             failed.reply is not None and datetime.fromisoformat(failed.reply.header.date) < sent_at

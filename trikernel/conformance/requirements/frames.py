@@ -1,4 +1,4 @@
-"""The wire: signatures, frames that are no message, and what a header may have.
+"""The wire: signatures, frames that are no message, and unusual headers.
 
 Source: messaging.rst, "The wire protocol".
 """
@@ -47,7 +47,7 @@ def _is_copy(found: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
 
 
 def _instant(text: Any) -> datetime | str:
-    """A date may be written in another way; it is to be the same date."""
+    """A date as a value, so that the same date may be written in another way."""
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:

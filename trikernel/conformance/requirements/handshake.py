@@ -1,6 +1,6 @@
-"""The startup handshake: a kernel that is started with a registration file in place of the other.
+"""The startup handshake: a kernel is started with a registration file instead of a connection file.
 
-Each of these is a launcher, with a registration socket of its own, and starts a kernel.
+Each check acts as the launcher: it opens a registration socket and starts a kernel.
 Source: JEP 66; messaging.rst, "Kernel startup handshake"; "Registration file format".
 """
 
@@ -30,11 +30,11 @@ JEP = "JEP 66: Kernel Handshaking pattern"
 MESSAGE = "Kernel startup handshake"
 KERNEL_ID = "conform-kernel"
 BEGINS = 30  # seconds for a kernel to register
-ENDS = 60  # seconds for one that nobody acknowledges to end
+ENDS = 60  # seconds for a kernel to end that gets no acknowledgement
 
 
 class _Launcher:
-    """A registration socket, and what is signed there."""
+    """A registration socket, its key, and the registration file that names them."""
 
     def __init__(self, transport: ZmqTransport, key: str) -> None:
         self._channel = transport.shell[0]
@@ -51,7 +51,9 @@ class _Launcher:
         self.identities: list[bytes] = []
 
     async def registered(self) -> dict[str, Any]:
-        """The content of the kernel's registration, if it is signed."""
+        """The content of the kernel's registration. Raises `AssertionError` if none comes, or if
+        its signature is wrong.
+        """
         with trio.move_on_after(BEGINS) as scope:
             frames = [bytes(frame) for frame in await receive(self._channel)]
         require(not scope.cancelled_caught, f"no registration came in {BEGINS} seconds")
@@ -129,7 +131,7 @@ async def check_twice(probe: Probe) -> None:
     async with _launched(probe) as (launcher, _):
         ports = _ports(await launcher.registered())
         launcher.acknowledge()
-        with suppress(PeerGone):  # it has let go of the socket already
+        with suppress(PeerGone):  # the kernel has closed its socket already
             launcher.acknowledge()
         await _speaks(launcher, ports, ["shell", "control", "shell"])
 

@@ -1,4 +1,4 @@
-"""What the kernelspec says, and whether the kernel says the same."""
+"""The kernelspec, and whether the kernel's own replies agree with it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Requests that are signed but wrong, or unknown: each is answered, and nothing ends.
+"""Requests that are signed, but malformed or of an unknown type: the kernel must not end by them.
 
-Each is sent on shell and on control, to a kernel that does nothing and to one that runs a cell.
+They are sent on shell and on control, some of them to a kernel that runs a cell.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HISTORY: list[Bad] = [
 
 
 async def _all_are_errors(probe: Probe, requests: Iterable[Bad], channel: str = "shell") -> None:
-    """Ask each of them, and then say what is wrong with any."""
+    """Send all requests; then raise `AssertionError` if any of them got no error reply."""
     faults: list[str] = []
     for msg_type, content in requests:
         try:
@@ -48,7 +48,9 @@ async def _all_are_errors(probe: Probe, requests: Iterable[Bad], channel: str = 
 
 
 async def _answer(probe: Probe, execution: Execution, *seconds: float, **more: float) -> Execution:
-    """As `Probe.answer`; what comes of such a request says nothing of the others' order."""
+    """As `Probe.answer`, but the execution is not kept for the checks of all messages: the answer
+    to a malformed request need not be in order.
+    """
     try:
         return await probe.answer(execution, *seconds, **more)
     finally:
@@ -150,7 +152,7 @@ async def check_not_offered(probe: Probe) -> None:
         probe.asked.append(execution)
         try:
             reply = await probe.reply(execution, 2)
-        except AssertionError:  # no answer is none of ok, too
+        except AssertionError:  # no reply at all is allowed as well
             continue
         require(reply.get("status") != "ok", f"{msg_type}: the reply is {dict(reply)}")
     await probe.lives_on("requests of features that it does not offer")

@@ -1,4 +1,6 @@
-"""What must hold for every message that came, whatever was asked: looked at in the end."""
+"""What must be true of every message from the kernel; checked last, on the messages that all other
+checks have received.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,7 @@ async def check_order(probe: Probe) -> None:
     await probe.some_traffic()
     faults = []
     for one in probe.finished:
-        if one.silent:  # of which more is asked
+        if one.silent:  # has requirements of its own
             continue
         found = [f"{one.msg_type}: {fault}" for fault in order_faults(one)]
         if found:
@@ -105,7 +107,7 @@ async def check_order(probe: Probe) -> None:
 
 
 async def _came(probe: Probe) -> list[Message]:
-    """Every message that came from the kernel."""
+    """Every reply and every message on iopub that was received."""
     await probe.some_traffic()
     replies = [one.reply for one in probe.log.finished if one.reply is not None]
     return [*replies, *probe.iopub]
@@ -118,7 +120,7 @@ def _must_be_right(probe: Probe, found: Iterable[tuple[Message, list[str]]]) -> 
 
 
 def _listed(faults: list[str]) -> str:
-    """The first faults, each once."""
+    """The first three different faults, and the number of the others."""
     different = list(dict.fromkeys(faults))
     more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
     return "; ".join(different[:3]) + more

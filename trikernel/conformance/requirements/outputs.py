@@ -1,4 +1,4 @@
-"""What a cell puts out: displays, and values that JSON cannot say."""
+"""The outputs of a cell: displays, also of values that JSON does not have."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ async def check_date(probe: Probe) -> None:
 
 
 async def _displays(probe: Probe, sample: str, kind: str = "display_data") -> Execution:
-    """A cell that puts something out, or ends with an error that says why it cannot.
-
-    Afterwards the kernel works as before.
+    """Run a sample that puts something out. Raises `AssertionError` unless it ends well, what came
+    on iopub can be decoded, and a message of type ``kind`` is among it.
     """
     before = len(probe.log.unread)
     execution = await probe.execute(probe.sample(sample))

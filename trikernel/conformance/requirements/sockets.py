@@ -14,11 +14,11 @@ from ..probe import ANSWER, Probe, ok
 from ..schema import require
 
 SLOW = 0.002  # seconds between two messages that a slow subscriber reads
-TRIES = 3  # for this very process may be held up, and then it reads nothing at all for a while,
-HELD_UP = 0.25  # seconds of which are too many: who reads nothing may be given up
-SLOWLY = 10  # seconds for which it does, at most: a machine that does much else is slow by itself
-SILENCE = 10  # seconds without a message after which none is to come
-FEW = 10  # messages that a slow subscriber has room for
+TRIES = 3  # because this process may be delayed, and then reads nothing at all for a while
+HELD_UP = 0.25  # seconds of such a delay that are too many: a kernel may give up that subscriber
+SLOWLY = 10  # seconds for which it reads slowly, at most: on a busy machine it is slow anyway
+SILENCE = 10  # seconds without a message, after which no more are expected
+FEW = 10  # messages: the high-water mark of the slow subscriber's socket
 
 
 @requirement(
@@ -56,7 +56,9 @@ async def check_two_clients(probe: Probe) -> None:
 
 
 async def _hears(probe: Probe, heard: trio.MemoryReceiveChannel[object]) -> None:
-    """Wait until a subscription has arrived: ask until something is heard."""
+    """Send requests until ``heard`` gets a message, which shows that the kernel knows of its
+    subscription.
+    """
     for _ in range(50):
         await probe.ask("kernel_info_request")
         with trio.move_on_after(0.1):
@@ -113,7 +115,7 @@ async def check_topics(probe: Probe) -> None:
     for one in probe.iopub:
         topics = [bytes(frame) for frame in one.identities]
         right = len(topics) == 1 and topics[0].isascii()
-        if one.msg_type == "iopub_welcome":  # of which more is asked
+        if one.msg_type == "iopub_welcome":  # has requirements of its own
             continue
         if not right:
             probe.seen.append(one)
@@ -141,8 +143,8 @@ async def check_no_drop(probe: Probe) -> None:
 
 
 async def _count_slowly(probe: Probe, code: str) -> tuple[int, float]:
-    """How many displays of a cell come to a subscriber that reads slowly while it runs; how many
-    seconds late that was at most.
+    """How many displays of a cell a subscriber receives that reads slowly while the cell runs; and
+    the longest delay of this process meanwhile, in seconds.
     """
     with ZmqClientTransport(probe.info, iopub_hwm=FEW) as transport:
         await _subscribed(probe, transport.iopub)
@@ -166,7 +168,7 @@ async def _count_slowly(probe: Probe, code: str) -> tuple[int, float]:
 
 
 async def _subscribed(probe: Probe, channel: Channel) -> None:
-    """Ask until something comes on that channel."""
+    """Send requests until a message comes on that channel."""
     for _ in range(50):
         await probe.ask("kernel_info_request")
         with trio.move_on_after(0.1):
@@ -217,7 +219,9 @@ async def check_welcome_odd_topic(probe: Probe) -> None:
 
 
 async def _welcome(probe: Probe, topic: bytes, seconds: float = 3) -> Message | None:
-    """The welcome that a new subscriber gets."""
+    """The ``iopub_welcome`` that a new subscriber to ``topic`` gets; None if there is none within
+    ``seconds``.
+    """
     with ZmqClientTransport(probe.info, topic=topic) as transport:
         codec = Codec(transport.key, transport.signature_scheme)
         with trio.move_on_after(seconds):

@@ -1,6 +1,6 @@
-"""How a kernel begins and ends: connection files, transports, keys, parents.
+"""How a kernel begins and ends: connection files, transports, keys, parent processes.
 
-Each of these starts kernels of its own, by the kernelspec.
+Each check starts kernels of its own, by the kernelspec.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..starting import Started
 
 FILES = "Making kernels for Jupyter: Connection files"
-MORE = 30  # seconds for a kernel to begin that no client waits for
+MORE = 30  # seconds for a kernel to begin, where no client waits for it
 SOON = 10  # seconds for a kernel to end
 
 
@@ -129,7 +129,7 @@ async def check_ports(probe: Probe) -> None:
 def _read(started: Started) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(started.file.read_text("utf-8"))
-    except (OSError, ValueError):  # it is being written
+    except (OSError, ValueError):  # the kernel is writing it
         return {}
     return found
 
@@ -162,7 +162,7 @@ async def check_parent(probe: Probe) -> None:
     async with probe.start(wrapper=[sys.executable, "-c", _PARENT]) as other:
         children = f"/proc/{other.process.pid}/task/{other.process.pid}/children"
         pid = int((await trio.Path(children).read_text()).split()[0])
-        other.process.kill()  # the parent; the kernel goes on, if nothing tells it
+        other.process.kill()  # the kernel's parent; the kernel itself gets no signal
         try:
             with trio.move_on_after(SOON) as scope:
                 await wait_for_process_end(pid)

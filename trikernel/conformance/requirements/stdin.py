@@ -1,4 +1,4 @@
-"""Questions to the person at the frontend."""
+"""Input from the person at the frontend: input_request and input_reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ MESSAGES = "Messages on the stdin ROUTER/DEALER channel"
 
 
 async def _ask(probe: Probe, sample: str, answer: str) -> tuple[list[tuple[str, bool]], Execution]:
-    """Run a cell that asks; what it asked, and the cell."""
+    """Run a sample that asks for input, and answer it. Returns each prompt, with whether it is for
+    a password, and the cell.
+    """
     questions: list[tuple[str, bool]] = []
 
     def hear(prompt: str, password: bool) -> str:
@@ -90,7 +92,7 @@ async def check_stale(probe: Probe) -> None:
     code = probe.sample("asking")
     probe.needs_apart()
     probe.send_frames(probe.frames("input_reply", {"value": "stale"}), "stdin")
-    await trio.sleep(0.2)  # it comes over another socket than the cell
+    await trio.sleep(0.2)  # another socket than the cell's, so it might arrive after it
     execution = probe.client.start(code, on_input=lambda *asked: "fresh")
     await probe.answer(execution)
     require("fresh" in execution.stdout, f"stdout is {execution.stdout!r}")

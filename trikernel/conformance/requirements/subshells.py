@@ -1,4 +1,4 @@
-"""Subshells: code beside the code of the main shell (JEP 91)."""
+"""Subshells, which run code while the main shell runs code, too (JEP 91)."""
 
 from __future__ import annotations
 
