@@ -1,13 +1,13 @@
-"""The communication port: what a gateway asks of a kernel that is no child of its.
+"""The communication port, on which a gateway sends orders to a kernel that is not its child.
 
-One connection carries one order, a JSON object: ``{"signum": 2}``, ``{"shutdown": 1}``; signal 0 is
-only asked whether the process is there, and that it is answered by being there. Turns connections
-into calls; what a signal does is not known here.
+One connection carries one order, a JSON object: ``{"signum": 2}`` or ``{"shutdown": 1}``. Signal 0
+only asks whether the process lives: that the connection is accepted is the answer. This module
+turns connections into calls; it does not know what a signal does.
 
-Anybody may be at the other end. So an order has a length, the time that it takes to arrive is
-bounded, and so is the number of connections that wait: the oldest is closed for a new one, because
-a gateway says what it wants in the moment in which it connects, and who says nothing for long is
-none. What is no order is counted, logged now and then, and nothing else comes of it.
+Anybody may connect. So the length of an order, the time that it takes to arrive and the number of
+waiting connections are bounded. If there are too many, the oldest is closed: a gateway sends its
+order as soon as it has connected, so a connection that has sent nothing for long is no gateway's.
+Anything that is no order is counted, and logged now and then; otherwise it is ignored.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ..system import on_fork
 __all__ = ["CommunicationPort", "Network", "Order", "read_order"]
 
 LARGEST = 1024  # bytes of an order
-TIMEOUT = 5.0  # seconds that one may take to arrive
-MOST = 16  # connections that wait for theirs
-PAUSE = 0.1  # seconds before the next try to accept, where the process has no descriptor left
+TIMEOUT = 5.0  # seconds that an order may take to arrive
+MOST = 16  # connections whose order has not arrived
+PAUSE = 0.1  # seconds before the next try to accept, if the process has no descriptor left
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -44,14 +44,14 @@ _CAPACITY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 @attrs.frozen
 class Order:
-    """What was asked: a signal, or the end, or both."""
+    """What a gateway wants: a signal, a shutdown, or both."""
 
     signum: int | None = None
     shutdown: bool = False
 
 
 def read_order(data: bytes) -> Order:
-    """The bytes of one connection as an order. Raises `WireError` for what is none."""
+    """The order in the bytes of one connection. Raises `WireError` for bytes that are no order."""
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
@@ -69,9 +69,9 @@ def read_order(data: bytes) -> Order:
 
 
 class CommunicationPort:
-    """A listening socket, and who may speak to it: anybody, or addresses in ``trusted``.
+    """Takes orders on a listening socket: from anybody, or only from addresses in ``trusted``.
 
-    The socket is the caller's, who closes it: `serve` may be called again where a loop was lost.
+    The caller closes the socket: `serve` may be called again after a loop has crashed.
     """
 
     def __init__(self, listening: socket.socket, trusted: Sequence[Network] = ()) -> None:
@@ -83,16 +83,18 @@ class CommunicationPort:
         on_fork(self)
 
     def after_fork(self) -> None:
-        """In a forked child, which would keep the port open when its parent has ended."""
+        """In a forked child, close the port: it would stay open after the kernel's end."""
         self._listening.close()
         if self._own is not None:
             self._own.close()
 
     async def serve(self, obey: Callable[[Order, str], object]) -> None:
-        """Call ``obey`` with each order and who has sent it, until cancelled."""
+        """Call ``obey`` with each order and its sender's address, until cancelled. Returns, after
+        an error is logged, if the socket is closed.
+        """
         try:
             self._own = own = self._listening.dup()
-        except OSError as error:  # the user's code may have closed it
+        except OSError as error:  # the user's code may have closed the socket
             _log.error("the communication port was closed: %s", error)
             return
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(own))
@@ -105,7 +107,7 @@ class CommunicationPort:
     async def accept(
         self, listener: trio.abc.Listener[Any], obey: Callable[[Order, str], object]
     ) -> None:
-        """The same over any listener; returns when that is closed by somebody else."""
+        """The same over any listener. Returns, after an error is logged, when that is closed."""
         async with trio.open_nursery() as nursery:
             while True:
                 try:
@@ -116,7 +118,7 @@ class CommunicationPort:
                         return
                     self.refused.note("the communication port", WireError("accept", str(error)))
                     await trio.sleep(PAUSE)
-                except trio.ClosedResourceError:  # by the user's code, as a cell may close anything
+                except trio.ClosedResourceError:  # a cell may close any socket of the process
                     _log.error("the communication port was closed")
                     return
                 else:
@@ -132,7 +134,7 @@ class CommunicationPort:
             with scope:
                 self._check(peer)
                 data = await _read(stream)
-                if data:  # else only a look whether somebody listens
+                if data:  # otherwise the peer only wanted to know whether somebody listens
                     obey(read_order(data), peer)
             if scope.cancelled_caught:
                 raise WireError("late", "an order did not arrive in time")
@@ -140,7 +142,7 @@ class CommunicationPort:
             told = WireError(error.kind, f"{error} (from {peer or 'a stranger'})")
             self.refused.note("the communication port", told)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # who has asked is gone before it was told what
+            pass  # the peer has disconnected before its order was complete
         finally:
             with suppress(ValueError):
                 self._waiting.remove(scope)
@@ -156,7 +158,7 @@ class CommunicationPort:
 
 
 async def _read(stream: trio.abc.Stream) -> bytes:
-    """All that a peer sends, to the end. Raises `WireError` if that is too long for an order."""
+    """All that a peer sends, to its end. Raises `WireError` if that is longer than `LARGEST`."""
     data = b""
     while chunk := await stream.receive_some(LARGEST + 1):
         data += chunk
@@ -166,7 +168,7 @@ async def _read(stream: trio.abc.Stream) -> bytes:
 
 
 def _peer_of(stream: trio.abc.Stream) -> str:
-    """Its address; nothing for one that has none, or is gone."""
+    """The peer's address; empty if it has none, or has disconnected."""
     if isinstance(stream, trio.SocketStream):
         with suppress(OSError):
             return str(stream.socket.getpeername()[0])

@@ -1,9 +1,9 @@
-"""The flags of ``trikernel launch``, in the spellings of the gateways' kernelspecs, as values.
+"""Reads the flags of ``trikernel launch``, in the spellings that the gateways' kernelspecs use.
 
-A gateway writes its values in the place of words in braces in a kernelspec. What it does not know
-stays in braces, what it does not have is empty, and a remote shell swallows an empty word. So each
-of its flags may stand alone, and a word in braces is none. In a container the values are in the
-environment.
+A kernelspec has words in braces, which the gateway replaces by its values. A word that it does not
+know stays in braces; one for which it has no value becomes empty, and a remote shell drops an empty
+word. So each of these flags may come without a value, and a word in braces counts as no value. In a
+container the values are in the environment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _POLICIES = ("disabled", "auto", "required")
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of the launcher contract, and ours."""
+    """Add the flags of the launcher contract, and ours."""
     group = parser.add_argument_group("how the kernel is told to whoever has started it")
     for name, (variables, words) in _GATEWAYS.items():
         about = f"{words} (default: {' or '.join('$' + one for one in variables)})"
@@ -60,7 +60,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def launch_of(options: argparse.Namespace) -> Launch:
-    """What the flags say. Raises `UsageError`, in one line that says what to give."""
+    """The flags as a `Launch`. Raises `UsageError`, whose one line says what to give."""
     if _word(options.spark) not in (None, "none"):
         raise UsageError(
             f"--spark-context-initialization-mode: only none is possible, not {options.spark!r:.40}"
@@ -87,7 +87,7 @@ def launch_of(options: argparse.Namespace) -> Launch:
 
 
 def class_name_of(options: argparse.Namespace) -> str | None:
-    """The class that ``--kernel-class-name`` names, as ``--kernel`` would; None for the default."""
+    """The class of ``--kernel-class-name``, as ``--kernel`` spells it; None for the default."""
     name = _word(options.kernel_class_name)
     if name is None or name == STOCK_KERNEL:
         return None
@@ -113,14 +113,14 @@ def _standard_input() -> str:
 
 
 def _value_of(options: argparse.Namespace, name: str) -> str | None:
-    """What the flag says, or the environment; None for nothing."""
+    """The value of a flag, or of its environment variables; None if there is none."""
     given = _word(getattr(options, name.replace("-", "_")))
     variables = (_word(os.environ.get(one)) for one in _GATEWAYS[name][0])
     return given or next((one for one in variables if one), None)
 
 
 def _word(value: str | None) -> str | None:
-    """None for nothing, and for a word in braces that a gateway has not replaced."""
+    """The word without spaces around it; None if it is empty, or still in braces."""
     if value is None or not value.strip() or re.fullmatch(r"\{.*\}", value.strip()):
         return None
     return value.strip()

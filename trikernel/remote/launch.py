@@ -1,7 +1,7 @@
-"""From flags to a kernel that is served: sockets first, then the other side is told, then the loop.
+"""Launches a kernel for a gateway: binds its sockets, tells the gateway, then serves the kernel.
 
-`launch` runs a kernel in this process as `trikernel.kernel.run` does; what is else is done before,
-and beside.
+`launch` runs a kernel in this process as `trikernel.kernel.run` does. Before that it sends the
+response, and while the kernel is served it listens on the communication port.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ __all__ = ["Launch", "Launched", "bind_communication", "launch"]
 
 _log = logging.getLogger("trikernel")
 _FIELDS = ("transport", "ip", "key", "signature_scheme", "curve_publickey", "curve_secretkey")
-BACKLOG = 64  # connections that the system keeps until they are accepted
+BACKLOG = 64  # connections that the system queues until they are accepted
 
 
 @attrs.frozen
 class Launch:
-    """What is to be started, and who is to be told.
+    """How a kernel is launched, and to whom it tells its ports.
 
-    ``told`` is a gateway, or a registration of the startup handshake. ``ip`` is what the kernel
-    listens on, for a gateway. ``trusted`` are those who may speak to the communication port, all if
-    there are none.
+    ``told`` is a gateway, or a registration of the startup handshake. The other fields are for a
+    gateway, but ``ports``, which is for both: the range to bind in. ``ip`` is the address to listen
+    on. ``trusted`` are the networks that may send orders to the communication port; if it is empty,
+    all may.
     """
 
     told: Gateway | Registration
@@ -49,24 +50,25 @@ class Launch:
 
 
 class Launched:
-    """What `launch` has bound, for the task that serves beside control."""
+    """The communication port that `launch` has bound, for the task that serves it."""
 
     def __init__(self) -> None:
         self.port: CommunicationPort | None = None
 
     async def serve(self, server: Server) -> None:
-        """Hear the communication port, if there is one."""
+        """Serve the communication port, if there is one, in the service loop until cancelled."""
         if self.port is not None:
             await serve_orders(self.port, server)
 
 
 def launch(how: Launch, kernel: Kernel) -> None:
-    """Serve ``kernel`` in this process, told to a gateway or registered, until it is shut down.
+    """Tell a gateway where ``kernel`` listens, or register it, and serve it in this process until
+    it is shut down.
 
-    Raises `UsageError` in one line for what keeps it from being reached: no port that is free,
-    nobody who listens; and what `trikernel.run` raises.
+    Raises `UsageError`, with one line of text, if no port is free or the gateway cannot be reached;
+    and what `trikernel.run` raises.
     """
-    os.environ.pop("JPY_PARENT_PID", None)  # who has started it may be gone before it
+    os.environ.pop("JPY_PARENT_PID", None)  # the process that started this may end before it
     launched = Launched()
     if isinstance(how.told, Registration):
         open_it: Callable[..., ZmqTransport] = partial(_open_registered, how, kernel)
@@ -101,7 +103,9 @@ def _open_told(
 
 
 def _encrypted(info: ConnectionInfo, policy: str) -> ConnectionInfo:
-    """With CURVE keys, if the policy asks for them. Raises `UsageError` where it insists."""
+    """The connection with CURVE keys, if the policy asks for them. Raises `UsageError` if they are
+    required and cannot be made.
+    """
     if policy == "disabled":
         return info
     try:
@@ -114,7 +118,9 @@ def _encrypted(info: ConnectionInfo, policy: str) -> ConnectionInfo:
 
 
 def bind_communication(ip: str, ports: PortRange | None) -> socket.socket:
-    """A socket that listens, on any port or on one of a range. Raises `UsageError`."""
+    """A listening socket, on any free port or on one in a range. Raises `UsageError` if none can
+    be bound.
+    """
 
     def bind(port: int) -> socket.socket:
         one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -135,7 +141,7 @@ def bind_communication(ip: str, ports: PortRange | None) -> socket.socket:
 
 
 def response_fields(info: ConnectionInfo, kernel_id: str, comm_port: int) -> dict[str, Any]:
-    """What a response says: a connection file's fields, and what is a gateway's."""
+    """The content of a response: a connection file's fields, and those that a gateway needs."""
     known = {name: one for name, one in info.as_dict().items() if name in _FIELDS}
     process = {"pid": os.getpid(), "kernel_id": kernel_id, "comm_port": comm_port}
     if hasattr(os, "getpgid"):

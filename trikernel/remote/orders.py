@@ -1,4 +1,4 @@
-"""What a gateway's signals do to a kernel: what a message over control does, where there is one.
+"""Carries out a gateway's orders; for some signals this is the same as a message on control.
 
 =============================  ====================================================================
 signal                         what it does
@@ -13,8 +13,9 @@ any other, or none             is refused, and logged: by its default it would e
                                process, and nobody could tell it to go on
 =============================  ====================================================================
 
-An order to shut down comes beside a ``shutdown_request`` over control, which says more: whether the
-kernel is about to be started again. So that goes first, if it comes within `REQUEST_TIMEOUT`.
+A gateway that orders a shutdown also sends a ``shutdown_request`` on control, which says more:
+whether the kernel will be restarted. So an order to shut down is carried out after
+`REQUEST_TIMEOUT`, to let the request come first.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _HARMLESS = _numbers("SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH")
 
 
 async def serve_orders(port: CommunicationPort, server: Server) -> None:
-    """Hear the port and do what it says, in the service loop, until cancelled."""
+    """Take orders on the port and carry them out, in the service loop, until cancelled."""
     told = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_told, told, server, name="ordered shutdown")
@@ -57,12 +58,12 @@ async def serve_orders(port: CommunicationPort, server: Server) -> None:
 async def _end_when_told(told: trio.Event, server: Server) -> None:
     await told.wait()
     await trio.sleep(REQUEST_TIMEOUT)
-    server.terminate()  # if it is not ending by now
+    server.terminate()  # if the request has come, the kernel is ending already
 
 
 def obey(server: Server, told: trio.Event, order: Order, peer: str) -> None:
-    """Do what was asked; ``told`` is set by an order to shut down. Never raises."""
-    if order.signum:  # 0 is asked every few seconds
+    """Carry out an order; one to shut down sets ``told``. Raises nothing."""
+    if order.signum:  # not for 0, which a gateway sends every few seconds
         _log.info("signal %s ordered by %s", order.signum, peer)
         _signal(server, order.signum, peer)
     if order.shutdown:

@@ -1,10 +1,10 @@
-"""The response: where a kernel listens, and its key, told to the gateway that waits for it.
+"""The response, which tells the waiting gateway where a kernel listens, and its key.
 
-The connection information is JSON, encrypted with AES by a key made for it; that key is encrypted
-with the gateway's public RSA key, so that only the gateway can read it. Both are Base64 in a JSON
-object, which is sent as Base64 over one TCP connection, whose end is the response's end. The
-ciphers are the contract's (version 1): AES-128 in ECB mode with PKCS #7 padding, RSA with
-PKCS #1 v1.5. There is no answer.
+The connection information is JSON, encrypted by AES with a key that is made for it. That key is
+encrypted with the gateway's public RSA key, so that only the gateway can read it. Both are Base64
+in a JSON object, which is itself sent as Base64 over one TCP connection; the end of the connection
+is the end of the response. The contract (version 1) gives the ciphers: AES-128 in ECB mode with
+PKCS #7 padding, RSA with PKCS #1 v1.5. The gateway sends no answer.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..errors import UsageError
 
 __all__ = ["Gateway", "OpenStream", "gateway_of", "seal", "send_response"]
 
-VERSION = 1  # of the response's form
-PAUSE = 0.25  # seconds before the next try, where nobody listens
-SMALLEST_KEY = 1024  # bits: what gateways use; below, the library reads none
+VERSION = 1  # of the response's format
+PAUSE = 0.25  # seconds before the next try, if nobody listens
+SMALLEST_KEY = 1024  # bits: gateways use this; the library accepts no smaller key
 
 OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 _MISSING = "telling a gateway needs one more package: pip install 'trikernel[remote]'"
@@ -34,7 +34,9 @@ _MISSING = "telling a gateway needs one more package: pip install 'trikernel[rem
 
 @attrs.frozen
 class Gateway:
-    """Who waits for the response: where, under which name for the kernel, with which key (DER)."""
+    """The gateway that waits for the response: its address, its name for the kernel, and its public
+    key (DER).
+    """
 
     host: str
     port: int
@@ -43,14 +45,15 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """As it was given."""
+        """``HOST:PORT``, for messages to the user."""
         return f"{self.host}:{self.port}"
 
 
 def gateway_of(response_address: str, kernel_id: str, public_key: str) -> Gateway:
-    """The values of the three flags. Raises `UsageError` that names the flag and says what to give.
+    """The gateway that three flags describe. Raises `UsageError`, which names the flag and says
+    what to give.
 
-    ``public_key`` is Base64, with or without a PEM's first and last line.
+    ``public_key`` is Base64, with or without the first and the last line of PEM.
     """
     host, _, port = response_address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -97,7 +100,7 @@ def _check_key(der: bytes) -> None:
 
 
 def seal(fields: Mapping[str, Any], public_key: bytes) -> bytes:
-    """The response that only the owner of the private key can read."""
+    """The response, encrypted so that only the owner of the private key can read it."""
     from Cryptodome.Cipher import AES, PKCS1_v1_5
     from Cryptodome.PublicKey import RSA
     from Cryptodome.Random import get_random_bytes
@@ -120,10 +123,10 @@ def _text(data: bytes) -> str:
 async def send_response(
     gateway: Gateway, response: bytes, seconds: float, open_stream: OpenStream | None = None
 ) -> None:
-    """Send it, whole, within so many seconds; where nobody listens yet it tries again.
+    """Send the whole response within ``seconds``; if nobody listens yet, try again.
 
-    Raises `UsageError` that says what to look at. Cancelled, the gateway gets a part of it at most,
-    which is no response.
+    Raises `UsageError`, which says what to look at. Cancelled, the gateway may have received a part
+    of the response, which it cannot read.
     """
     reason = "it does not answer"
     with trio.move_on_after(seconds) as scope:
@@ -146,7 +149,7 @@ async def send_response(
 
 
 def _reason(error: BaseException) -> str:
-    """What the system says; of several addresses of one host, what it says of the last."""
+    """The system's error message; if the host has several addresses, the message for the last."""
     cause = error.__cause__
     last = cause.exceptions[-1] if isinstance(cause, BaseExceptionGroup) else cause or error
     number = getattr(last, "errno", None)
