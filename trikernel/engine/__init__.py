@@ -1,24 +1,24 @@
-"""An engine of ipyparallel's clusters: the Python kernel, at an unmodified controller.
+"""An engine of ipyparallel's clusters: the Python kernel, connected to an unmodified controller.
 
 What is wanted
-    To go on with Trio past one machine, with the machinery that Jupyter has for that. Whatever runs
-    on ipyparallel's own engines runs on these, and async functions are awaited, many at once.
+    To use Trio on more than one machine, with ipyparallel, which Jupyter has for that. Whatever
+    runs on ipyparallel's own engines runs on these, and async functions are awaited, many at once.
 
 What does not work
-    A second kernel. What an engine does with a request (order, output, stopping, errors) is what
-    the kernel does with it, and would be wrong in other places.
+    A second kernel for engines. An engine handles requests (their order, output, stopping, errors)
+    as the kernel does; a second implementation would have other mistakes.
 
 What is done
     The same kernel is served over another transport (`trikernel.transport.EngineTransport`), which
-    connects instead of listening. What the schedulers want to read in replies is added where the
-    kernel's side of a request ends (`application`). A function call is one more handler (`calls`):
-    a plain function runs in its turn, as a cell does; what is awaited gives its place in the lane
-    to the next one. `registrar` speaks to the controller, `watcher` does when the process is gone,
-    `app` is the command line, `launcher` is for ``ipcluster``, `client` for programs that run Trio
-    themselves.
+    connects instead of listening. `application` adds to each reply what the schedulers read there.
+    A function call is one more handler (`calls`): a plain function runs in the shell lane, as a
+    cell does; while an awaitable is awaited, the lane goes on with the next request. `registrar`
+    talks to the controller, and `watcher` tells it when the process has ended. `app` is the command
+    line, `launcher` is for ``ipcluster``, `client` is for programs that run Trio themselves.
 
-ipyparallel's own modules are imported when they are needed, and its package, which imports a client
-and a web server's loop, only if somebody asks for more than functions that are sent (`light`).
+ipyparallel's own modules are imported when they are needed. Its package itself, which imports a
+client and a web server's loop, is only imported if code asks for more than is needed to read and
+call functions (`light`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What takes an import of ipyparallel's, when it is asked for."""
+    """Import the modules that need ipyparallel on first use."""
     if name in _PLACES:
         return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

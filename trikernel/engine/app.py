@@ -1,8 +1,9 @@
-"""The command line of an engine: which controller, as which engine, what runs at its start.
+"""The command line of an engine: to which controller it connects, with which number, and what it
+runs at its start.
 
-It takes the flags of ``ipengine`` that mean something here, by their short and their long names,
-and reads ``ipengine_config.py`` of the profile. What else is given goes to the kernel, as IPython's
-flags do.
+It takes the flags of ``ipengine`` that have a meaning here, by their short and their long names,
+and reads ``ipengine_config.py`` in the profile's folder. All other flags are passed to the kernel,
+as IPython's flags are.
 """
 
 from __future__ import annotations
@@ -47,16 +48,16 @@ _NAMES = {
 _OWNERS = ("IPEngine.", "BaseParallelApplication.", "ProfileDir.", "Application.")
 _LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR"}
 _TOLD = "IPP_CONNECTION_INFO"
-_GRACE = 10.0  # seconds that the process has for its end, once it has no kernel any more
-MOST = 1 << 40  # bytes: how large a call may be is the controller's matter, and the machine's
-MERGED = 1 << 20  # characters: a client adds each message to all the text before, in a new string
+_GRACE = 10.0  # seconds within which the process must exit when its kernel has ended
+MOST = 1 << 40  # bytes: no bound of ours, the controller and the machine bound the size of a call
+MERGED = 1 << 20  # characters in one stream message: a client copies its whole text for each one
 
 
 @attrs.define
 class Options:
-    """What a command line and a profile say; each is described in ``ipengine --help-all``.
+    """The options of a command line and a profile; ``ipengine --help-all`` describes each.
 
-    ``others`` are flags for the kernel.
+    ``others`` are the flags for the kernel.
     """
 
     url_file: str = ""
@@ -86,14 +87,14 @@ class Options:
 
     @property
     def connection_file(self) -> Path:
-        """The file that says where the controller is."""
+        """The file in which the controller has written its addresses."""
         if self.url_file:
             return Path(self.url_file).expanduser()
         cluster = f"-{self.cluster_id}" if self.cluster_id else ""
         return self.folder / "security" / f"ipcontroller{cluster}-engine.json"
 
     def set(self, name: str, value: Any) -> None:
-        """Set one from text or from a value of a configuration file. Raises `SettingError`."""
+        """Set an option from text or from a configuration file. Raises `SettingError`."""
         kind = {"id": int, "timeout": float, "wait_for_url_file": float}.get(name)
         kind = int if name == "max_heartbeat_misses" else kind
         if name == "use_mpi":
@@ -105,9 +106,10 @@ class Options:
 
 
 def read_options(argv: Sequence[str]) -> Options:
-    """What a command line says, and then what the profile's ``ipengine_config.py`` does.
+    """The options of a command line; those that it does not give, from the profile's
+    ``ipengine_config.py``.
 
-    Raises `SettingError` for a value that does not fit.
+    Raises `SettingError` for a value of a wrong type.
     """
     options = Options(
         profile_dir=os.environ.get("IPP_PROFILE_DIR", ""),
@@ -143,7 +145,7 @@ _FIELDS = {field.name for field in attrs.fields(Options)} - {"others"}
 
 
 def _read_config(path: Path, options: Options, given: set[str]) -> None:
-    """What a configuration file says and the command line does not."""
+    """Set the options that a configuration file has, but not those in ``given``."""
     from traitlets.config.loader import PyFileConfigLoader
 
     config = PyFileConfigLoader(path.name, str(path.parent)).load_config()
@@ -153,9 +155,9 @@ def _read_config(path: Path, options: Options, given: set[str]) -> None:
 
 
 def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> None:
-    """Run an engine in this process to its end, which is the process's.
+    """Run an engine in this process until it ends, and with it the process.
 
-    Exits with code 1 and one line on stderr for what the caller can mend.
+    For an error that the user can correct, exits with code 1 and one line on stderr.
     """
     watcher = watcher or Watcher()
     try:
@@ -172,7 +174,9 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
 
 
 def _run(options: Options, watcher: Watcher) -> None:
-    """Register, then import what a kernel is made of while the controller takes notice."""
+    """Register, and import the kernel's modules after that, while the controller waits for the
+    first heartbeats.
+    """
     controller = find_controller(options)
     _say_security(controller)
     with EngineTransport(controller, str(uuid.uuid4())) as transport:
@@ -195,24 +199,27 @@ def _run(options: Options, watcher: Watcher) -> None:
 
 @attrs.define(eq=False)
 class _Engine:
-    """The transport, and who is told of a registration."""
+    """An engine's transport, and what is told of each registration."""
 
     transport: EngineTransport
     watcher: Watcher
     on_registered: Callable[[Registered], object] = lambda registered: None
 
     def note(self, registered: Registered) -> None:
-        """Tell the watcher what to send if this process ends, and the application its name."""
+        """Tell the watcher what to send when this process has ended, and the application the
+        engine's new name and number.
+        """
         controller = self.transport.controller
         url = controller.url("registration")
         self.watcher.tell(url, registered.farewell, controller.curve_serverkey)
         self.on_registered(registered)
 
     def open(self, stack: ExitStack, before_exit: list[Callable[[], object]]) -> Transport:
-        """The transport is open; it is closed, and the watcher dismissed, at the end.
+        """The transport, which is open already. At the end it is closed, and then the watcher is
+        dismissed.
 
-        What calls have done to this process may keep a socket from being closed, and then its
-        context waits for it.
+        The end has `_GRACE` seconds: if a call has left a socket open in this process, closing the
+        zmq context would wait for ever.
         """
         stack.callback(self.watcher.dismiss)
         stack.callback(self.transport.close)
@@ -240,21 +247,23 @@ def _application(options: Options, registered: Registered, registrar: Registrar)
 
 
 def find_controller(options: Options) -> Controller:
-    """Where the controller is, waiting for its file. Raises `ConnectionFileError`."""
+    """Where the controller is: from the environment, or from its file, for which this waits.
+    Raises `ConnectionFileError`.
+    """
     if _TOLD in os.environ:
         return _controller_told(options)
     until = time.monotonic() + options.wait_for_url_file
     while True:
         try:
             return _reread(options)
-        except ConnectionFileError:  # it is not there yet, or being written
+        except ConnectionFileError:  # the file does not exist yet, or is being written
             if time.monotonic() > until:
                 raise
         time.sleep(0.05)
 
 
 def _controller_told(options: Options) -> Controller:
-    """What a launcher has put into the environment."""
+    """Where the controller is, by the variable that a launcher has set in the environment."""
     try:
         fields = json.loads(os.environ[_TOLD])
     except ValueError as error:
@@ -263,7 +272,9 @@ def _controller_told(options: Options) -> Controller:
 
 
 def _reread(options: Options) -> Controller:
-    """Where it is by now: by its file, unless it was told, and its cluster has no name."""
+    """Where the controller is now, by its file; by the environment if that says it and no cluster
+    id is known.
+    """
     if _TOLD in os.environ and not options.cluster_id:
         return _controller_told(options)
     return read_controller(options.connection_file, options.location or None)
@@ -275,7 +286,9 @@ def _say_security(controller: Controller) -> None:
 
 
 def _mpi_rank(options: Options) -> int | None:
-    """The number that MPI gives this process. Raises `UsageError` without mpi4py."""
+    """The rank that MPI gives this process, if MPI is to be used and has several processes. Raises
+    `UsageError` if mpi4py cannot be imported.
+    """
     if not options.use_mpi:
         return None
     try:

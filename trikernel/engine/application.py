@@ -1,7 +1,8 @@
-"""The core's side of an engine: what the schedulers and clients of ipyparallel read in replies.
+"""The application of an engine: adds to replies what ipyparallel's schedulers and clients read.
 
-Every reply says in its metadata which engine has sent it, whether the call's dependencies were met,
-and what a broadcast needs to be put together again. An error says where it was.
+The metadata of each reply says which engine has sent it, whether the call's dependencies were met,
+and what the scheduler needs to combine the replies to a broadcast. An error reply says on which
+engine it was raised.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _COPIED = {"is_broadcast": False, "is_coalescing": False, "original_msg_id": "",
 
 
 class EngineApplication(PythonApplication):
-    """What stands between a `PythonKernel` that is an engine and the core.
+    """Connects a `PythonKernel` that is an engine to the core.
 
-    ``registered`` is what the engine is at its controller. ``registrar``, if given, follows that
-    while it is served, and reads with ``reread`` where the controller is.
+    ``registered`` is the engine's registration. ``registrar``, if given, renews that while the
+    kernel is served, and calls ``reread`` to learn where the controller is.
     """
 
-    most_aborted = 1_000_000  # each engine is told all ids that wait at the controller for any
+    most_aborted = 1_000_000  # a controller sends each engine the ids that wait for any engine
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class EngineApplication(PythonApplication):
         self.note(registered)
 
     def note(self, registered: Registered) -> None:
-        """It has registered: the kernel is known by that name and number from now on."""
+        """Give the kernel the name and the number of a new registration."""
         kernel: Any = self.kernel
         kernel.ident, kernel.int_id = registered.identity, registered.engine_id
         kernel.engine_id = registered.engine_id  # by which users of ipyparallel know it
@@ -65,14 +66,16 @@ class EngineApplication(PythonApplication):
                 connection.codec.change_key(connection.transport.key)
 
     def bind(self, server: Server) -> None:
-        """The kernel is about to be served."""
+        """The kernel is about to be served: mark its messages with the engine's name."""
         super().bind(server)
         server.connection.codec.mark({"engine": self.kernel.ident})
 
     def prepare(self) -> None:
-        """Before anything is received: what code on an engine finds there."""
+        """Before anything is received: set up what code on an engine expects, and start following
+        the controller.
+        """
         self.at_end.enter_context(stand_in_for_engine_app())
-        serializer()  # lest the first call wait for its import
+        serializer()  # imported now, so that the first call does not wait for it
         self.kernel.shell.data_pub = DataPublisher()
         super().prepare()
         if self._registrar is not None and self._reread is not None:
@@ -81,7 +84,9 @@ class EngineApplication(PythonApplication):
             server.stopper.services.start_soon(follow, self._reread, leave, self.drop_calls)
 
     async def drop_calls(self) -> None:
-        """Abort what waits and what runs: its clients were told that it has failed."""
+        """Abort all queued requests and all running calls: the controller has told their clients
+        that they have failed.
+        """
         server = self.kernel.server
         running = {one.msg_id for one in server.stopper.running if one.msg_type in _CALLS}
         self.kernel.log.warning(
@@ -95,14 +100,16 @@ class EngineApplication(PythonApplication):
     # Requests
 
     def busy_may_wait(self, request: Request) -> bool:
-        """A call's ``busy`` may leave with its reply: if it lasts, the flusher comes soon."""
+        """A call's ``busy`` may be sent with its reply. The flusher of iopub is woken, and sends it
+        if the call takes longer.
+        """
         if request.msg_type != "apply_request":
             return super().busy_may_wait(request)
         self.kernel.sender.connection.iopub.wake()
         return True
 
     async def handle(self, request: Request) -> Reply | None:
-        """Run the handler; what it returned, with what the schedulers read."""
+        """Run the handler. The reply that it returned, with what the schedulers read."""
         self._describe(request)
         reply = await super().handle(request)
         if reply is not None:
@@ -112,7 +119,7 @@ class EngineApplication(PythonApplication):
         return reply
 
     def error_reply(self, request: Request, error: BaseException) -> Reply:
-        """The reply that says what was raised, and by which engine."""
+        """The reply that says what was raised, and on which engine."""
         self._describe(request)
         request.metadata["status"] = "error"
         if type(error).__name__ == "UnmetDependency":
@@ -120,7 +127,7 @@ class EngineApplication(PythonApplication):
         if request.msg_type != "apply_request":
             return self._with_engine_info(request, super().error_reply(request, error))
         shell = self.kernel.shell
-        if current_request.get() is request:  # else it has not run, and has no output
+        if current_request.get() is request:  # otherwise it has not run, and shows nothing
             shell.errors.forget()
             self.kernel.show_error(error)
         content = {"status": "error", **shell.errors.content(error)}
@@ -133,7 +140,9 @@ class EngineApplication(PythonApplication):
         return super().aborted_reply(request)
 
     def report_failure(self, request: Request, error: BaseException) -> None:
-        """What a call raises is its client's to read."""
+        """Log what a handler raised. An error in a call goes to its client, so that is logged at
+        level DEBUG only.
+        """
         if request.msg_type == "apply_request" and not isinstance(error, AbortedError):
             self.kernel.log.log(logging.DEBUG, "a call failed", exc_info=error)
         else:

@@ -1,7 +1,7 @@
-"""An engine that is a kernel for frontends, too: `bind_kernel`.
+"""`bind_kernel`, which lets frontends connect to an engine as to a kernel.
 
-The engine's own sockets listen beside being connected, so that a notebook's cells and a client's
-calls wait in one queue and share one namespace.
+The engine's sockets, which are connected to the controller, then also listen. So a notebook's cells
+and a client's calls wait in one queue and share one namespace.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _APP = "ipyparallel.engine.app"
 
 
 def bind_kernel(ip: str = "127.0.0.1") -> str:
-    """Have the engine that this code runs on listen for frontends; its connection file's path.
+    """Have the engine on which this code runs listen for frontends at ``ip``. Returns the path of
+    its connection file; if it listens already, that of the same file again.
 
-    A second time it is the same file. ``ip`` is where it listens. `ipyparallel.bind_kernel` on such
-    an engine does the same. Raises `TrikernelError` elsewhere, `ConnectionFileError` where it
-    cannot listen.
+    `ipyparallel.bind_kernel` does the same on such an engine. Raises `TrikernelError` if this
+    process is no engine, and `ConnectionFileError` if it cannot listen.
     """
     kernel = served_kernel()
     transport: Any = kernel.server.transport if kernel is not None else None
@@ -54,41 +54,43 @@ def bind_kernel(ip: str = "127.0.0.1") -> str:
 
 
 class IPEngine:
-    """What code finds that looks for ipyparallel's engine."""
+    """Stands in for ipyparallel's engine application, for code that asks for it."""
 
     @classmethod
     def initialized(cls) -> bool:
-        """There is one in this process."""
+        """True: there is an engine in this process."""
         return True
 
     @classmethod
     def instance(cls) -> IPEngine:
-        """It."""
+        """A stand-in for this process's engine."""
         return cls()
 
     @property
     def kernel(self) -> Any:
-        """Its kernel."""
+        """The engine's kernel."""
         return served_kernel()
 
     @property
     def id(self) -> int:
-        """Its number at the controller."""
+        """The engine's number at the controller."""
         return int(served_kernel().int_id)
 
     @property
     def ident(self) -> str:
-        """Its name there."""
+        """The engine's name at the controller."""
         return str(served_kernel().ident)
 
     def bind_kernel(self, **kwargs: Any) -> str:
-        """See above; what ipyparallel's engine takes beside that means nothing here."""
+        """As the function `bind_kernel`; other arguments than ``ip`` are ignored."""
         return bind_kernel(ip=str(kwargs.get("ip", "127.0.0.1")))
 
 
 @contextmanager
 def stand_in_for_engine_app() -> Iterator[None]:
-    """While an engine is served, ``ipyparallel.engine.app`` is about that one."""
+    """While an engine is served, put a module with this `IPEngine` in the place of
+    ``ipyparallel.engine.app``.
+    """
     module: Any = ModuleType(_APP, "This process is an engine of trikernel's.")
     module.IPEngine = IPEngine
     module.__spec__ = importlib.machinery.ModuleSpec(_APP, None)

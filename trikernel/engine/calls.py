@@ -1,13 +1,13 @@
-"""A function call: unpacked, made, awaited, and its result packed. The handler of `apply_request`.
+"""The handlers for an engine's own requests, first of all ``apply_request``: a function call.
 
-A call waits for its turn in the shell lane, as a cell does. Calls of plain functions come one after
-the other, in order of arrival. If a function returns an awaitable, which an async one does, that is
-awaited in the task of its own request; the lane goes on to the next one meanwhile. So any number of
-calls may await at once, and each one's code between two awaits has the engine to itself.
+A call waits for its turn in the shell lane, as a cell does. Plain functions are called one after
+the other, in order of arrival. If a function returns an awaitable, as async functions do, that is
+awaited in the task of its request, while the lane goes on with the next request. So any number of
+calls may await at once, and no other call runs between two awaits of one.
 
-What a call raises goes to the core's boundary like that of any request, and `application` makes a
-reply of it. A call is stopped through its request's scope: by an abort, a deadline, an interrupt or
-the engine's end.
+What a call raises is handled as for any other request; `application` makes the reply. A call is
+stopped through its request's cancel scope: by an abort, a deadline, an interrupt or the engine's
+end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from .packing import flat, pack, serializer
 
 __all__ = ["CONTROL_HANDLERS", "SHELL_HANDLERS"]
 
-REPLY_LEAVES = 0.05  # seconds, within which a reply has left this process
-_LONGEST = 1e9  # seconds
+REPLY_LEAVES = 0.05  # seconds within which a reply has been sent
+_LONGEST = 1e9  # seconds of a deadline
 
 
 @built_in
 @enable_ki_protection
 async def apply_request(request: Request) -> Reply:
-    """Make a call. Content: the author's. Reply: ``status``, and the result in its buffers."""
+    """Call a function. The request has the function and its arguments in its buffers, the reply has
+    ``status`` in its content and the result in its buffers.
+    """
     kernel = request.kernel
     _set_deadline(kernel, request, request.message.metadata.get("trikernel.timeout", 0))
     function, args, kwargs = call_unprotected(
@@ -68,7 +70,7 @@ def _set_deadline(kernel: Any, request: Request, seconds: Any) -> None:
 
 
 def _check_possible(function: Any) -> None:
-    """Refuse what cannot work here, with the reason, before it fails somewhere within."""
+    """Raise `TrikernelError`, with the reason, for a function that cannot work on this engine."""
     if getattr(function, "__module__", None) != "ipyparallel.util":
         return
     if getattr(function, "__name__", "") == "become_dask_worker":
@@ -83,7 +85,8 @@ def _check_possible(function: Any) -> None:
 def signal_request(request: Request) -> Mapping[str, Any]:
     """Send this process a signal. Content: ``sig``, a number or a name. Reply: ``ok``.
 
-    The reply comes first, because the client waits for it and the signal may be this one's end.
+    The reply is sent before the signal (but for SIGINT): the client waits for it, and the signal
+    may end this process.
     """
     wanted = request.message.content.get("sig")
     number = getattr(signal, wanted, None) if isinstance(wanted, str) else wanted
@@ -103,10 +106,10 @@ async def _signal_soon(number: int) -> None:
 
 @built_in
 async def abort_request(request: Request) -> Mapping[str, Any]:
-    """Abort calls by id, waiting or running; without ids, whatever waits.
+    """Abort calls by their ids, queued or running; without ids, all that is queued.
 
-    Content: ``msg_ids``, one id or a list; those of a broadcast, too, which reaches each engine
-    under an id of its own. Reply: ``ok``.
+    Content: ``msg_ids``, one id or a list. An id of a broadcast is found, too, although each engine
+    receives that under an id of its own. Reply: ``ok``.
     """
     kernel = request.kernel
     wanted = request.message.content.get("msg_ids")
@@ -130,4 +133,4 @@ CONTROL_HANDLERS = {
     "abort_request": abort_request,
     "signal_request": signal_request,
 }
-"""What an engine handles beside what a kernel does, or otherwise."""
+"""Requests on control that an engine handles and a kernel does not, or not in this way."""

@@ -1,9 +1,10 @@
 """A cluster for programs that run Trio: calls are awaited, and a cancel stops them on the engine.
 
-ipyparallel's own client does the speaking; it has a thread for that. Here its futures become what a
-task awaits. A call that is cancelled, by a deadline or because a sibling failed, is aborted on its
-engine, which cancels the call's scope there. `abort_on_cancel` does that for ipyparallel's own
-results, whose ``cancel`` tells no engine.
+ipyparallel's own client talks to the cluster, in a thread of its own; here a Trio task waits for
+that client's futures. If a task is cancelled while it waits for a call, by a deadline or because a
+sibling failed, the call is aborted on its engine, where that cancels the call's scope.
+`abort_on_cancel` does the same for ipyparallel's own results, whose ``cancel`` alone does not tell
+the engine.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from ..system import run_in
 
 __all__ = ["ClusterView", "abort_on_cancel", "open_cluster"]
 
-PING = 1000  # milliseconds: a controller takes notice of new engines with its second ping
-STOP_TIMEOUT = 15  # seconds that the end of a cluster may take
-ABORT_TIMEOUT = 1.0  # seconds that a cancelled task waits for its engine's word
+PING = 1000  # milliseconds between pings: a controller shows a new engine after the second one
+STOP_TIMEOUT = 15  # seconds that stopping a cluster may take
+ABORT_TIMEOUT = 1.0  # seconds that a cancelled task waits for the engine's reply to the abort
 
 
 @asynccontextmanager
 async def open_cluster(
     n: int | None = None, *, ready_within: float = 60, **options: Any
 ) -> AsyncIterator[ClusterView]:
-    """A view of a cluster: a new one of ``n`` engines, which ends with the block, or an existing.
+    """A view of a cluster: of a new one with ``n`` engines, which is stopped at the block's end, or
+    of one that runs already.
 
     ::
 
@@ -37,9 +39,9 @@ async def open_cluster(
             print(await view.map(fetch, urls, limit=20))
 
     Without ``n``, ``options`` are those of `ipyparallel.Client` (``profile``, ``cluster_id``, a
-    connection file as ``url_info`` ...), with it those of `ipyparallel.Cluster`. The engines are
-    to be there ``ready_within`` seconds. Raises `trio.TooSlowError`, and what ipyparallel raises.
-    Cancelled, it stops what it has started.
+    connection file as ``url_info`` ...), with it those of `ipyparallel.Cluster`. Raises
+    `trio.TooSlowError` if the engines (without ``n``: one engine) have not registered within
+    ``ready_within`` seconds, and what ipyparallel raises. Cancelled, it stops what it has started.
     """
     open_one = _connect if n is None else partial(_start, n)
     cluster, client = await trio.to_thread.run_sync(partial(open_one, **options))
@@ -53,9 +55,9 @@ async def open_cluster(
 
 
 class ClusterView:
-    """All engines of a cluster, as tasks of Trio use them. Made by `open_cluster`.
+    """All engines of a cluster, for use in Trio tasks. Made by `open_cluster`.
 
-    ``client`` is ipyparallel's own client, for all that is not here.
+    ``client`` is ipyparallel's own client, for everything that this class does not have.
     """
 
     def __init__(self, client: Any) -> None:
@@ -64,17 +66,17 @@ class ClusterView:
 
     @property
     def engines(self) -> list[int]:
-        """The numbers of the engines that are there now."""
+        """The numbers of the engines that are registered now."""
         return list(self.client.ids)
 
     async def apply(
         self, f: Callable[..., Any], *args: Any, engine: int | None = None, **kwargs: Any
     ) -> Any:
-        """What ``f`` returns, or what it returns awaits, on an engine: the one that has fewest
-        calls of this view's, unless it is named.
+        """Call ``f`` on an engine and return its result; an awaitable result is awaited there.
+        Without ``engine`` it is the one that has the fewest calls of this view.
 
-        Raises what it raises there, as ipyparallel's `RemoteError`, and `EngineError` if the engine
-        is gone. Cancelled, the call is stopped there: if it has not begun, it never does.
+        Raises what ``f`` raises, as ipyparallel's `RemoteError`, and `EngineError` if the engine
+        has died. Cancelled, the call is stopped on the engine: if it has not begun, it never will.
         """
         number = engine if engine is not None else self._least_loaded()
         self._running[number] = self._running.get(number, 0) + 1
@@ -85,7 +87,9 @@ class ClusterView:
             self._running[number] -= 1
 
     async def apply_all(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Any]:
-        """What ``f`` returns on each engine, in the order of `engines`. If one fails, all do."""
+        """Call ``f`` on each engine; the results are in the order of `engines`. If one call fails,
+        the others are cancelled and its error is raised.
+        """
         engines = self.engines
         calls = [partial(self.apply, f, *args, engine=one, **kwargs) for one in engines]
         return await _gather(calls)
@@ -97,11 +101,12 @@ class ClusterView:
         limit: int = 1,
         on_result: Callable[[int, Any], object] = lambda number, value: None,
     ) -> list[Any]:
-        """What ``f`` returns for each item, in their order; ``limit`` calls at once on an engine.
+        """Call ``f`` for each item; the results are in the order of the items. Each engine has at
+        most ``limit`` of these calls at once: more than one makes sense for async functions.
 
-        More than one makes sense for async functions. ``on_result`` is told each result as it
-        comes, with its place. If a call fails, the others are cancelled and its error is raised.
-        Each call is made once: if its engine dies that is an error. Cancelled, all are.
+        ``on_result`` is called with each result when it comes, and with its index before that. If a
+        call fails, the others are cancelled and its error is raised. No call is made twice: if its
+        engine dies, that is an error. Cancelled, all running calls are stopped on their engines.
         """
         if limit < 1:
             raise ValueError(f"limit is a positive number of calls, not {limit}")
@@ -121,12 +126,12 @@ class ClusterView:
         return results
 
     async def push(self, names: dict[str, Any]) -> None:
-        """Set names on every engine."""
+        """Set variables on every engine."""
         view = self.client[:]
         await _result(view, view.push(names, block=False))
 
     async def pull(self, names: str | Sequence[str]) -> list[Any]:
-        """The values of a name, or of several, on every engine."""
+        """The value of a variable, or of several, on every engine."""
         view = self.client[:]
         result: list[Any] = await _result(view, view.pull(names, block=False))
         return result
@@ -144,15 +149,15 @@ class ClusterView:
 
 
 def abort_on_cancel(view: Any, result: Any) -> Any:
-    """Have ``result.cancel()`` abort the call on its engines; ``view`` is where it was made.
+    """Have ``result.cancel()`` abort the call on its engines. ``view`` is the view that made it.
 
     ::
 
         call = abort_on_cancel(view, view.apply_async(f))
 
-    It is for ipyparallel's `AsyncResult`, which is returned, and for whoever cancels that:
-    `asyncio.wrap_future` does, when its task is cancelled. By itself a cancel of it only gives up
-    the wait. It does not wait for the engines' word; ``get`` raises `CancelledError` at once.
+    ``result`` is an `AsyncResult` of ipyparallel's, and is returned. Without this its ``cancel``
+    only ends the waiting, while the call goes on. `asyncio.wrap_future` cancels it when its task is
+    cancelled. The abort does not wait for the engines: ``get`` raises `CancelledError` at once.
     """
 
     def abort(_: object) -> None:
@@ -165,10 +170,10 @@ def abort_on_cancel(view: Any, result: Any) -> Any:
 
 
 async def _result(view: Any, future: Any) -> Any:
-    """The result of one of ipyparallel's. Cancelled, it is aborted.
+    """Wait for an `AsyncResult` of ipyparallel's. Cancelled, its call is aborted.
 
-    A cancel waits a moment for the engine to say that it has been told: one that stands still, or
-    has died, does not say that.
+    Then this waits for the engine's reply to the abort, but at most `ABORT_TIMEOUT`: an engine that
+    is stopped, or has died, does not reply.
     """
     try:
         await _done(future)
@@ -180,7 +185,7 @@ async def _result(view: Any, future: Any) -> Any:
 
 
 async def _done(future: Any) -> None:
-    """Wait for one of ipyparallel's, whose callbacks are called in its client's thread."""
+    """Wait for a future of ipyparallel's, which calls its callbacks in the client's thread."""
     token, done = trio.lowlevel.current_trio_token(), trio.Event()
 
     future.add_done_callback(lambda _: run_in(token, done.set))
@@ -188,7 +193,7 @@ async def _done(future: Any) -> None:
 
 
 async def _gather(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of calls beside each other; the first error cancels the others, and is raised."""
+    """The results of concurrent calls; the first error cancels the others, and is raised."""
     results: list[Any] = [None] * len(calls)
     errors: list[Exception] = []
 
@@ -208,7 +213,7 @@ async def _gather(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 async def _engines_are_there(client: Any, n: int) -> None:
-    while len(client.ids) < n:  # noqa: ASYNC110  # the client's thread tells no loop of it
+    while len(client.ids) < n:  # noqa: ASYNC110  # the client has no callback for this
         await trio.sleep(0.05)
 
 

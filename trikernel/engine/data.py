@@ -1,4 +1,4 @@
-"""What code on an engine publishes as values: ``ipyparallel.datapub.publish_data``.
+"""``ipyparallel.datapub.publish_data`` on an engine, by which a call publishes values.
 
 The values arrive at the client as ``AsyncResult.data`` while the call still runs.
 """
@@ -19,7 +19,7 @@ class DataPublisher:
     """The ``data_pub`` of the shell, as ipyparallel's function looks for it."""
 
     def publish_data(self, data: Mapping[str, Any]) -> None:
-        """Send a namespace of values under the current call. Raises what packing them raises."""
+        """Send named values to the client of the current call. Raises what packing them raises."""
         kernel = served_kernel()
         if kernel is None:
             raise TrikernelError("values are published by code that runs on an engine")

@@ -1,8 +1,8 @@
 """How ``ipcluster`` starts engines: as processes on this machine, forked where that is possible.
 
-``ipcluster start --engines=trio``, or ``--engines=trikernel.engine:TrioEngineLauncher``. What else
-starts engines (ssh, MPI, a batch system) keeps its own launcher and is told the command:
-``c.EngineLauncher.engine_cmd = [sys.executable, "-m", "trikernel.engine"]``.
+``ipcluster start --engines=trio``, or ``--engines=trikernel.engine:TrioEngineLauncher``. To start
+engines in another way (by ssh, MPI, a batch system), use ipyparallel's launcher for that, and set
+its command: ``c.EngineLauncher.engine_cmd = [sys.executable, "-m", "trikernel.engine"]``.
 """
 
 from __future__ import annotations
@@ -28,26 +28,28 @@ __all__ = ["TrioEngineLauncher", "TrioEngineSetLauncher"]
 
 COMMAND = (sys.executable, "-m", "trikernel.engine")
 WATCHER = "trikernel.engine.watcher"
-AT_ONCE = 16  # engines that are being forked
+AT_ONCE = 16  # engines that are being forked at the same time
 PRELOAD = ("trikernel.engine.preloaded",)
 
 
 @attrs.define(eq=False)
 class _Forks:
-    """The fork server of a set while that starts, and the engines that it is forking."""
+    """The fork server of a set of engines while the set starts, and the forks under way."""
 
     server: ForkServer
     at_once: int
     _begun: deque[Callable[[], None]] = attrs.field(factory=deque)
 
     def add(self, finish: Callable[[], None]) -> None:
-        """An engine is being forked, for which ``finish`` is called when it is its turn."""
+        """Note an engine that is being forked; ``finish`` waits for it. If there are more than
+        ``at_once``, this waits for the oldest.
+        """
         self._begun.append(finish)
         if len(self._begun) > self.at_once:
             self._begun.popleft()()
 
     def close(self) -> None:
-        """Wait for each of them. The server goes when the last engine has ended."""
+        """Wait for all forks, and close the server, which exits when its last engine has ended."""
         with ExitStack() as stack:
             stack.callback(self.server.close)
             while self._begun:
@@ -55,12 +57,14 @@ class _Forks:
 
 
 class _OneEngine(LocalEngineLauncher):
-    """One engine. With ``forks`` it is forked, and else started like any program."""
+    """One engine. With ``forks`` it is forked, otherwise it is started like any program."""
 
     forks = AnyTrait()
 
     def start(self) -> None:
-        """Start it. If it is forked it has no number yet."""
+        """Start the engine. One that is forked has its process number only when `_Forks` has waited
+        for it.
+        """
         if self.forks is None or list(self.engine_cmd) != list(COMMAND):
             super().start()
             return
@@ -79,7 +83,7 @@ class _OneEngine(LocalEngineLauncher):
                 self.forks.add(partial(self._finish, finish, stack.pop_all()))
 
     def _finish(self, finish: Callable[[], WarmProcess], streams: ExitStack) -> None:
-        """Wait until it is forked."""
+        """Wait until the engine is forked; if that fails, start it in the ordinary way."""
         with streams:
             try:
                 process = finish()
@@ -96,32 +100,32 @@ class _OneEngine(LocalEngineLauncher):
 
 
 class _Forked:
-    """A forked process as a launcher asks it, by the names of `psutil.Process`."""
+    """A forked process, with those names of `psutil.Process` that a launcher uses."""
 
     def __init__(self, process: WarmProcess) -> None:
         self._process = process
         self.pid, self.send_signal = process.pid, process.send_signal
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code. Raises `psutil.TimeoutExpired`."""
+        """Wait for the process; its exit code. Raises `psutil.TimeoutExpired`."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise psutil.TimeoutExpired(timeout, self.pid) from None
 
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process.peek() is None
 
 
 class TrioEngineLauncher(LocalEngineSetLauncher):
-    """A set of engines of trikernel's on this machine."""
+    """A set of trikernel's engines on this machine."""
 
     delay = Float(0.0, help="seconds between starting each engine after the first").tag(config=True)
     warm = Bool(True, help="fork engines from one process that has imported everything").tag(
         config=True
     )
-    entrypoint_name = "trio"  # by which ipyparallel calls it, of the two that it has
+    entrypoint_name = "trio"  # the one of its two entry points that ipyparallel shows as its name
     _forks: _Forks | None = None
 
     @default("engine_cmd")
@@ -144,9 +148,9 @@ class TrioEngineLauncher(LocalEngineSetLauncher):
 
     @classmethod
     def launcher_class(cls, **options: Any) -> _OneEngine:
-        """One of the set, of which ``parent`` is one if it is started, not found again."""
+        """One engine of the set ``parent``; it is forked while that has a fork server."""
         return _OneEngine(forks=getattr(options.get("parent"), "_forks", None), **options)
 
 
 TrioEngineSetLauncher = TrioEngineLauncher
-"""By this name `ipyparallel` would call it."""
+"""The same under the kind of name that ipyparallel has for its sets of engines."""

@@ -1,19 +1,21 @@
-"""Modules of ipyparallel's without its package's own code, until somebody asks for that.
+"""Imports modules of ipyparallel without running the package's own code (its ``__init__.py``),
+until that is needed.
 
 What is wanted
-    To read a function that a client has sent, an engine needs ``ipyparallel.serialize``. That takes
-    milliseconds. To import a module of a package Python runs the package's own code first, and that
-    imports a client, a web server's loop and a launcher for each batch system: as long as all the
+    To read a function that a client has sent, an engine needs ``ipyparallel.serialize``, whose
+    import takes milliseconds. But Python runs the package's own code first, and that imports a
+    client, a web server's loop and a launcher for each batch system: this takes as long as all the
     rest of the engine's start, and a third of its memory.
 
 What does not work
-    To leave it at an empty package, which runs its code when a name is asked of it: then another
-    module of it may be imported before that code, in an order in which they need each other.
+    An empty package that runs the package's code only when code asks it for a name. Then another of
+    its modules may be imported before that code has run, and the package's imports run in another
+    order than the package was written for.
 
 What is done
-    `import_lightly` imports those modules within an empty package. The package's code runs in it
-    before anything else of it is imported, and when a name is asked of it. The package is the same
-    object before and after.
+    `import_lightly` puts an empty package into `sys.modules` and imports the given modules into it.
+    The package's own code runs in the same module object when code asks it for a name, and before
+    any other of its modules is imported.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from typing import Any
 
 __all__ = ["BUFFER_THRESHOLD", "ITEM_THRESHOLD", "import_lightly", "import_serializer"]
 
-BUFFER_THRESHOLD = 1024  # bytes from which on data goes in a buffer of its own, as with Session
-ITEM_THRESHOLD = 64  # items up to which a container is looked through for such data
+BUFFER_THRESHOLD = 1024  # bytes: larger data goes in a buffer of its own, as in Jupyter's Session
+ITEM_THRESHOLD = 64  # items: a container with more is not searched for such data
 _SESSION = "jupyter_client.session"
 _lock = threading.RLock()
 
@@ -46,7 +48,7 @@ class _LightPackage(ModuleType):
 
 
 def _complete(package: ModuleType) -> None:
-    """Run its own code, if that has not been done; in one thread."""
+    """Run a package's own code, unless it has run or is running. Other threads wait meanwhile."""
     with _lock:
         if type(package) is _LightPackage and package.__spec__ is not None:
             package.__class__ = ModuleType  # type: ignore[assignment]
@@ -55,7 +57,7 @@ def _complete(package: ModuleType) -> None:
 
 
 class _Finder:
-    """Has a package completed before a module of it is imported that is not one of ``light``."""
+    """Runs the package's own code before a module of it is imported that is not in ``light``."""
 
     def __init__(self, package: ModuleType, light: Sequence[str]) -> None:
         self._package = package
@@ -64,7 +66,9 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """None, and Python's own finder is asked; unless the package's code has imported it."""
+        """None, so that Python's own finder is asked next; but if the package's own code has
+        imported this module, a spec that gives that module.
+        """
         if type(self._package) is not _LightPackage:
             return None
         if not name.startswith(f"{self._package.__name__}.") or name.startswith(self._light):
@@ -75,23 +79,25 @@ class _Finder:
 
 
 class _Existing(Loader):
-    """A module that was imported meanwhile."""
+    """A loader that gives a module which is imported already."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
-        self._spec, module.__spec__ = module.__spec__, None  # else Python would load it by that
+        # Python would load the module again by its own spec.
+        self._spec, module.__spec__ = module.__spec__, None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """It."""
+        """The module itself."""
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run; what it was found by stays."""
+        """Do not run the module again; give it back its own spec."""
         module.__spec__ = self._spec
 
 
 def import_lightly(name: str, *modules: str) -> None:
-    """Import these modules of a package, and not the package, unless it is imported already.
+    """Import these modules of a package without the package's own code. If the package is imported
+    already, do nothing.
 
     Raises `ImportError` if it is not installed.
     """
@@ -111,10 +117,11 @@ def import_lightly(name: str, *modules: str) -> None:
 
 
 def import_serializer() -> None:
-    """Import what reads functions that are sent, and writes results. Raises `ImportError`.
+    """Import ipyparallel's modules that read functions and write results. Raises `ImportError`.
 
-    Without `jupyter_client.session`, of which it wants two numbers: that would import asyncio, a
-    web server's loop and a client, and take a fifth of the time of an engine's start.
+    They need two numbers from `jupyter_client.session`, whose import would also import asyncio, a
+    web server's loop and a client, and take a fifth of the time of an engine's start. So a stand-in
+    for that module, with the two numbers, is there during the import.
     """
     name, modules = "ipyparallel", ("serialize", "error")
     if _SESSION in sys.modules:
@@ -123,7 +130,7 @@ def import_serializer() -> None:
     stand_in = sys.modules[_SESSION] = _Session(_SESSION)
     try:
         import_lightly(name, *modules)
-    except ImportError:  # another version, which wants more of it
+    except ImportError:  # another version of ipyparallel, which needs more of that module
         if name not in sys.modules:
             raise
         del sys.modules[_SESSION]
@@ -135,7 +142,7 @@ def import_serializer() -> None:
 
 
 class _Session(ModuleType):
-    """While `ipyparallel.serialize` is imported."""
+    """Stands in for `jupyter_client.session` while `ipyparallel.serialize` is imported."""
 
     MAX_BYTES = BUFFER_THRESHOLD
     MAX_ITEMS = ITEM_THRESHOLD

@@ -1,8 +1,9 @@
-"""Values as ipyparallel's clients pack and unpack them, without what its package imports.
+"""Packs and unpacks values as ipyparallel's clients do, without importing ipyparallel's package.
 
-ipyparallel knows classes that are packed in a way of their own by name, and imports these names
-when it packs the first thing that has none: numpy, and all of itself. Here such a class is put into
-its table once its module is there; as long as it is not, there can be no object of it.
+ipyparallel has a table of classes that are packed in a special way, some of them as names. When it
+packs the first object of a class that is not in the table, it imports all these names: numpy, and
+its whole package. So here the names are taken out of the table, and each class is put in when its
+module has been imported by somebody else; before that there can be no object of the class.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _waiting: dict[str, Any] = {}
 
 
 def serializer() -> Any:
-    """ipyparallel's module that packs and unpacks; the client may have changed its pickle."""
+    """ipyparallel's module that packs and unpacks. Code may have changed how that pickles, so its
+    functions are looked up in it for each use.
+    """
     from ipyparallel.serialize import canning, serialize
 
     for name in _PLACES.keys() & canning.can_map.keys():
@@ -36,13 +39,13 @@ def serializer() -> Any:
 
 
 def pack(value: Any) -> list[Any]:
-    """What a client unpacks as the result. Raises what the value's own code raises."""
+    """The buffers that a client unpacks as the result. Raises what the value's own code raises."""
     buffers: list[Any] = serializer().serialize_object(value, BUFFER_THRESHOLD, ITEM_THRESHOLD)
     return buffers
 
 
 def flat(buffer: Any) -> Any:
-    """A buffer as zmq sends it without a copy, if that is possible."""
+    """A buffer in a form that zmq can send; not copied, if that is possible."""
     if isinstance(buffer, bytes):
         return buffer
     view = memoryview(buffer)

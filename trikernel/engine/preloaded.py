@@ -1,7 +1,7 @@
-"""What an engine imports, for the process that forks engines: importing this imports all of it.
+"""Imports all modules that an engine needs, for the process that forks engines.
 
-As an engine does, it leaves out what ipyparallel's package imports beside functions that are sent:
-that would take as long as everything else, and a third of the memory.
+As in an engine, ipyparallel's own package is left out, see `light`: its imports would take as long
+as everything else, and a third of the memory.
 """
 
 from __future__ import annotations

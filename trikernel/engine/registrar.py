@@ -1,33 +1,36 @@
-"""An engine at its controller: it registers, looks whether it is still known, and comes back.
+"""Registers an engine at its controller, checks that the controller still knows it, and registers
+it again if not.
 
 What is wanted
-    An engine that outlives what happens to its controller: one that was restarted has the engine
-    again, with its namespace; an engine that stood still for so long that it was given up comes
-    back by itself; if there is no controller any more, it ends.
+    An engine that survives what happens to its controller. If the controller is restarted, it gets
+    the engine back, with its namespace. If an engine was stopped for so long that the controller
+    gave it up, it comes back by itself. If there is no controller any more, the engine ends.
 
 What does not work
-    To register again whenever there is doubt: a controller that knows the engine calls that an
-    error. To come back under the old name: the controller's heart monitor has heard that name
-    already, and takes no notice of it a second time.
+    To register again whenever the engine is not sure: a controller that knows the engine reports
+    that as an error. To register under the old name: the controller's heart monitor has seen that
+    name already, and ignores it the second time.
 
 What is done
-    There is doubt after a registration, which takes a beat of the heart to be complete, when the
-    connection to the registration is new, and when pings come again after some were missing. Then
-    the controller is asked which engines it knows. Only if this one is not among them it registers,
-    as a new engine with a new identity, which asks for its old number. While the controller is
-    away, its connection file is read now and then: another one may have written another one.
+    The engine is *in doubt* in three cases: after a registration, which is only complete after a
+    heartbeat; when the connection to the registration socket was lost or made anew; and when no
+    ping has come for some time. At the next ping it asks the controller which engines that knows.
+    Only if it is not among them it registers, as a new engine with a new identity, and asks for its
+    old number. While no ping comes, it also reads the connection file now and then: another
+    controller may have written a new one.
 
-    A controller tells its clients of an engine when that has answered a ping, with the next one.
-    So if that takes longer than the engine's own start, the heart may beat from the beginning;
-    otherwise it does when calls are taken, lest clients wait for an engine that is said to be
-    there.
+    A controller tells its clients of an engine at the ping after the first one that the engine has
+    answered. If the pings are further apart than the engine's start takes, the engine answers them
+    from the beginning; otherwise only when it takes calls, so that no client waits for an engine
+    that does not take calls yet.
 
-    Clients of an engine that is given up are told that their calls have failed, and schedulers give
-    these to others. An engine that stood still meanwhile has them still, and drops them. If the
-    connection was lost it is the controller that was away, and told nobody: then calls go on.
+    When a controller gives up an engine, it tells the clients that their calls have failed, and
+    schedulers give the calls to other engines. If that engine was only stopped, it still has these
+    calls, and drops them. But if the engine's connection was lost, the controller was away and told
+    nobody: then the calls go on.
 
 What remains
-    Calls that were on their way when the controller ended are lost with it; clients that wait for
+    Calls that were on their way when the controller ended are lost; but the clients that wait for
     them have lost their controller, too.
 """
 
@@ -48,21 +51,21 @@ from ..wire import Codec
 
 __all__ = ["Registered", "Registrar"]
 
-POLL_INTERVAL = 0.5  # seconds between two looks at the connection file
-MISSED = 2.5  # periods without a ping after which there is doubt
-SETTLED_AFTER = 12.0  # seconds after which a controller has forgotten a registration without beats
-READY_WITHIN = 1.5  # seconds from a registration until calls are taken
-LONGEST_PAUSE = 30.0  # seconds between two registrations
-PING, CONNECTION = "ping", "connection"  # what there is to hear of
+POLL_INTERVAL = 0.5  # seconds between two reads of the connection file
+MISSED = 2.5  # ping periods without a ping, after which the engine is in doubt
+SETTLED_AFTER = 12.0  # seconds: then a controller has dropped a registration without heartbeats
+READY_WITHIN = 1.5  # seconds from a registration until the engine takes calls
+LONGEST_PAUSE = 30.0  # seconds between two tries to register
+PING, CONNECTION = "ping", "connection"  # what `_wait_for_another` is told
 
 _log = logging.getLogger("trikernel")
 
 
 @attrs.frozen
 class Registered:
-    """What an engine is at its controller: its number, its name, and how often it is pinged.
+    """A registration: the engine's number and name, and how often the controller pings it.
 
-    ``farewell`` are the frames that tell the controller that it is gone.
+    ``farewell`` are the frames that tell the controller that the engine has ended.
     """
 
     engine_id: int
@@ -72,10 +75,10 @@ class Registered:
 
 
 class Registrar:
-    """Registers an engine over its transport. ``timeout`` is in seconds, of one answer.
+    """Registers an engine over its transport. ``timeout`` is how many seconds an answer may take.
 
-    ``wanted`` is the number that the engine asks for, None for any. ``most_missed`` pings may be
-    missing before the engine gives up; 0 for any number. ``on_registered`` is told of each
+    ``wanted`` is the number that the engine asks for, None for any. After ``most_missed`` missing
+    pings the engine gives up; with 0 it never does. ``on_registered`` is called with each
     registration.
     """
 
@@ -94,7 +97,8 @@ class Registrar:
         self._timeout = timeout
         self._most_missed = most_missed
         self._period = 3.0
-        self._was_away = False  # the controller, as far as one sees, since it last knew this engine
+        # Whether the controller seems to have been away since it last knew this engine.
+        self._was_away = False
         self._codec = self._new_codec()
 
     async def register(self) -> Registered:
@@ -137,11 +141,11 @@ class Registrar:
         give_up: Callable[[], object],
         drop_calls: Callable[[], Awaitable[object]],
     ) -> None:
-        """See to it that the controller knows this engine, until cancelled.
+        """Keep this engine registered, until cancelled.
 
-        ``reread`` tells where the controller is by now. Once it is away for too long ``give_up`` is
-        called, and this returns. ``drop_calls`` is called when it has given up this engine, and has
-        told so.
+        ``reread`` returns where the controller is now. If the controller is away for too long,
+        ``give_up`` is called and this returns. ``drop_calls`` is called when the controller has
+        given up this engine, and has told the clients of its calls.
         """
         while True:
             transport = self._transport
@@ -162,8 +166,10 @@ class Registrar:
     async def _wait_for_another(
         self, heard: trio.MemoryReceiveChannel[str], reread: Callable[[], Controller]
     ) -> Controller | None:
-        """Wait until the engine is to register again: where. None when it is to give up."""
-        last, in_doubt = trio.current_time(), True  # by this loop's clock: each has its own
+        """Wait until the engine must register again; the controller to register at. None if the
+        engine must give up.
+        """
+        last, in_doubt = trio.current_time(), True  # on this loop's clock: each loop has its own
         settles_at = last + SETTLED_AFTER + MISSED * self._period
         while True:
             word = ""
@@ -193,10 +199,10 @@ class Registrar:
                     return other
 
     def _other(self, reread: Callable[[], Controller]) -> Controller | None:
-        """The controller that the connection file names, if that is another one."""
+        """The controller that the connection file names now, if it is another one."""
         try:
             found = reread()
-        except ConnectionFileError:  # none at the moment
+        except ConnectionFileError:  # there is no file at the moment
             return None
         return found if found != self._transport.controller else None
 
@@ -210,7 +216,7 @@ class Registrar:
         return None
 
     async def _come_back(self, controller: Controller) -> None:
-        """Register as a new engine, trying until the controller takes it."""
+        """Register as a new engine; try again until the controller accepts it."""
         pause = POLL_INTERVAL
         while True:
             _log.warning("this engine is not known to its controller: it registers again")
@@ -225,7 +231,7 @@ class Registrar:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _drop_events(self) -> None:
-        """What became of the connection up to its answer needs no doubt."""
+        """Drop what has happened to the connection up to the answer: it is no reason for doubt."""
         with suppress(trio.WouldBlock):
             while True:
                 self._transport.events.receive_nowait()
@@ -237,7 +243,9 @@ class Registrar:
     async def _ask(
         self, msg_type: str, content: Mapping[str, Any], reply_type: str
     ) -> Mapping[str, Any]:
-        """The content of the next reply of that type; what else comes is not for us."""
+        """Send a request, and wait for the next reply of that type; its content. Other messages are
+        ignored.
+        """
         channel = self._transport.registration
         channel.send_nowait(self._codec.encode(msg_type, content))
         while True:
@@ -251,7 +259,7 @@ class Registrar:
 
 
 async def _tell(channel: ZmqChannel, send: trio.MemorySendChannel[str], word: str) -> None:
-    """Say the word for each message of a channel, until that is closed."""
+    """Send ``word`` for each message on a channel, until that is closed."""
     while True:
         try:
             await receive(channel)

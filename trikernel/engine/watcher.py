@@ -1,26 +1,29 @@
-"""Tells the controller when its engine is gone, which the engine itself cannot do.
+"""Tells the controller that an engine's process has ended, if the engine could not do so itself.
 
 What is wanted
-    Whoever waits for a call on an engine that crashes, is killed or exits by `os._exit` learns that
-    at once. By missing heartbeats the controller finds out after half a minute.
+    If an engine crashes, is killed or exits by `os._exit`, the clients that wait for its calls
+    learn of it at once. By missing heartbeats the controller finds out only after half a minute.
 
 What does not work
     A second interpreter that imports all it needs, as the stock engine has: it takes as long to
-    start, and half the memory, of the engine.
+    start as the engine, and half as much memory.
 
 What is done
-    Before the engine has a thread it starts this very file as a program, without Python's site,
-    which takes 6 MB. It has nothing but a pipe to the engine, over which it gets what it is to send
-    should that end: ready frames, where to, and where the modules are that it needs for that. If
-    the engine says good-bye itself, it gets an empty line, and sends nothing. It is nobody's child
-    (it was forked twice), so that code which waits for its children does not meet it.
-    Behind an engine that was forked there is a process already that waits for its end and has
-    imported everything: that sends the frames, and needs no pipe for it (`warm.last_words`).
+    Before the engine starts a thread, it starts this file as a program of its own, the *watcher*,
+    without Python's ``site`` module: that takes 6 MB. Over a pipe the engine tells it what to send
+    when the engine has ended: complete frames, the address, and the path of the modules that are
+    needed for that. An engine that tells the controller itself writes an empty line, and then the
+    watcher sends nothing. The watcher is forked twice, so it is not the engine's child, and code on
+    the engine that waits for its child processes does not find it.
+
+    An engine that was forked by a fork server needs no watcher: the process that has forked it
+    waits for its end anyway, and has imported everything. The engine writes its lines into a file
+    in memory, and that process has the frames sent (`warm.last_words`).
 
 What remains
-    Where there is no fork, or the process that has forked is killed, there are heartbeats. If
-    somebody closes all descriptors of the engine, the pipe ends before the engine does: then the
-    watcher waits for the process by its pidfd.
+    On a system without fork, or if the fork server's process is killed, the controller finds out by
+    missing heartbeats. If code closes all descriptors of the engine, the pipe ends before the
+    engine does: then the watcher waits for the process by its pidfd.
 """
 
 from __future__ import annotations
@@ -31,17 +34,17 @@ import sys
 __all__ = ["Watcher", "start_watcher"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-LONGEST = 1 << 20  # bytes of what is to be sent
+LONGEST = 1 << 20  # bytes of a line
 
 
 class Watcher:
-    """Where the engine writes what is to be sent. Without a watcher (``fd`` is None) nothing is."""
+    """The engine's end: writes what is to be sent to ``fd``. With None nothing is ever sent."""
 
     def __init__(self, fd: int | None = None) -> None:
         self._fd = fd
 
     def tell(self, url: str, frames: list[bytes], curve_serverkey: bytes | None) -> None:
-        """Have these frames sent to ``url`` when this process is gone, in place of those before."""
+        """Have these frames sent to ``url`` when this process has ended; replaces earlier ones."""
         import json
 
         word = {
@@ -53,7 +56,7 @@ class Watcher:
         self._write(json.dumps(word))
 
     def dismiss(self) -> None:
-        """This process has said good-bye, or never was there."""
+        """Have nothing sent: this process tells the controller itself, or has never registered."""
         self._write("")
 
     def _write(self, line: str) -> None:
@@ -61,12 +64,12 @@ class Watcher:
             return
         try:
             os.write(self._fd, line.encode() + b"\n")
-        except OSError:  # somebody has killed it, or closed the pipe
+        except OSError:  # the watcher was killed, or code has closed the pipe
             self._fd = None
 
 
 def start_watcher() -> Watcher:
-    """Start a watcher of this process, which has no threads yet."""
+    """Start a watcher of this process, which must have no other threads yet, as this forks."""
     fd = getattr(sys.modules.get("trikernel.warm.last_words"), "descriptor", None)
     if fd is not None:
         return Watcher(fd)
@@ -89,7 +92,9 @@ def start_watcher() -> Watcher:
 
 
 def watch(reading: int, engine: int) -> None:
-    """Read until the engine is gone; then send what it has left."""
+    """The watcher's program: read the pipe until the engine has ended, then send what its last line
+    says.
+    """
     import signal
 
     for name in SIGNALS:
@@ -117,15 +122,15 @@ def _open_pidfd(pid: int) -> int | None:
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError:  # it is gone already, or this is forbidden
+    except OSError:  # the process has ended already, or the system forbids this
         return None
 
 
 def carry_out(line: bytes) -> None:
-    """Send what a line says. Everything that takes memory is imported here.
+    """Send the frames of a line. Everything that takes memory is imported here, when it is needed.
 
-    The module that sends is run by its path: its package would be imported with it, which takes
-    five times as long as all the rest, and clients wait for this.
+    The module that sends is run by its path, because importing it would import its package, which
+    takes five times as long as all the rest, and clients wait for this.
     """
     import json
     import runpy
