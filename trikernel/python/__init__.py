@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-if find_spec("IPython") is None:  # said here, as the kernel imports it when it is to be served
+if find_spec("IPython") is None:  # checked here: the kernel imports IPython only when it is served
     raise ModuleNotFoundError("the Python kernel needs IPython", name="IPython")
 
 from .kernel import PythonKernel

@@ -1,10 +1,11 @@
-"""``%time``, ``%timeit``, ``%%capture`` and ``%run`` of code that awaits.
+"""``%time``, ``%timeit``, ``%%capture`` and ``%run`` of code that awaits; ``%%timeline`` and
+``%%asyncio``.
 
-IPython runs such code in a function that is not async, where ``await`` is a syntax error. So a call
-of one of them whose code awaits is rewritten, where the cell is parsed, to await a method of
-`AsyncMagics`. It takes the same options and prints what IPython's prints; cancelled, it prints
-nothing more. Every other call stays IPython's. ``%run`` is looked at when it runs, because only
-then its file is read.
+IPython runs the code of a magic in a function that is not async, where ``await`` is a syntax error.
+So when a cell is parsed, the call of such a magic whose code awaits is rewritten into an ``await``
+of a method of `AsyncMagics`. The method takes the same options as IPython's magic and prints the
+same; when it is cancelled it prints no times and no result. All other calls still go to IPython's
+magics. Each call of ``%run`` is rewritten, because its file is read only when the magic runs.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ __all__ = [
 ]
 
 _NAMES = {"time", "timeit", "capture", "run", "timeline", "asyncio"}
-_CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # and how many arguments they have
-_RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # IPython's
+_CALLS = {"run_line_magic": 2, "run_cell_magic": 3}  # method: number of its arguments
+_RUN_OPTIONS = "nidtN:b:pD:l:rs:T:em:G"  # the options of IPython's %run
 _TIMELINE = "trikernel.python.timeline_magics"
 _SHORT = 0.2  # seconds that a measurement should take at least
 _MEASURE = """\
@@ -62,9 +63,10 @@ async def __measure__(__count__, __clock__):
 
 
 class AwaitingCompiler(CachingCompiler):
-    """Notes whether the code that was parsed last calls a magic: only such code is looked at.
+    """IPython's compiler, which also notes in ``calls_magic`` whether the code that was parsed last
+    may call a magic: only the tree of such code is searched for calls to rewrite.
 
-    Cells have the file names that ipykernel gives them.
+    Cells have the same file names as in ipykernel.
     """
 
     calls_magic = False
@@ -92,7 +94,7 @@ class AwaitingTransformer(ast.NodeTransformer):
         self._must_await = must_await
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """``get_ipython().run_line_magic('time', 'await f()')`` and its like."""
+        """Rewrite a call such as ``get_ipython().run_line_magic('time', 'await f()')``."""
         self.generic_visit(node)
         arguments = _magic_call(node)
         if arguments is None or not self._must_await(*arguments):
@@ -103,21 +105,21 @@ class AwaitingTransformer(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(call, node))
 
     def _stay(self, node: ast.AST) -> ast.AST:
-        """No ``await`` can stand in here."""
+        """Leave out what is inside: an ``await`` would be a syntax error there."""
         return node
 
     visit_FunctionDef = visit_Lambda = visit_ClassDef = visit_GeneratorExp = _stay
 
 
 def rewrite(shell: Any, tree: Any) -> Any:
-    """The tree of a cell, in which magics are awaited whose code awaits."""
+    """The tree of a cell in which the calls of magics whose code awaits are awaited themselves."""
     return AwaitingTransformer(partial(_must_await, shell)).visit(tree)
 
 
 def _must_await(shell: Any, kind: str, name: str, line: str, cell: str | None) -> bool:
     if name not in _NAMES:
         return False
-    from IPython.core.magics import ExecutionMagics  # not at the start: it takes a while
+    from IPython.core.magics import ExecutionMagics  # imported late, because it takes a while
 
     magic = shell.magics_manager.magics[kind].get(name)
     if name == "timeline":
@@ -125,18 +127,18 @@ def _must_await(shell: Any, kind: str, name: str, line: str, cell: str | None) -
     if name == "asyncio":
         return kind == "cell" and type(getattr(magic, "__self__", None)).__name__ == "LoopMagics"
     if not isinstance(getattr(magic, "__self__", None), ExecutionMagics):
-        return False  # somebody's own of that name
+        return False  # a magic of this name that is not IPython's
     if name == "run":
         return True
     try:
         parts = shell.async_magics.code_of(name, line, cell)
         return any(awaits(shell, shell.transform_cell(part)) for part in parts)
-    except Exception:  # IPython's own says what is wrong with it
+    except Exception:  # IPython's magic reports what is wrong with this line or code
         return False
 
 
 def _magic_call(node: ast.Call) -> tuple[str, str, str, str | None] | None:
-    """The kind, the name, the line and the cell of a magic's call; None for any other call."""
+    """The kind (line or cell), name, line and cell if this calls a magic; None for other calls."""
     count = _CALLS.get(node.func.attr) if isinstance(node.func, ast.Attribute) else None
     texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
     if count is None or len(texts) != count or len(node.args) != count or node.keywords:
@@ -148,27 +150,29 @@ def _magic_call(node: ast.Call) -> tuple[str, str, str, str | None] | None:
 
 
 def compile_awaiting(shell: Any, tree: ast.Module | ast.Expression, name: str) -> Any:
-    """A code object of a cell, which may await: then its value is a coroutine."""
+    """Compile a cell that may await; if it does, evaluating the code object makes a coroutine."""
     mode = "eval" if isinstance(tree, ast.Expression) else "exec"
     flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     return compile(tree, name, mode, flags=flags, dont_inherit=True)
 
 
 def awaits(shell: Any, source: str) -> bool:
-    """Whether Python code awaits at its top level, or calls a magic that has to."""
+    """Whether Python code awaits at its top level, or calls a magic that has to be awaited."""
     tree = rewrite(shell, ast.parse(source))
     return bool(compile_awaiting(shell, tree, "<cell>").co_flags & inspect.CO_COROUTINE)
 
 
 def refuse_to_await() -> NoReturn:
-    """Say what to do where nothing can be awaited, because the caller is not async."""
+    """Raise `UsageError`: the caller is not async, so the code cannot be awaited here."""
     raise UsageError(
         "this code awaits, and run_cell() cannot: use `await get_ipython().run_cell_async(...)`"
     )
 
 
 def refuse_to_run(coroutine: Any) -> NoReturn:
-    """In the place of IPython's loop runners, which would start a loop for the coroutine."""
+    """Stands in for IPython's loop runners, which would start a new loop for the coroutine. Raises
+    `UsageError`.
+    """
     coroutine.close()
     refuse_to_await()
 
@@ -178,7 +182,10 @@ def refuse_to_run(coroutine: Any) -> NoReturn:
 
 @magics_class
 class AsyncMagics(Magics):
-    """Each is called with the magic's line and cell. Not registered: `Magics` reads options."""
+    """The async versions of the magics, called with the magic's line and cell.
+
+    They are not registered as magics; the base class is there to parse options.
+    """
 
     def code_of(self, name: str, line: str, cell: str | None) -> list[str]:
         """The pieces of code that a magic would run."""
@@ -190,7 +197,7 @@ class AsyncMagics(Magics):
 
     @enable_ki_protection
     async def time(self, line: str, cell: str | None = None) -> Any:
-        """Run the code and print the times it took; its value."""
+        """Run the code and print how long it took. Returns the value of its last expression."""
         quiet, statement = _time_options(line)
         if statement and cell:
             raise UsageError("Can't use statement directly after '%%time'!")
@@ -235,7 +242,7 @@ class AsyncMagics(Magics):
 
     @enable_ki_protection
     async def capture(self, line: str, cell: str) -> None:
-        """Run the cell and keep its output; of tasks that print meanwhile, only its own."""
+        """Run the cell and keep its output, without that of other tasks that print meanwhile."""
         wanted = self.shell.find_cell_magic("capture").parser.parse_argstring(line)
         silenced = DisplayHook.semicolon_at_end_of_expression(cell)
         self.shell.user_ns.pop(wanted.output, None)
@@ -255,7 +262,9 @@ class AsyncMagics(Magics):
 
     @enable_ki_protection
     async def timeline(self, line: str, cell: str) -> Any:
-        """Run the cell and show what the tasks did meanwhile, also if it fails; its value."""
+        """Run the cell and show what the tasks did meanwhile, also if the cell fails or is
+        cancelled. Returns the value of its last expression.
+        """
         from .timeline_magics import recorded
 
         parts = self._compile(cell, below=1)
@@ -265,7 +274,7 @@ class AsyncMagics(Magics):
 
     @enable_ki_protection
     async def run(self, line: str) -> None:
-        """Run a file that awaits at its top level; any other one is IPython's to run."""
+        """Run a file that awaits at its top level; any other file is run by IPython's ``%run``."""
         expanded = call_unprotected(_expand, line, self.shell.user_ns)
         options, words = self.parse_options(expanded, _RUN_OPTIONS, mode="list", list_all=1)
         module = "m" in options
@@ -279,10 +288,12 @@ class AsyncMagics(Magics):
 
     @enable_ki_protection
     async def asyncio(self, line: str, cell: str) -> Any:
-        """Run the cell in the asyncio loop that lives on across cells; its value."""
+        """Run the cell in the asyncio loop that all cells share. Returns its last expression's
+        value.
+        """
         if line.strip():
             raise UsageError("%%asyncio takes no argument")
-        parts = self._compile("\n" + cell)  # the magic's own line stays in its place
+        parts = self._compile("\n" + cell)  # the empty line stands for the line of the magic
         value = await self.shell.loops.asyncio.run(self._run(parts))
         return None if DisplayHook.semicolon_at_end_of_expression(cell) else value
 
@@ -292,9 +303,9 @@ class AsyncMagics(Magics):
             refuse_to_await()
 
     def _compile(self, source: str, below: int = 0) -> list[CodeType]:
-        """The code of a cell in the user's namespace; a last expression is a part of its own.
+        """Compile a cell; if its last statement is an expression, that is a separate part.
 
-        Its lines count as in the notebook, where it stands ``below`` so many others.
+        ``below`` is how many lines stand above the code in the notebook: line numbers start there.
         """
         shell, request = self.shell, current_request.get()
         tree = shell.transform_ast(shell.compile.ast_parse(shell.transform_cell(source)))
@@ -309,7 +320,7 @@ class AsyncMagics(Magics):
         return parts
 
     async def _run(self, parts: list[CodeType]) -> Any:
-        """Run what `_compile` made; the value of a last expression."""
+        """Run what `_compile` returned. Returns the value of the last expression, if any."""
         self.check_may_await()
         value = None
         for part in parts:
@@ -321,7 +332,7 @@ class AsyncMagics(Magics):
     def _measurement(
         self, setup: str, body: str, timer: Callable[[], float]
     ) -> Callable[[int], Awaitable[float]]:
-        """An async function: seconds that so many runs of the code take."""
+        """An async function that runs the code a number of times and returns the seconds taken."""
         template = ast.parse(_MEASURE)
         function = template.body[0]
         assert isinstance(function, ast.AsyncFunctionDef)
@@ -359,7 +370,7 @@ class AsyncMagics(Magics):
 
 
 def _time_options(line: str) -> tuple[bool, str]:
-    """Whether errors are not to be raised, and the statement."""
+    """Whether ``--no-raise-error`` was given, and the rest of the line: the statement."""
     option = "--no-raise-error"
     return line.strip().startswith(option), line.strip().removeprefix(option).strip()
 
@@ -381,7 +392,7 @@ def _timer(options: Any) -> Callable[[], float]:
 
 
 def _expand(line: str, namespace: dict[str, Any]) -> str:
-    """``$name`` and ``{expression}`` of the user's names; as it stands if that fails."""
+    """Replace ``$name`` and ``{expression}`` by the user's values; unchanged if that fails."""
     try:
         return str(DollarFormatter().vformat(line, (), dict(namespace)))
     except Exception:
@@ -389,6 +400,6 @@ def _expand(line: str, namespace: dict[str, Any]) -> str:
 
 
 def _as_captured(capture: Capture) -> CapturedIO:
-    """What ``%%capture NAME`` leaves in the namespace."""
+    """The object that ``%%capture NAME`` stores under NAME."""
     streams = capture.streams
     return CapturedIO(streams.get("stdout"), streams.get("stderr"), capture.outputs)

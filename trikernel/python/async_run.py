@@ -1,6 +1,7 @@
 """Files that await at their top level, run by ``%run``: scripts, ``.ipy`` files and notebooks.
 
-While one runs, ``sys.argv``, ``sys.path`` and ``__main__`` are its own, for the whole process.
+While such a script runs, ``sys.argv``, ``sys.path`` and ``__main__`` are those of the script, for
+the whole process.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from ..core import await_unprotected
 
 __all__ = ["AwaitingFile", "find_awaiting_file"]
 
-_SUPPORTED = set("nieG")  # of IPython's options, those that work with `await`
+_SUPPORTED = set("nieG")  # the options of IPython's %run that work for a file that awaits
 
 
 @attrs.frozen
 class AwaitingFile:
-    """What ``%run`` was told to run, read and compiled: a script's code, or cells."""
+    """A file for ``%run``, already read: the compiled code of a script, or else a list of cells."""
 
     path: Path
     code: CodeType | None
     cells: list[str]
 
     async def run(self, shell: Any, arguments: list[str], options: Any) -> None:
-        """Run it. Raises what it raises, `UsageError` for options that do not work here."""
+        """Run the file. Raises what it raises; `UsageError` for options that do not work here."""
         unsupported = sorted(set(options) - _SUPPORTED)
         if unsupported:
             raise UsageError(
@@ -80,9 +81,9 @@ class AwaitingFile:
 def find_awaiting_file(
     shell: Any, words: list[str], awaits: Callable[[str], bool]
 ) -> AwaitingFile | None:
-    """The file that the first word names, if it awaits; None for any other, or if there is none.
+    """The file that the first word names, if it awaits at its top level.
 
-    ``awaits`` tells of Python code whether it does.
+    None if it does not, or cannot be read or compiled. ``awaits`` says whether Python code awaits.
     """
     try:
         path = Path(get_py_filename(words[0]))
@@ -91,14 +92,14 @@ def find_awaiting_file(
             if any(awaits(shell.transform_cell(cell)) for cell in cells):
                 return AwaitingFile(path, None, cells)
             return None
-        with tokenize.open(path) as file:  # as Python itself finds out the encoding
+        with tokenize.open(path) as file:  # detects the encoding as Python does
             tree = ast.parse(file.read(), str(path))
         code = compile(
             tree, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
         )
         return AwaitingFile(path, code, []) if code.co_flags & inspect.CO_COROUTINE else None
     except (IndexError, OSError, SyntaxError, ValueError, KeyError, TypeError):
-        return None  # IPython says what is wrong with it
+        return None  # IPython's %run reports what is wrong
 
 
 def _expand(arguments: list[str]) -> list[str]:
@@ -107,7 +108,7 @@ def _expand(arguments: list[str]) -> list[str]:
 
 
 def _cells(path: Path) -> list[str]:
-    """The cells of a notebook, or of an ``.ipy`` file, which is one."""
+    """The code cells of a notebook; an ``.ipy`` file counts as one cell."""
     text = path.read_text("utf-8")
     if path.suffix == ".ipy":
         return [text]
@@ -117,7 +118,7 @@ def _cells(path: Path) -> list[str]:
 
 @attrs.define(eq=False)
 class _Place:
-    """What a script has put in the place of what was there."""
+    """What a running script has put into ``sys.modules`` and ``sys.argv``, and what was there."""
 
     name: str
     module: ModuleType
@@ -126,15 +127,15 @@ class _Place:
     argv_before: list[str]
 
 
-_places: list[_Place] = []  # of the scripts that run, one that was left behind among them
+_places: list[_Place] = []  # one for each script that runs, also those of cells that were left
 
 
 @contextmanager
 def _as_main(module: ModuleType, name: str, path: Path, arguments: list[str]) -> Iterator[None]:
-    """The module under that name, with ``sys.argv`` and ``__file__`` of a script.
+    """Make ``module`` the script's ``sys.modules[name]``, and set ``sys.argv`` and ``__file__``.
 
-    What was there before comes back; if another script has taken the place meanwhile, when that
-    one ends.
+    At the end what was there before is put back. If another script has replaced it meanwhile, it is
+    put back when that script ends.
     """
     own_name, own_file = module.__name__, getattr(module, "__file__", None)
     place = _Place(name, module, [str(path), *arguments], sys.modules.get(name), sys.argv)
@@ -149,7 +150,7 @@ def _as_main(module: ModuleType, name: str, path: Path, arguments: list[str]) ->
 
 
 def _leave(place: _Place) -> None:
-    """Put back what was there before, or have those do it who found this script there."""
+    """Put back what was there before; where a later script has replaced it, leave that to it."""
     _places.remove(place)
     for later in _places:
         if later.argv_before is place.argv:

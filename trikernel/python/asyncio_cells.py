@@ -1,12 +1,12 @@
 """Cells that run in asyncio: ``%autoawait asyncio``, ``%%asyncio`` and `trikernel.notebook.aio`.
 
-There is one asyncio loop for each Trio loop that has cells, the main shell's and each subshell's,
-made when something first asks for it. It is a guest of that Trio loop (`loops.cell_loop`): it goes
-on while the kernel is idle and while cells await, whatever they await. A statement of an asyncio
-cell is an asyncio task, which is stepped in the cell's own Trio task: it may await both, and is
-interrupted, cancelled and given deadlines as any cell.
+Each Trio loop that runs cells (the main shell's, and one for each subshell) has its own asyncio
+loop, which is created when it is first needed. That loop is a guest of the Trio loop
+(`loops.cell_loop`): it goes on while the kernel is idle and while cells await, whatever they await.
+A statement of an asyncio cell is an asyncio task whose steps run in the cell's own Trio task. So it
+may await both, and is interrupted, cancelled and given deadlines as any cell.
 
-Why not another loop: see the discussion page "asyncio cells".
+For why it is done this way, see the discussion page "asyncio cells".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CLOSED = (
 
 
 class AsyncioCells:
-    """The asyncio loops of one kernel. ``find`` gives the kernel."""
+    """The asyncio loops of one kernel. ``find`` returns the kernel."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find
@@ -49,13 +49,16 @@ class AsyncioCells:
 
     @property
     def existing(self) -> CellLoop | None:
-        """The calling Trio loop's, if there is one."""
+        """The asyncio loop of the calling Trio loop, if there is one that is not closed."""
         loop = self._here.get()
         return loop if loop is not None and not loop.is_closed() else None
 
     @property
     def loop(self) -> CellLoop:
-        """The calling Trio loop's. Raises `UsageError` in a `trio.run` within a cell."""
+        """The asyncio loop of the calling Trio loop; a new one if there is none, or it was closed.
+
+        Raises `UsageError` in a `trio.run` within a cell, where the kernel's loops stand still.
+        """
         loop = self._here.get()
         if loop is not None and not loop.is_closed():
             return loop
@@ -81,12 +84,12 @@ class AsyncioCells:
             server.application.at_end.callback(with_asyncio_runs.remove, kernel)
         if kernel.owns_process and threading.current_thread() is threading.main_thread():
             asyncio.set_event_loop(new)
-            if loop is None:  # asyncio.run leaves none behind it
+            if loop is None:  # the first one; asyncio.run clears the current loop: set it again
                 kernel.shell.events.register("post_execute", self._be_current)
         return new
 
     def tasks(self) -> list[OtherTask]:
-        """What lives in the calling Trio loop's asyncio loop, for ``%tasks``."""
+        """The tasks of the asyncio loop of the calling Trio loop, for ``%tasks``."""
         loop = self.existing
         return [_as_other(loop, task) for task in loop.living()] if loop is not None else []
 
@@ -95,15 +98,15 @@ class AsyncioCells:
         if loop is not None and threading.current_thread() is threading.main_thread():
             loop.be_current()
 
-    # What runs in it
+    # What runs in the asyncio loop
 
     @enable_ki_protection
     async def run(self, what: Any, *args: Any) -> Any:
-        """Await an awaitable of asyncio's, or call a function of asyncio's and await what it
-        returns, if it can be awaited; what that is.
+        """Await ``what`` in asyncio; if it is a function, call it and await what it returns.
 
-        What is awaited may await Trio, too. Cancelled, it is cancelled, and waited for. Within a
-        task of asyncio's, whichever loop runs it, it is awaited there.
+        Returns the result. What is awaited may also await Trio. If the caller is cancelled, it is
+        cancelled too, and the call waits until it has ended. Called in an asyncio task, of any
+        loop, it is awaited in that task.
         """
         if in_asyncio_task():
             if not inspect.isawaitable(what):
@@ -119,16 +122,16 @@ class AsyncioCells:
 
     @enable_ki_protection
     async def call_handler(self, handler: Callable[..., Any], *args: Any) -> Any:
-        """Call a comm's handler, which may be plain or async, with a running asyncio loop."""
+        """Call a comm's handler, plain or async, while this asyncio loop is the running one."""
         return await self.run(handler, *args)
 
     @enable_ki_protection
     async def run_statement(
         self, code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
     ) -> StopIteration | None:
-        """Run one statement of a cell, with a running asyncio loop; see `cell_run.run_statement`.
+        """Run one statement of a cell in an asyncio task; see `cell_run.run_statement`.
 
-        One that awaits nothing may ask for the task that it runs in.
+        A statement that awaits nothing runs in a task too, so `asyncio.current_task` finds one.
         """
         __tracebackhide__ = True
         ended: StopIteration | None
@@ -151,7 +154,9 @@ def _as_other(loop: CellLoop, task: asyncio.Task[Any]) -> OtherTask:
 
 
 def _outside_of_cells(start: Callable[..., object], function: Any) -> None:
-    """Start what belongs to no cell, whoever asks for it."""
+    """Start ``function`` in a context without a current request: it belongs to no cell, even if a
+    cell's code is the reason that it is started.
+    """
 
     def call() -> None:
         current_request.set(None)

@@ -1,24 +1,27 @@
-"""asyncio in Trio's cells: the loops that a stopped one leaves behind, and a line of advice.
+"""asyncio in cells that run in Trio: ends the loops that a stopped cell leaves behind, and prints a
+hint under a cell that needs asyncio.
 
 What is wanted
-    A cell's `asyncio.run` is stopped, and whatever its tasks still do, or say, is that cell's.
+    When a cell that executes `asyncio.run` is stopped, everything that the tasks of that loop still
+    do or report belongs to that cell.
 
 What does not work
-    asyncio ends a loop by cancelling its tasks and running them to their end, which takes what they
-    take. A second interrupt breaks that off: the loop is closed, its tasks stand where they were,
-    and the error's traceback holds them. Whenever that is let go, in a later cell mostly, the
-    garbage collector closes their coroutines: what these do as they clean up runs in that cell, and
-    holds it up where they swallow everything; ``Exception ignored in``, ``Task was destroyed but it
-    is pending!`` and ``Task exception was never retrieved`` stand under it.
+    To leave it to asyncio, which ends a loop by cancelling its tasks and running them until they
+    have ended, however long that takes. A second interrupt breaks that off: the loop is closed, its
+    tasks stay suspended, and the traceback of the error refers to them. When the traceback is
+    released, usually during a later cell, the garbage collector closes the tasks' coroutines. Then
+    their cleanup code runs in that later cell, and blocks it if it catches every exception;
+    ``Exception ignored in``, ``Task was destroyed but it is pending!`` and ``Task exception was
+    never retrieved`` appear under the wrong cell.
 
 What is done
-    The loops are found by the traceback of what has stopped the cell. The coroutines of such a loop
-    are closed at once, as the cell's own code, which a further stop reaches; what it has to say
-    later it says in the context of the cell, and so under it.
+    The closed loops are found in the traceback of the exception that has stopped the cell. The
+    coroutines of their tasks are closed at once, as code of this cell, so that a further stop
+    reaches it. What such a loop reports later, it reports in the context of the cell.
 
 What remains
-    A loop that is not closed is its owner's, and may run again. One whose interrupt the cell's own
-    code has caught is not found.
+    A loop that is not closed is left alone: its owner may run it again. A loop is not found if the
+    cell's own code has caught the interrupt.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ _WHAT_TO_DO = (
     "\x1b[2mthis needs asyncio, and cells run in Trio: put %%asyncio at the top of the cell, say "
     "%autoawait asyncio for all cells, or `await trikernel.notebook.aio(...)`\x1b[0m\n"
 )
-_MOST = 100  # errors of a group that are looked at
+_MOST = 100  # errors of an exception group that are examined at most
 _SIGNS = {
     "RuntimeError": ("no running event loop", "There is no current event loop"),
     "TypeError": ("trio.run received unrecognized yield message <",),
@@ -48,12 +51,12 @@ _SIGNS = {
 
 
 def is_asyncio_cancel(raised: BaseException) -> bool:
-    """Whether it is asyncio's: that of a task which the user's code has cancelled."""
+    """Whether this is `asyncio.CancelledError`, of a task that the user's code has cancelled."""
     return type(raised).__module__ == "asyncio.exceptions"
 
 
 def tell_of_asyncio(kernel: Any, error: BaseException) -> None:
-    """Say under the calling cell, whose error that is, what code needs that awaits asyncio."""
+    """If a cell failed with this error because it needs asyncio, print a hint under that cell."""
     request = current_request.get()
     if request is None:
         return
@@ -65,7 +68,7 @@ def tell_of_asyncio(kernel: Any, error: BaseException) -> None:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The error itself, or those in a group, in groups of it, and so on."""
+    """The error itself, or those in an exception group and in the groups nested in it."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _leaves(one)
@@ -74,7 +77,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def end_asyncio_loops(raised: BaseException) -> None:
-    """End what is left of the closed loops that ``raised``, an interrupt, has come through.
+    """End the tasks of closed asyncio loops that are in the traceback of ``raised``, an interrupt.
 
     Does nothing for any other exception. Raises nothing.
     """
@@ -82,19 +85,19 @@ def end_asyncio_loops(raised: BaseException) -> None:
     if asyncio is None or not isinstance(raised, (KeyboardInterrupt, CellStopped)):
         return
     loops: list[Any] = []
-    with suppress(Exception):  # what its frames hold is the user's, and may raise when looked at
+    with suppress(Exception):  # the frames hold the user's objects, which may raise when examined
         loops = _closed_loops(asyncio, raised)
     for loop in loops:
         _say_here(loop)
         for task in asyncio.all_tasks(loop):
-            close = getattr(task.get_coro(), "close", None)  # any awaitable may be a task's
+            close = getattr(task.get_coro(), "close", None)  # a task's awaitable may have none
             if close is not None:
-                with suppress(BaseException):  # what it raises as it ends, or a further stop
+                with suppress(BaseException):  # what its cleanup raises, or a further stop
                     call_unprotected(close)
 
 
 def _closed_loops(asyncio: Any, raised: BaseException) -> list[Any]:
-    """In the order in which they were run."""
+    """The closed loops in the traceback, in its order: outermost frame first."""
     loops: list[Any] = []
     for frame in _frames(raised):
         if str(frame.f_globals.get("__name__")).partition(".")[0] != "asyncio":
@@ -108,7 +111,7 @@ def _closed_loops(asyncio: Any, raised: BaseException) -> list[Any]:
 
 
 def _frames(raised: BaseException) -> Iterator[FrameType]:
-    """The frames of an exception, and of those that were handled as it was raised."""
+    """The frames of an exception and of the exceptions in its ``__context__`` chain."""
     one: BaseException | None = raised
     seen: set[int] = set()
     while one is not None and id(one) not in seen:
@@ -121,7 +124,7 @@ def _frames(raised: BaseException) -> Iterator[FrameType]:
 
 
 def _say_here(loop: Any) -> None:
-    """Have what a loop reports later belong to the calling cell."""
+    """Have what a loop reports later appear under the calling cell."""
     context = contextvars.copy_context()
     handler = loop.get_exception_handler()
 

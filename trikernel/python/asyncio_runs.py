@@ -1,10 +1,12 @@
-"""`asyncio.run` in a cell that runs in asyncio: in a loop of its own; the cell's stands still.
+"""`asyncio.run` in a cell that runs in asyncio: it runs in a loop of its own, while the loop of the
+cell stands still.
 
-In a Trio cell there is no running asyncio loop, so it simply works. In an asyncio cell asyncio
-refuses it, as in ipykernel, because a loop runs in this thread. Here it sets that aside, with the
-task that runs, and puts both back: by the functions that asyncio documents for those who write
-loops. The code of the function is replaced, as that of `trio.run` is (`nested_runs`), and only
-while a kernel has an asyncio loop; code that is not stepped by that loop gets asyncio's own.
+In a Trio cell there is no running asyncio loop, so `asyncio.run` works without help. In an asyncio
+cell, as in ipykernel, asyncio refuses it, because a loop is already running in this thread. So the
+running loop and the current task are unset for the call, and set again after it, by functions of
+asyncio that are meant for authors of loops. The code of `asyncio.run` is replaced, as that of
+`trio.run` is (`nested_runs`), and only while a kernel has an asyncio loop. Code that does not run
+in that loop gets asyncio's own `run`.
 """
 
 from __future__ import annotations
@@ -31,13 +33,15 @@ def _run(*args: Any, **options: Any) -> Any:
 
 
 class _Runs:
-    """There is one: the code that stands in `asyncio.run` finds it by its name."""
+    """What `asyncio.run` does while it is replaced. There is one instance, ``runs``, which the
+    code that was put into `asyncio.run` imports by that name.
+    """
 
     def __init__(self) -> None:
         self._run: Callable[..., Any] = asyncio.run
 
     def replace(self, replaced: Replacements) -> None:
-        """Put it there."""
+        """Replace the code of `asyncio.run`."""
         function: Any = asyncio.run
         replacement: Any = _run
         assert isinstance(function, FunctionType)
@@ -45,7 +49,7 @@ class _Runs:
 
     @enable_ki_protection
     def run(self, args: Any, options: Any) -> Any:
-        """`asyncio.run`."""
+        """What a call of `asyncio.run` executes."""
         __tracebackhide__ = True
         try:
             loop = asyncio.get_running_loop()
@@ -67,4 +71,4 @@ class _Runs:
 
 runs = _Runs()
 with_asyncio_runs = Served(runs.replace)
-"""The kernels that have an asyncio loop for cells."""
+"""The kernels that have an asyncio loop for cells; `asyncio.run` is replaced while there is one."""

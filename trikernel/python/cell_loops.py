@@ -1,4 +1,4 @@
-"""Which loops a kernel's cells run in, and beside: Trio's, asyncio's, a window system's."""
+"""The loops of a kernel's cells: Trio's, asyncio's, and that of a GUI toolkit beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["LOOPS", "CellLoops"]
 
 LOOPS = ("trio", "asyncio")
-# What %gui takes for none, and %matplotlib passes on for backends that draw in the frontend.
+# Names that mean no GUI: `%gui` takes them, and `%matplotlib` passes them on for backends that draw
+# in the frontend.
 _NO_LOOP = (None, "", "none", "inline", "nbagg", "notebook", "ipympl", "widget")
 
 
@@ -37,7 +38,7 @@ class CellLoops:
 
     @cached_property
     def asyncio(self) -> AsyncioCells:
-        """What runs cells in asyncio, which is imported when one is to."""
+        """What runs cells in asyncio; imported and made when it is first needed."""
         from .asyncio_cells import AsyncioCells
 
         cells = AsyncioCells(self._shell.find_kernel)
@@ -45,7 +46,7 @@ class CellLoops:
         return cells
 
     def run_in(self, loop: str) -> None:
-        """Have the cells that follow, and comms' handlers, run in one of `LOOPS`."""
+        """Run the cells that follow, and the handlers of comms, in one of `LOOPS`."""
         shell, self.current = self._shell, loop
         kernel = shell.find_kernel()
         cells = (kernel.host or self.asyncio) if loop == "asyncio" else None
@@ -54,14 +55,15 @@ class CellLoops:
         manager.call = run_unprotected if cells is None else cells.call_handler
 
     def tell_what_it_needs(self, error: BaseException) -> None:
-        """Say under the calling cell, whose error that is, what it needs that awaits asyncio."""
+        """If a Trio cell failed with this error because it needs asyncio, print a hint under it."""
         if self.current == "trio":
             tell_of_asyncio(self._shell.find_kernel(), error)
 
     def enable_gui(self, gui: str | None) -> None:
-        """``%gui``, and what ``%matplotlib`` passes on: give a window system turns from now on.
+        """What ``%gui`` does, also when ``%matplotlib`` calls it: from now on the event loop of a
+        GUI toolkit is run between tasks, so that its windows react.
 
-        Raises `UsageError` for one that cannot be had.
+        Raises `UsageError` for a toolkit that is unknown or cannot be used here.
         """
         shell = self._shell
         if gui == "asyncio":
@@ -94,7 +96,9 @@ class CellLoops:
         )
 
     def _turn(self, turn: Callable[[], bool]) -> bool:
-        """In a session of asyncio, callbacks have a running loop, as handlers of comms have."""
+        """Run the toolkit's loop once. While cells run in asyncio, its callbacks find a running
+        asyncio loop, as handlers of comms do.
+        """
         loop = self.asyncio.existing if self.current == "asyncio" else None
         return bool(loop.call_in_step(turn)) if loop is not None else turn()
 
@@ -103,7 +107,7 @@ class CellLoops:
             with scope:
                 await follow()
         finally:
-            if self._gui is scope:  # also if its loop is lost
+            if self._gui is scope:  # no other toolkit took its place; also after Trio has crashed
                 self._gui, self._shell.active_eventloop = None, None
 
     def _end_gui(self) -> None:

@@ -1,11 +1,11 @@
 """The file names that cells are compiled under: those that ipykernel gives them.
 
-A cell's name is made of its text: a folder for temporary files, the process' number, the hash of
-the text. Tools know a cell by that: `inspect` and warnings find its lines, numba keeps what it
-compiles, coverage and profilers tell cells apart, and a frontend that debugs makes the same name
-from the text that it shows. There is no such file; `linecache` has the lines. With the environment
-variable ``IPYKERNEL_CELL_NAME`` all cells have that name. Source: "Debug request" in messaging.rst,
-and Austin Appleby's MurmurHash2 (public domain).
+A cell's file name consists of the folder for temporary files, the process id, and a hash of the
+cell's text. Tools identify a cell by it: `inspect` and warnings find its lines, numba caches what
+it compiles, coverage and profilers distinguish cells, and a frontend's debugger computes the same
+name from the text that it shows. The file does not exist; `linecache` has its lines. If the
+environment variable ``IPYKERNEL_CELL_NAME`` is set, all cells have that name. Source: "Debug
+request" in messaging.rst, and Austin Appleby's MurmurHash2 (public domain).
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ _WORD = struct.Struct("<I")
 
 
 def file_name(code: str) -> str:
-    """The name for a cell, whose text is as the frontend has sent it."""
+    """The file name of a cell; ``code`` is its text exactly as the frontend has sent it."""
     return os.environ.get(VARIABLE) or f"{cell_folder()}{os.sep}{murmur2(code, HASH_SEED)}.py"
 
 
 def hash_seed() -> int:
-    """`HASH_SEED`."""
+    """`HASH_SEED`, as a function, which ipykernel has."""
     return HASH_SEED
 
 
 def cell_folder() -> str:
-    """The folder in the names of this process' cells; nobody makes it."""
+    """The folder in the file names of this process's cells; it is never created."""
     return f"{_temporary_folder()}{os.sep}ipykernel_{os.getpid()}"
 
 
 @cache
 def _temporary_folder() -> str:
-    folder = tempfile.gettempdir()  # on Windows perhaps as SHORT~1, which debuggers spell out
+    folder = tempfile.gettempdir()  # on Windows perhaps a short name (SHORT~1): debuggers expand it
     return os.path.realpath(folder) if sys.platform == "win32" else folder
 
 
 def murmur2(text: str, seed: int) -> int:
-    """MurmurHash2 with 32 bits, of the text in UTF-8."""
+    """The 32-bit MurmurHash2 of the text in UTF-8."""
     data = text.encode("utf-8", "surrogatepass")
     size = len(data)
     whole = size & ~3

@@ -1,10 +1,10 @@
-"""How a cell is run, step by step as IPython does it, for what it costs if nothing listens.
+"""Runs a cell in the same steps as IPython, without the overhead that most cells do not need.
 
 IPython's own functions for this look up forty traits and enter five context managers for a cell
-like ``a = 1``, which takes as long as to compile it. Here is the same order of steps: hooks, the
-history, the cell's name, its tree, one statement after the other, each with the shell's methods of
-the same names, so that what overrides one of those is heard. A cancel from outside passes through,
-which IPython's own functions catch and show.
+like ``a = 1``, which takes as long as compiling it. Here the steps have the same order: hooks,
+history, the cell's file name, its tree, one statement after the other. They call the shell's
+methods of the same names, so that an override of one of these takes effect. A cancellation from
+outside passes through, where IPython's own functions would catch it and show it as an error.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _LAST_COUNT = (1 << 53) - 1  # the largest integer that every reader of JSON kee
 
 
 class ExecutionCount(Integer[int, int]):
-    """The number of the next cell. Raises `ValueError` for what frontends and notebook files do not
-    take; IPython's own trait asks for an integer only.
+    """The number of the next cell. Raises `ValueError` for a value that frontends and notebook
+    files do not accept; IPython's own trait accepts any integer.
     """
 
     def validate(self, obj: Any, value: Any) -> int:
-        """The number, if it is one."""
+        """The value, if it is an integer from 0 to 2 ** 53 - 1."""
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_COUNT:
             raise ValueError(f"execution_count is a number from 0 on, not {value!r}")
         return value
@@ -50,10 +50,11 @@ class ExecutionCount(Integer[int, int]):
 async def run_cell(
     shell: Any, info: ExecutionInfo, transformed: str | None, failed: Any
 ) -> ExecutionResult:
-    """Run a cell that was transformed, or could not be: then ``failed`` is the ``sys.exc_info()``.
+    """Run a cell. ``transformed`` is its text as Python; if it could not be transformed, ``failed``
+    is the ``sys.exc_info()`` of the error.
 
-    Errors are shown and put into the result. Cancelled, it has counted the cell and kept it in the
-    history, and raises that.
+    Errors are shown and put into the result. If it is cancelled, the cell has been counted and
+    stored in the history, and the cancellation is raised.
     """
     raw, silent = info.raw_cell, info.silent
     result = ExecutionResult(info)
@@ -71,7 +72,7 @@ async def run_cell(
         events.trigger("pre_run_cell", info)
     cell = raw if failed is not None or transformed is None else transformed
     if "get_ipython().run_line_magic(" in cell and "paste" in cell:
-        store = False  # %paste and %cpaste keep what they run themselves
+        store = False  # %paste and %cpaste store what they run in the history themselves
     history = shell.history_manager if store else None
     if history is not None:
         history.store_inputs(number, cell, raw)
@@ -94,8 +95,10 @@ async def run_cell(
 
 
 async def _run_source(shell: Any, result: ExecutionResult, cell: str) -> BaseException | None:
-    """Compile a cell and run it. What kept it from being run; it is shown already."""
-    # What a cell imports from __future__ holds for later ones, if it is to share that.
+    """Compile a cell and run it. Returns the error because of which it was not run, already shown;
+    None if it was run.
+    """
+    # With `shell_futures` the cell shares the `__future__` imports of the other cells.
     compiler = shell.compile if result.info.shell_futures else shell.compiler_class()
     with shell.builtin_trap:
         name = compiler.cache(cell, result.execution_count, raw_code=result.info.raw_cell)
@@ -107,7 +110,7 @@ async def _run_source(shell: Any, result: ExecutionResult, cell: str) -> BaseExc
                     raise
                 return error
             hook = shell.displayhook
-            hook.exec_result = result  # it puts the cell's value there
+            hook.exec_result = result  # the display hook stores the cell's value in it
             raised = await shell.run_ast_nodes(
                 tree.body,
                 name,
@@ -121,7 +124,10 @@ async def _run_source(shell: Any, result: ExecutionResult, cell: str) -> BaseExc
 
 
 def _show_refused(shell: Any, error: BaseException) -> bool:
-    """Show why a cell's text was refused, while that is handled; False for any other error."""
+    """Show why a cell's text cannot be compiled. To be called while the error is being handled.
+
+    Returns False for an error that has another reason, and shows nothing.
+    """
     if isinstance(error, shell.custom_exceptions):
         shell.CustomTB(type(error), error, error.__traceback__)
     elif isinstance(error, InputRejected):  # by an AST transformer
@@ -143,7 +149,7 @@ async def run_statements(
     compiler: Any,
     result: ExecutionResult | None,
 ) -> bool:
-    """Compile and run one statement after the other, until one raises; whether one did.
+    """Compile and run one statement after the other until one raises. Returns whether one did.
 
     Raises `ValueError` for an ``interactivity`` that IPython does not know.
     """
@@ -152,7 +158,7 @@ async def run_statements(
         mode = "exec" if index < first else "single"
         try:
             code = _compile(shell, compiler, node, name, mode)
-        except Exception as error:  # what was parsed but is no code, ``return`` outside a function
+        except Exception as error:  # it parses but does not compile: ``return`` outside a function
             if result is not None:
                 result.error_before_exec = error
             shell.showtraceback()
@@ -164,7 +170,7 @@ async def run_statements(
 
 
 def _first_shown(nodes: list[ast.stmt], interactivity: str) -> int:
-    """From which statement on values are shown."""
+    """The index of the first statement whose value is shown."""
     if interactivity == "last_expr_or_assign" and nodes:
         name = _assigned_name(nodes[-1])
         if name is not None:
@@ -179,7 +185,7 @@ def _first_shown(nodes: list[ast.stmt], interactivity: str) -> int:
 
 
 def _assigned_name(node: ast.stmt) -> str | None:
-    """The one name that a statement sets."""
+    """The name that a statement assigns, if it assigns exactly one."""
     target: ast.expr | None = None
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target = node.targets[0]
@@ -205,11 +211,11 @@ def _compile(shell: Any, compiler: Any, node: ast.stmt, name: str, mode: str) ->
 async def run_statement(
     code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
 ) -> StopIteration | None:
-    """Run one statement of a cell, in which `KeyboardInterrupt` may be raised. A debugger finds the
-    next statement by the name of this function: see `debugger.tracing`.
+    """Run one statement of a cell; `KeyboardInterrupt` may be raised in it. The debugger recognises
+    the start of the next statement by the name of this function: see `debugger.tracing`.
 
-    Raises what the statement raises, but for a `StopIteration`, which no coroutine lets out: it
-    returns that.
+    Raises what the statement raises. A `StopIteration` is returned instead, because Python does not
+    let it leave a coroutine.
     """
     __tracebackhide__ = True
     if async_:
@@ -225,8 +231,8 @@ async def run_statement(
 def why_it_failed(
     raised: BaseException, request: Request | None
 ) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """What code of a cell has raised, as `sys.exc_info` has it; if that is a stop, what stopped it:
-    a deadline, say.
+    """What the code of a cell has raised, in the form of `sys.exc_info`. If a `KeyboardInterrupt`
+    was raised to stop the request, its reason stands in its place: a deadline, for example.
     """
     is_stop = isinstance(raised, KeyboardInterrupt)
     if is_stop and request is not None and request.stop_reason is not None:

@@ -1,11 +1,11 @@
 """Programs that a cell starts by IPython's syntax: ``!ls``, ``files = !ls``, ``%%bash``.
 
-IPython waits for these itself, and treats an interrupt as an end of the program like any other:
-``!cmd`` goes on with the next line, ``%%bash`` raises `CalledProcessError`, and what the program
-has started lives on. Here each program leads a process group of its own. An interrupt ends the
-whole group, and is then raised in the cell as any other. Nobody can type anything: a program that
-reads its input, or the terminal, is at the end of it at once. On Windows, which has no such groups,
-they are run as IPython runs them.
+In IPython an interrupt only ends the program, as if it had failed: after ``!cmd`` the cell goes on
+with its next line, ``%%bash`` raises `CalledProcessError`, and child processes of the program live
+on. Here each program leads a process group of its own. An interrupt ends the whole group, and is
+then raised in the cell like any other interrupt. There is nobody to type: a program that reads its
+standard input gets the end of file at once, and one that opens the terminal fails. On Windows,
+which has no such groups, programs are run as IPython runs them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from IPython.utils.process import arg_split, system
 __all__ = ["ScriptMagics", "finish", "get_output", "refuse_background", "run_in_terminal"]
 
 GRACE = 0.2  # seconds that an interrupted program has to end by itself
-_POLL = 0.05  # seconds after which output is shown, also if nothing more comes
+_POLL = 0.05  # seconds that one read of output waits
 _CHUNK = 1 << 16  # bytes
 
 
@@ -46,10 +46,10 @@ def finish(shell: Any, command: str, status: int) -> None:
 
 
 def run_in_terminal(command: str) -> int:
-    """Run a command of the person's shell in a terminal of its own, and print what it prints.
+    """Run a command of the user's shell in a pseudo-terminal, and print what it prints.
 
-    Nobody types there: what it reads is at its end. The exit status; negative, the signal that
-    ended it. An interrupt passes through, after all processes of the command have been ended.
+    Its standard input is empty. Returns the exit status; a negative one is the number of the signal
+    that ended it. An interrupt passes through, after all processes of the command have been ended.
     """
     if sys.platform == "win32":
         return int(system(command) or 0)
@@ -64,7 +64,7 @@ def run_in_terminal(command: str) -> int:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def show(until: float | None = None) -> None:
-        """Print what comes, until the end or that moment."""
+        """Print the output until it ends, or until that time of the monotonic clock."""
         while until is None or time.monotonic() < until:
             try:
                 text = decoder.decode(child.read_nonblocking(_CHUNK, _POLL))
@@ -78,16 +78,17 @@ def run_in_terminal(command: str) -> int:
         with _ended_by_interrupt(child.pid, lambda: show(time.monotonic() + GRACE)):
             show()
     finally:
-        child.close(force=True)  # reaps it, too
+        child.close(force=True)  # also waits for the child process, so that no zombie is left
     if child.signalstatus is not None:
         return -int(child.signalstatus)
     status = int(child.exitstatus or 0)
-    return 128 - status if status > 128 else status  # what a shell says of a signal
+    return 128 - status if status > 128 else status  # a shell reports signal N as 128 + N
 
 
 def _read_nothing() -> None:
-    """In a child, before its program begins: its input is empty, and ``/dev/tty``, where passwords
-    are asked for, cannot be opened. Its output still is a terminal, with colours and columns.
+    """Runs in the child process before its program: makes standard input empty, and gives up the
+    terminal, so that ``/dev/tty``, which programs open to ask for a password, cannot be opened. Its
+    output still is a terminal, with colours and columns.
     """
     if sys.platform == "win32":
         return
@@ -97,14 +98,14 @@ def _read_nothing() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who gives up its terminal gets that
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # TIOCNOTTY sends SIGHUP
     with suppress(OSError):
         fcntl.ioctl(1, termios.TIOCNOTTY)
     signal.signal(signal.SIGHUP, hangup)
 
 
 def get_output(command: str) -> tuple[str, int]:
-    """Run a command of the person's shell: its output, errors included, and its exit status.
+    """Run a command of the user's shell. Returns its output, stderr included, and its exit status.
 
     An interrupt passes through, after all processes of the command have been ended.
     """
@@ -129,7 +130,9 @@ def get_output(command: str) -> tuple[str, int]:
 
 @magics_class
 class ScriptMagics(script.ScriptMagics):
-    """``%%script``, ``%%bash`` and its like. ``%config`` finds it by the name of IPython's."""
+    """``%%script``, ``%%bash`` and similar magics. The class has the same name as IPython's, by
+    which ``%config`` finds it.
+    """
 
     @cell_magic("script")
     def shebang(self, line: str, cell: str) -> None:
@@ -152,7 +155,7 @@ class ScriptMagics(script.ScriptMagics):
         if options.raise_error and status != 0:
             raise subprocess.CalledProcessError(status, source)
 
-    @line_magic  # a class registers its own only
+    @line_magic  # defined again, because a class registers only the magics that it defines itself
     def killbgscripts(self, line: str = "") -> None:
         """End what ``%%script --bg`` and its like have started."""
         super().killbgscripts(line)
@@ -184,7 +187,7 @@ def _run(
     err: Callable[[str], object],
     **options: Any,
 ) -> int:
-    """Run a program with ``source`` as its input; its exit status."""
+    """Run a program with ``source`` as its standard input. Returns its exit status."""
     pipe = subprocess.PIPE
     pipes = {"stdin": pipe, "stdout": pipe, "stderr": pipe, **options}
     with (
@@ -201,8 +204,10 @@ def _communicate(
     out: Callable[[str], object],
     err: Callable[[str], object],
 ) -> None:
-    """Pass on what comes as it comes; on the calling thread, so that an interrupt is heard."""
-    if sys.platform == "win32":  # whose pipes cannot be waited for
+    """Write the input and pass on output as it comes, all in the calling thread, where an interrupt
+    is raised.
+    """
+    if sys.platform == "win32":  # select cannot wait for pipes there
         raise NotImplementedError
     assert process.stdin is not None
     left = memoryview(source)
@@ -231,18 +236,21 @@ def _communicate(
 
 
 def _feed(stream: Any, left: memoryview) -> memoryview:
-    """Write what there is room for; what is left."""
+    """Write as much as the pipe has room for. Returns the rest."""
     try:
         return left[os.write(stream.fileno(), left[:_CHUNK]) :]
     except BlockingIOError:
         return left
-    except BrokenPipeError:  # it reads no further
+    except BrokenPipeError:  # the program has closed its input
         return left[:0]
 
 
 @contextmanager
 def _ended_by_interrupt(pid: int, wait: Callable[[], object]) -> Iterator[None]:
-    """End a process group when the body is left by an exception; ``wait`` gives it time."""
+    """End a process group if the body raises: SIGINT, then SIGKILL once ``wait()`` has returned.
+
+    A second interrupt, during ``wait()``, goes to SIGKILL at once.
+    """
     try:
         yield
     except BaseException:
@@ -250,7 +258,7 @@ def _ended_by_interrupt(pid: int, wait: Callable[[], object]) -> Iterator[None]:
             _signal_group(pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 wait()
-        finally:  # who is in a hurry interrupts twice
+        finally:
             _signal_group(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         raise
 

@@ -1,6 +1,6 @@
-"""The Python kernel, as its debugger knows it: where cells are, what names there are, which tasks.
+"""What the debugger has to know of the Python kernel: the files of cells, their names, the tasks.
 
-It belongs to the kernel, which it must not hold.
+The kernel owns this object, so it must not hold a strong reference to the kernel.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from . import cell_names
 __all__ = ["CellDebuggee", "rich_text", "start_debugger"]
 
 FORMATTER = f"__import__({__name__!r}, fromlist=['rich_text']).rich_text"
-PATIENCE = 0.5  # seconds that what is to stop has to hear of it
+PATIENCE = 0.5  # seconds in which a request or a loop that is to stop should have been reached
 _AROUND = (
     *("IPython", "traitlets", "zmq", "comm", "attr", "sortedcontainers", "sniffio"),
-    # a traceback is made of these, with hundreds of exceptions that they handle
+    # these render tracebacks, and raise and handle hundreds of exceptions as they do
     *("stack_data", "executing", "asttokens", "pure_eval", "pygments"),
 )
 FOREIGN = "a kernel that shares its loop with others cannot be debugged: it would stand still"
 
 
 class CellDebuggee:
-    """See `Debuggee`. ``find_kernel`` finds the kernel."""
+    """See `Debuggee`. ``find_kernel`` returns the kernel."""
 
     formatter = FORMATTER
     hash_seed = cell_names.HASH_SEED
@@ -48,34 +48,40 @@ class CellDebuggee:
 
     @property
     def folder(self) -> str:
-        """The folder in the names of cells."""
+        """The folder in the file names of cells."""
         return cell_names.cell_folder() + os.sep
 
     @cached_property
     def machinery(self) -> tuple[str, ...]:
-        """Ours, Trio's and IPython's, and what these call around each cell."""
+        """The folders of this package, Trio, IPython, and of libraries that these call around each
+        cell.
+        """
         around = [path for path in map(_path_of, _AROUND) if path is not None]
         return (*MACHINERY, *(str(Path(one).parent) + os.sep for one in around))
 
     @property
     def namespace(self) -> dict[str, Any]:
-        """The cells' names."""
+        """The namespace of cells."""
         names: dict[str, Any] = self._find_kernel().user_ns
         return names
 
     def tasks_in(self, thread: int) -> frozenset[trio.lowlevel.Task]:
-        """Cells and what they have started, in the loop of that thread."""
+        """The tasks of cells and their background tasks, in the loop of that thread; of the main
+        shell's loop for any thread that is not a subshell's.
+        """
         server = self._find_kernel().server
         loop = next((one for one in server.subshells.loops if one.thread == thread), server)
         tasks: frozenset[trio.lowlevel.Task] = loop.background_tasks.child_tasks
         return tasks.union(loop.cells.child_tasks)
 
     def context_of(self, thread: int) -> Context | None:
-        """The context of a thread that a cell has started."""
+        """The context of a thread that a cell has started; None for other threads."""
         return next((context_of(one) for one in threading.enumerate() if one.ident == thread), None)
 
     def is_stopping(self, since: float) -> bool:
-        """Whether a cell, or a loop, was to stop and has not heard."""
+        """Whether a request or a loop was told to stop after ``since``, a time of the monotonic
+        clock, and has not stopped for `PATIENCE` seconds.
+        """
         server, until = self._find_kernel().server, time.monotonic() - PATIENCE
         stoppers = [server.stopper, *(one.stopper for one in server.subshells.loops)]
         running = [one for stopper in stoppers for one in tuple(stopper.running)]
@@ -84,36 +90,40 @@ class CellDebuggee:
         return any(since < one < until for one in told)
 
     def cell_path(self, code: str) -> str:
-        """The file name that this text is compiled under."""
+        """The file name that a cell with this text is compiled under."""
         return cell_names.file_name(code)
 
     def format(self, value: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """As IPython shows it."""
+        """The representations of a value, and their metadata, as IPython makes them."""
         return _format(self._find_kernel().shell, value)
 
     def keep_lines(self, keep: bool) -> None:
-        """IPython takes leading empty lines away: not while lines have to have their numbers."""
+        """Whether cells keep leading empty lines. IPython removes them; while the debugger is used
+        they are kept, so that line numbers are those of the frontend.
+        """
         transformers = self._find_kernel().shell.input_transformer_manager
         others = [one for one in transformers.cleanup_transforms if one is not leading_empty_lines]
         transformers.cleanup_transforms = others if keep else [leading_empty_lines, *others]
 
     def publish(self, event: Mapping[str, Any], context: Context | None) -> None:
-        """On iopub: under the cell that the context is of, else under the debug request."""
+        """Publish an event on iopub: about the cell that the context belongs to, or, without one,
+        about the last debug request.
+        """
         kernel = self._find_kernel()
         request = context.get(current_request) if context is not None else None
         header = request.message.header if request is not None else kernel.debug_header
         kernel.server.connection.iopub.publish("debug_event", event, parent=header)
 
     def in_user_loops(self, function: Callable[[], object]) -> None:
-        """Have it called between two tasks."""
+        """Have ``function`` called in each loop that cells run in, between two steps of tasks."""
         server = self._find_kernel().server
         for token in (server.user_token, *(one.lane.token for one in server.subshells.loops)):
             run_in(token, function)
 
 
 def start_debugger(find_kernel: Callable[[], Any]) -> Debugger:
-    """The debugger of a kernel that is served. Raises `TrikernelError` for one in a loop that is
-    not its own.
+    """The debugger of a kernel that is being served. Raises `TrikernelError` for a kernel that
+    shares its loop with a program.
     """
     server = find_kernel().server
     if server.inline:
@@ -122,16 +132,16 @@ def start_debugger(find_kernel: Callable[[], Any]) -> Debugger:
 
 
 def _path_of(package: str) -> str | None:
-    """The file that a package begins with, imported or not."""
+    """The file of a package's top module, whether it is imported or not; None if not installed."""
     try:
         spec = find_spec(package)
-    except (ImportError, ValueError):  # a module of that name that somebody has made
+    except (ImportError, ValueError):  # a module of that name that was made without a spec
         return None
     return spec.origin if spec is not None else None
 
 
 def rich_text(value: object) -> str:
-    """The representations of a value as text: called in a frame that is stopped."""
+    """The representations of a value as JSON text; evaluated in a frame that a debugger stopped."""
     from IPython import get_ipython
 
     return as_json(partial(_format, get_ipython()), value)

@@ -1,7 +1,7 @@
-"""The debugger that asks by way of the frontend: ``breakpoint()``, ``%debug``, `pdb.post_mortem`.
+"""The debugger with a prompt in the frontend: ``breakpoint()``, ``%debug``, `pdb.post_mortem`.
 
-IPython's, but an interrupt leaves it: in a notebook it is Stop that is pressed, not Ctrl-C at a
-prompt.
+It is IPython's, except that an interrupt ends the session: in a notebook an interrupt comes from
+the Stop button, not from Ctrl-C typed at the debugger's prompt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["CellDebugger", "install"]
 
 
 class CellDebugger(Pdb):
-    """One session."""
+    """One debugger session."""
 
     def _cmdloop(self) -> None:
         try:
@@ -26,14 +26,14 @@ class CellDebugger(Pdb):
         except KeyboardInterrupt:
             self.message("--KeyboardInterrupt--")
             self.set_quit()
-        except BaseException:  # a deadline, say: nothing is traced any more
+        except BaseException:  # a deadline, for example: tracing ends with the session
             self.set_continue()
             sys.settrace(None)
             raise
 
 
 def set_trace(*, header: str | None = None, commands: Iterable[str] | None = None) -> None:
-    """`pdb.set_trace` for cells."""
+    """What stands in for `pdb.set_trace`."""
     debugger = CellDebugger()
     if header is not None:
         debugger.message(header)
@@ -42,6 +42,6 @@ def set_trace(*, header: str | None = None, commands: Iterable[str] | None = Non
 
 
 def install() -> None:
-    """Have the module `pdb`, and so ``breakpoint()``, use it."""
+    """Have the module `pdb`, and so ``breakpoint()``, use this debugger."""
     pdb.Pdb = CellDebugger  # type: ignore[misc]
     pdb.set_trace = set_trace

@@ -1,7 +1,7 @@
-"""Results and displays of a cell as iopub messages: IPython's two hooks.
+"""Sends results and displays of a cell as iopub messages: IPython's display hook and publisher.
 
-IPython has one shell for all callers. Where several kernels live in one process, a display goes
-to the kernel that the calling code runs for, and so does the value of a last expression.
+IPython has one shell for all callers. If several kernels are in one process, a display is sent by
+the kernel that the calling code runs for, and so is the value of a last expression.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ __all__ = ["CellDisplayHook", "CellDisplayPublisher", "shared_display_trap"]
 
 
 class CellDisplayHook(DisplayHook):
-    """The value of a cell's last expression, as ``execute_result``."""
+    """Sends the value of a cell's last expression as ``execute_result``."""
 
-    is_showing = False  # asking an object how it looks
+    is_showing = False  # while the representations of a value are being made
     _content: dict[str, Any] | None = None
-    exec_result: Any = None  # IPython's is a trait, which takes longer to set than to use
+    exec_result: Any = None  # a trait in IPython's class, which is slow to set
 
     def __call__(self, result: Any = None) -> None:
-        """Show a value. What its representations raise fails the cell: see `display_error`."""
+        """Show a value. The cell fails if one of its representations raises: see
+        `CellErrors.of_display`.
+        """
         self.is_showing = True
         try:
             super().__call__(result)
@@ -39,7 +41,7 @@ class CellDisplayHook(DisplayHook):
         return _parent_header(self.shell)
 
     def set_parent(self, parent: Any) -> None:
-        """As the kernel's."""
+        """See `Kernel.set_parent`."""
         self.shell.set_parent(parent)
 
     def start_displayhook(self) -> None:
@@ -47,10 +49,10 @@ class CellDisplayHook(DisplayHook):
         self._content = None
 
     def write_output_prompt(self) -> None:
-        """The frontend writes ``Out[n]:`` itself."""
+        """Nothing: the frontend shows ``Out[n]:`` itself."""
 
     def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
-        """Take the MIME bundle."""
+        """Keep the MIME bundle for `finish_displayhook`."""
         self._content = {
             "execution_count": self.prompt_count,
             "data": format_dict,
@@ -58,13 +60,13 @@ class CellDisplayHook(DisplayHook):
         }
 
     def log_output(self, format_dict: Any) -> None:
-        """Keep it for the history, if the cell is to be in it."""
+        """Keep the output for the history, if the request says that the cell is stored there."""
         request = self.shell.find_kernel().sender.current()
         if getattr(request and request.content, "store_history", True):
             super().log_output(format_dict)
 
     def finish_displayhook(self) -> None:
-        """Send the result, if it has a representation."""
+        """Send the result, if it has any representation."""
         content, self._content = self._content, None
         if content is not None and content["data"]:
             kernel = self.shell.find_kernel()
@@ -89,7 +91,8 @@ class CellDisplayPublisher(DisplayPublisher):
         if metadata is not None and not isinstance(metadata, dict):
             raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
         if self.shell.is_forked:
-            print(data.get("text/plain", ""), flush=True)  # its parent captures descriptor 1
+            # a forked child has no channels; its parent process captures descriptor 1
+            print(data.get("text/plain", ""), flush=True)
             return
         capture = current_capture.get()
         content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
@@ -110,11 +113,11 @@ class CellDisplayPublisher(DisplayPublisher):
         return _parent_header(self.shell)
 
     def set_parent(self, parent: Any) -> None:
-        """As the kernel's."""
+        """See `Kernel.set_parent`."""
         self.shell.set_parent(parent)
 
     def clear_output(self, wait: bool = False) -> None:
-        """Clear the cell's output, at once or when the next output comes."""
+        """Clear the cell's output, at once, or with ``wait`` when the next output comes."""
         kernel = served.kernel() or self.shell.find_kernel()
         kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})
 
@@ -131,8 +134,8 @@ def _show(value: Any) -> None:
 
 
 shared_display_trap = DisplayTrap(hook=_show)
-"""For kernels that share a process: their cells may run in turns, and one hook serves them all.
+"""For kernels that share a process: their cells may alternate, so one hook serves all of them.
 
-IPython's trap puts back, as a cell ends, what was there as it began: of another kernel's cell, if
-that was running.
+With a trap for each shell, IPython would put back the hook that it found when the cell began, and
+that may be the hook of another kernel whose cell was running.
 """

@@ -1,8 +1,9 @@
-"""What is told of a Python kernel, and done for it, before IPython is imported.
+"""What a Python kernel can tell and do before IPython is imported.
 
-That takes nearly half of a start. A kernel in a process of its own is asked ``kernel_info_request``
-first, and nothing else until it has answered: so that is answered while IPython is imported in a
-thread. Whatever else arrives waits in its order until the kernel has started.
+That import takes nearly half of the time of a start. The first request that a kernel in a process
+of its own gets is ``kernel_info_request``, and clients send nothing else until it is answered. So
+it is answered while IPython is being imported in a thread. Other requests that arrive meanwhile
+wait, in their order, until the kernel has started.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from ..system import gc_paused, has_debugpy
 
 __all__ = ["HEAVY", "Banner", "Features", "import_ipython", "ipython_version"]
 
-HEAVY = "trikernel.python.shell"  # the import that brings IPython
+HEAVY = "trikernel.python.shell"  # the module that imports IPython
 
 
 class Banner:
-    """A kernel's first line in a console; of the class too. It is made when it is asked for."""
+    """The banner of a kernel, or of the class. It is a descriptor, so that the text is made only
+    when it is read.
+    """
 
     @built_in
     def __get__(self, instance: object, owner: object) -> str:
@@ -38,9 +41,11 @@ class Banner:
 
 
 class Features:
-    """A debugger where debugpy is installed; of the class too, for its kernelspec.
+    """The ``supported_features`` of a kernel, or of the class, for its kernelspec: ``debugger``
+    where debugpy is installed.
 
-    None in a loop that is shared with others: that would stand still with the cell.
+    A kernel that shares its loop with a program has no debugger: the program would stand still
+    together with the cell.
     """
 
     @built_in
@@ -59,10 +64,11 @@ def _banner() -> str:
 
 
 def ipython_version() -> str:
-    """As `IPython.__version__`.
+    """The same as `IPython.__version__`, without importing IPython.
 
-    To import anything of IPython imports nearly all of it, and to ask for an installed package's
-    version takes ten milliseconds. So the file that has it, and imports nothing, is run by itself.
+    Importing any module of IPython imports nearly all of it, and to read the version from the
+    package's metadata takes ten milliseconds. So the file that defines it, ``core/release.py``,
+    which imports nothing, is executed by itself.
     """
     package = sys.modules.get("IPython") or PathFinder.find_spec("IPython")
     found = getattr(package, "submodule_search_locations", None) or getattr(package, "__path__", [])

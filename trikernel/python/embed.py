@@ -1,7 +1,9 @@
-"""A kernel in the middle of a program: `embed_kernel`, and beside it, `trikernel.embed`.
+"""A kernel inside a program: `embed_kernel`, which blocks the program, and `trikernel.embed`, which
+runs beside it.
 
-Beside a program it leaves signals alone, which are the program's: a client interrupts by message,
-and what computes is told by the way of `core.thread_stop`, which hits no task of the program.
+A kernel beside a program installs no signal handlers, because signals belong to the program. A
+client interrupts it by message. A cell that computes is stopped as `core.thread_stop` describes,
+which does not hit the program's own tasks.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ def embed_kernel(
 ) -> None:
     """Serve a Python kernel here, with the caller's names, until a client shuts it down.
 
-    Blocks. How a client reaches it is printed on stderr. Cells see ``local_ns`` and the names of
-    ``module``; by default those of the function that calls, of which they have a copy, or of the
-    module that calls, which keeps what cells set. ``connection_file`` is as for `trikernel.run`,
-    ``settings`` are `PythonKernel`'s. Raises `UsageError` in a cell, `ConnectionFileError` for a
-    file that cannot be used.
+    Blocks. How a client connects is printed on stderr. Cells see ``local_ns`` and the names of
+    ``module``. By default these are the names of the calling function, of which cells get a copy;
+    or if module code calls, the module's own namespace, which keeps what cells set.
+    ``connection_file`` is as for `trikernel.run`, ``settings`` are `PythonKernel`'s. Raises
+    `UsageError` in a cell, `ConnectionFileError` for a file that cannot be used.
     """
     if served.kernel() is not None:
         raise UsageError("embed_kernel: this is a cell already; its names are those of the kernel")
@@ -67,12 +69,12 @@ def embed_kernel(
 
 
 def _is_same(copy: dict[str, Any], names: dict[str, Any]) -> bool:
-    """Whether it has the same names for the same objects: the caller is the module itself."""
+    """Whether both have the same names for the same objects: then the caller is module code."""
     return copy.keys() == names.keys() and all(copy[name] is names[name] for name in names)
 
 
 class Embedded:
-    """See `trikernel.embed`; ``module`` is the one that calls."""
+    """See `trikernel.embed`; ``module`` is the module of the calling code."""
 
     def __init__(
         self,
@@ -106,8 +108,9 @@ class Embedded:
 def _names(
     module: ModuleType | None, namespace: dict[str, Any] | None
 ) -> tuple[ModuleType | None, dict[str, Any] | None]:
-    """The module and the namespace of cells: the caller's own, or new ones with its names in it,
-    all in one, so that functions which cells define find them.
+    """The module and the namespace of cells: those of the caller if it is module code. Otherwise
+    one new namespace with the names of the module and of the caller, because functions that cells
+    define look names up in one namespace only.
     """
     own = vars(module) if module is not None else {}
     if namespace is not None and namespace is own:
@@ -129,7 +132,7 @@ async def _beside_trio(
                     yield kernel
                 except GeneratorExit:
                     raise
-                except BaseException as raised:  # `_instead` raises it, a cancel too, in no group
+                except BaseException as raised:  # `_instead` raises it again, outside of any group
                     error = raised
                 finally:
                     server.stop()
@@ -137,7 +140,9 @@ async def _beside_trio(
 
 @contextmanager
 def _instead(find: Callable[[], BaseException | None]) -> Iterator[None]:
-    """Raise what the program has raised, whatever has come after it."""
+    """At the end of the block raise the program's own exception, if ``find`` returns one, in place
+    of any other.
+    """
     try:
         yield
     finally:
@@ -180,7 +185,7 @@ async def _beside_asyncio(
     thread.start()
     try:
         server = await asyncio.shield(started)
-    except asyncio.CancelledError:  # while it starts, which takes its time
+    except asyncio.CancelledError:  # cancelled while the kernel starts: stop it once it has
         started.add_done_callback(_stop_started)
         await _wait_for_end(ended, thread)
         raise
@@ -206,14 +211,14 @@ def _stop_started(started: Any) -> None:
 
 
 async def _wait_for_end(ended: Any, thread: threading.Thread) -> None:
-    """Also while the program is cancelled: that is raised after it.
+    """Wait until the kernel's thread has ended. A cancellation meanwhile is raised after that.
 
-    A scope of AnyIO's would cancel this task each time the loop turns, if it were not for a shield,
-    and the thread would hardly come to run.
+    A cancelled scope of AnyIO cancels this task again in each iteration of the loop, which would
+    leave the thread hardly any time to run. A shield keeps it from doing so.
     """
     import asyncio
 
-    anyio: Any = sys.modules.get("anyio")  # else no scope of it is around this
+    anyio: Any = sys.modules.get("anyio")  # if it is not imported there is no scope of it
     cancelled: BaseException | None = None
     while not ended.done():
         try:
@@ -221,7 +226,7 @@ async def _wait_for_end(ended: Any, thread: threading.Thread) -> None:
                 await asyncio.shield(ended)
         except asyncio.CancelledError as error:
             cancelled = error
-    thread.join()  # that was its last word
+    thread.join()  # setting `ended` is the last thing that the thread does
     if cancelled is not None:
         raise cancelled
 

@@ -1,10 +1,9 @@
-"""What IPython does for every cell, without the part that most cells do not need.
+"""Faster versions of what IPython does for every cell, with the same results.
 
-IPython makes tokens of each cell to find its own syntax, asks a dozen formatters about each value,
-and has the history written to the disk after each cell. For a cell like ``x + 1`` each of these
-takes longer than all the rest. The classes here give the same results and stand in IPython's place;
-where somebody has changed what they rely on (a transformer, a printer, a formatter), they leave it
-to IPython.
+IPython tokenizes each cell to find its own syntax, asks a dozen formatters about each value, and
+writes the history to the disk after each cell. For a cell like ``x + 1`` each of these takes longer
+than everything else. The classes here stand in for IPython's. Where something that they rely on was
+changed (a transformer, a printer, a formatter), they call IPython's own code.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ _log = logging.getLogger("trikernel")
 # Transforming
 
 _KNOWN = TransformerManager()
-# Whatever a transformer may change has one of these: its own characters, a prompt that is taken
-# off, an indented or empty first line, a line of blanks, ends of lines that only `str` knows.
+# IPython's transformers change a cell only if it has one of these: IPython's own characters, a
+# prompt to be removed, an indented or empty first line, a line of blanks, or a line end that only
+# `str.splitlines` knows.
 _may_be_ipython = re.compile(
     r"[%!?\r\v\f\x1c-\x1e\x85\u2028\u2029]|>>>|\.\.\.|In \[|^\s*[,;/]|\A\s|^[^\S\n]+$", re.M
 ).search
@@ -43,7 +43,9 @@ _TRANSFORMING = frozenset({"do_token_transforms", "transform_cell"})
 
 
 class CellTransformers(TransformerManager):
-    """Gives the same as IPython's; what is wrong with a cell may be found when it is compiled."""
+    """Gives the same as IPython's, except that a syntax error may be found only when the cell is
+    compiled.
+    """
 
     def transform_cell(self, cell: str) -> str:
         """The cell as Python."""
@@ -52,7 +54,7 @@ class CellTransformers(TransformerManager):
         return transformed
 
     def transform_plain(self, cell: str) -> str | None:
-        """The cell as Python, if it is that already; else None."""
+        """The cell, if it is plain Python already; None if IPython has to transform it."""
         if (
             _may_be_ipython(cell)
             or not cell
@@ -85,14 +87,14 @@ _PREFILTERING = frozenset(
 
 
 class PrefilterManager(prefilter.PrefilterManager):
-    """IPython's, which asks for each line six objects whether they would change it. It is
-    configured by the same name.
+    """IPython's manager asks seven checkers about each single-line cell; this one knows when that
+    can be skipped. It has the name of IPython's class, so the same configuration applies.
     """
 
     _asked: Any = None
 
     def leaves_alone(self, cell: str) -> bool:
-        """Whether a cell without IPython's characters stays as it is. False if that is not known.
+        """Whether a cell without IPython's characters is left unchanged. False if not known.
 
         A line is changed if its first word is a macro, a name to be called, or a magic.
         """
@@ -102,12 +104,12 @@ class PrefilterManager(prefilter.PrefilterManager):
         if shell.autocall or self.transformers:
             return False
         if type(self) is not PrefilterManager or not _PREFILTERING.isdisjoint(vars(self)):
-            return False  # a subclass, or a method that somebody has set
+            return False  # a subclass, or an object with a method that was replaced
         if self.checkers != self._asked and not self._are_known(self.checkers):
             return False
         if type(self.handlers.get("normal")) is not prefilter.PrefilterHandler:
             return False
-        if cell.endswith("# PYTHON-MODE\n"):  # which Emacs adds
+        if cell.endswith("# PYTHON-MODE\n"):  # Emacs adds this; IPython's EmacsChecker looks for it
             return False
         word = _first_word(cell)[0]
         if isinstance(shell.user_ns.get(word), (Macro, IPyAutocall)):
@@ -121,7 +123,7 @@ class PrefilterManager(prefilter.PrefilterManager):
 
 
 def _is_text(cell: str) -> bool:
-    """Whether it can be encoded: without lone surrogates."""
+    """Whether the text can be encoded: it has no lone surrogates."""
     try:
         return bool(cell.isascii() or cell.encode())
     except UnicodeEncodeError:
@@ -134,7 +136,8 @@ def _are_text(texts: Iterable[str]) -> bool:
 
 # Formatting
 
-# Of exactly these types: no method of theirs, and no attribute of an instance, is a representation.
+# For values of exactly these types (no subclasses): they have no `_repr_*_` methods, and their
+# instances cannot get any.
 _PLAIN = frozenset(
     {bool, bytes, complex, dict, float, frozenset, int, list, range, set, str, tuple, type(None)}
 )
@@ -144,7 +147,7 @@ _TABLES = ("singleton_printers", "type_printers", "deferred_printers")
 
 
 class DisplayFormatter(formatters.DisplayFormatter):
-    """Gives the same as IPython's, and is configured by the same name."""
+    """Gives the same as IPython's, and has the same name, so the same configuration applies."""
 
     _known: list[Any] | None = None
     _singletons: list[Any]
@@ -161,7 +164,7 @@ class DisplayFormatter(formatters.DisplayFormatter):
         return formatted
 
     def _is_silent_about(self, obj: object) -> bool:
-        """Whether no formatter but the one for text has a printer for a plain object."""
+        """Whether no formatter except the one for text/plain has a printer for a plain object."""
         if self._known is None or self._known != list(self.formatters.items()):
             self._learn()
         for types, deferred in self._printers:
@@ -170,9 +173,10 @@ class DisplayFormatter(formatters.DisplayFormatter):
         return not any(id(obj) in printers for printers in self._singletons)
 
     def _learn(self) -> None:
-        """Note the tables of every formatter; again, once one of them is replaced.
+        """Collect the printer tables of all formatters. `_forget` is called when one is replaced,
+        and then they are collected again.
 
-        ``_known`` is set last: an interrupt of the cell may come between any two lines.
+        ``_known`` is set last, because an interrupt may be raised between any two lines here.
         """
         known = list(self.formatters.items())
         self.observe(self._forget, ("mimebundle_formatter", "ipython_display_formatter"))
@@ -184,7 +188,7 @@ class DisplayFormatter(formatters.DisplayFormatter):
         self._printers = [(one.type_printers, one.deferred_printers) for one in others]
         own = [one for one in others if type(one).__module__ != formatters.__name__]
         if own or "text/plain" not in self.formatters:
-            self._printers = [(_KEYS, ())]  # somebody's own formatter: who knows what it says
+            self._printers = [(_KEYS, ())]  # an unknown formatter may handle any value: never skip
         self._known = known
 
     def _forget(self, change: Any) -> None:
@@ -203,13 +207,13 @@ HISTORY_DELAY = 1  # seconds
 class HistoryManager(history.HistoryManager):
     """Keeps cells in memory until `run` has them written; a shutdown writes the rest.
 
-    ``%config`` finds it by the name of IPython's.
+    It has the name of IPython's class, by which ``%config`` finds it.
     """
 
-    log = _log  # where it says that a file cannot be read, and what becomes of that
+    log = _log  # IPython reports here that a history file is corrupt, and what it does about it
     hist_file: Any  # a path, or ":memory:"
     _news: trio.Event | None = None
-    # IPython's are traits, which nobody observes and which take longer to reach than to use.
+    # In IPython's class these are traits, which are slow to read and set, and nobody observes them.
     _i00 = _i = _ii = _iii = ""
     input_hist_parsed: Any = None
     input_hist_raw: Any = None
@@ -229,11 +233,13 @@ class HistoryManager(history.HistoryManager):
             mark_untraced(self.save_thread)
 
     def init_db(self) -> None:
-        """In memory, where the file cannot be made; IPython takes care of one that is corrupt."""
+        """Open the database; if its file cannot be opened or made, use one in memory and log a
+        warning. IPython itself handles a corrupt file.
+        """
         if self.enabled and self.hist_file != ":memory:":
-            import sqlite3  # some interpreters have none, and no history
+            import sqlite3  # interpreters without it have the history disabled
 
-            self.hist_file = Path(self.hist_file)  # a flag's is a string, of which IPython's fails
+            self.hist_file = Path(self.hist_file)  # a string if set by a flag; IPython needs a path
             try:
                 sqlite3.connect(self.hist_file).close()
             except sqlite3.OperationalError as error:
@@ -243,14 +249,16 @@ class HistoryManager(history.HistoryManager):
         super().init_db()
 
     def store_inputs(self, *args: Any, **kwargs: Any) -> None:
-        """Keep a cell."""
+        """Keep a cell, and wake `run`."""
         super().store_inputs(*args, **kwargs)
         if self._news is not None:
             self._news.set()
 
     @enable_ki_protection
     async def run(self) -> None:
-        """Have the kept cells written, forever; no timer runs while there are none."""
+        """Have kept cells written `HISTORY_DELAY` seconds after one came, forever. No timer runs
+        while there are none.
+        """
         while True:
             self._news = trio.Event()
             await self._news.wait()
@@ -259,8 +267,8 @@ class HistoryManager(history.HistoryManager):
                 self._wake_writer()
 
     def writeout_cache(self, conn: Any = None) -> None:
-        """Write what is kept, without what no database takes: a cell with a lone surrogate, say,
-        which would keep the others from being written.
+        """Write the kept cells and outputs, except those with text that SQLite does not accept (a
+        lone surrogate): one of these would keep the others from being written.
         """
         if self.enabled:
             with self.db_input_cache_lock:
@@ -270,7 +278,9 @@ class HistoryManager(history.HistoryManager):
         super().writeout_cache(conn)
 
     def _writeout_input_cache(self, conn: Any) -> None:
-        """All cells at once: the interpreter's lock is the user's code's meanwhile."""
+        """Insert all cells in one call, in which SQLite releases the interpreter lock, so that the
+        user's code goes on meanwhile.
+        """
         session = self.session_number
         with conn:
             cells = [(session, *cell) for cell in self.db_input_cache]
@@ -278,8 +288,8 @@ class HistoryManager(history.HistoryManager):
 
     def _wake_writer(self) -> None:
         try:
-            self._restart_thread_if_stopped()  # it is stopped around each fork
-        except (RuntimeError, OSError) as error:  # no thread can be had now: with a later cell
+            self._restart_thread_if_stopped()  # the thread is stopped before each fork
+        except (RuntimeError, OSError) as error:  # no thread can be started now; tried again later
             _log.warning("the history is not written for now: %s", error)
             return
         if self.save_flag is not None:

@@ -1,9 +1,10 @@
 """The flags of IPython and ipykernel that a kernelspec, a program or a person may pass.
 
 ``--HistoryManager.hist_file=:memory:`` comes from nbclient, ``--matplotlib=inline`` from people's
-kernelspecs. traitlets' own loader reads them, as it does for any IPython kernel; what it would end
-the process for (a flag that nobody knows, a value that does not fit) is one warning here, and the
-kernel starts without it: whoever waits for a kernel learns nothing from one that has gone.
+kernelspecs. traitlets' own loader reads them, as it does for any IPython kernel. An unknown flag or
+an invalid value would make it end the process. Here each of them is a warning in the log, and the
+kernel starts without it: to a client that waits for the kernel, a process that has ended says
+nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ _INNOCENT = {
     "InteractiveShell": ("color_info",),
     "Session": ("session", "username", "keyfile", "key", "signature_scheme", "debug"),
 }
-"""What is accepted by name and means nothing here."""
+"""Settings of ipykernel that are accepted, by section and name, and have no effect here."""
 
 _KERNELS = ("Kernel", "IPythonKernel")
 _INNOCENT |= dict.fromkeys(
@@ -99,30 +100,32 @@ _CLASSES = {
     "InlineBackend": "matplotlib_inline.config",
     "ProfileDir": "IPython.core.profiledir",
 }
-"""Where the classes are whose values are looked at before the kernel is made with them."""
+"""The modules of the classes whose values are checked before the kernel is made with them."""
 
 _LATER = ("StoreMagics", "InlineBackend")
-"""Those of them that a kernel is made without, and that files do not have imported."""
+"""Classes of `_CLASSES` that are not part of every kernel: a value in a configuration file does
+not have their modules imported.
+"""
 
 _FOLDERS = (("Profile", "ipython_dir"), ("ProfileDir", "location"))
 
 _APPLICATION = r"^(-+)(?:IPKernelApp|InteractiveShellApp|BaseIPythonApplication|Application)\."
-"""By which names people know the application."""
+"""The names of the application that people use in flags."""
 
 _SETTING = re.compile(r"[A-Z]\w*\.\w+")
 
 
 def read_flags(flags: Sequence[str], application: Application) -> Config:
-    """What a command line says to an application and what it makes.
+    """The configuration that a command line gives to an application and to the objects it makes.
 
-    What cannot be used has a warning in the log, and is left out.
+    A flag that cannot be used is left out, with a warning in the log.
     """
     own = type(application)
     understood = _understood(flags)
     by_name: dict[str, Any] = {}
     aliases: dict[str, str] = {}
     if not all(_SETTING.match(one[0].lstrip("-")) for one in understood):
-        by_name, aliases = application.flatten_flags()  # each of them takes time to be declared
+        by_name, aliases = application.flatten_flags()  # only if needed: argparse is slow with them
     classes = [own, *application.classes]
 
     def load(words: Sequence[Sequence[str]]) -> Config:
@@ -131,12 +134,12 @@ def read_flags(flags: Sequence[str], application: Application) -> Config:
             try:
                 loader = KVArgParseConfigLoader(known, aliases, by_name, classes=classes, log=_log)
                 return loader.load_config()
-            except SystemExit:  # how argparse complains
+            except SystemExit:  # argparse reports an error on stderr and exits
                 raise ArgumentError(said.getvalue().rpartition("error: ")[2].strip()) from None
 
     try:
         return _checked(load(understood), own)
-    except ArgumentError:  # which does not say of which flag
+    except ArgumentError:  # it does not say which flag is wrong, so each is tried by itself
         return _checked(load([one for one in understood if _is_readable(one, load)]), own)
 
 
@@ -150,16 +153,16 @@ def _is_readable(flag: Sequence[str], load: Callable[[Sequence[Sequence[str]]], 
 
 
 def _understood(flags: Sequence[str]) -> list[list[str]]:
-    """Those that have a meaning, each with its value; of each other one the log has a warning.
+    """The flags that have a meaning, each with its value; for each other one a warning is logged.
 
-    A flag that nobody knows goes with its value, as it does there.
+    A word after an unknown flag that is no flag itself counts as its value and is left out too.
     """
     kept: list[list[str]] = []
     rest = list(flags)
     while rest:
         one = rest.pop(0)
         if not one.startswith("-") or one == "-":
-            continue  # what frontends pass on beside flags
+            continue  # other words that frontends pass on
         name, equals, _ = one.lstrip("-").partition("=")
         value = [rest.pop(0)] if not equals and _takes_value(name, rest) else []
         if not (name in ALIASES or name in FLAGS or _SETTING.fullmatch(name)):
@@ -179,7 +182,7 @@ def _takes_value(name: str, rest: Sequence[str]) -> bool:
 
 
 def _checked(given: Config, application: type[Application]) -> Config:
-    """What of a command line's configuration has values that fit; of each other one a warning."""
+    """The part of a command line's configuration that is valid; a warning for each other value."""
     config = Config()
     for section, name, value in _values(given):
         known_as = "IPKernelApp" if section == application.__name__ else section
@@ -191,7 +194,7 @@ def _checked(given: Config, application: type[Application]) -> Config:
             config[section][name] = _fitting(section, name, value, application)
         except ImportError as error:
             _log.warning("flag --%s has no effect: %s", flag, error)
-        except (TraitError, ValueError) as error:  # the latter for one that is given twice
+        except (TraitError, ValueError) as error:  # ValueError: the flag is given twice
             words = str(error).replace(" of a HasTraits instance", "")
             _log.warning("flag --%s has no effect: %s", flag, words)
     return config
@@ -204,7 +207,10 @@ def _values(config: Config) -> Iterator[tuple[str, str, Any]]:
 
 
 def _fitting(section: str, name: str, value: Any, application: type[Application]) -> Any:
-    """The value as its setting takes it; as it is, if that is not known here."""
+    """The value, validated by its trait; unchanged if its class is not known here.
+
+    Raises `TraitError` or `ValueError` for an invalid one.
+    """
     configurable: Any = application
     if section in _KERNELS:
         return _setting(section, name, value)
@@ -227,7 +233,10 @@ def _fitting(section: str, name: str, value: Any, application: type[Application]
 
 
 def _setting(section: str, name: str, value: Any) -> Any:
-    """A setting of this kernel that ipykernel's has, too."""
+    """The checked value of a setting that both this kernel and ipykernel's have.
+
+    Raises `TraitError` for another name, `SettingError` for an invalid value.
+    """
     if name != "stop_on_error_timeout":
         raise TraitError(f"{section} has no such setting; those of this kernel are in --help")
     one = settings_of(Kernel)[name]
@@ -236,7 +245,9 @@ def _setting(section: str, name: str, value: Any) -> Any:
 
 
 def apply_settings(config: Config, kernel: Kernel) -> None:
-    """What files and flags say of the kernel itself, where nothing nearer to it does."""
+    """Set what configuration files and flags say about the kernel itself, unless the setting
+    already has another value than its default.
+    """
     name = "stop_on_error_timeout"
     for section in reversed(_KERNELS):
         if (
@@ -250,9 +261,8 @@ def apply_settings(config: Config, kernel: Kernel) -> None:
 
 
 def leave_out_misfits(config: Config) -> None:
-    """What files say that would end the kernel: values that do not fit, colors that nobody knows.
-
-    Of each one the log has a warning.
+    """Remove values of configuration files that would end the kernel: invalid values and unknown
+    colors. A warning is logged for each.
     """
     for section, name, value in list(_values(config)):
         try:
@@ -266,10 +276,10 @@ def leave_out_misfits(config: Config) -> None:
 
 
 def _check_of_file(section: str, name: str, value: Any) -> None:
-    """Raise `TraitError` for a value that does not fit a class which every kernel makes."""
+    """Raise `TraitError` for an invalid value of a class that every kernel makes."""
     if section not in _CLASSES or section in _LATER:
         return
-    if isinstance(value, (DeferredConfig, LazyConfigValue)):  # looked at already; or a change
+    if isinstance(value, (DeferredConfig, LazyConfigValue)):  # from a flag, checked; or an append
         return
     configurable = getattr(importlib.import_module(_CLASSES[section]), section)
     trait = configurable.class_traits(config=True).get(name)
@@ -282,7 +292,9 @@ def _is_theme(name: Any) -> bool:
 
 
 def _literal(value: Any) -> Any:
-    """A container that is written as one, which traitlets' own loader does not always read."""
+    """The value of a container that is written as a Python literal; traitlets' loader does not
+    always parse these. Any other value is returned unchanged.
+    """
     text = value[0] if isinstance(value, list) and len(value) == 1 else value
     if isinstance(text, str) and text[:1] in ("[", "(", "{"):
         with suppress(ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Magics that ask something of the frontend, or of another one; the names are ipykernel's."""
+"""Magics that ask something of the frontend, or open another one; the names are ipykernel's."""
 
 from __future__ import annotations
 

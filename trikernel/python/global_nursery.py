@@ -1,7 +1,7 @@
 """`GLOBAL_NURSERY`, the name that ipykernel's Trio loop puts among the builtins.
 
-Notebooks written for that loop use it for tasks that outlive their cell. Here it is the kernel's
-background nursery, and says by a `DeprecationWarning` where that is found.
+Notebooks written for that loop use it for tasks that outlive their cell. Here it stands for the
+kernel's background nursery; its use gives a `DeprecationWarning` that names the right import.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ __all__ = ["GlobalNursery"]
 
 
 class GlobalNursery:
-    """Has what `trikernel.notebook.nursery` has: ``find`` gives that, of the calling cell."""
+    """Has the attributes of `trikernel.notebook.nursery`; ``find`` returns that of the calling
+    cell's kernel.
+    """
 
     def __init__(self, find: Callable[[], BackgroundNursery]) -> None:
         self._find = find
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what frontends and copy look for
+        if name.startswith("_"):  # frontends and `copy` look for such names: no warning for these
             raise AttributeError(f"GLOBAL_NURSERY has no attribute {name!r}")
         warnings.warn(
             "GLOBAL_NURSERY is ipykernel's name: write 'from trikernel.notebook import nursery'",

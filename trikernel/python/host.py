@@ -1,24 +1,26 @@
 """Cells in the loop of an asyncio program, whose kernel lives in a thread of its own.
 
 What is wanted
-    A cell looks at a program's objects, and awaits its coroutines, as the program's own code would:
-    in its thread and its loop. An interrupt of a cell ends that cell, and never a task, or the
-    loop, of the program.
+    A cell uses a program's objects, and awaits its coroutines, as the program's own code would: in
+    the program's thread and loop. An interrupt ends the cell, and never a task of the program, or
+    its loop.
 
 What does not work
-    Trio as a guest of the program's loop: in one thread with it, a cell that computes keeps the
-    kernel from hearing of an interrupt, and what Trio waits for costs the program a thread's hop
-    each time. Cells in the kernel's thread: asyncio's objects are not to be touched from there.
+    Trio as a guest of the program's loop: both would be in one thread, so the kernel could not
+    react to an interrupt while a cell computes, and each wait of Trio's would cost the program a
+    hop to a thread. Running cells in the kernel's thread: asyncio's objects must not be used there.
 
 What is done
-    The kernel's loop is a thread's, and each statement of a cell is a task of the program's loop,
-    which the kernel waits for. Cancelled, that task is cancelled. What computes in it is told as
-    a subshell's thread is (`core.thread_stop`), which hits code that is marked as a cell's only.
-    What a statement raises, an interrupt among it, ends there: asyncio would end its loop by it.
+    The kernel's loop runs in a thread of its own. Each statement of a cell is a task of the
+    program's loop, and the kernel waits for it. If the cell is cancelled, that task is cancelled.
+    If it computes, an exception is raised in it as in the thread of a subshell
+    (`core.thread_stop`), which hits only code that is marked as a cell's. Whatever a statement
+    raises, an interrupt too, is caught in the task and raised again in Trio, because a
+    `KeyboardInterrupt` in a task would end the program's loop.
 
 What remains
-    A cell that computes holds the program up, as the program's own code would. `time.sleep` hears
-    of an interrupt when it is over.
+    A cell that computes blocks the program, as the program's own code would. During `time.sleep` an
+    interrupt takes effect only when the sleep is over.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ from .cell_run import run_statement
 
 __all__ = ["AsyncioHost"]
 
-_TURN = 0.05  # seconds in which a loop turns that does not compute
-_GRACE = 5.0  # seconds that a cell's task may clean up before the kernel goes on without it
+_TURN = 0.05  # seconds within which a loop that is not blocked runs a callback
+_GRACE = 5.0  # seconds that a cancelled task may take to end before the kernel stops waiting
 
 
 class AsyncioHost:
-    """The calling asyncio program's loop and thread."""
+    """The loop and the thread of the asyncio program that creates it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -58,7 +60,7 @@ class AsyncioHost:
     async def run_statement(
         self, code: CodeType, module: dict[str, Any], names: dict[str, Any], async_: bool
     ) -> StopIteration | None:
-        """Run one statement of a cell there; see `cell_run.run_statement`."""
+        """Run one statement of a cell in the program's loop; see `cell_run.run_statement`."""
         __tracebackhide__ = True
         ended: StopIteration | None
         ended = await self._await(run_statement(code, module, names, async_))
@@ -66,11 +68,14 @@ class AsyncioHost:
 
     @enable_ki_protection
     async def call_handler(self, handler: Callable[..., Any], *args: Any) -> Any:
-        """Call a comm's handler there."""
+        """Call a comm's handler, plain or async, in the program's loop."""
         return await self._await(_call(handler, args))
 
     async def _await(self, awaitable: Awaitable[Any]) -> Any:
-        """Await it in a task of the program's loop; what it returns. Raises what it raises."""
+        """Await ``awaitable`` in a task of the program's loop. Returns and raises what it does.
+
+        If this is cancelled, the task is cancelled, and waited for `_GRACE` seconds at most.
+        """
         done, token, context = trio.Event(), trio.lowlevel.current_trio_token(), copy_context()
         tasks: list[asyncio.Task[outcome.Outcome[Any]]] = []
 
@@ -90,7 +95,9 @@ class AsyncioHost:
         return tasks[0].result().unwrap()
 
     async def _end(self, tasks: list[asyncio.Task[Any]], done: trio.Event) -> None:
-        """Cancel the task and wait for its end; while its loop does not turn, interrupt it."""
+        """Cancel the task and wait for its end. While its loop is blocked, so that it has not run
+        the cancel yet, raise `KeyboardInterrupt` in the task.
+        """
         has_turned = False
 
         def cancel() -> None:
@@ -106,17 +113,17 @@ class AsyncioHost:
 
 
 def _nobody() -> None:
-    """Has to hear of it."""
+    """The callback for an interrupt that was raised: nothing is to be done."""
 
 
 @enable_ki_protection
 async def _guarded(awaitable: Awaitable[Any]) -> outcome.Outcome[Any]:
-    """How it ended; nothing but a cancel goes on into the program's loop."""
+    """Await it and return its outcome. Only a cancellation of asyncio's is raised."""
     try:
         return outcome.Value(await await_unprotected(awaitable))
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # raised again in Trio; no cancel of Trio's comes to this loop
+    except BaseException as error:  # raised again in Trio; `trio.Cancelled` cannot occur here
         return outcome.Error(error)
 
 

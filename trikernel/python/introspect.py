@@ -1,6 +1,6 @@
-"""Completion, inspection, history and completeness, asked of IPython.
+"""Completion, inspection, history and completeness, answered by IPython.
 
-Which is imported where it is used: `language` says why.
+IPython is imported inside the functions: `early` says why.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def history(
         found = manager.search(
             pattern or "*", raw=raw, output=output, n=_count(n, None), unique=unique
         )
-    # IPython numbers the current session 0 in some of its answers
+    # in some answers of IPython the current session has the number 0
     entries = [(session or manager.session_number, *rest) for session, *rest in found]
     return {"status": "ok", "history": entries}
 
 
 def is_complete(shell: Any, code: str) -> dict[str, Any]:
-    """An ``is_complete_reply``, with the indent of the next line where it is incomplete."""
+    """An ``is_complete_reply``; if the code is incomplete, with the indent of the next line."""
     status, indent = shell.input_transformer_manager.check_complete(code)
     reply = {"status": status}
     if status == "incomplete":
@@ -96,5 +96,5 @@ def is_complete(shell: Any, code: str) -> dict[str, Any]:
 
 
 def _count(n: int | None, default: int | None) -> int | None:
-    """How many entries; SQLite takes no more than 64 bits."""
+    """How many entries, limited to what fits into a 64-bit integer of SQLite."""
     return default if n is None else max(0, min(n, 1 << 62))

@@ -1,7 +1,8 @@
-"""What a shell has of its kernel, in the forms that traitlets and ipykernel's extensions expect.
+"""The shell's attributes ``kernel`` and ``parent``, in the forms that extensions written for
+ipykernel and traitlets expect.
 
-ipykernel's shell and kernel are traitlets' Configurables that hold each other. Ours are not: the
-kernel owns its shell, which finds it by a weak reference.
+In ipykernel the shell and the kernel are Configurables of traitlets that refer to each other. Here
+the kernel is no Configurable; it owns the shell, which refers to it weakly.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ __all__ = ["KernelParent", "KernelTrait", "application_config"]
 
 
 class KernelTrait(TraitType[Any, Any]):
-    """``shell.kernel``: a trait, because that is how TensorBoard tells a notebook. None when the
-    kernel is gone. Cannot be set.
+    """``shell.kernel``. It is a trait, because TensorBoard recognises a notebook by that. None when
+    the kernel is gone. It cannot be set.
 
-    Of a kernel that is served for an author's object, as ipykernel's subclasses are, it is that.
+    Where the kernel is served on behalf of an author's object (a subclass of ipykernel's classes),
+    it is that object.
     """
 
     info_text = "the kernel of this shell"
@@ -34,7 +36,7 @@ class KernelTrait(TraitType[Any, Any]):
 
 
 class KernelParent(Configurable):
-    """``shell.parent``: a Configurable whose other attributes are the kernel's."""
+    """``shell.parent``: a Configurable that takes all other attributes from the kernel."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         super().__init__()
@@ -48,12 +50,12 @@ class KernelParent(Configurable):
 
 
 def _named(kernel: Any) -> Any:
-    """What cells know as the kernel."""
+    """The object that cells see as the kernel: the author's, if there is one."""
     return None if kernel is None else kernel.find_author() or kernel
 
 
 def application_config(kernel: Any) -> Config:
-    """``config.IPKernelApp``: by its presence libraries tell a notebook, and it names the file."""
+    """``config.IPKernelApp``, with the connection file. Libraries recognise a notebook by it."""
     if kernel.connection_file is None:
         return Config()
     return Config(connection_file=os.path.abspath(kernel.connection_file))

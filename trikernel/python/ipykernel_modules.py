@@ -1,24 +1,24 @@
-"""ipykernel's modules, by their names, inside of a kernel that is not ipykernel.
+"""Modules with the names of ipykernel's modules, for code that imports ipykernel in this kernel.
 
 What is wanted
     Code that was written for ipykernel imports it: ``from ipykernel.comm import Comm``. In this
-    kernel that has to give what works here, whether ipykernel is installed or not, and nothing of
-    it may cost a kernel that nobody asks for it.
+    kernel the import has to give objects that work here, whether ipykernel is installed or not. A
+    kernel in which nobody imports it pays nothing for that.
 
 What does not work
-    The real ones: they look for a kernel of their own, find none, and do nothing, or raise.
+    The real modules: they look for ipykernel's kernel, do not find it, and do nothing, or raise.
 
 What is done
-    A finder, before all others, makes a module for each name of `NAMES`. Its attributes are the
-    objects that the table names, imported when they are asked for. What is not in the table, a
-    module or a name, comes from the real ipykernel where it is installed; those modules are loaded
-    beside ours and import ours. Elsewhere it is an `ImportError` or an `AttributeError` that says
-    so. Libraries tell a notebook by ``"ipykernel" in sys.modules``: those that ipykernel's own
-    kernel has always loaded are there from the beginning (`_LOADED`), still without a single
-    import.
+    A meta path finder, before all others, makes a module for each name of `NAMES`. Its attributes
+    are the objects that the table names; they are imported when they are first read. A module or a
+    name that is not in the table comes from the real ipykernel, if that is installed: its modules
+    are loaded beside ours, and what they import of ipykernel are ours, where the table has them. If
+    it is not installed, an `ImportError` or an `AttributeError` says so. Libraries recognise a
+    notebook by ``"ipykernel" in sys.modules``, so the modules in `_LOADED`, which ipykernel's own
+    kernel always has loaded, are in there from the start; that imports nothing either.
 
 What remains
-    ``importlib.metadata`` says the truth: that ipykernel is not installed, where it is not.
+    ``importlib.metadata`` still says that ipykernel is not installed, where it is not.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ipykernel.pylab.config": {_ALL: "matplotlib_inline.config"},
     }
 )
-"""Of each module the names, and where what stands for them is: ``module:attribute``."""
+"""For each module its names, and the object that stands for each: ``module:attribute``."""
 
 _REAL_FIRST = frozenset({"ipykernel.kernelspec"})
-"""Those that work as they are, where ipykernel is installed."""
+"""Modules of which the real one is used if ipykernel is installed, because it works unchanged."""
 
 _PACKAGES = frozenset(name.rpartition(".")[0] for name in NAMES if "." in name)
 _LOADED = (
@@ -131,10 +131,10 @@ _LOADED = (
 
 
 def install_ipykernel_modules(replaced: Replacements | None = None) -> None:
-    """Have ``import ipykernel`` give what stands for it in this kernel. Once is enough.
+    """Have ``import ipykernel`` give the modules of `NAMES`. A second call does nothing.
 
-    What of the real one is loaded already gives way, in `sys.modules` only. With ``replaced``, its
-    `undo` puts all of that back. Imports nothing, and touches no file.
+    Modules of the real ipykernel that are loaded already are taken out of `sys.modules`. If
+    ``replaced`` is given, its `undo` puts everything back. Imports nothing, and reads no file.
     """
     if any(isinstance(one, _Finder) for one in sys.meta_path):
         return
@@ -153,8 +153,9 @@ def install_ipykernel_modules(replaced: Replacements | None = None) -> None:
 
 
 def _loaded() -> list[str]:
-    """What of ipykernel is loaded. Other threads may import meanwhile, so the names are copied
-    first, which is one step."""
+    """The names of ipykernel's modules in `sys.modules`. Other threads may import meanwhile, so all
+    names are copied first, which no other thread can interrupt.
+    """
     return list(filter(_is_ipykernels, list(sys.modules)))
 
 
@@ -170,7 +171,7 @@ def _take_out(finder: _Finder) -> None:
 
 
 class _Finder:
-    """Finds ipykernel's modules: one meta path finder, before those of the import system."""
+    """Finds ipykernel's modules. It stands first in `sys.meta_path`."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """A spec for ipykernel and what is in it; None for any other module.
@@ -195,7 +196,7 @@ class _Finder:
 
 
 def _find_real(name: str) -> ModuleSpec | None:
-    """The real ipykernel's module, if that is installed."""
+    """The spec of a module of the real ipykernel; None if it is not installed."""
     parent, _, _ = name.rpartition(".")
     path: Sequence[str] | None = None
     if parent:
@@ -207,18 +208,18 @@ def _find_real(name: str) -> ModuleSpec | None:
 
 
 class _Loader(Loader):
-    """Makes the module of one name of the table."""
+    """Makes one module of `NAMES`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._real: ModuleType | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """A module that looks names up when they are asked for."""
+        """An empty module; `exec_module` gives it a ``__getattr__``."""
         return ModuleType(spec.name, "Of trikernel, in the place of ipykernel's.")
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give it its names."""
+        """Have the module look up each of its names when it is first read."""
         space = vars(module)
         names = NAMES[self._name]
         if _ALL in names:
@@ -226,7 +227,7 @@ class _Loader(Loader):
             return
         space["__all__"] = [name for name in names if not name.startswith("_")]
         space["__dir__"] = lambda: sorted({*space, *names})
-        space.pop("__path__", None)  # `_find` tells it, once somebody asks: that reads folders
+        space.pop("__path__", None)  # `_find` computes it when it is read, because it reads folders
 
         def look_up(name: str) -> Any:
             space[name] = found = self._find(name)
@@ -235,11 +236,13 @@ class _Loader(Loader):
         space["__getattr__"] = look_up
 
     def _find(self, name: str) -> Any:
-        """Ours, or the real one's; raises `AttributeError` if there is neither."""
+        """The object of the table, or else of the real module. Raises `AttributeError` if there is
+        neither.
+        """
         place = NAMES[self._name].get(name)
         if place is not None:
             return _load(place)
-        if f"{self._name}.{name}" in NAMES:  # ipykernel's own kernel has them loaded
+        if f"{self._name}.{name}" in NAMES:  # submodules that ipykernel's own kernel has loaded
             return importlib.import_module(f"{self._name}.{name}")
         spec = _find_real(self._name)
         if name == "__path__" and self._name in _PACKAGES:
@@ -257,12 +260,12 @@ class _Loader(Loader):
         )
 
     def _load_real(self) -> ModuleType | None:
-        """The real module, beside ours; None if it is not installed."""
+        """The real module, which is not put into `sys.modules`; None if it is not installed."""
         if self._real is None:
             spec = _find_real(self._name)
             if spec is None or spec.loader is None:
                 return None
-            self._real = module_from_spec(spec)  # it may ask for itself while it is executed
+            self._real = module_from_spec(spec)  # set first: while executed it may look itself up
             spec.loader.exec_module(self._real)
         return self._real
 

@@ -1,6 +1,6 @@
-"""What ipykernel's modules offer as functions, about the kernel whose code calls them.
+"""Functions of ipykernel's modules, about the kernel that the calling code runs for.
 
-Each takes what ipykernel's takes. Found by the table of `ipykernel_modules`.
+Each takes the arguments of ipykernel's. The table of `ipykernel_modules` refers to them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from ..wire import PROTOCOL_VERSION
 from .process import served
 
 _LIKE = "7.4.0"
-"""The version of ipykernel that these names are like, where none is installed."""
+"""The version of ipykernel that is told where none is installed; the names are those of it."""
 
 kernel_protocol_version = PROTOCOL_VERSION
 kernel_protocol_version_info = tuple(map(int, PROTOCOL_VERSION.split(".")))
 
 
 def __getattr__(name: str) -> Any:
-    """``__version__`` and ``version_info``: of the ipykernel that is installed, if one is."""
+    """``__version__`` and ``version_info``, of the installed ipykernel if there is one, and
+    jupyter_client's ``write_connection_file``.
+    """
     if name == "__version__":
         return _version()
     if name == "version_info":
@@ -51,9 +53,10 @@ def _version() -> str:
 
 
 def get_connection_file(app: Any = None) -> str:
-    """The path of the connection file: of this kernel, or of an application of Jupyter's.
+    """The path of the connection file of this kernel, or of ``app``, an application of Jupyter's.
 
-    Raises `RuntimeError` outside of a kernel, and in one that has no file.
+    Raises `RuntimeError` outside of a kernel, and in one that has no file; `OSError` if there is no
+    file of ``app``.
     """
     if app is not None:
         folder = getattr(app, "connection_dir", "")
@@ -70,9 +73,10 @@ def get_connection_file(app: Any = None) -> str:
 
 
 def get_connection_info(connection_file: str | None = None, unpack: bool = False) -> Any:
-    """The text of a connection file, or with ``unpack`` what is in it, the key as bytes.
+    """The text of a connection file; with ``unpack`` its content as a dictionary, the key as bytes.
 
-    The file is this kernel's, or one that ``connection_file`` names, as ``--existing`` takes it.
+    The file is this kernel's, or the one that ``connection_file`` names in the same way as
+    ``--existing``.
     """
     text = Path(_find(connection_file)).read_text("utf-8")
     if not unpack:
@@ -84,7 +88,7 @@ def get_connection_info(connection_file: str | None = None, unpack: bool = False
 def connect_qtconsole(
     connection_file: str | None = None, argv: Sequence[str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Open a Qt console on this kernel, or on another; the process that it runs in.
+    """Open a Qt console on this kernel, or on another one. Returns the process of the console.
 
     Raises `RuntimeError` where qtconsole is not installed.
     """
@@ -109,10 +113,10 @@ def _find(connection_file: str | None) -> str:
 
 
 def json_clean(obj: Any) -> Any:
-    """``obj``: what cannot be JSON is made so when it is sent."""
+    """Returns ``obj`` unchanged: values that are no JSON are converted when they are sent."""
     return obj
 
 
 def encode_images(format_dict: dict[str, Any]) -> dict[str, Any]:
-    """``format_dict``: pictures are encoded when they are sent."""
+    """Returns ``format_dict`` unchanged: images are encoded when they are sent."""
     return format_dict

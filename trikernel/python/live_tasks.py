@@ -1,29 +1,31 @@
 """``%tasks --live``: the tree of tasks, kept up to date while cells await, with buttons.
 
 What is wanted
-    The tree as it is now, without running a cell for it, and a button that ends what one does not
-    want any more. Nothing polls at rest.
+    The tree of tasks as it is now, without running a cell to see it, and a button for each task
+    that may be cancelled. The kernel does not poll while nothing happens.
 
 What does not work
-    A frontend does not say whether it still shows an output, so there is no end to be told of.
+    To end the panel when it is no longer visible: a frontend does not report that.
 
 What is done
-    A task of the kernel's waits for the loop to spawn or end a task of anybody's (an instrument
-    with these two hooks), and shows the tree anew, at most four times a second. Ages and waits are
-    shown anew each second for as long as something changes; after a minute in which nothing but
-    ages has, the panel stands still until something does, and says as of when it is. So it ends by
-    itself what would poll, and costs nothing where tasks sleep. A new panel replaces the last one.
+    A background task waits until any task begins or ends in the loop (a Trio instrument with the
+    hooks for these two events), and shows the tree again, at most four times a second. Ages, and
+    what tasks wait on, are shown again each second while something changes. If nothing but ages has
+    changed for a minute, the panel is no longer updated until a task begins or ends; it shows the
+    time of its last update. So a panel costs nothing while all tasks sleep. A new panel replaces
+    the previous one.
 
-    It is a widget where ipywidgets is installed and the frontend has asked for widgets (each one
-    that shows any asks for their comms as it connects). Otherwise it is HTML, shown anew by
-    ``update_display_data``, and says which magic cancels.
+    The panel is a widget if ipywidgets is installed and the frontend has asked for widgets (a
+    frontend that can show them asks for their comms when it connects). Otherwise it is HTML that is
+    replaced by ``update_display_data``, and says which magic cancels.
 
-    Trio cancels scopes, not tasks. A background task of ours runs in a scope of its own, which its
-    button cancels; a cell is interrupted; a nursery has a scope, around all of its tasks and what
-    its owner does in the block. A task within a nursery has no button: its nursery has one.
+    Trio cancels scopes, not tasks. A background task runs in a scope of its own, which its button
+    cancels. The button of a cell interrupts it. A nursery has a scope, around all of its tasks and
+    the block in which it is open. A task in a nursery of the user's has no button: the nursery has.
 
 What remains
-    A computing cell blocks the panel with all else in the loop: ``trikernel tasks`` looks on then.
+    A cell that computes blocks the panel together with everything else in the loop. ``trikernel
+    tasks`` shows the tasks then.
 """
 
 from __future__ import annotations
@@ -48,12 +50,12 @@ from ..timeline import Node, Tasks, age_of, end_scope, table
 
 __all__ = ["LiveTasks", "PlainView", "View", "WidgetView", "start_live"]
 
-INTERVAL = 0.25  # seconds between two pictures, at least
-AGES = 1.0  # seconds after which ages are shown anew,
-AGES_OF = 25  # of so many rows; of more, so much later: each row is a message, and a page's work
-STILL = 60.0  # seconds without a change after which they are not
+INTERVAL = 0.25  # seconds between two updates, at least
+AGES = 1.0  # seconds after which ages are shown again, if there are at most
+AGES_OF = 25  # rows; with more rows the time grows in proportion, because each row is a message
+STILL = 60.0  # seconds without a change after which ages are no longer updated
 ROWS = 100
-JUST_NOW = 0.7  # seconds in which a click may be meant for what stood there before
+JUST_NOW = 0.7  # seconds after a row has changed in which a click may be meant for its old content
 _GRID = "display: grid; grid-template-columns: 4.5em 19em 6.5em minmax(14em, 1fr); gap: 0 1em"
 _CELL = "overflow: hidden; text-overflow: ellipsis; white-space: nowrap"
 _HEAD = ("cell", "task", "age", "waits on")
@@ -63,14 +65,17 @@ class View(Protocol):
     """Where the tree is shown."""
 
     def show(self, nodes: list[Node], more: int, note: str) -> None:
-        """Show these."""
+        """Show these nodes, the number of further ones, and a line of text."""
 
     def close(self) -> None:
-        """Show nothing new any more."""
+        """The panel is not updated any more."""
 
 
 def start_live(shell: Any, *, plain: bool) -> LiveTasks:
-    """Show a panel below the running cell, in the place of one of before. Raises `UsageError`."""
+    """Show a panel below the running cell, and keep it up to date in a background task.
+
+    Raises `UsageError` in a subshell.
+    """
     kernel = shell.find_kernel()
     if current_subshell.get() is not None or kernel.server.background is None:
         raise UsageError("%tasks --live shows the main shell's tasks: run it there")
@@ -107,7 +112,9 @@ def _press(find: Callable[[], LiveTasks | None], node: Node | None) -> None:
 
 
 class LiveTasks(trio.abc.Instrument):
-    """One panel. ``roots`` are the tasks that cells have started, ``interrupt`` stops the cell."""
+    """One panel. ``roots()`` returns the tasks of cells and their background tasks, and
+    ``interrupt()`` interrupts the running cell.
+    """
 
     def __init__(
         self,
@@ -116,7 +123,7 @@ class LiveTasks(trio.abc.Instrument):
         interrupt: Callable[[], object],
     ) -> None:
         self.ended = False
-        self.pictures = 0  # that were shown so far
+        self.pictures = 0  # number of updates that were shown so far
         self._tasks = tasks
         self._roots = roots
         self._interrupt = interrupt
@@ -127,21 +134,23 @@ class LiveTasks(trio.abc.Instrument):
         self._note = ""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Something begins."""
+        """Called by Trio when a task begins."""
         self._changed.set()
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """Something has ended."""
+        """Called by Trio when a task has ended."""
         self._changed.set()
 
     def show_in(self, view: View) -> None:
-        """Show the first picture."""
+        """Show the tree there for the first time."""
         self._view = view
         self._show()
 
     @enable_ki_protection
     async def run(self, log: Any) -> None:
-        """Show others, until `end`, or cancelled. What goes wrong is logged, and ends it."""
+        """Update the panel until `end` is called or this is cancelled. An error is logged and ends
+        it.
+        """
         trio.lowlevel.add_instrument(self)
         try:
             changed_at = trio.current_time()
@@ -160,7 +169,7 @@ class LiveTasks(trio.abc.Instrument):
             trio.lowlevel.remove_instrument(self)
 
     def end(self) -> None:
-        """Show nothing new any more."""
+        """Have `run` end, and the panel closed."""
         self.ended = True
         self._changed.set()
         if self._view is not None:
@@ -168,7 +177,9 @@ class LiveTasks(trio.abc.Instrument):
             self._view = None
 
     def press(self, node: Node | None) -> None:
-        """The button of a row: cancel that, in the loop's thread. None: it is not clear which."""
+        """A button was pressed: cancel what ``node`` is. None means that the rows had just moved,
+        so that it is not clear which one was meant. To be called in the loop's thread.
+        """
         if node is None:
             self._note = "the rows had just moved: click once more"
         else:
@@ -180,7 +191,7 @@ class LiveTasks(trio.abc.Instrument):
         self._changed.set()
 
     def _show(self) -> bool:
-        """Show what there is; whether that is new in more than ages."""
+        """Show the tree. Returns whether anything but ages has changed since the last time."""
         self._nodes, more = self._tasks.nodes(self._roots(), ROWS)
         nodes = self._nodes
         now = [(one.number, one.depth, one.name, one.waits_on) for one in nodes], more, self._note
@@ -194,13 +205,13 @@ class LiveTasks(trio.abc.Instrument):
 
 
 class PlainView:
-    """HTML and text, shown anew in their place."""
+    """Shows the tree as HTML and text, which each update replaces."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def show(self, nodes: list[Node], more: int, note: str) -> None:
-        """Show these."""
+        """See `View`."""
         bundle = {"text/html": as_html(nodes, more, note), "text/plain": as_text(nodes, more, note)}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
@@ -208,13 +219,14 @@ class PlainView:
             self._handle.update(bundle, raw=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """See `View`. There is nothing to close."""
 
 
 class WidgetView:
-    """Rows of widgets with buttons, of which only what is new is sent. ``press`` is called with
-    the node of a button, or None where that had just been another one's. ``formats`` are the forms
-    in which an object is shown.
+    """Shows the tree as rows of widgets with buttons; only what has changed is sent.
+
+    ``press`` is called with the node of the button that was pressed, or with None if the row showed
+    another node until just now. ``formats(object)`` returns the representations of an object.
     """
 
     def __init__(
@@ -227,7 +239,7 @@ class WidgetView:
         self._widgets = ipywidgets
         self._press = press
         self._formats = formats
-        # Each layout and each style is a model of its own in the page: all rows share them.
+        # Each layout and style is a model of its own in the frontend, so all rows share them.
         self._can = self._button_layout(visibility="visible")
         self._cannot = self._button_layout(visibility="hidden")
         self._row = ipywidgets.Layout(align_items="center", min_height="30px")
@@ -236,7 +248,7 @@ class WidgetView:
         self._text_style = ipywidgets.HTML().style
         self._rows: list[tuple[Any, Any, Any]] = []
         self._nodes: list[Node] = []
-        self._moved: dict[int, float] = {}  # when a row became another task's
+        self._moved: dict[int, float] = {}  # row number: the time when it got another node
         self._note = ipywidgets.HTML()
         self._box = ipywidgets.VBox()
         self._is_shown = False
@@ -244,7 +256,7 @@ class WidgetView:
         self._head = self._row_of(blank, self._text(as_row(_HEAD, "opacity: .7")))
 
     def show(self, nodes: list[Node], more: int, note: str) -> None:
-        """Show these."""
+        """See `View`."""
         before, self._nodes = self._nodes, nodes
         for number, node in enumerate(nodes):
             if number < len(before) and before[number].number != node.number:
@@ -266,15 +278,15 @@ class WidgetView:
         if not self._is_shown:
             self._is_shown = True
             data, metadata = self._formats(self._box)
-            if not data:  # it is one that shows itself
+            if not data:  # a widget of ipywidgets 7, which displays itself
                 display(self._box)
                 return
-            # what a saved notebook has of it, where the widget is no more
+            # the text is for a saved notebook, in which the widget no longer works
             data |= {"text/plain": as_text(nodes, more, note)}
             display(data, metadata=metadata, raw=True)
 
     def close(self) -> None:
-        """The buttons do nothing any more."""
+        """See `View`. The buttons are disabled."""
         for _, button, _ in self._rows:
             button.disabled = True
 
@@ -301,7 +313,7 @@ class WidgetView:
 
 
 def columns(node: Node) -> tuple[str, str, str, str]:
-    """Its cell, its name, its age, and what it waits on."""
+    """The texts of a row: the cell, the name, the age, and what it waits on."""
     label = f"{'   ' * (node.depth - 1)}└─ " if node.depth else ""
     age = age_of(node.age) if node.age is not None else ""
     name = node.name if node.kind == "nursery" else f"#{node.number} {node.name}"
@@ -309,7 +321,7 @@ def columns(node: Node) -> tuple[str, str, str, str]:
 
 
 def about_button(node: Node) -> str:
-    """What it does."""
+    """The tooltip of a row's button: what it does."""
     if node.kind == "cell":
         return "interrupt the cell"
     if node.kind == "nursery":
@@ -324,13 +336,13 @@ def as_row(texts: Iterable[str], style: str = "", tip: str = "") -> str:
 
 
 def _kept(text: str) -> str:
-    """Escaped, with the spaces that it begins with."""
+    """The text, escaped for HTML, with its leading spaces kept."""
     rest = text.lstrip(" ")
     return "&nbsp;" * (len(text) - len(rest)) + escape(rest)
 
 
 def as_html(nodes: list[Node], more: int, note: str) -> str:
-    """All of it, for a frontend without widgets."""
+    """The whole panel as HTML, for a frontend without widgets."""
     if not nodes:
         return f'<p>no tasks <span style="opacity: .6">{escape(note)}</span></p>'
     rows = [as_row(_HEAD, "opacity: .7"), *(as_row(columns(one), tip=one.line) for one in nodes)]
@@ -340,6 +352,6 @@ def as_html(nodes: list[Node], more: int, note: str) -> str:
 
 
 def as_text(nodes: list[Node], more: int, note: str) -> str:
-    """All of it, for a terminal."""
+    """The whole panel as plain text."""
     lines = table([_HEAD, *(columns(one) for one in nodes)]) if nodes else ["no tasks"]
     return "\n".join([*lines, *([f"... and {more:,} more"] if more else []), note])

@@ -23,7 +23,7 @@ _SCRIPTS = "trikernel.python.commands:ScriptMagics"
 _TIMELINE = "trikernel.python.timeline_magics:TimelineMagics"
 
 _TIMEOUT = re.compile(r"\s*%%timeout\b(?!\?)([^\n]*)(\n|\Z)")
-TOLD = 100  # names of what was cancelled that are printed
+TOLD = 100  # names of cancelled tasks that are printed at most
 _MAN = {"MANPAGER": "cat", "PAGER": "cat", "MANWIDTH": "80"}
 
 
@@ -38,7 +38,8 @@ def _read_text(path: str) -> str:
 def take_timeout(code: str) -> tuple[str, float | None]:
     """A cell without its ``%%timeout SECONDS`` line, and the seconds (None without the line).
 
-    An empty line stays in its place, so that tracebacks count right. Raises `UsageError`.
+    An empty line replaces it, so that line numbers stay the same. Raises `UsageError` if it is not
+    followed by a number of seconds.
     """
     match = _TIMEOUT.match(code)
     if match is None:
@@ -145,15 +146,17 @@ MAGICS = (KernelMagics, FrontendMagics, LoopMagics)
 
 
 def register_late(shell: Any) -> None:
-    """Put ours in the place of IPython's ``%%bash`` and its like, and have ``%timeline``."""
+    """Replace IPython's ``%%bash`` and similar magics by ours, and register ``%timeline``. Their
+    modules are imported when one of them is first used.
+    """
     manager = shell.magics_manager
     scripts = [name for name, magic in manager.magics["cell"].items() if _is_script(magic)]
-    for name in scripts:  # registered with their class, they would be imported now
+    for name in scripts:  # lazily: to register the class would import it now
         manager.register_lazy(name, _SCRIPTS, "cell")
     if scripts:
         manager.register_lazy("killbgscripts", _SCRIPTS, "line")
         manager.register_lazy("timeline", _TIMELINE, "line_cell")
-    else:  # an IPython that has imported its own already
+    else:  # this IPython does not register its script magics lazily
         from .commands import ScriptMagics
         from .timeline_magics import TimelineMagics
 
@@ -161,5 +164,5 @@ def register_late(shell: Any) -> None:
 
 
 def _is_script(magic: Any) -> bool:
-    """Whether a cell magic is one of IPython's for scripts, not imported yet."""
+    """Whether this is one of IPython's magics for scripts, registered but not imported yet."""
     return str(getattr(magic, "spec", "")).endswith(":ScriptMagics")

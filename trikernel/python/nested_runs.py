@@ -1,15 +1,18 @@
-"""What stands in `trio.run`, and in sniffio's answer, while Python kernels are served.
+"""Replaces the code of `trio.run` and `sniffio.current_async_library` while Python kernels are
+served.
 
-In a cell, and in what a cell has started, `trio.run` runs in a loop inside of the kernel's
-(`system.nested_run`), and so does `anyio.run` with either backend. All other code gets Trio's own
-function, which refuses to run inside of a run.
+In a cell, and in what a cell has started, `trio.run` runs a new loop inside of the kernel's loop
+(`system.nested_run`), and so does `anyio.run` with either backend. For all other code the function
+is Trio's own, which refuses to run inside of a run.
 
-The code of the two functions is replaced, not their names: libraries keep them under names of their
-own. It runs in Trio's and in sniffio's namespace, so it has nothing but what it imports.
+The code of the two functions is replaced, not the names that refer to them, because libraries have
+imported them under names of their own. The new code runs in the namespace of the original function,
+so it must import everything that it uses.
 
-sniffio says by a thread's local name which library runs there: Trio, in every cell. That is wrong
-if the cell has started an asyncio loop since, which is the innermost one then; AnyIO and HTTPX
-would use the other one. And who asks in order to start a loop, as `anyio.run` does, may start it.
+sniffio determines by a thread-local name which library runs in a thread: in every cell that is
+Trio. It is wrong if the cell has started an asyncio loop, which is then the innermost loop: AnyIO
+and HTTPX would use the wrong library. And `anyio.run` asks sniffio in order to refuse to start a
+loop inside of another one: it is told that none runs, so that it may start one in a cell.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from ..system import can_nest_runs, run_nested
 __all__ = ["runs"]
 
 HINT = "\x1b[2mthe kernel's loop stands still in trio.run; a cell can simply `await {}`\x1b[0m\n"
-CHILD = object()  # in the place of a kernel, in a process that a cell has forked
+CHILD = object()  # stands for the kernel in a process that a cell has forked
 
 
 @enable_ki_protection
@@ -51,7 +54,9 @@ _outer_asyncio_loop: RunVar[Any] = RunVar("trikernel: the asyncio loop around th
 
 
 class _Runs:
-    """There is one, `runs`: the code that stands in the two functions finds it by that name."""
+    """What the two functions do while they are replaced. There is one instance, `runs`, which the
+    code that was put into them imports by that name.
+    """
 
     def __init__(self) -> None:
         self._kernel: Callable[[], Any] = lambda: None
@@ -62,7 +67,7 @@ class _Runs:
     def replace_in_child(
         self, replace_code: Callable[[FunctionType, FunctionType], FunctionType]
     ) -> None:
-        """In a process that a cell has forked: all of it is the cell's code."""
+        """Replace them in a process that a cell has forked: all code in it counts as the cell's."""
         self.replace(replace_code, lambda: CHILD)
 
     def replace(
@@ -70,8 +75,8 @@ class _Runs:
         replace_code: Callable[[FunctionType, FunctionType], FunctionType],
         kernel: Callable[[], Any],
     ) -> None:
-        """Put it there. ``replace_code`` returns a function that is what the first one was,
-        ``kernel`` the kernel that the calling code runs for, or None.
+        """Replace the code of both functions. ``replace_code(function, replacement)`` returns the
+        original function; ``kernel()`` returns the kernel that the calling code runs for, or None.
         """
         self._kernel = kernel
         self._run = replace_code(trio.run, _run)  # type: ignore[arg-type]
@@ -82,7 +87,7 @@ class _Runs:
 
     @enable_ki_protection
     def run(self, async_fn: Any, args: Sequence[object], options: dict[str, Any]) -> Any:
-        """`trio.run`."""
+        """What a call of `trio.run` executes."""
         __tracebackhide__ = True
         kernel = self._kernel() if trio.lowlevel.in_trio_run() else None
         if kernel is None or not can_nest_runs():
@@ -92,7 +97,9 @@ class _Runs:
         return run_nested(self._run, async_fn, args, options, note_outer_asyncio_loop)
 
     def _tell(self, kernel: Any, async_fn: Any, args: Sequence[object], caller: FrameType) -> None:
-        """Once a session, under a cell that says `trio.run` itself: what it need not do."""
+        """Print a hint, once for each kernel, if the caller of `trio.run` is a cell itself: it
+        could simply await the function.
+        """
         request, code = current_request.get(), caller.f_code
         if request is None or kernel.shell.compile.format_code_name(code.co_filename) is None:
             return
@@ -102,7 +109,7 @@ class _Runs:
         kernel.server.connection.iopub.tell(request, HINT.format(call))
 
     def library(self) -> str:
-        """`sniffio.current_async_library`."""
+        """What a call of `sniffio.current_async_library` executes."""
         name = self._library()
         if name != "trio" or not trio.lowlevel.in_trio_run() or self._kernel() is None:
             return name
@@ -117,12 +124,12 @@ runs = _Runs()
 
 
 def note_outer_asyncio_loop() -> None:
-    """In a Trio loop that begins: an asyncio loop that runs now is not inside of it."""
+    """Called when a Trio loop begins: notes the asyncio loop that runs around it, if one does."""
     _outer_asyncio_loop.set(_running_asyncio_loop())
 
 
 def _running_asyncio_loop() -> Any:
-    # another thread may be importing it: then it has no such function yet, and nothing runs here
+    # While another thread is importing asyncio it may lack the function; then no loop runs here.
     get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
     try:
         return get_running_loop() if get_running_loop is not None else None
@@ -131,6 +138,6 @@ def _running_asyncio_loop() -> Any:
 
 
 def _starts_a_loop(asking: FrameType) -> bool:
-    """Whether that frame is `anyio.run`, which asks sniffio by a function of AnyIO's own."""
+    """Whether this frame executes `anyio.run`, which asks sniffio by a function of AnyIO's."""
     run = getattr(sys.modules.get("anyio"), "run", None)
     return run is not None and asking.f_code is run.__code__

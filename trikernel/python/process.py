@@ -1,26 +1,27 @@
-"""What Python kernels replace in the process that they live in, and put back: its one owner.
+"""What Python kernels replace in their process, and put back at the end; nothing else does.
 
-While at least one Python kernel is served, in memory too, there stands what `kernel.cell_io` and
-`kernel.comms` put there for any kernel (streams, `input`, threads, comms), and:
+While at least one Python kernel is served, also in memory, the following is replaced, in addition
+to what `kernel.cell_io` and `kernel.comms` replace for any kernel (streams, `input`, threads,
+comms):
 
 ===============================================  ==================================================
 name                                             what stands there
 ===============================================  ==================================================
 ``InteractiveShell``'s instance                  `get_ipython` finds the shell that was served last
-``trio.run``, ``sniffio.current_async_library``  their code: `nested_runs`
+``trio.run``, ``sniffio.current_async_library``  their code is replaced: see `nested_runs`
 ``GLOBAL_NURSERY``                               ipykernel's name for the background nursery
 ``display``, ``get_ipython``, ``__IPYTHON__``    IPython puts them among the builtins
 ``sys.ps1``, ``sys.ps2``, ``sys.ps3``            IPython says by these that it is interactive
 ``ultratb.get_line_number_of_frame``             IPython's tracebacks know the lines of a cell
 ===============================================  ==================================================
 
-Each of the functions asks the calling context whose cell it runs in; code that runs in none gets
-what it got before. What was there before comes back when the last kernel ends, in whatever order
-they end, unless somebody else has put something in its place since: that stays. Whoever has kept
-one of ours (a logging handler, a library that wraps `sys.stdout`) goes on with what it stood in
-for.
+Each of the functions finds out from the calling context which kernel's cell it runs in; code that
+runs in no cell gets the original. The originals are put back when the last kernel ends, whatever
+the order in which kernels end. If other code has replaced an attribute again meanwhile, that stays.
+Code that keeps one of our objects (a logging handler, a library that wraps `sys.stdout`) can go on
+using it: it then does what the original does.
 
-A kernel that has the process to itself takes more: see `OwnProcess`.
+A kernel with a process of its own replaces more: see `OwnProcess`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from .rendering import count_lines_of_cells, keep_lexers
 
 __all__ = ["ENVIRONMENT", "OwnProcess", "served"]
 
-# Colours yes, pagers no: for the programs that cells start. And plots in the notebook.
+# For programs that cells start: colours, but no pager. And plots appear in the notebook.
 ENVIRONMENT = {
     "CLICOLOR": "1",
     "FORCE_COLOR": "1",
@@ -63,7 +64,7 @@ def become_instance(shell: Any) -> None:
 
 
 def resign(shell: Any) -> bool:
-    """Have them find it no longer; whether it was the one."""
+    """Have them find this shell no longer. Returns whether they did."""
     cls = type(shell)
     if cls.initialized() and cls._instance is shell:
         cls.clear_instance()
@@ -74,9 +75,9 @@ def resign(shell: Any) -> bool:
 class _Served:
     """The Python kernels that are served in this process, and what is replaced meanwhile.
 
-    There is one, `served`. What stands in the process knows it by that name and does not hold it.
-    ``kernel()`` is the one that the calling code runs for, or None.
-    What IPython puts somewhere stays in a forked child: a cell of that may be running.
+    There is one instance, `served`; the functions that are put into the process refer to it by that
+    name. ``kernel()`` returns the kernel that the calling code runs for, or None. In a forked child
+    IPython's builtins stay as they are, because a cell may be running there.
     """
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ class _Served:
         self.kernel = self._registry.kernel
 
     def add(self, kernel: Any) -> None:
-        """This one is served, too, if it is not already. Makes its shell."""
+        """Add a kernel that is served now, unless it is there already. Makes its shell."""
         if self._registry.latest is None:
             self._kept = Replacements()
             self._kept.keep(builtins.__dict__, *_BUILTINS)
@@ -94,7 +95,7 @@ class _Served:
             become_instance(kernel.shell)
 
     def remove(self, kernel: Any) -> None:
-        """No longer this one; the last one puts everything back."""
+        """Remove a kernel. When the last one is removed, everything is put back."""
         if not self._registry.remove(kernel):
             return
         last = self._registry.latest
@@ -129,10 +130,10 @@ def _nursery() -> BackgroundNursery:
 
 
 class OwnProcess:
-    """What a kernel takes that has the process to itself: from its creation to `stop`.
+    """What a kernel with a process of its own replaces, from its creation until `stop`.
 
-    The environment of `ENVIRONMENT`, ``__main__``, ``sys.path``, `pdb`, and ipykernel's modules
-    (`ipykernel_modules`). ``profile`` is the person's IPython.
+    The environment variables of `ENVIRONMENT`, ``__main__``, ``sys.path``, `pdb`, and ipykernel's
+    modules (`ipykernel_modules`). ``profile`` is the user's IPython profile.
     """
 
     def __init__(self, profile: Any) -> None:
@@ -149,7 +150,7 @@ class OwnProcess:
         os.environ.update(missing)
 
     def start(self, shell: Any) -> None:
-        """Begin. The person's startup files run here."""
+        """Install the modules and the debugger, and run the user's startup files."""
         from . import debugger
 
         install_ipykernel_modules(self._replaced)

@@ -1,7 +1,7 @@
-"""A person's own IPython: profile folder, configuration files, extensions, startup files.
+"""The user's IPython profile: its folder, configuration files, extensions, startup files.
 
-Read as IPython reads them for any kernel: ``ipython_config.py``, then
-``ipython_kernel_config.py``, of the profile and of the machine.
+They are read as IPython reads them for any kernel: ``ipython_config.py``, then
+``ipython_kernel_config.py``, of the profile and of the whole system.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger("trikernel")
 
 
 class Profile(BaseIPythonApplication, InteractiveShellApp):
-    """One profile. What is wrong with a person's files is logged or shown, and ends nothing."""
+    """One profile. An error in the user's files is logged or shown; the kernel goes on."""
 
     name = "ipython-kernel"
     aliases = ALIASES
@@ -43,16 +43,16 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
     def read(cls, name: str, flags: Sequence[str] = ()) -> Profile:
         """The profile of that name, with its configuration; `UsageError` if there is none.
 
-        ``flags`` are a command line's, which go before what files say.
+        ``flags`` are those of a command line; they take precedence over the files.
         """
         profile = cls(profile=name, log=_log)
         if flags:
-            profile.cli_config = read_flags(flags, profile)  # files do not go before it
+            profile.cli_config = read_flags(flags, profile)  # merged last, after the files
             profile.update_config(profile.cli_config)
             name = profile.profile
             if "log_level" in profile.cli_config[cls.__name__]:
                 _log.setLevel(profile.log_level)
-        if name != "default":  # which is made where it is missing
+        if name != "default":  # the default profile is created if it is missing, others are not
             try:
                 ProfileDir.find_profile_dir_by_name(profile.ipython_dir, name)
             except ProfileDirError:
@@ -62,11 +62,11 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
                 ) from None
         try:
             profile.init_profile_dir()
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # a full disk, for example
             profile = cls._elsewhere(error, profile.cli_config)
         profile.init_config_files()
         profile.load_config_file()
-        for_any_kernel = profile.config.get("IPKernelApp")  # the name that people's files know
+        for_any_kernel = profile.config.get("IPKernelApp")  # the name that users' files have
         if for_any_kernel:
             profile.update_config(Config(Profile=for_any_kernel))
         leave_out_misfits(profile.config)
@@ -74,7 +74,7 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
 
     @classmethod
     def _elsewhere(cls, error: OSError, flags: Config) -> Profile:
-        """An empty profile in a folder of its own, which goes with the process."""
+        """An empty profile in a temporary folder, which is removed when the process ends."""
         folder = tempfile.TemporaryDirectory(prefix="ipython-", ignore_cleanup_errors=True)
         _log.warning("the IPython folder cannot be used (%s); using %s", error, folder.name)
         config = Config(flags)
@@ -87,13 +87,15 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
         return profile
 
     def configure(self, kernel: Kernel) -> None:
-        """What it says of the kernel itself."""
+        """Set what the profile says about the kernel itself."""
         if not self.capture_fd_output:
             kernel.capture_output = False
         apply_settings(self.config, kernel)
 
     def start_in(self, shell: Any) -> None:
-        """Load extensions and run startup code in the shell. An interrupt ends it early."""
+        """Load extensions and run startup code in the shell. An interrupt ends that early; it and a
+        `SystemExit` are logged.
+        """
         self.shell = shell
         self.init_path()
         try:
@@ -107,6 +109,6 @@ class Profile(BaseIPythonApplication, InteractiveShellApp):
 
 
 def made_profile_dir(folder: str, name: str) -> Any:
-    """IPython's object of a profile in ``folder``; what is missing is made. Raises `OSError`."""
+    """IPython's object for a profile in ``folder``; missing folders are made. Raises `OSError`."""
     os.makedirs(folder, exist_ok=True)
     return ProfileDir.create_profile_dir_by_name(folder, name)

@@ -1,11 +1,13 @@
-"""What IPython needs to draw a traceback in colour, made once instead of for every error.
+"""Makes what IPython needs to render a traceback in colour once, instead of for every error.
 
-It is drawn by `stack_data` and Pygments. Those make a lexer's tables, a style and its escape
-sequences anew for each frame and each error, which takes two thirds of the time from an interrupt
-to its reply. IPython imports them when the first cell fails, and the first interrupt would wait for
+IPython renders tracebacks with `stack_data` and Pygments. These create a lexer's tables, a style
+and its escape sequences again for each frame and each error, which takes two thirds of the time
+from an interrupt to its reply. So two of stack_data's functions are replaced by functions that keep
+these objects and give the same text.
+
+IPython imports the two libraries when the first cell fails, and the first interrupt would wait for
 that. So a kernel with a process of its own imports them a second after its start, one by one, and
-draws an error; one that was forked has both from the process that forked it. And what they make
-anew is kept, by functions in their place that give the same text.
+renders an error that nobody sees. In a forked kernel the process that forked it has done both.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ __all__ = [
     "prepare_soon",
 ]
 
-STARTED, PAUSE = 1.0, 0.05  # seconds: until a kernel has started, and between two imports
-# In an order in which each takes some milliseconds only, for which a cell may have to wait.
+STARTED, PAUSE = 1.0, 0.05  # seconds: from the start to the first import, and between two imports
+# In this order each import takes only some milliseconds; a cell may have to wait for one of them.
 _MODULES = (
     "pygments",
     "pygments.formatter",
@@ -49,14 +51,14 @@ _MODULES = (
     "stack_data",
 )
 _pending: list[Replacements] = []
-_is_drawn = False  # an error, here or in the process that has forked this one
+_is_drawn = False  # whether an error was rendered by the process that has forked this one
 
 
 def count_lines_of_cells(replaced: Replacements) -> None:
-    """Have IPython count a cell's lines where they are; its file, which is none, cannot be read.
+    """Have IPython count the lines of a cell in `linecache`, because a cell's file does not exist.
 
-    Of code whose length it cannot tell, as of files with very many lines, it shows less, and in
-    ``finally`` the wrong line.
+    Of code whose number of lines it does not know, as of very long files, IPython shows less, and
+    in a ``finally`` block the wrong line.
     """
     from IPython.core import ultratb
 
@@ -74,21 +76,24 @@ def count_lines_of_cells(replaced: Replacements) -> None:
 
 
 def keep_lexers(replaced: Replacements) -> None:
-    """Have them kept from the first error on, as long as ``replaced`` is."""
+    """Have `prepare` replace stack_data's functions at the first error, until ``replaced`` is
+    undone.
+    """
     _pending.append(replaced)
     replaced.callback(_pending.clear)
 
 
 @enable_ki_protection
 async def prepare_soon(draw: Callable[[BaseException], object]) -> None:
-    """Import what draws an error, and have one drawn by ``draw``, for nobody to see; nothing of it
-    is lost when it is cancelled.
+    """Import what renders an error, and have ``draw`` render one that nobody sees.
+
+    If it is cancelled, the imports made so far stay.
     """
     if _is_drawn:
         prepare()
         return
     await trio.sleep(STARTED)
-    with suppress(ImportError):  # an error tells it, or is drawn without
+    with suppress(ImportError):  # IPython will report it with an error, or work without the module
         for name in _MODULES:
             if name not in sys.modules:
                 importlib.import_module(name)
@@ -102,8 +107,8 @@ async def prepare_soon(draw: Callable[[BaseException], object]) -> None:
 
 
 def draw_beforehand() -> None:
-    """For a process that forks kernels: import what draws an error, and have one drawn, once for
-    all of them: a tenth of a second of the processor, and some memory.
+    """For a process that forks kernels: import what renders an error, and render one, once for all
+    of them. It takes a tenth of a second of processor time, and some memory.
     """
     global _is_drawn
     from IPython.core import ultratb
@@ -116,31 +121,33 @@ def draw_beforehand() -> None:
             raise RuntimeError
         except RuntimeError as error:
             formatter.structured_traceback(type(error), error, error.__traceback__)
-    except Exception:  # another version, or one is missing: each kernel sees to it itself
+    except Exception:  # another version, or a missing module: each kernel tries it by itself
         return
     _is_drawn = True
 
 
 def drawing_for_nobody(formatter: Any) -> Callable[[BaseException], object]:
-    """Draws an error by a copy of IPython's formatter, which would take it for the last one."""
+    """A function that renders an error with a copy of IPython's formatter, because the formatter
+    itself would remember it as the last error.
+    """
 
     def draw(error: BaseException) -> None:
         own = copy(formatter)
-        with suppress(Exception):  # an error tells it, or is drawn without
+        with suppress(Exception):  # this is only to prepare; a real error will show what is wrong
             own.structured_traceback(type(error), error, error.__traceback__)
 
     return draw
 
 
 def prepare() -> None:
-    """An error is about to be drawn."""
+    """Replace stack_data's functions. Called before an error is rendered."""
     while _pending:
         replaced = _pending.pop()
         try:
             from stack_data import core
 
             style_of = cache(core.style_with_executing_node)
-        except (ImportError, AttributeError):  # another version: it draws as it does
+        except (ImportError, AttributeError):  # another version of stack_data: it stays as it is
             return
         import stack_data
 
@@ -151,7 +158,7 @@ def prepare() -> None:
 
 
 def highlighted(formatter: Any, code: str, ranges: Sequence[tuple[int, int]]) -> list[str]:
-    """The lines of some code in colour; what is in ``ranges`` of characters is marked."""
+    """The lines of ``code`` in colour; the given ``ranges`` of characters are marked."""
     from pygments import format as render
 
     try:
@@ -162,7 +169,9 @@ def highlighted(formatter: Any, code: str, ranges: Sequence[tuple[int, int]]) ->
 
 
 def _marked(code: str, ranges: Sequence[tuple[int, int]]) -> list[tuple[Any, str]]:
-    """The tokens of code, those that begin in one of the ranges as parts of what is executed."""
+    """The tokens of ``code``; those that begin in one of the ranges have the kind
+    ``ExecutingNode``.
+    """
     tokens, at = [], 0
     for kind, text in _lexer().get_tokens(code):
         is_marked = any(start <= at < end for start, end in ranges)

@@ -1,16 +1,18 @@
-"""What of IPython's shell each subshell has its own of: numbers, history, results, errors.
+"""What each subshell has for itself of IPython's shell: cell numbers, history, results, errors.
 
-What is wanted: one shell, with its magics, extensions and formatters, for all subshells; and each
-counts, remembers and shows its own cells. What does not work: a shell for each, which know nothing
-of each other's magics; one for all, whose cells would take each other's numbers and results.
+What is wanted: one shell, with its magics, extensions and formatters, for all subshells; but each
+subshell counts, remembers and shows its own cells. What does not work: a shell for each, because
+magics that are registered in one would not exist in the others; one shell for all without more, in
+which cells of different subshells would mix their numbers and results.
 
-What is done: with the first subshell the shell becomes one of a class of the same name, in which
-these attributes are looked up by the calling code's subshell. Without subshells nothing is looked
-up. The names that IPython keeps for a session (``In``, ``Out``, ``_``, ``_i`` and so on) lie over
-the shared namespace; everything else that a cell binds is in that.
+What is done: when the first subshell begins, the class of the shell is replaced by a subclass of
+the same name. In it the attributes of `_OWN` are descriptors that look up the value of the calling
+code's subshell. Without subshells attribute access costs nothing more. The names that IPython keeps
+for a session (``In``, ``Out``, ``_``, ``_i`` and so on) hide those in the shared namespace; all
+other names that a cell binds are in the shared namespace.
 
-What remains: a function that a cell defines finds the main shell's ``In``, ``Out`` and ``_``, for
-it looks for globals in the shared namespace. The history of a subshell is not written to the disk.
+What remains: a function that a cell defines finds the ``In``, ``Out`` and ``_`` of the main shell,
+because its globals are the shared namespace. The history of a subshell is not written to the disk.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ _is_of_session = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|In|Out|_[io]h").fullmatch
 
 
 class SubshellNames(MutableMapping[str, Any], dict[str, Any]):  # type: ignore[misc, metaclass]
-    """The namespace of a subshell's cells: the shared one, with a session's names in front.
+    """The namespace of a subshell's cells: the shared one, with the session's own names on top.
 
-    A dictionary by its class only, because Python takes nothing else as the globals of code.
+    It is a `dict` only by its class, because Python takes nothing else as the globals of code; its
+    own dictionary stays empty.
     """
 
     def __init__(self, shared: MutableMapping[str, Any]) -> None:
@@ -60,12 +63,12 @@ class SubshellNames(MutableMapping[str, Any], dict[str, Any]):  # type: ignore[m
         return sum(1 for _ in self)
 
     def copy(self) -> dict[str, Any]:
-        """What a cell of the subshell sees, as a dictionary."""
+        """A plain dictionary of all names that a cell of the subshell sees."""
         return {**self._shared, **self.own}
 
 
 class _State:
-    """What a subshell has in the place of the shell's own attributes."""
+    """A subshell's values of the attributes in `_OWN`."""
 
     def __init__(self, shell: Any) -> None:
         from IPython.core.payload import PayloadManager
@@ -89,7 +92,7 @@ class _State:
         ):
             for name in names.split():
                 self.user_ns[name] = value
-        hidden = shell.user_ns_hidden.copy()  # at once: the main shell's cells write there
+        hidden = shell.user_ns_hidden.copy()  # one step, because cells in other threads change it
         hidden = {name: value for name, value in hidden.items() if not _is_of_session(name)}
         self.user_ns_hidden = {**hidden, **self.user_ns.own}
         self.compile = compiler = shell.compiler_class()
@@ -106,7 +109,7 @@ def _tail(
     output: bool = False,
     include_latest: bool = False,
 ) -> list[Any]:
-    """The last cells of a subshell, which are not in IPython's database."""
+    """`HistoryManager.get_tail` of a subshell: its cells are only in memory."""
     end = len(history.input_hist_parsed) - (not include_latest)
     count = 10 if n is None else n
     return list(history.get_range(0, max(1, end - count), end, raw, output)) if end > 1 else []
@@ -128,8 +131,8 @@ _OWN = (
 
 
 class _OfSubshell:
-    """An attribute that is looked up by the calling code's subshell; ``main`` is what stands in the
-    class for the main shell's.
+    """An attribute whose value depends on the subshell of the calling code. ``main`` is what the
+    class has under that name, and serves the main shell.
     """
 
     def __init__(
@@ -164,15 +167,16 @@ class _OfSubshell:
 
 
 def enter_subshell(shell: Any, at_end: ExitStack) -> None:
-    """The calling code is a subshell's, which begins: have ``shell`` know it. ``at_end`` is closed
-    when the kernel ends.
+    """Give the subshell of the calling code, which begins, its own values in ``shell``.
+
+    ``at_end`` is closed when the kernel ends.
     """
     subshell = current_subshell.get()
     states = getattr(type(shell), "subshell_states", None)
     if states is None:
         states = _have_subshells(shell, at_end)
     if subshell is None or subshell.key in states:
-        return  # its loop is a new one
+        return  # a known subshell whose loop was replaced by a new one
     state = _State(shell)
     states[subshell.key] = state
     hook = shell.displayhook_class(shell=shell, parent=shell, cache_size=shell.cache_size)
@@ -180,7 +184,7 @@ def enter_subshell(shell: Any, at_end: ExitStack) -> None:
 
 
 def _have_subshells(shell: Any, at_end: ExitStack) -> WeakKeyDictionary[SubshellKey, _State]:
-    """Make it a shell that has them."""
+    """Replace the class of the shell by one whose attributes depend on the subshell."""
     cls, states = type(shell), WeakKeyDictionary[SubshellKey, _State]()
     members: dict[str, Any] = {"__module__": cls.__module__, "subshell_states": states}
     for name in _OWN:
@@ -198,15 +202,17 @@ def _have_subshells(shell: Any, at_end: ExitStack) -> WeakKeyDictionary[Subshell
     if trap.hook is shell.displayhook:
         trap.hook = show
     shell.__class__ = new_class(cls.__name__, (cls,), {}, lambda body: body.update(members))
-    shell.builtin_trap.__enter__()  # cells that end beside each other must not undo it, nor that
+    # Entered once for all cells: these run at the same time, and one that ends must undo neither
+    # this trap nor the display trap.
+    shell.builtin_trap.__enter__()
     at_end.callback(_undo_for_good, shell.builtin_trap)
     at_end.enter_context(trap)
     return states
 
 
 def _undo_for_good(trap: Any) -> None:
-    """The kernel ends: a cell that is left behind, and ends later, must not undo what another shell
-    of this process has set by then.
+    """Deactivate the trap when the kernel ends, and never again: a cell that was left behind may
+    end later, and must not undo what another shell of this process has set by then.
     """
     trap.deactivate()
     trap.deactivate = lambda: None

@@ -23,13 +23,13 @@ _EVENTS = ("pre_run_cell", "post_run_cell")
 
 @magics_class
 class TimelineMagics(Magics):
-    """``%timeline`` and ``%%timeline``. Nothing is recorded, and no instrument installed, unless a
-    person asks for it.
+    """``%timeline`` and ``%%timeline``. Without one of them nothing is recorded, and no Trio
+    instrument is installed.
     """
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        # Of the cell that runs in each loop: subshells have their own, and run beside this one.
+        # The recorder of the cell that runs in each shell: subshells run cells at the same time.
         self._recorders: dict[object, Recorder] = {}
         self._is_on = False
         self._callbacks: tuple[Any, ...] = ()
@@ -69,27 +69,27 @@ class TimelineMagics(Magics):
         self._listen_no_more()
 
     def _listen_no_more(self) -> None:
-        """Unless a cell of another loop has yet to be drawn."""
+        """Unregister from IPython's events, unless a cell of another shell is still recorded."""
         if not self._recorders:
             for event, function in zip(_EVENTS, self._callbacks, strict=False):
                 self.shell.events.unregister(event, function)
             self._callbacks = ()
 
     def _begin(self, info: Any) -> None:
-        self._drop()  # of a cell that was left behind
+        self._drop()  # the recorder of a cell that was left behind
         if self._is_on:
             recorder = self._recorders[current_subshell.get()] = _recorder(self.shell)
             recorder.start()
 
     def _end(self, result: Any) -> None:
         recorder = self._drop()
-        if recorder is not None:  # else it is the cell that has turned it on
+        if recorder is not None:  # None at the end of the cell that has turned it on
             display(recorder.timeline())
         if not self._is_on:
             self._listen_no_more()
 
     def _drop(self) -> Recorder | None:
-        """Stop the one of this loop."""
+        """Stop and return the recorder of this shell, if there is one."""
         recorder = self._recorders.pop(current_subshell.get(), None)
         if recorder is not None:
             recorder.stop()
@@ -97,13 +97,13 @@ class TimelineMagics(Magics):
 
 
 def options_of(line: str) -> Any:
-    """What was given to the magic. Raises `UsageError`."""
+    """The options on the magic's line. Raises `UsageError`."""
     return parse_argstring(TimelineMagics.timeline, line)
 
 
 @contextmanager
 def recorded(shell: Any, line: str) -> Iterator[None]:
-    """Record what happens in the block and show it at its end, however it ends."""
+    """Record what tasks do in the block and show the timeline at its end, also if it raises."""
     options = options_of(line)
     if options.state is not None:
         raise UsageError(f"%timeline {options.state} is a line of its own, with one %")

@@ -1,7 +1,8 @@
-"""Errors of cells, as their author should read them: without our frames and Trio's.
+"""Errors of cells as their author should see them: without frames of this package and of Trio.
 
-What is left out of a traceback is told by `kernel.tracebacks`. An exception is asked for its text
-once, under the interrupts of the person who waits for it: what it says is shown, replied and kept.
+`kernel.tracebacks` decides which frames are left out. The text of an exception is made once, in
+code that an interrupt can stop, and is then used for the ``error`` message, the reply and the
+history.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
     "where_it_was",
 ]
 
-KEPT = 1000  # frames of code that failed
+KEPT = 1000  # entries of the cache of failed code, above which it is cleared
 _FILE = re.compile(r'File "([^"]+)", line (\d+)')
 
 Send = Callable[[type, BaseException, Any], None]
@@ -40,7 +41,7 @@ NameOf = Callable[[str], tuple[str, str] | None]
 
 
 class CellErrors:
-    """What the errors of the running cell say, once they have been asked."""
+    """The rendered error of the running cell."""
 
     def __init__(self) -> None:
         self._rendered: tuple[BaseException, dict[str, Any]] | None = None
@@ -48,24 +49,26 @@ class CellErrors:
         self.times_shown = 0
 
     def forget(self) -> None:
-        """A cell begins: let go of the last one's error."""
+        """A cell begins: release the error of the previous one."""
         self._of_display = None
         if self._rendered is not None:
             self._rendered = None
             _forget_code()
 
     def content(self, error: BaseException) -> dict[str, Any]:
-        """``ename``, ``evalue`` and ``traceback``, the latter as it was shown, if it was."""
+        """``ename``, ``evalue`` and ``traceback``; if the error was shown, with the traceback as it
+        was shown.
+        """
         if self._rendered is None or self._rendered[0] is not error:
             content = as_content(render_error(error))
             self._rendered = error, {key: content[key] for key in ("ename", "evalue", "traceback")}
         return self._rendered[1]
 
     def show_as(self, error: BaseException, lines: Any) -> dict[str, Any]:
-        """The content of the error, with the traceback that it is shown with.
+        """The content of an error that is being shown, with ``lines`` as its traceback.
 
-        That is the list that IPython gives, an entry a frame; of somebody's own renderer, whatever
-        that gives.
+        IPython gives a list with an entry for each frame; a renderer of the user's may give
+        anything, which is then converted to text.
         """
         self.times_shown += 1
         content = self.content(error)
@@ -74,12 +77,12 @@ class CellErrors:
         return content
 
     def note_of_display(self, error: BaseException) -> None:
-        """A representation of the running cell's result has raised."""
+        """Note that a representation of the running cell's result has raised ``error``."""
         if self._of_display is None:
             self._of_display = current_request.get(), error
 
     def of_display(self) -> BaseException | None:
-        """What that was, if it was in this request."""
+        """The error that was noted by `note_of_display`, if that was in the current request."""
         request, error = self._of_display or (None, None)
         return error if request is not None and request is current_request.get() else None
 
@@ -87,10 +90,10 @@ class CellErrors:
 def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send) -> None:
     """Publish an error under the current cell, without frames that are not the user's.
 
-    One that somebody has set a handler for (``set_custom_exc``) is shown as that does, or as it
-    tells by what it returns. ``send`` sends an error with the lines that it is shown with.
+    If a handler was set for it (``set_custom_exc``), the handler shows it, or returns the lines to
+    be shown. ``send`` sends an error with the lines of its traceback.
     """
-    if isinstance(error, bdb.BdbQuit):  # the person left the debugger
+    if isinstance(error, bdb.BdbQuit):  # the user has left the debugger
         return
     note_error(error)
     tb = _below_ipython(clean(error).__traceback__)
@@ -99,9 +102,9 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
         _show_by_handler(shell, errors, error, tb, send)
         return
     lines = _format_group(error, shell.compile.format_code_name)
-    if isinstance(error, LeftOpenError) and error.__cause__ is None:  # it says all there is
+    if isinstance(error, LeftOpenError) and error.__cause__ is None:  # its text has the lines
         lines = f"{content['ename']}: {error}".splitlines()
-    elif lines is None and content["evalue"] == NO_TEXT:  # IPython would ask for it again
+    elif lines is None and content["evalue"] == NO_TEXT:  # IPython would call `__str__` again
         lines = content["traceback"]
     if lines is not None:
         _remember(shell.InteractiveTB, error)
@@ -121,18 +124,19 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
 def _show_by_handler(
     shell: Any, errors: CellErrors, error: BaseException, tb: TracebackType | None, send: Send
 ) -> None:
-    """Have the user's handler show an error; what it returns is shown if it has shown nothing.
+    """Call the user's handler for an error. If it shows nothing, the lines that it returns are
+    shown.
 
-    As in IPython, `sys.exc_info` is the error meanwhile.
+    As in IPython, `sys.exc_info` returns the error while the handler runs.
     """
     before, visible, context = errors.times_shown, error.__traceback__, error.__context__
     try:
         raise error
-    except BaseException:  # the very one: a cell's error, which has ended its cell already
+    except BaseException:  # exactly `error`, which has ended its cell already
         error.__traceback__, error.__context__ = tb, context
         try:
             lines = call_unprotected(shell.CustomTB, type(error), error, tb)
-        except (Exception, KeyboardInterrupt):  # IPython's own guard around it has failed
+        except (Exception, KeyboardInterrupt):  # IPython's wrapper around the handler has failed
             lines = errors.content(error)["traceback"]
         error.__traceback__ = visible
     if lines and errors.times_shown == before:
@@ -140,11 +144,11 @@ def _show_by_handler(
 
 
 def visible_below_ipython(error: BaseException, tb: TracebackType | None) -> TracebackType | None:
-    """Leave machinery out of an error; its traceback, where ``tb`` began in machinery below a
-    frame of IPython's.
+    """Remove machinery frames (of this package and Trio) from an error. Returns its traceback,
+    below a frame of IPython's if ``tb`` began with a machinery frame.
 
-    Who shows an IPython's errors leaves out as many frames as ``tb_offset`` says, by default one:
-    that of IPython's ``run_code``.
+    IPython leaves out as many outer frames as ``tb_offset`` says, by default one, because it
+    expects its own ``run_code`` there. So a frame that stands for it is put in front.
     """
     visible = clean(error).__traceback__
     if tb is None:
@@ -155,8 +159,8 @@ def visible_below_ipython(error: BaseException, tb: TracebackType | None) -> Tra
 
 
 def where_it_was(raised: TracebackType | None, stood: TracebackType | None) -> TracebackType | None:
-    """Where code was stopped: where the stop was raised, if any of that is the user's; another loop
-    raises its own. Else where it ``stood``.
+    """The traceback of a stop: ``raised``, if any frame in it is the user's; otherwise ``stood``,
+    where the user's code was (for example if another event loop raised an exception of its own).
     """
     at = raised
     while at is not None:
@@ -175,7 +179,7 @@ def _below_ipython(tb: TracebackType | None) -> TracebackType | None:
 
 @cache
 def _ipythons_frame() -> FrameType:
-    """A frame as that of IPython's ``run_code``; one for all errors, as it refers to nothing."""
+    """A frame that looks like IPython's ``run_code``. It holds nothing, so all errors share it."""
     from IPython.core import interactiveshell
 
     code = interactiveshell.InteractiveShell.run_code.__code__
@@ -189,12 +193,13 @@ def _ipythons_frame() -> FrameType:
 
 
 def _format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
-    """The lines for an error that is or was caused by a group, which IPython cannot render.
+    """The lines for an error that is an exception group or was caused by one, which IPython does
+    not render well.
 
-    None for any other error. ``name_of`` gives the label and the name of a cell's code.
+    None for any other error. ``name_of`` returns the label and the name of a cell by its file name.
     """
     one: BaseException | None = error
-    seen: set[int] = set()  # a chain may be a circle
+    seen: set[int] = set()  # the chain of causes may be circular
     while one is not None and not isinstance(one, BaseExceptionGroup):
         if id(one) in seen:
             return None
@@ -212,9 +217,9 @@ def _format_group(error: BaseException, name_of: NameOf) -> list[str] | None:
 
 
 def _remember(ipythons: Any, error: BaseException) -> None:
-    """For ``%debug`` and ``%tb``: the error, or the one leaf that a group is about.
+    """Store an error for ``%debug`` and ``%tb``; of a group with a single error in it, that one.
 
-    ``ipythons`` is IPython's formatter of tracebacks, which shows it again.
+    ``ipythons`` is IPython's formatter of tracebacks, from which ``%tb`` takes it.
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -226,12 +231,12 @@ def _remember(ipythons: Any, error: BaseException) -> None:
 
 
 def _forget_code() -> None:
-    """Let go of the code of cells that failed long ago.
+    """Release the code of cells that failed long ago.
 
-    The library that finds the failing part of a line for IPython keeps all code that it has seen.
-    IPython imports it when the first cell fails, as it takes a while.
+    The library that finds the failing part of a line for IPython caches all code that it has seen.
+    IPython imports it only when the first cell fails.
     """
-    # without it while another thread imports the module
+    # the module may lack the name while another thread is importing it
     source = getattr(sys.modules.get("stack_data.core"), "Source", None)
     kept = vars(source).get("__executing_cache") if source is not None else None
     if kept is not None and len(kept) > KEPT:
@@ -241,7 +246,9 @@ def _forget_code() -> None:
 def left_open_error(
     left_open: list[LeftOpen], file: str, statements: Sequence[ast.stmt], name_of: NameOf
 ) -> LeftOpenError:
-    """What a cell has left open, and the lines of it, up to its last statement, that opened it."""
+    """The error for scopes that a cell has left open. It names the lines of the cell, up to the end
+    of ``statements``, that may have opened them.
+    """
     last = (statements[-1].end_lineno or 0) if statements else 0
     cell = " ".join(name_of(file) or ("File", file))
     places = [
@@ -255,9 +262,8 @@ def left_open_error(
 
 
 def _calls_that_enter(source: str) -> list[tuple[int, str]]:
-    """The lines that enter a context manager by hand, numbers from 1 on, and what they call.
-
-    ``await trio.open_nursery().__aenter__()`` and its like.
+    """The lines that enter a context manager without ``with``, as in
+    ``await trio.open_nursery().__aenter__()``: line numbers from 1 on, and the calls.
     """
     try:
         tree = ast.parse(source)
