@@ -1,4 +1,4 @@
-"""What an author subclasses, and how a kernel becomes a process."""
+"""The class that authors of kernels subclass, and what runs a kernel as a process."""
 
 from __future__ import annotations
 

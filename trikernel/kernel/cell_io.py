@@ -1,21 +1,22 @@
-"""Where `print`, child processes and `input` of a kernel's code go: to the cell.
+"""Connects `print`, `input` and child processes of a kernel's code to the running cell.
 
-While at least one kernel whose output is captured is served:
+While at least one kernel whose output is captured is served, the following is replaced:
 
 ===============================================  ==================================================
 name                                             what stands there
 ===============================================  ==================================================
-``sys.stdout``, ``sys.stderr``                   text of a cell goes to its kernel
-``input``, ``getpass.getpass``                   a cell asks by its kernel
-``threading.Thread.start``,                      a thread keeps the request that started it
+``sys.stdout``, ``sys.stderr``                   text of a cell is sent by its kernel
+``input``, ``getpass.getpass``                   a cell asks through its kernel
+``threading.Thread.start``,                      a thread belongs to the request that started it
 ``ThreadPoolExecutor.submit``
-``threading.excepthook``                         what it raises is shown where it prints
+``threading.excepthook``                         an error of a thread is shown where it prints
 ===============================================  ==================================================
 
-Each of the functions asks the calling context whose code it is; code that runs for no such kernel
-gets what it got before. Whoever has kept one of ours (a logging handler, a library that wraps
-`sys.stdout`) goes on with what it stood in for. Descriptors 1 and 2 belong to a whole process:
-`capture_descriptors` is for a kernel that owns it.
+Each of the functions finds out from the calling context which kernel's code calls it; code that
+runs for no such kernel gets the original. Code that keeps one of our objects (a logging handler, a
+library that wraps `sys.stdout`) can go on using it when no kernel is served any more: it then does
+what the original does. Descriptors 1 and 2 belong to the whole process, so `capture_descriptors` is
+only for a kernel with a process of its own.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def _replace(replaced: Replacements) -> None:
 
 
 def _in_child(is_cell: bool) -> None:
-    """In a forked child text goes to the process's own streams."""
+    """In a forked child text goes to the original streams of the process."""
     sys.stdout = getattr(sys, "__stdout__", None)
     sys.stderr = getattr(sys, "__stderr__", None)
 
 
 captured = Served(_replace, _in_child)
-"""The kernels whose code prints and asks in its cell. What stands in the process knows them by
-this name and does not hold them.
+"""The kernels whose output is captured. The functions that are put into the process find them by
+this name.
 """
 
 
@@ -86,9 +87,10 @@ def _asking_password(original: Callable[..., str]) -> Callable[..., str]:
 
 
 def capture_descriptors(sender: Sender) -> FdCapture | None:
-    """Have what child processes and C code write appear under the running cell, until `restore`.
+    """Show what child processes and C code write under the running cell, until `restore` is called
+    on the result.
 
-    None where a system has no pipes that can be waited for.
+    None on Windows, where pipes cannot be waited for.
     """
     if sys.platform == "win32":
         return None

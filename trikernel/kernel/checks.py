@@ -1,11 +1,12 @@
-"""What is wrong with an author's class: found once, at the start, and said by class and member.
+"""Checks of an author's class, once, at the start. A complaint names the class and the member.
 
-What cannot work is refused. What can, but hardly as it was meant, is a doubt, told in a line of the
-log: a class without ``do_execute`` answers every cell with an error, yet may serve comms and
-message types of its own. Where a misspelt verb is the reason, it is refused: nobody means that.
+A class that cannot work is refused. If it can work, but probably not as intended, that is a doubt,
+which is logged. For example, a class without ``do_execute`` answers every cell with an error, but
+it may serve comms and message types of its own. If the reason is a misspelt ``do_execute``, the
+class is refused, because nobody intends that.
 
-A fact that is computed (a property) is looked at when it is asked for: it may need what the kernel
-has started by then.
+A fact that is computed (a property) is checked when it is read for a client, because it may need
+what the kernel's ``start`` sets up.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _FACTS: Mapping[str, _Rule] = {
     "interrupt_mode": ("'signal' or 'message'", lambda value: value in ("signal", "message")),
 }
 
-# What each is called with: positional arguments, and keywords of which it takes those that it names
+# How each verb and hook is called: positional arguments, and keywords, of which it gets only those
+# that its signature has.
 _CALLS: Mapping[str, tuple[str, str]] = {
     "do_execute": ("code silent", "store_history user_expressions allow_stdin cell_meta cell_id"),
     "do_complete": ("code cursor_pos", ""),
@@ -77,13 +79,13 @@ _CALLS: Mapping[str, tuple[str, str]] = {
     "post_handler_hook": ("", ""),
 }
 _BASE = f"{__package__}.kernel"  # the module of `Kernel`, whose verbs do nothing
-_PLAIN = ("send_response", "show_error", "raw_input", "getpass")  # which nobody awaits
+_PLAIN = ("send_response", "show_error", "raw_input", "getpass")  # callers do not await these
 
 
 def check_class(kernel_class: type[Any]) -> list[str]:
-    """Make a kernel of the class, and look at it as at the start; the doubts.
+    """Create a kernel of the class and check it as at a start. Returns the doubts.
 
-    Raises `KernelClassError` for what cannot work, an ``__init__`` that raises included.
+    Raises `KernelClassError` for a class that cannot work, or whose ``__init__`` raises.
     """
     try:
         kernel = kernel_class()
@@ -97,7 +99,7 @@ def check_class(kernel_class: type[Any]) -> list[str]:
 
 
 def doubts(kernel: Any) -> list[str]:
-    """What is hardly meant, though it works: a sentence each, which names class and member."""
+    """What works but is probably not intended: a sentence for each, naming class and member."""
     cls = type(kernel).__name__
     missing = _missing_verbs(kernel)
     found = [
@@ -119,7 +121,9 @@ def _check_spelling(kernel: Any) -> None:
 
 
 def _missing_verbs(kernel: Any) -> list[str]:
-    """The verbs that are neither the author's own nor replaced by the handler of their request."""
+    """The verbs that the author has not defined and whose request has no handler of the author's
+    either.
+    """
     missing = []
     for verb in (name for name in _CALLS if name.startswith("do_")):
         handler = kernel.shell_handlers.get(f"{verb.removeprefix('do_')}_request")
@@ -131,7 +135,7 @@ def _missing_verbs(kernel: Any) -> list[str]:
 
 
 def _misspelt(kernel: Any, missing: Sequence[str]) -> list[tuple[str, str]]:
-    """Functions of the author's that are called nearly as a verb that is missing, and that verb."""
+    """The author's functions whose names are similar to a missing verb, each with that verb."""
     own = {
         name
         for cls in type(kernel).__mro__
@@ -148,7 +152,7 @@ def _misspelt(kernel: Any, missing: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def check_kernel(kernel: Any) -> None:
-    """Raise `KernelClassError` for what cannot work."""
+    """Raise `KernelClassError` if the kernel's class cannot work."""
     cls = type(kernel)
     if "sender" not in vars(kernel):
         raise KernelClassError(
@@ -180,7 +184,7 @@ def _check_fact(kernel: Any, name: str) -> None:
 
 
 def _in_class(cls: type, name: str) -> Any:
-    """What stands in the class, without asking it for its value."""
+    """The attribute as it stands in the class: a descriptor is not asked for its value."""
     return next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
 
 
@@ -193,7 +197,9 @@ def _require(kernel: Any, name: str, value: Any) -> None:
 
 
 def check_facts(kernel: Any, info: Mapping[str, Any]) -> None:
-    """Raise `KernelClassError` for facts that were computed, ``info`` being its language's."""
+    """Raise `KernelClassError` if a computed fact has a wrong type. ``info`` is the value of
+    ``language_info``.
+    """
     for name in _FACTS:
         if name != "language_info":
             _require(kernel, name, getattr(kernel, name))
@@ -226,7 +232,7 @@ def _check_call(kernel: Any, name: str, positional: list[str], options: list[str
             "print() or send_response() while it runs"
         )
     code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is not None and is_ours(code.co_filename):  # no author's: to ask takes each start 2 ms
+    if code is not None and is_ours(code.co_filename):  # our own need no check, which saves 2 ms
         return
     signature = _signature(kernel, name, function)
     if signature is None:
@@ -242,7 +248,7 @@ def _check_call(kernel: Any, name: str, positional: list[str], options: list[str
 
 
 def _yields(function: Any) -> bool:
-    """Whether calling it makes a generator; one of `types.coroutine` can be awaited."""
+    """Whether a call returns a generator that cannot be awaited (as `types.coroutine` makes)."""
     if inspect.isasyncgenfunction(function):
         return True
     code = getattr(function, "__code__", None)
@@ -251,7 +257,7 @@ def _yields(function: Any) -> bool:
 
 
 def _signature(kernel: Any, name: str, function: Any) -> inspect.Signature | None:
-    """What a function takes; None for one in C that does not say so."""
+    """The signature of a function; None for a function in C that has none."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):

@@ -1,8 +1,9 @@
-"""The ``comm`` package on our channels: what ipywidgets and other frontends' objects speak.
+"""Comms: the ``comm`` package, which ipywidgets and others use, over a kernel's channels.
 
-While at least one kernel is served, in memory too, ``comm.create_comm`` and
-``comm.get_comm_manager`` ask the calling context whose code it is: the comm is that kernel's. Code
-that runs for none gets what it got before. Source: messaging.rst, "Custom Messages".
+While at least one kernel is served, also in memory, ``comm.create_comm`` and
+``comm.get_comm_manager`` are replaced by functions that find out from the calling context which
+kernel's code calls them: the comm is that kernel's. Code that runs for no kernel gets the original.
+Source: messaging.rst, "Custom Messages".
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ _log = logging.getLogger("trikernel")
 
 
 class Comm(BaseComm):
-    """One comm; what it says goes out under the cell that says it.
+    """One comm. What it sends has the calling cell as its parent.
 
-    ``find`` gives its kernel, or None when that is gone; by default it is that of the calling code,
-    or ``kernel``. ``note`` is called with ``pre_execute`` and ``post_execute`` around each
-    message's handler. ``show_warning`` is ipykernel's, whose class warns.
+    ``find`` returns its kernel, or None when that is gone; without it the kernel is ``kernel``, or
+    by default that of the calling code. ``note`` is called with ``pre_execute`` before and
+    ``post_execute`` after the call of each message's handler; what an async one returns is awaited
+    later. ``show_warning`` is an argument of ipykernel's class and has no effect.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Comm(BaseComm):
 
     @property
     def kernel(self) -> Any:
-        """Its kernel; widgets ask it for the message that runs."""
+        """The comm's kernel; widgets read the current parent message from it."""
         return self._find()
 
     def publish_msg(
@@ -62,7 +64,7 @@ class Comm(BaseComm):
         buffers: Sequence[bytes] | None = None,
         **keys: Any,
     ) -> None:
-        """Send ``comm_open``, ``comm_msg`` or ``comm_close``; without a kernel, nothing."""
+        """Send ``comm_open``, ``comm_msg`` or ``comm_close``; does nothing without a kernel."""
         kernel = self._find()
         if kernel is None or not kernel.sender.is_connected:
             return
@@ -76,7 +78,7 @@ class Comm(BaseComm):
         )
 
     def handle_msg(self, msg: Any) -> Any:
-        """Call the handler; what it returns, which may be awaitable."""
+        """Call the handler for messages. Returns what it returns, which may be awaitable."""
         if self._msg_callback is None:
             return None
         self._note("pre_execute")
@@ -85,16 +87,16 @@ class Comm(BaseComm):
         return result
 
     def handle_close(self, msg: Any) -> Any:
-        """Call the handler; what it returns, which may be awaitable."""
+        """Call the handler for the close. Returns what it returns, which may be awaitable."""
         return self._close_callback(msg) if self._close_callback is not None else None
 
 
 class CellCommManager(CommManager):
-    """The comms of one kernel. Handlers may be async; what they raise is shown.
+    """The comms of one kernel. Handlers may be async; what they raise is logged and shown.
 
-    Their errors go out under the comm message's own parent, where frontends have a log for them.
-    ``find`` gives the kernel, or None when that is gone; ``note`` is as for `Comm`. ipykernel's
-    class is given ``kernel`` instead, and a ``parent`` to configure it.
+    Errors are sent with the comm message as their parent; frontends show these in their log.
+    ``find`` returns the kernel, or None when that is gone; ``note`` is as for `Comm`. Callers that
+    were written for ipykernel's class give ``kernel`` or ``parent`` instead.
     """
 
     def __init__(
@@ -111,12 +113,14 @@ class CellCommManager(CommManager):
         self.call: Callable[..., Any] = run_unprotected  # a handler, which may be plain or async
 
     def create(self, *args: Any, **kwargs: Any) -> Comm:
-        """What ``comm.create_comm`` makes in a cell."""
+        """Create a comm, as ``comm.create_comm`` does in a cell."""
         return Comm(*args, find=self._find, note=self.note, **kwargs)
 
     @enable_ki_protection
     async def comm_open(self, stream: Any, ident: Any, msg: Any) -> None:
-        """The frontend opens a comm; one of an unknown target is closed at once."""
+        """The frontend opens a comm. It is closed at once if its target is unknown or the target's
+        handler raises.
+        """
         content = msg["content"]
         comm_id, target_name = content["comm_id"], content["target_name"]
         opened = self.create(comm_id=comm_id, primary=False, target_name=target_name)
@@ -130,7 +134,7 @@ class CellCommManager(CommManager):
 
     @enable_ki_protection
     async def comm_msg(self, stream: Any, ident: Any, msg: Any) -> None:
-        """A message for a comm; for one that is closed it is dropped."""
+        """A message for a comm. It is dropped if the comm is not open."""
         found = self.get_comm(msg["content"]["comm_id"])
         if found is not None:
             await self._call(found.handle_msg, msg)
@@ -145,13 +149,15 @@ class CellCommManager(CommManager):
             await self._call(found.handle_close, msg)
 
     def close_all(self) -> None:
-        """The kernel ends: nothing is to be said any more when its comms are collected."""
+        """The kernel ends: mark all comms as closed, so that they send nothing when they are
+        garbage-collected.
+        """
         for one in self.comms.values():
             one._closed = True
         self.comms.clear()
 
     async def _call(self, handler: Any, *args: Any) -> bool:
-        """Whether the handler went well."""
+        """Call a handler. An error of it is logged and shown; returns whether there was none."""
         try:
             await self.call(handler, *args)
         except BaseException as raised:
@@ -168,24 +174,24 @@ def _weakly(kernel: Any) -> Callable[[], Any]:
 
 
 def _note_nothing(event: str) -> None:
-    """Nobody wants to know."""
+    """The default for ``note``: does nothing."""
 
 
 class _Functions:
-    """What stands in the ``comm`` package. There is one."""
+    """The functions that replace those of the ``comm`` package. There is one instance."""
 
     def __init__(self) -> None:
         self._create_comm: Callable[..., Any] | None = None
 
     def replace(self, replaced: Replacements) -> None:
-        """Put it there."""
+        """Replace them."""
         self._replaced = replaced
         self._create_comm = _creating(comm.create_comm)
         replaced.replace(comm, "create_comm", self._create_comm)
         replaced.replace(comm, "get_comm_manager", _finding_manager(comm.get_comm_manager))
 
     def retake(self) -> None:
-        """Put it there again, if something else stands there now."""
+        """Replace them again, if other code has replaced ``create_comm`` since."""
         if comm.create_comm is not self._create_comm:
             self.replace(self._replaced)
 
@@ -198,7 +204,7 @@ with_comms = Served(_functions.replace)
 
 def _creating(original: Callable[..., Any]) -> Callable[..., Any]:
     def create_comm(*args: Any, **kwargs: Any) -> Any:
-        """Create a comm of the kernel whose code asks."""
+        """Create a comm of the kernel that the calling code runs for."""
         kernel = with_comms.kernel_of_task()
         if kernel is None:
             return original(*args, **kwargs)
@@ -212,7 +218,7 @@ def _creating(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _finding_manager(original: Callable[[], Any]) -> Callable[[], Any]:
     def get_comm_manager() -> Any:
-        """The comms of the kernel whose code asks."""
+        """The comm manager of the kernel that the calling code runs for."""
         kernel = with_comms.kernel_of_task()
         return original() if kernel is None else kernel.comm_manager
 

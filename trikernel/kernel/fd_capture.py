@@ -1,13 +1,14 @@
-"""What child processes and C code write to descriptors 1 and 2, shown under the running cell.
+"""Shows what child processes and C code write to descriptors 1 and 2 under the running cell.
 
-Each descriptor becomes a pipe. The service loop reads it as text comes, and a cell's reply
-waits until what is in the pipe has been read. Bytes carry no cell: they belong to the running
-one, else to the last one, and their order among `print`'s is not promised. While more is queued
-than frontends read nobody reads the pipe, which slows its writers down as any full pipe does.
+Each descriptor is replaced by a pipe. The service loop reads the pipe when there is data in it, and
+the reply of a cell is sent only after the pipe has been read. Bytes in a pipe do not say which cell
+has written them: they are shown under the running cell, or else the last one. Their order relative
+to the text of `print` is not guaranteed. While the iopub queue is full, because frontends read too
+slowly, the pipe is not read; it fills up, and then its writers block, as with any pipe.
 
-What remains: a writer in C that holds the interpreter lock keeps everybody from reading. What the
-pipe holds is its limit, 1 MiB on Linux, beyond which it waits for itself. On Windows nothing is
-captured, whose pipes cannot be waited for.
+What remains: C code that holds the interpreter lock while it writes keeps this process from reading
+the pipe. If it writes more than the pipe holds, 1 MiB on Linux, it deadlocks. On Windows nothing is
+captured, because pipes cannot be waited for there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..system import on_fork, real_stderr
 
 if sys.platform != "win32":
     import fcntl
-    from select import POLLIN, poll  # now: libraries that patch it take it away
+    from select import POLLIN, poll  # now, because libraries that patch `select` may remove `poll`
 
 __all__ = ["CAPACITY", "FdCapture"]
 
@@ -52,9 +53,9 @@ class _Pipe:
         if sys.platform != "win32":
             os.set_blocking(self.reader, False)
         if sys.platform == "linux":
-            with suppress(OSError):  # this user's pipes are at their limit: it holds 64 KiB
+            with suppress(OSError):  # over the user's limit for pipes: it stays at 64 KiB
                 fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, CAPACITY)
-        os.dup2(self.writer, fd)  # the other copy stays open: the pipe never ends
+        os.dup2(self.writer, fd)  # `writer` stays open too, so that there is never an end of file
 
     def read(self) -> str:
         """What is in the pipe now, at most as much as it can hold."""
@@ -79,8 +80,8 @@ class _Pipe:
 class FdCapture:
     """Captures descriptors 1 and 2 of this process, from `install` to `restore`.
 
-    ``write(name, text)`` is called with ``"stdout"`` or ``"stderr"``, in the thread that reads.
-    ``wait_for_room()`` is awaited before more is read.
+    ``write(name, text)`` is called with ``"stdout"`` or ``"stderr"``, in the thread that reads the
+    pipe. ``wait_for_room()`` is awaited before `run` reads more.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class FdCapture:
         self._flush_c: list[Callable[[], object]] = []
 
     def install(self) -> None:
-        """Begin; descriptors that are closed stay closed."""
+        """Begin to capture. A descriptor that is closed stays closed."""
         for fd, name in ((1, "stdout"), (2, "stderr")):
             try:
                 os.fstat(fd)
@@ -105,12 +106,12 @@ class FdCapture:
             if fd == 2:
                 real_stderr.fd = self._pipes[-1].saved
                 self._had_faulthandler = faulthandler.is_enabled()
-                faulthandler.enable(file=real_stderr.fd)  # a crash leaves nobody to read a pipe
+                faulthandler.enable(file=real_stderr.fd)  # after a crash nobody reads the pipe
         self._flush_c = _c_flushers()
         on_fork(self)
 
     def restore(self) -> None:
-        """Put both descriptors back; what nobody has read goes to them."""
+        """Restore both descriptors, and write to them what was left in the pipes."""
         if real_stderr.fd is not None:
             real_stderr.fd = None
             faulthandler.disable()
@@ -123,20 +124,20 @@ class FdCapture:
             self._pipes.clear()
         if self._had_faulthandler:
             faulthandler.enable(file=2)
-        self._flush()  # only now: nobody reads the pipes any more
+        self._flush()  # only now, when C's buffers are written to the original descriptors
 
     def after_fork(self) -> None:
-        """In a forked child: it writes into its parent's pipes and never reads them."""
+        """In a forked child: it writes into its parent's pipes, and must not read them."""
         for pipe in self._pipes:
             _close(pipe.reader)
         self._pipes, self._lock = [], threading.Lock()
 
     @enable_ki_protection
     def collect(self) -> None:
-        """Read what has been written so far; from any thread.
+        """Read what has been written so far. May be called in any thread.
 
-        The buffers of C are emptied in the thread of `install` only: that may have to wait for
-        the reader of the pipes.
+        C's own buffers are flushed only in the thread of `install`, because the flush may block
+        until another thread reads the pipes.
         """
         if threading.get_ident() == self._thread:
             self._flush()
@@ -145,21 +146,21 @@ class FdCapture:
                 self._read(pipe)
 
     def _has_something(self) -> bool:
-        """Whether there is something to read, once nobody else is about to pass on what it read."""
+        """Whether there is something to read. Waits until no other thread is passing on text."""
         if sys.platform != "win32":
-            asked = poll()  # one for each caller: they may not be shared
+            asked = poll()  # one for each call: a poll object must not be used by two threads
             with self._lock:
                 for pipe in self._pipes:
                     asked.register(pipe.reader, POLLIN)
                 try:
                     return bool(asked.poll(0))
-                except OSError:  # the user's code has lowered its limit of descriptors
+                except OSError:  # the user's code has lowered the limit of open files
                     return True
         raise NotImplementedError
 
     @enable_ki_protection
     async def run(self) -> None:
-        """Read what comes, forever."""
+        """Read the pipes whenever there is data in them, forever."""
         turn = trio.Lock()
         async with trio.open_nursery() as nursery:
             for pipe in self._pipes:
@@ -187,7 +188,7 @@ class FdCapture:
 
 
 def _c_flushers() -> list[Callable[[], object]]:
-    """What empties the buffers of C's own stdout and stderr into the descriptors."""
+    """Functions that flush C's own stdout and stderr into the descriptors."""
     try:
         library = ctypes.CDLL(None)
         streams = [ctypes.c_void_p.in_dll(library, name) for name in _C_STREAMS.values()]

@@ -1,4 +1,4 @@
-"""How an author's hooks are called, plain or async, and what names them in an error."""
+"""Calls an author's hooks, plain or async, and names the hook in an error that it raises."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ..core import is_cancel, run_unprotected
 
 __all__ = ["is_of_hook", "name_of", "run_hook", "run_protected_hook", "telling_if_it_lasts"]
 
-LONG = 10  # seconds, after which a hook that clients wait for is told of
+LONG = 10  # seconds after which a hook that clients wait for is mentioned in the log
 
 
 def name_of(kernel: Any, member: str) -> str:
-    """``NodeKernel.do_complete``: by what an author finds it."""
+    """The name of a member with its class, such as ``NodeKernel.do_complete``."""
     return f"{type(kernel).__name__}.{member}"
 
 
 async def run_hook(kernel: Any, name: str, *args: Any) -> Any:
-    """Call a hook, which may be async, across the line to the author's code; what it returns.
+    """Call a hook, which may be async, as the author's code, in which `KeyboardInterrupt` may be
+    raised. Returns what it returns.
 
-    What it raises passes through, with a note that names it.
+    What it raises passes through, with a note that names the hook.
     """
     try:
         return await run_unprotected(getattr(kernel, name), *args)
@@ -34,7 +35,7 @@ async def run_hook(kernel: Any, name: str, *args: Any) -> Any:
 
 
 async def run_protected_hook(kernel: Any, name: str) -> None:
-    """As `run_hook`, for what interrupts do not reach."""
+    """As `run_hook`, but protected: no `KeyboardInterrupt` is raised in the hook."""
     try:
         result = getattr(kernel, name)()
         if inspect.isawaitable(result):
@@ -46,7 +47,9 @@ async def run_protected_hook(kernel: Any, name: str) -> None:
 
 @contextmanager
 def telling_if_it_lasts(kernel: Any, name: str, nursery: trio.Nursery) -> Iterator[None]:
-    """Around a hook of the start: clients wait for it without a word, so the log has one."""
+    """Log a warning if a hook of the start, in the block, takes longer than `LONG` seconds: clients
+    get no answer before it returns, and no message says why.
+    """
     scope = trio.CancelScope()
 
     async def tell() -> None:
@@ -63,7 +66,7 @@ def telling_if_it_lasts(kernel: Any, name: str, nursery: trio.Nursery) -> Iterat
 
 
 def is_of_hook(kernel: Any, names: Sequence[str], raised: BaseException) -> bool:
-    """Whether one of those hooks has raised it, as its notes tell."""
+    """Whether one of these hooks has raised the exception, according to its notes."""
     notes = getattr(raised, "__notes__", ())
     return any(_note_of(kernel, name) in notes for name in names)
 

@@ -1,7 +1,8 @@
-"""The names that subclasses written for ipykernel use: one line each, over what a kernel holds.
+"""The methods and attributes that subclasses written for ipykernel use, mostly one line each.
 
-The state behind them is in `sender` (what is sent, and for whom), in `stdin` (questions) and in the
-server. Source: ipykernel's ``kernelbase.Kernel``, whose subclasses run unchanged.
+The state behind them is in the kernel's parts: `sender` (what is sent, and its parent), `stdin`
+(questions) and the server. Source: ipykernel's ``kernelbase.Kernel``, whose subclasses run
+unchanged.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ __all__ = ["IPykernelNames", "note_served", "served_kernel"]
 
 K = TypeVar("K", bound="IPykernelNames")
 _kept: list[Any] = []
-_served: list[Callable[[], Any]] = []  # the one that was served last, weakly
+_served: list[Callable[[], Any]] = []  # a weak reference to the kernel that was served last
 
 
 def note_served(kernel: Any) -> None:
-    """That kernel is served now: `Kernel.instance` finds it."""
+    """Note that a kernel is served now, so that `Kernel.instance` finds it."""
     _served[:] = [weakref.ref(kernel)]
 
 
@@ -38,7 +39,9 @@ def served_kernel() -> Any:
 
 
 def _told(kernel: Any, name: str, default: Any = "") -> Any:
-    """A fact that an author may compute; the default, and a line in the log, where that raises."""
+    """A fact, which the author's class may compute. If that raises, a warning is logged and the
+    default is returned.
+    """
     try:
         return getattr(kernel, name)
     except Exception as error:  # the boundary of the author's code
@@ -70,7 +73,7 @@ class IPykernelNames:
         kept_comms: Any
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
-        """With the settings' defaults: as traits, they may be read before ``__init__``."""
+        """Set all settings to their defaults: like traits, they can be read before ``__init__``."""
         kernel = super().__new__(cls)
         kernel.log = logging.getLogger("trikernel")
         for name, one in settings_of(cls).items():
@@ -91,17 +94,17 @@ class IPykernelNames:
     def session(self) -> Any:
         """A `jupyter_client.session.Session` that sends through this kernel's channels."""
         if self.kept_session is None:
-            from .session import KernelSession  # jupyter_client takes its time to import
+            from .session import KernelSession  # imported late, because jupyter_client is slow
 
             self.kept_session = KernelSession.on(self.sender.connection)
         return self.kept_session
 
     @property
     def comm_manager(self) -> Any:
-        """The comms, by which a kernel and objects of the frontend talk: ``register_target(name,
-        function)`` serves a target, ``create(target_name=..., data=...)`` opens a comm. Handlers
-        may be async. May be set to another object, with ``comms``, ``comm_open``, ``comm_msg`` and
-        ``comm_close`` as the ``comm`` package's manager has them.
+        """The comm manager. Comms connect the kernel to objects in the frontend:
+        ``register_target(name, function)`` serves a target, ``create(target_name=..., data=...)``
+        opens a comm. Handlers may be async. It may be set to another object that has ``comms``,
+        ``comm_open``, ``comm_msg`` and ``comm_close`` as the ``comm`` package's manager.
         """
         if self.kept_comms is None:
             from .comms import CellCommManager  # not every kernel has comms
@@ -135,8 +138,8 @@ class IPykernelNames:
     @property
     @built_in
     def kernel_info(self) -> dict[str, Any]:
-        """The content of a ``kernel_info_reply``; what a subclass leaves out has a default, and so
-        has what cannot be computed: clients wait for this reply before anything else.
+        """The content of a ``kernel_info_reply``. A fact that the subclass leaves out, or whose
+        computation raises, has a default, because clients wait for this reply before anything else.
         """
         info = _told(self, "language_info", {})
         info = dict(info) if type(info) is dict else language_info(self, info)
@@ -174,9 +177,9 @@ class IPykernelNames:
         self.sender.set_parent(ident, parent)
 
     def get_parent(self, channel: str = "shell") -> dict[str, Any]:
-        """The message that this code runs for, as a nested dictionary; ``{}`` for none.
+        """The message that the calling code runs for, as a nested dictionary; ``{}`` for none.
 
-        For ``"control"`` that is none, unless it runs for a message of that channel.
+        With ``"control"`` it is ``{}`` unless that message came on the control channel.
         """
         request = self.sender.current() if channel == "control" else None
         if request is not None and request.channel.name != channel:
@@ -211,12 +214,12 @@ class IPykernelNames:
     # Input
 
     def raw_input(self, prompt: str = "") -> str:
-        """Ask and block until the answer is there, as `input` does.
+        """Ask the frontend and block until the answer has come, as `input` does.
 
-        Raises `StdinNotImplementedError` at once when the frontend does not allow it, `PeerGone`
-        when it has had no stdin channel open for half a second, `StdinUnavailable` for a kernel
-        without sockets, `EOFError` for the end of file, `KeyboardInterrupt` when the request is
-        stopped.
+        Raises `StdinNotImplementedError` at once if the frontend does not allow it, `PeerGone`
+        if the frontend has had no stdin channel open for half a second, `StdinUnavailable` in a
+        kernel without sockets, `EOFError` for the end of file, `KeyboardInterrupt` if the request
+        is stopped.
         """
         answer: str = self.asker.ask(self.sender.current(), str(prompt), password=False)
         return answer
@@ -232,10 +235,10 @@ class IPykernelNames:
     # The shell lane
 
     async def process_one(self, wait: bool = True) -> int | None:
-        """Handle the most urgent queued request; its priority, or None if none waits.
+        """Handle the most urgent queued request. Returns its priority, or None if none is queued.
 
-        With ``wait`` it waits for one. From inside a running cell the request is handled
-        within that cell's turn: a failure of it aborts queued requests, never the cell.
+        With ``wait`` it waits for one. Called in a running cell, it handles the request while that
+        cell is suspended: if the request fails, queued requests are aborted, but not the cell.
         """
         subshell = current_subshell.get()
         lane = self.server.dispatcher.main if subshell is None else subshell.lane
@@ -250,17 +253,17 @@ class IPykernelNames:
                 return
 
     def schedule_dispatch(self, priority: int, dispatch: Any, *args: Any) -> None:
-        """Have ``dispatch(*args)``, plain or async, called by the shell lane in its turn.
+        """Queue a call of ``dispatch(*args)``, plain or async, in the shell lane.
 
-        From any thread. What it raises is logged.
+        May be called in any thread. What ``dispatch`` raises is logged.
         """
         self.server.schedule(priority, Job(dispatch, args))
 
     @property
     def eventloop(self) -> Callable[[Any], object] | None:
-        """A callable that is called with the kernel while no message waits, or None.
+        """A callable that is called with the kernel while no message is queued, or None.
 
-        Each call advances some other event loop once. Set it, swap it, clear it at any time.
+        Each call lets another event loop run once. It may be set and cleared at any time.
         """
         return self._eventloop
 

@@ -1,7 +1,8 @@
-"""Message types of an author's own: a method, marked by `message_type`, is the handler of its name.
+"""An author's own message types: a method that is decorated with `message_type` handles the message
+type of its name.
 
-A type in a class's ``msg_types`` without the mark works too; it waits for its turn on the shell
-lane, also when it arrives on control.
+A type that is only listed in a class's ``msg_types`` works too. It is queued in the shell lane,
+also when it arrives on control.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def message_type(function: F, /) -> F: ...
 @overload
 def message_type(*, beside_cells: bool = False) -> Callable[[F], F]: ...
 def message_type(function: Any = None, /, *, beside_cells: bool = False) -> Any:
-    """Make a method of a `Kernel` subclass the handler of a message type of your own, its name.
+    """Make a method of a `Kernel` subclass the handler of a message type of your own, whose name is
+    that of the method.
 
     ::
 
@@ -32,11 +34,12 @@ def message_type(function: Any = None, /, *, beside_cells: bool = False) -> Any:
                 return {"status": "ok", "bytes": self.bytes}
 
     The method may be plain or async. It takes the `Request` and returns the content of the reply;
-    a type whose name does not end in ``_request`` gets no reply. It is handled in its turn, after
-    the running cell and before those that wait if it came on control. ``beside_cells``: if it
-    comes on control it is handled at once, in a task of its own, whatever a cell does. It runs in
-    the service loop then, in another thread than verbs: it may read and set attributes, send and
-    await, and must not block, nor use what belongs to the other loop (`Kernel.nursery`, events).
+    a type whose name does not end in ``_request`` gets no reply. Requests are queued behind the
+    running cell; one that came on control goes before the cells in the queue. With
+    ``beside_cells`` a request that comes on control is handled at once, in a task of its own,
+    whatever a cell does. That task is in the service loop, in another thread than the verbs. There
+    the method may read and set attributes, send and await. It must not block, nor use objects that
+    belong to the other loop (`Kernel.nursery`, events).
     """
 
     def mark(function: Any) -> Any:
@@ -47,7 +50,7 @@ def message_type(function: Any = None, /, *, beside_cells: bool = False) -> Any:
 
 
 def keep_message_types(cls: Any) -> None:
-    """Add the marked methods of a class to the types that it handles."""
+    """Add the decorated methods of a class to the message types that it handles."""
     names = [name for name, value in vars(cls).items() if hasattr(value, _MARK)]
     for kept in ("msg_types", "control_msg_types") if names else ():
         known = getattr(cls, kept)
@@ -55,7 +58,7 @@ def keep_message_types(cls: Any) -> None:
 
 
 def declared_row(cls: type, name: str, handler: Any) -> MessageType:
-    """The row of a type of an author's own; what a subclass replaces keeps its mark."""
+    """The `MessageType` of an author's own type. An override keeps ``beside_cells``."""
     marked = (handler, *(vars(base).get(name) for base in cls.__mro__))
     beside = any(getattr(one, _MARK, False) for one in marked)
     return MessageType(name=name, reply=dict, concurrent=beside, may_wait=beside)

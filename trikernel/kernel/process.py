@@ -1,6 +1,7 @@
-"""A process's entry: connection file, sockets, signals, and then the loop.
+"""The entry points of a kernel's process: connection file, sockets, signals, and then the loop.
 
-Only `run` and `main` touch what belongs to the whole process; they put it back on exit.
+Signal handlers and the interpreter's switch interval belong to the whole process: `run` sets them
+and restores them at the end.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ __all__ = [
 ]
 
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-_IPYKERNEL = "--IPKernelApp."  # the long names of the same flags, which kernelspecs have
+_IPYKERNEL = "--IPKernelApp."  # prefix of the long names of the same flags, used in kernelspecs
 
 
 def run(
@@ -64,13 +65,14 @@ def run(
 ) -> None:
     """Serve ``kernel`` in this process until it is told to shut down.
 
-    ``connection_file`` names one: a path, or the name of one in Jupyter's runtime folder. If there
-    is none, a new one is written, by that name, with ``info`` if that is given, named on stderr,
-    and removed at the end. Ports of 0 are bound first and then written back.
+    ``connection_file`` is a path, or the name of a file in Jupyter's runtime folder. If there is no
+    such file, a new one of that name is written, with the content of ``info`` if that is given. It
+    is named on stderr, and removed at the end. For a port of 0 a free one is bound, and then
+    written into the file.
 
-    A registration file (JEP 66) is known by its content. Then the ports are any that are free, and
-    told to the launcher. The connection file is a new one in Jupyter's runtime folder, removed at
-    the end.
+    The file may also be a registration file (JEP 66), which is recognised by its content. Then the
+    kernel binds free ports and tells them to the launcher, and writes a new connection file in
+    Jupyter's runtime folder, which is removed at the end.
 
     Raises `ConnectionFileError` for a file that cannot be used, and where no launcher acknowledges
     within ``registration_timeout`` seconds, `KernelClassError` for a class that cannot work, or
@@ -85,11 +87,13 @@ def run_over(
     service_tasks: Sequence[ServiceTask] = (),
     application: Application | None = None,
 ) -> None:
-    """`run`, over a transport that ``open_transport`` binds once the process is the kernel's.
+    """As `run`, over the transport that ``open_transport`` returns. It is called after signal
+    handlers are installed.
 
-    That is given what closes it, and a list for what a process does that ends without closing.
-    ``service_tasks`` run in the service loop, beside control, while a cell computes, too.
-    ``application`` stands between the kernel and the core, if that is to be another one than usual.
+    Its arguments are the exit stack that closes the transport, and a list to which it adds
+    functions that are called when the process ends without closing that stack.
+    ``service_tasks`` run in the service loop, so also while a cell computes. ``application`` is
+    what stands between the kernel and the core; by default that of the kernel's class.
     """
     application = application or application_of(kernel)
     with ExitStack() as stack:
@@ -113,10 +117,10 @@ def open_connection(
     *,
     ports: PortRange | None = None,
 ) -> ZmqTransport:
-    """Bind where the file says that was given, or register there; closed with ``stack``.
+    """Bind as the given connection file says, or register as the given registration says.
 
-    ``before_exit`` gets what a process does that ends without closing that. ``ports`` are those
-    that a port may become of which nothing is said; if it is None, any.
+    ``stack`` closes the transport. What is to be called if the process ends without closing it is
+    added to ``before_exit``. Ports that are not given are chosen from ``ports`` (None: any).
     """
     path, startup = _startup_of(given)
     if isinstance(startup, ConnectionInfo):
@@ -154,7 +158,9 @@ def open_connection(
 def _startup_of(
     given: str | os.PathLike[str] | Registration | None,
 ) -> tuple[Path | None, ConnectionInfo | Registration | None]:
-    """The file that was given, if it is there, and what it says; a registration says it itself."""
+    """The path of the given file and its content, if it exists. A `Registration` has no path and is
+    returned as it is.
+    """
     if isinstance(given, Registration):
         return None, given
     path = _find_file(given) if given else None
@@ -162,18 +168,20 @@ def _startup_of(
 
 
 def _file_name_for(kernel_id: str) -> str | None:
-    """The name of a connection file that others know a kernel by, if it can be one and is free."""
+    """``kernel-ID.json``, by which other programs find a kernel; None if that is not a valid file
+    name or the file exists.
+    """
     name = f"kernel-{kernel_id}.json"
     is_plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", kernel_id) is not None
     return name if is_plain and not os.path.lexists(Path(_runtime_folder(), name)) else None
 
 
 def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
-    """A script's entry: ``python -m mykernel -f FILE``, each setting a flag.
+    """The entry point of a script: ``python -m mykernel -f FILE``, with a flag for each setting.
 
-    Exits with code 2 and one line on stderr for what the caller can mend. It is the last thing that
-    a script does: once the kernel has ended, the process has ``exit_grace`` seconds to exit. One
-    that goes on with something else calls `run`.
+    Exits with code 2 and one line on stderr for errors that the caller can correct. It has to be
+    the last thing that a script does: once the kernel has ended, the process has ``exit_grace``
+    seconds to exit. A script that goes on with something else calls `run`.
     """
     try:
         _check_is_class(kernel_class)
@@ -188,9 +196,10 @@ def main(kernel_class: type[Kernel], argv: Sequence[str] | None = None) -> None:
 
 
 def log_to_stderr(level: str, file: str | None = None) -> None:
-    """Have the kernel's own log go to the real stderr, or to the end of a file, from ``level`` on.
+    """Write the kernel's own log to the real stderr, or append it to a file, from ``level`` on.
 
-    The root logger stays as it is: in a notebook it is the user's. Raises `UsageError`.
+    The root logger is not changed: in a notebook it is the user's. Raises `UsageError` for an
+    unknown level, and a file that cannot be written.
     """
     number = int(level) if level.isdigit() else logging.getLevelNamesMapping().get(level.upper())
     if number is None:
@@ -207,7 +216,7 @@ def log_to_stderr(level: str, file: str | None = None) -> None:
 
 
 def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
-    """What `start_kernel` reads: the connection, and what `add_setting_flags` adds."""
+    """Add the flags that `start_kernel` reads: the connection, and those of `add_setting_flags`."""
     existing = "an existing connection file (else one is made, and named)"
     add = parser.add_argument
     file = ("-f", "--f", "--connection-file", f"{_IPYKERNEL}connection_file")
@@ -223,7 +232,7 @@ def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel])
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
-    """The log, and one flag for each setting."""
+    """Add the flags of the log, and one for each setting."""
     add = parser.add_argument
     add("--log-level", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING ...")
     add("--logfile", metavar="FILE", help="where the kernel's log goes (else to stderr)")
@@ -235,7 +244,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel
 
 
 def _given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> dict[str, Any]:
-    """The settings that the command line gave; `SettingError` for a wrong one."""
+    """The settings that were given on the command line. Raises `SettingError` for a wrong one."""
     return {
         name: one.from_text(getattr(options, name), one.flag)
         for name, one in settings_of(kernel_class).items()
@@ -249,11 +258,12 @@ def start_kernel(
     others: Sequence[str],
     run_it: Callable[[Kernel], None] | None = None,
 ) -> None:
-    """Run a kernel as the flags of `add_start_flags` say; the last thing that a process does.
+    """Run a kernel as the flags of `add_start_flags` say. It has to be the last thing that a
+    process does.
 
-    ``others`` is what stood beside them. ``run_it`` takes the place of `run`, and of all flags but
-    those of `add_setting_flags`. Raises `UsageError` for what the caller can mend, a flag that is
-    no setting too, where the class does not take flags.
+    ``others`` are the remaining words of the command line. If ``run_it`` is given it is called
+    instead of `run`, and only the flags of `add_setting_flags` are read. Raises `UsageError` for
+    errors that the caller can correct, also for an unknown flag if the class takes no flags.
     """
     log_to_stderr(options.log_level, options.logfile)
     try:
@@ -291,7 +301,9 @@ def _check_is_class(value: object) -> None:
 
 
 def _report(kernel: Kernel, error: BaseException) -> None:
-    """What ends the process, on stderr: what its author has written, without our frames."""
+    """Write the error that ends the process to stderr; one of the author's hooks without our
+    frames.
+    """
     if is_of_hook(kernel, ("start", "started"), error):
         _report_author_error(error)
     else:
@@ -299,7 +311,9 @@ def _report(kernel: Kernel, error: BaseException) -> None:
 
 
 def _report_author_error(error: BaseException) -> None:
-    """A traceback on stderr that begins with the author's code; notes name class and member."""
+    """Write a traceback that begins with the author's code to stderr. The exception's notes name
+    class and member.
+    """
     real_stderr.write("\n".join(render_error(error).traceback) + "\n")
 
 
@@ -309,9 +323,10 @@ def _complain(error: UsageError) -> int:
 
 
 class _TerminationSignals:
-    """SIGTERM and SIGHUP: a shutdown like any other, within its grace; a second one ends at once.
+    """SIGTERM and SIGHUP: the first one shuts the kernel down in order, within its time limit, the
+    second one ends the process at once.
 
-    What is in ``before_exit`` is called before an end that unwinds nothing.
+    The functions in ``before_exit`` are called before the process ends at once.
     """
 
     NAMES = ("SIGTERM", "SIGHUP")
@@ -325,12 +340,12 @@ class _TerminationSignals:
         on_fork(self)
 
     def after_fork(self) -> None:
-        """In a forked child: its parent's end is not its own, and it leaves its parent's files."""
+        """In a forked child: signals have their usual effect, and the parent's files stay."""
         self.before_exit.clear()
         self._restore()
 
     def listen(self, server: Server) -> None:
-        """The kernel is served: this is what shuts down."""
+        """The kernel is served: a signal shuts this server down."""
         self._server = server
         server.before_exit += self.before_exit
         server.service_tasks += self._service_tasks
@@ -363,15 +378,15 @@ class _TerminationSignals:
 
 
 def _runtime_folder() -> str:
-    if told := os.environ.get("JUPYTER_RUNTIME_DIR"):  # as jupyter_core does first of all
+    if told := os.environ.get("JUPYTER_RUNTIME_DIR"):  # jupyter_core looks there first, too
         return told
-    from jupyter_core.paths import jupyter_runtime_dir  # not for a kernel that is given its file
+    from jupyter_core.paths import jupyter_runtime_dir  # not needed if a file's path is given
 
     return str(jupyter_runtime_dir())
 
 
 def _find_file(given: str | os.PathLike[str]) -> Path | None:
-    """The connection file of that path, or of that name in the runtime folder; None for none."""
+    """The file of that path, or of that name in the runtime folder; None if neither exists."""
     path = Path(given)
     if os.path.lexists(path):
         return path
@@ -392,13 +407,13 @@ def _new_file(
 
 
 def _name_of(path: Path) -> str:
-    """What ``--existing`` takes, which looks in the runtime folder for a mere name."""
+    """The argument for ``--existing``: only the name if the file is in the runtime folder."""
     return path.name if str(path.parent) == _runtime_folder() else str(path.absolute())
 
 
 @contextmanager
 def _process_state(kernel: Kernel) -> Iterator[None]:
-    """The switch interval and SIGINT, as they were before afterwards."""
+    """Set the switch interval and the handler of SIGINT; both are restored at the end."""
     interval = sys.getswitchinterval()
     handler = signal.signal(signal.SIGINT, _ignore_until_served)
     sys.setswitchinterval(kernel.switch_interval)
@@ -412,7 +427,7 @@ def _process_state(kernel: Kernel) -> Iterator[None]:
 
 
 def _keep_awake() -> None:
-    """Ask macOS not to nap this process, where the package ``appnope`` is installed."""
+    """Turn off macOS's App Nap for this process, if the package ``appnope`` is installed."""
     try:
         importlib.import_module("appnope").nope()
     except ImportError:
@@ -420,4 +435,4 @@ def _keep_awake() -> None:
 
 
 def _ignore_until_served(*_: object) -> None:
-    """An interrupt before the kernel serves, or after, has nothing to interrupt."""
+    """The handler of SIGINT before the kernel is served, and after: nothing is interrupted."""

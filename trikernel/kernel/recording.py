@@ -18,8 +18,8 @@ __all__ = ["no_cell", "note_error", "record", "recorder_of"]
 
 
 def record(self: Any, *, title: str = "") -> Recorder:
-    """Record what the tasks of the calling loop do, within a block, or from ``start()`` to
-    ``stop()``; ``timeline()`` of what is returned is the picture, at any time.
+    """Record what the tasks of the calling loop do, within a ``with`` block, or from ``start()`` to
+    ``stop()``. ``timeline()`` of the returned `Recorder` is what was recorded until then.
 
     ::
 
@@ -27,9 +27,9 @@ def record(self: Any, *, title: str = "") -> Recorder:
             ...
         print(recorder.timeline())
 
-    In it are the tasks of cells and those of the program around the kernel; the kernel's own and
-    Trio's are not. Raises `TrikernelError` while the kernel is not served, and `RuntimeError`
-    outside of a loop, where the block begins.
+    The tasks of cells and of the program around the kernel are recorded; those of the kernel itself
+    and of Trio are not. Raises `TrikernelError` while the kernel is not served; the start of the
+    block raises `RuntimeError` outside of a Trio loop.
     """
     return recorder_of(self, whole_loop=True, title=title)
 
@@ -41,17 +41,17 @@ def recorder_of(
     whole_loop: bool = False,
     also: Callable[[trio.lowlevel.Task], bool] = lambda task: False,
 ) -> Recorder:
-    """One that has not begun. Without ``whole_loop`` only tasks of cells are recorded, those for
-    which ``also`` is true, and what is within them.
+    """A recorder that is not started yet. Without ``whole_loop`` it records only tasks of cells,
+    tasks for which ``also`` is true, and the tasks in their nurseries.
     """
-    from ..timeline import Recorder  # not at the start: few record
+    from ..timeline import Recorder  # imported late, because it is rarely used
 
     is_root = _root_of(weakref.ref(current_subshell.get() or kernel.server), also)
     return Recorder(is_root, kernel.name_of_code, whole_loop=whole_loop, title=title)
 
 
 def no_cell(file: str) -> None:
-    """What a cell's code of that file name is called: nothing, in a kernel that does not know."""
+    """The ``name_of_code`` of a kernel that does not know the file names of cells: always None."""
 
 
 def _root_of(
@@ -69,8 +69,8 @@ def _root_of(
 
 
 def note_error(error: BaseException) -> None:
-    """The calling task has raised this, and it was shown: a mark in what is being recorded."""
-    # without it nobody records; without its function another thread is importing it
+    """Mark in the recordings that run that the calling task has raised this, and it was shown."""
+    # if the module is not loaded, nothing is recorded; another thread may just be importing it
     note = getattr(sys.modules.get("trikernel.timeline.recorder"), "note_error", None)
     if note is not None:
         note(error)

@@ -1,10 +1,10 @@
-"""What served kernels replace in their process, and how that comes back.
+"""Replaces objects of the process while kernels are served, and puts the originals back.
 
-`Replacements` puts something in the place of an attribute, a key or a function's code, and puts
-back what was there. `Served` does that for as long as at least one kernel of a kind is served, and
-tells what stands there whose code is calling. What was there before comes back when the last of
-them ends, in whatever order they end, unless somebody else has put something in its place since:
-that stays. Knows nothing of what is replaced.
+`Replacements` replaces an attribute, a key, or the code of a function, and puts the original back.
+`Served` does that for as long as at least one kernel of a kind is served, and tells the functions
+that are put in place which kernel the calling code runs for. The originals are put back when the
+last of these kernels ends, whatever the order in which kernels end. If other code has replaced an
+object again meanwhile, that stays. This module does not know what is replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["Replacements", "Served", "current_kernel"]
 _MISSING: Any = object()
 
 current_kernel: ContextVar[Callable[[], Any]] = ContextVar("current_kernel", default=lambda: None)
-"""A weak reference to the kernel whose task this is, in a request or not."""
+"""A weak reference to the kernel whose task this is, whether the task belongs to a request or not.
+"""
 
 
 class Replacements:
@@ -34,7 +35,9 @@ class Replacements:
         self._undo = ExitStack()
 
     def replace(self, owner: Any, name: str, value: Any) -> Any:
-        """Put ``value`` there; what was there before. `undo` leaves what is another's by then."""
+        """Set an attribute or key; returns what was there before. `undo` puts that back, unless
+        other code has replaced ``value`` meanwhile.
+        """
         before = _get(owner, name)
 
         def put_back() -> None:
@@ -46,9 +49,11 @@ class Replacements:
         return before
 
     def replace_code(self, function: FunctionType, replacement: FunctionType) -> FunctionType:
-        """Have ``function``, under whatever names it is kept, do what ``replacement`` does.
+        """Give ``function`` the code of ``replacement``: the object stays the same, so this also
+        affects code that has imported it.
 
-        The replacement runs in the namespace of ``function``. Returns what ``function`` was.
+        The code runs with the globals of ``function``. Returns a function that does what
+        ``function`` did before.
         """
         before, code = function.__code__, replacement.__code__
         original = FunctionType(
@@ -68,21 +73,23 @@ class Replacements:
         return original
 
     def keep(self, owner: Any, *names: str) -> None:
-        """Have `undo` put these back as they are now, whatever becomes of them."""
+        """Have `undo` put these attributes or keys back as they are now, whoever has set them."""
         for name in names:
             self._undo.callback(_put, owner, name, _get(owner, name))
 
     def callback(self, function: Callable[[], object]) -> None:
-        """Have `undo` call this in its turn."""
+        """Have `undo` call this function, in the reverse order of all calls."""
         self._undo.callback(function)
 
     def undo(self) -> None:
-        """Put everything back. What one of the calls raises is raised once all are done."""
+        """Put everything back. If one of the calls raises, the error is raised after all others
+        were made.
+        """
         self._undo.close()
 
 
 def _get(owner: Any, name: str) -> Any:
-    """An attribute of its own, or a key; `_MISSING` if there is none."""
+    """The object's own attribute (not one of its class), or a key; `_MISSING` if there is none."""
     return (owner if isinstance(owner, MutableMapping) else vars(owner)).get(name, _MISSING)
 
 
@@ -101,8 +108,8 @@ def _put(owner: Any, name: str, value: Any) -> None:
 class Served:
     """The kernels of one kind that are served in this process, and what they replace meanwhile.
 
-    ``replace`` is called when the first one comes. ``in_child`` is called in a forked child, where
-    all is put back, with whether the child is a cell's.
+    ``replace`` is called when the first one is added. In a forked child everything is put back, and
+    then ``in_child`` is called with whether a cell has forked it.
     """
 
     def __init__(
@@ -125,13 +132,14 @@ class Served:
 
     @property
     def latest(self) -> Any:
-        """The one that came last, or None."""
+        """The kernel that was added last, or None."""
         return self._kernels[-1] if self._kernels else None
 
     def kernel(self) -> Any:
-        """The one that the calling code runs for, or None.
+        """The kernel that the calling code runs for, or None.
 
-        Code that belongs to no request is that of the last one, if the process is its own.
+        Code that belongs to no request counts as that of the latest kernel, if the process is that
+        kernel's own.
         """
         request = current_request.get()
         if request is not None:
@@ -143,8 +151,8 @@ class Served:
         return last if last is not None and last.owns_process else None
 
     def kernel_of_task(self) -> Any:
-        """As `kernel`; a task that a kernel of somebody's program has started is that kernel's,
-        too.
+        """As `kernel`, but also finds the kernel of a task that belongs to no request and that a
+        kernel without a process of its own has started.
         """
         return self.kernel() or self._find(current_kernel.get()())
 
@@ -152,7 +160,7 @@ class Served:
         return next((one for one in self._kernels if one is wanted), None)
 
     def add(self, kernel: Any) -> bool:
-        """This one is served, too; False if it was already."""
+        """Add a kernel that is served now. Returns False if it was there already."""
         if self._find(kernel) is not None:
             return False
         if not self._kernels:
@@ -161,7 +169,9 @@ class Served:
         return True
 
     def remove(self, kernel: Any) -> bool:
-        """No longer this one; the last one puts everything back. False if it was not served."""
+        """Remove a kernel; with the last one everything is put back. Returns False if it was not
+        there.
+        """
         if self._find(kernel) is None:
             return False
         self._kernels.remove(kernel)

@@ -1,5 +1,5 @@
-"""What an author's verb returned, as a whole reply: what it leaves out is filled in, what a client
-could not read is a `TypeError` that names class and verb.
+"""Makes a complete reply of what an author's verb has returned. Missing fields get their defaults;
+a value that a client could not read raises `TypeError`, which names class and verb.
 
 Source: messaging.rst, one section per reply.
 """
@@ -44,7 +44,9 @@ def converted(self: Any, name: str, kind: type, value: Any) -> Any:
 def whole_reply(
     self: Any, verb: str, cls: type[Any], reply: Any, defaults: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The reply of any other verb: ``cls`` says what it holds, ``defaults`` what it lacks."""
+    """The complete reply of a verb other than `do_execute`. ``cls`` defines its fields;
+    ``defaults`` are values for missing ones.
+    """
     given = _as_dict(self, verb, reply) if reply is not None else {}
     status = given.get("status", "ok")
     if status == "error":
@@ -71,8 +73,8 @@ def whole_reply(
 
 
 def completion(self: Any, code: str, cursor_pos: int, reply: Any) -> dict[str, Any]:
-    """A whole ``complete_reply``. Where it does not say what the matches replace, it is the text
-    before the cursor that all of them begin with.
+    """A complete ``complete_reply``. If it does not say which text the matches replace, that is the
+    longest text before the cursor with which all matches begin.
     """
     defaults = {"cursor_start": cursor_pos, "cursor_end": cursor_pos}
     content = whole_reply(self, "do_complete", c.CompleteReply, reply, defaults)
@@ -88,7 +90,7 @@ def completion(self: Any, code: str, cursor_pos: int, reply: Any) -> dict[str, A
 
 
 def inspection(self: Any, reply: Any) -> dict[str, Any]:
-    """A whole ``inspect_reply``: something is found if there is data."""
+    """A complete ``inspect_reply``. By default ``found`` is true if there is data."""
     found = isinstance(reply, dict) and bool(reply.get("data"))
     return whole_reply(self, "do_inspect", c.InspectReply, reply, {"found": found})
 
@@ -109,7 +111,7 @@ def _as_dict(self: Any, verb: str, reply: Any) -> dict[str, Any]:
 
 
 def complete_error(self: Any, verb: str, content: dict[str, Any]) -> None:
-    """An error's three fields; text and exceptions are taken as text."""
+    """Fill in an error's three fields and convert them to text. Raises `TypeError` for bytes."""
     lines = content.get("traceback") or ()
     if isinstance(lines, str):
         lines = lines.splitlines()
@@ -126,7 +128,9 @@ def refuse_status(self: Any, verb: str, status: Any, words: str) -> NoReturn:
 
 
 def refuse(self: Any, verb: str, text: str, separator: str = " ") -> NoReturn:
-    """Raise `TypeError`, and log it for a cell, too, whose other errors are the user's."""
+    """Raise `TypeError`. For verbs that run the user's code it is logged, too, because their errors
+    are otherwise taken for the user's.
+    """
     text = name_of(self, verb) + separator + text
     if verb in ("do_execute", "do_apply"):
         self.log.error(text)

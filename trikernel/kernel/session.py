@@ -1,6 +1,6 @@
-"""`Kernel.session`: jupyter_client's own Session, sending through the kernel's channels.
+"""`Kernel.session`: a Session of jupyter_client that sends through the kernel's channels.
 
-Loaded only when a subclass asks for it, because jupyter_client takes its time to import.
+It is imported only when a subclass uses it, because importing jupyter_client takes a while.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["KernelSession"]
 
 
 class KernelSession(Session):
-    """What ``self.session.send(self.iopub_socket, ...)`` in a wrapper kernel talks to."""
+    """The session on which kernels call ``self.session.send(self.iopub_socket, ...)``."""
 
     @classmethod
     def on(cls, connection: Connection) -> KernelSession:

@@ -1,9 +1,9 @@
-"""Settings: attributes that a keyword, a flag or the environment sets, and a range guards.
+"""Settings: attributes with a range, that a keyword, a flag or the environment can set.
 
-A `Setting` is a descriptor that checks the range when it is set. To read it is to read the kernel's
-own attribute, which is as fast as any, and is there from the kernel's creation on.
-Of several sources the nearest wins: keyword (or flag), environment, a subclass's plain class
-attribute, the default. Knows nothing of what the settings mean.
+A `Setting` is a descriptor that checks the value when it is set. Reading it reads the attribute in
+the kernel's own ``__dict__``, which is as fast as any attribute, and exists from the kernel's
+creation on. If several sources set it, the first of these wins: keyword (or flag), environment, a
+subclass's plain class attribute, the default. This module does not know what the settings mean.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Setting:
         return "TRIKERNEL_" + self.name.upper()
 
     def check(self, value: Any) -> Any:
-        """The value in its kind; raises `SettingError` that names the field and the range."""
+        """The value, converted to the setting's type. Raises `SettingError`, which names the
+        setting and its range.
+        """
         kinds = (int, float) if self.kind is float else (self.kind,)
         fits = isinstance(value, kinds) and (self.kind is bool or not isinstance(value, bool))
         if fits and self.kind in (int, float):
@@ -63,7 +65,9 @@ class Setting:
         return self.kind(value)
 
     def from_text(self, text: str, source: str) -> Any:
-        """The value that a flag or an environment variable spells."""
+        """The value of a flag or an environment variable. Raises `SettingError`, which names
+        ``source``.
+        """
         try:
             value = _BOOLEANS[text.lower()] if self.kind is bool else self.kind(text)
             return self.check(value)
@@ -88,9 +92,9 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = mat
 
 
 def keep_settings(cls: type) -> None:
-    """Where a subclass gives a plain value to a setting it inherits, make that its default.
+    """If a class gives a plain value to an inherited setting, make that the setting's default.
 
-    A value out of range stays, and is refused when a kernel of that class is made.
+    A value out of range is kept, and refused when a kernel of that class is created.
     """
     inherited: dict[str, Setting] = {}
     for base in reversed(cls.__mro__[1:]):

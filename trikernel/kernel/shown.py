@@ -1,7 +1,7 @@
-"""What an author shows under a cell, as a whole message: what it leaves out is filled in, what a
-frontend could not show is a `TypeError` that names class and call.
+"""Completes the contents of displays, results and errors that an author sends. Missing fields get
+defaults; a value that a frontend could not show raises `TypeError`, which names class and call.
 
-``stream`` has checks of its own, beside its short way, in `sender`.
+``stream`` messages are checked in `sender`, which has a faster path for them.
 Source: messaging.rst, "Display data", "Code execution", "Execution errors".
 """
 
@@ -18,12 +18,12 @@ Check = Callable[[str, dict[str, Any], Request | None], None]
 
 
 def _check_display(owner: str, content: dict[str, Any], request: Request | None) -> None:
-    """``data`` and ``metadata`` of any display."""
+    """Check ``data`` and ``metadata`` of a display."""
     _check_data(owner, "a display", content)
 
 
 def _check_result(owner: str, content: dict[str, Any], request: Request | None) -> None:
-    """The same, and the number of the cell."""
+    """Check the same, and ``execution_count``, by default the number of the cell."""
     _check_data(owner, "an execute_result", content)
     count = content.get("execution_count")
     if count is None:
@@ -35,7 +35,7 @@ def _check_result(owner: str, content: dict[str, Any], request: Request | None) 
 
 
 def _check_error(owner: str, content: dict[str, Any], request: Request | None) -> None:
-    """Three fields of text; an exception stands for its own."""
+    """Fill in the three fields of an error and convert them to text."""
     lines = content.get("traceback") or ()
     lines = lines.splitlines() if isinstance(lines, str) else lines
     if isinstance(lines, bytes) or not hasattr(lines, "__iter__"):
@@ -54,11 +54,11 @@ CHECKED: Mapping[str, Check] = {
     "execute_result": _check_result,
     "error": _check_error,
 }
-"""Of each type of message what looks at its content, and fills it up."""
+"""For each type of message the function that checks and completes its content."""
 
 
 def refuse_call(owner: str, stream: object, content: object) -> NoReturn:
-    """Raise `TypeError` for a call whose arguments are others, or stand in another order."""
+    """Raise `TypeError` for a call of `send_response` with wrong arguments, or in a wrong order."""
     if not hasattr(stream, "name"):
         _refuse(owner, "the first argument is a channel, as self.iopub_socket", stream)
     _refuse(owner, "the content is a dictionary", content)
@@ -84,7 +84,7 @@ def _is_text(mime: object) -> bool:
 
 
 def _is_lines(value: object) -> bool:
-    """Whether it is text all the same: of a subclass, or lines, as a notebook file keeps them."""
+    """Whether the value is text of a subclass of `str`, or a list of lines as in notebook files."""
     return isinstance(value, str) or (
         isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
     )

@@ -1,20 +1,20 @@
-"""``sys.stdout`` and ``sys.stderr`` of cells, ``%%capture``, and whose output a thread's is.
+"""``sys.stdout`` and ``sys.stderr`` of cells, ``%%capture``, and the output of threads.
 
-What is wanted. Text goes to the kernel whose request the calling code runs for, by context; and a
-`print` costs no more than a tenth of a microsecond or so, since people print in loops.
+What is wanted. Text is sent by the kernel, and with the request as its parent, for which the
+calling code runs according to its context. A `print` costs about a tenth of a microsecond, since
+people print in loops.
 
-What does not work. Asking at each write whose text it is, whether the request is silent and whether
-somebody captures, takes ten times as long as writing it down.
+What does not work. To determine at each write which request the text belongs to, whether that is
+silent, and whether output is captured: it takes ten times as long as to store the text.
 
-What is done. `OutStream` keeps the answer for the request that wrote last: the request, the text in
-the queue that it wrote to, and the `IOPub` that owns it. As long as the calling context has the
-same request, and that text is `IOPub.open_text`, a short text is appended to its pieces, and that
-is all. Everything else (another request, long text, another message in between, a stop that is
-pending, a drain that has just passed) goes the slow way, which asks everything again, and which may
-wait for room.
+What is done. `OutStream` remembers the last write: its request, the text in the iopub queue that
+was appended to, and the `IOPub` that owns the queue. While the calling context has the same
+request, and that text is still `IOPub.open_text`, a short text is only appended to its pieces. In
+all other cases (another request, long text, another message in between, a pending stop, a queue
+that was just drained) the slow path determines everything again, and may wait for room.
 
-What remains. A thread started from C has no context: in a process that is a kernel its text belongs
-to the running or the last cell, elsewhere it goes where it went before.
+What remains. A thread that was started by C code has no context. In a process of the kernel's own
+its text belongs to the running or the last cell, elsewhere it goes to the original stream.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ _NOTHING: tuple[object, Any, Any] = (object(), None, None)
 class OutStream(io.TextIOBase):
     """``sys.stdout`` or ``sys.stderr`` of the cells.
 
-    ``find`` gives the sender of the kernel that the calling code runs for; for None the text goes
-    to ``original``, what the stream was before.
+    ``find`` returns the sender of the kernel that the calling code runs for. If it returns None the
+    text goes to ``original``, the stream that this one replaces.
     """
 
-    __module__ = "ipykernel.iostream"  # by which click tells whether colours are shown
+    __module__ = "ipykernel.iostream"  # click recognises by this that colours can be shown
     encoding = "utf-8"
     errors = "backslashreplace"
 
@@ -80,9 +80,10 @@ class OutStream(io.TextIOBase):
         on_fork(self)
 
     def write(self, text: str) -> int:
-        """Append to the current cell's stream; it is sent within `flush_interval` seconds.
+        """Append text to the current cell's stream; it is sent within `flush_interval` seconds.
 
-        While more is queued than frontends read, the call waits, interruptibly.
+        While the iopub queue is full, because frontends read too slowly, the call waits; an
+        interrupt ends the wait.
         """
         request, opened, iopub = self._opened
         if (
@@ -120,11 +121,11 @@ class OutStream(io.TextIOBase):
         return len(text)
 
     def forget(self) -> None:
-        """Have the next text looked at: a capture begins."""
+        """Have the next write take the slow path; called when a capture begins."""
         self._opened = _NOTHING
 
     def after_fork(self) -> None:
-        """In a forked child: what its parent's kernel sends is not its business."""
+        """In a forked child: do not append to the queue of its parent's kernel."""
         self.forget()
 
     def writelines(self, lines: Any) -> None:
@@ -142,14 +143,14 @@ class OutStream(io.TextIOBase):
 
     @property
     def parent_header(self) -> dict[str, Any]:
-        """The header of the message that this code runs for; ``{}`` for none."""
+        """The header of the message that the calling code runs for; ``{}`` for none."""
         sender = self._find()
         parent = {} if sender is None else sender.get_parent()
         header: dict[str, Any] = parent.get("header", {})
         return header
 
     def set_parent(self, parent: Mapping[str, Any]) -> None:
-        """As the kernel's: what this task and its children send is about ``parent``, a message."""
+        """See `Kernel.set_parent`: sets the parent of what this task and its children send."""
         sender = self._find()
         if sender is not None:
             sender.set_parent([], parent)
@@ -186,9 +187,9 @@ class _Bytes(io.BufferedIOBase):
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: Any) -> int:
-        """Append to the current cell's stream what is complete of ``data``."""
+        """Append ``data`` to the cell's stream; an incomplete character waits for its rest."""
         view, writer = memoryview(data), current_request.get()
-        if writer is not self._writer:  # half a character of another cell is not this one's
+        if writer is not self._writer:  # drop an incomplete character of another cell
             self._writer = writer
             self._decoder.reset()
         self._stream.write(self._decoder.decode(view.tobytes()))
@@ -217,7 +218,8 @@ class _Bytes(io.BufferedIOBase):
 class Capture:
     """Takes text and displays of the context it was made in, and of the tasks started there.
 
-    IPython's own swaps the process's streams, which would take the output of every other task too.
+    IPython's own capture replaces the streams of the process, which would also take the output of
+    all other tasks.
     """
 
     streams: dict[str, io.StringIO]
@@ -225,28 +227,28 @@ class Capture:
     is_open: bool = True
 
     def take_text(self, name: str, text: str) -> bool:
-        """Whether the text was taken."""
+        """Take a text, if it is wanted. Returns whether it was taken."""
         if not self.is_open or name not in self.streams:
             return False
         self.streams[name].write(text)
         return True
 
     def take_display(self, content: dict[str, Any]) -> bool:
-        """Whether the display was taken."""
+        """Take a display, if it is wanted. Returns whether it was taken."""
         if not self.is_open or self.outputs is None:
             return False
         self.outputs.append(content)
         return True
 
 
-_captures: set[Capture] = set()  # those that are open: while there are any, each text is looked at
+_captures: set[Capture] = set()  # open ones; while there are any, each write takes the slow path
 
 current_capture: ContextVar[Capture | None] = ContextVar("current_capture", default=None)
 
 
 @contextmanager
 def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]:
-    """Take the output of the body, and of the tasks that it starts while it runs."""
+    """Take the output of the block, and of the tasks that it starts, until its end."""
     wanted = {"stdout": stdout, "stderr": stderr}
     streams = {name: io.StringIO() for name, takes in wanted.items() if takes}
     capture = Capture(streams, [] if display else None)
@@ -262,12 +264,14 @@ def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]
         current_capture.reset(token)
 
 
-# Threads keep whose output theirs is, the current request and a ``%%capture``; everything else of a
-# thread's context stays as Python has it.
+# A thread takes over the current subshell, request and ``%%capture`` of the code that starts it.
+# All other context variables of a thread are as Python sets them.
 
 
 _contexts: WeakKeyDictionary[threading.Thread, contextvars.Context] = WeakKeyDictionary()
-"""In which each thread runs that a cell has started; its last words come after that."""
+"""The context of each thread that a cell has started. `threading.excepthook`, which is called after
+the thread has left its context, needs it too.
+"""
 
 
 def context_of(thread: threading.Thread) -> contextvars.Context | None:
@@ -287,7 +291,7 @@ def carrying_start(original: Callable[[threading.Thread], None]) -> Callable[...
 
 
 def carrying_excepthook(original: Callable[[Any], object]) -> Callable[[Any], None]:
-    """What stands in for `threading.excepthook`: a thread's last words are its cell's, too."""
+    """What stands in for `threading.excepthook`: an error of a thread is shown under its cell."""
 
     def excepthook(args: Any, /) -> None:
         context = _contexts.get(args.thread) if args.thread is not None else None
@@ -314,14 +318,16 @@ def carrying_submit(original: Callable[..., Future[Any]]) -> Callable[..., Futur
 
 
 def _carry(thread: threading.Thread) -> None:
-    """Have a thread run with the variables set, and no frame of ours in its tracebacks."""
-    context = getattr(thread, "_context", None)  # Python 3.14: what the program has chosen for it
+    """Have a thread run in a context with these variables set, without a frame of ours in its
+    tracebacks.
+    """
+    context = getattr(thread, "_context", None)  # Python 3.14: the context given by the program
     if context is None:
         inherits = getattr(sys.flags, "thread_inherit_context", False)
         context = contextvars.copy_context() if inherits else contextvars.Context()
         thread.run = partial(context.run, thread.run)  # type: ignore[method-assign]
     _contexts[thread] = context
-    with suppress(RuntimeError):  # the context is in use, by this very code perhaps
+    with suppress(RuntimeError):  # the context is entered already, perhaps by the calling code
         context.run(current_subshell.set, current_subshell.get())
         context.run(current_request.set, current_request.get())
         context.run(current_capture.set, current_capture.get())
@@ -330,15 +336,15 @@ def _carry(thread: threading.Thread) -> None:
 def _in_turn(first: Callable[[], object], then: Callable[[], Any]) -> Callable[[], Any]:
     """A function that calls both, and returns or raises what the second one does.
 
-    It is made of the standard library's C functions, for a function of ours would stand in each
-    traceback of the user's.
+    It is made of C functions of the standard library, because a Python function of ours would
+    appear in the user's tracebacks.
     """
     calls: map[Any] = map(operator.call, (first, then))
     return partial(next, itertools.islice(calls, 1, None))
 
 
 def _set_all(request: Request | None, capture: Capture | None, subshell: Any) -> None:
-    """In a thread of a pool, which keeps it until its next call says something else."""
+    """Set the variables in a thread of a pool; they stay set until the next call sets them."""
     current_subshell.set(subshell)
     current_request.set(request)
     current_capture.set(capture)

@@ -1,4 +1,4 @@
-"""Which tasks cells have started, for whoever asks while a cell may compute: ``tasks_request``."""
+"""Answers ``tasks_request``: which tasks cells have started, also while a cell computes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["tell_tasks"]
 
-TURN_TIMEOUT = 0.2  # seconds that the user loop has to turn
-TRIES = 20  # of a look from another thread, while tasks come and go
+TURN_TIMEOUT = 0.2  # seconds that the user loop has to answer
+TRIES = 20  # attempts to read the tasks from another thread while they change
 
 
 async def tell_tasks(kernel: Any) -> TaskTree:
-    """The tree of the main shell's tasks; in the service loop, or in the user loop inline.
+    """The tree of the main shell's tasks. Called in the service loop, which may be the user loop.
 
-    The user loop is asked first. Where it does not turn, because a cell computes, its tasks are
-    looked at from here.
+    The user loop is asked first. If it does not answer, because a cell computes, its tasks are read
+    from this thread.
     """
     server = kernel.server
     look = partial(_look, kernel, "running")
@@ -36,13 +36,13 @@ async def tell_tasks(kernel: Any) -> TaskTree:
     for _ in range(TRIES):
         try:
             return _look(kernel, f"running{': ' if line else ''}{line}")
-        except RuntimeError:  # a set has changed while it was gone through
+        except RuntimeError:  # a set of tasks has changed during the iteration
             await trio.sleep(0.001)
     return look()
 
 
 def _look(kernel: Any, running: str) -> TaskTree:
-    from ..timeline import Tasks  # not at the start: few ask
+    from ..timeline import Tasks  # imported late, because it is rarely used
 
     server, tasks = kernel.server, kernel.living_tasks or Tasks(kernel.name_of_code)
     tree: TaskTree = tasks.tree(

@@ -1,9 +1,9 @@
-"""Exceptions to what a frontend shows: a name, a text, and a traceback of the reader's own code.
+"""Turns an exception into what a frontend shows: name, text, and a traceback of the user's code.
 
-Frames of ours and of Trio's are left out, wherever they stand, and so is the `trio.Cancelled` that
-became an interrupt: how Trio works is not what went wrong. The innermost frame that is left is the
-line that called, or awaited, what has failed. The same holds for what an error was caused by, and
-for the members of a group.
+Frames of this package and of Trio are left out, wherever they stand, and so is a `trio.Cancelled`
+in the context of an interrupt: the mechanism is not what went wrong. The innermost remaining frame
+is the line that called, or awaited, what has failed. The same holds for the causes and contexts of
+an exception, and for the members of an exception group.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _ABRUPT = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 def render_error(error: BaseException) -> ErrorContent:
-    """The content of an error reply; never raises, whatever the exception does.
+    """The content of an error reply. Never raises, even if methods of the exception do.
 
-    An interrupt, while the exception's own code runs, ends that code.
+    An interrupt while ``__str__`` of the exception runs ends only that call.
     """
     name, text = _name_of(error), _text_of(error)
     try:
-        if text is None:  # `TracebackException` would ask for it again
+        if text is None:  # `TracebackException` would call `__str__` again
             lines = [*traceback.format_tb(_visible(error.__traceback__)), f"{name}: {NO_TEXT}"]
         else:
             shown = traceback.TracebackException.from_exception(error)
@@ -45,13 +45,13 @@ def render_error(error: BaseException) -> ErrorContent:
 
 
 def _name_of(error: BaseException) -> str:
-    """The name of its class, also where a metaclass says something else."""
+    """The real name of the exception's class, also if its metaclass overrides ``__name__``."""
     name: str = type.__dict__["__name__"].__get__(type(error))
     return name
 
 
 def _text_of(error: BaseException) -> str | None:
-    """Its text; None if it has none to show: its ``__str__`` raised, or was interrupted."""
+    """The text of the exception; None if its ``__str__`` raised or was interrupted."""
     try:
         return call_unprotected(str, error)
     except (Exception, *_ABRUPT):
@@ -59,7 +59,9 @@ def _text_of(error: BaseException) -> str | None:
 
 
 def _hide(shown: traceback.TracebackException, error: BaseException) -> None:
-    """Leave machinery out of what is to be shown. The error itself is as it was: it is logged."""
+    """Remove machinery frames (of this package and Trio) from what is shown, not from the error
+    itself, which may be logged.
+    """
     seen: set[int] = set()
     todo: list[tuple[traceback.TracebackException | None, BaseException | None]] = [(shown, error)]
     while todo:
@@ -76,9 +78,10 @@ def _hide(shown: traceback.TracebackException, error: BaseException) -> None:
 
 
 def clean(error: BaseException) -> BaseException:
-    """Leave machinery out of ``error`` itself, and all that is chained to it; the same exception.
+    """Remove machinery frames from ``error`` itself and all exceptions that are chained to it.
+    Returns ``error``.
 
-    For who shows an exception by other means, as IPython does.
+    For callers that show an exception by other means, such as IPython.
     """
     seen: set[int] = set()
     todo = [error]
@@ -97,7 +100,7 @@ def clean(error: BaseException) -> BaseException:
 
 
 def _visible(tb: TracebackType | None) -> TracebackType | None:
-    """The same traceback without hidden frames; None if there are no others."""
+    """The same traceback without machinery frames; None if no frame is left."""
     frames: list[TracebackType] = []
     one = tb
     while one is not None and not (frames and _is_of_debugger(one)):
@@ -112,5 +115,5 @@ def _visible(tb: TracebackType | None) -> TracebackType | None:
 
 
 def _is_of_debugger(tb: TracebackType) -> bool:
-    """Whether that is where a debugger has been called, which waits at a breakpoint."""
+    """Whether the frame is of debugpy, which the code has entered at a breakpoint."""
     return str(tb.tb_frame.f_globals.get("__name__")).startswith(("pydevd", "_pydevd"))

@@ -1,7 +1,7 @@
-"""What this process and its children use, for frontends that show it: ``usage_request``.
+"""Answers ``usage_request``: the memory and processor time of this process and its children.
 
-ipykernel's extension of the protocol, which jupyter-resource-usage reads. Without psutil there is
-little to say.
+It is an extension of the protocol by ipykernel, which jupyter-resource-usage reads. Without psutil
+the answer has little content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["measure"]
 
-_known: dict[int, Any] = {}  # by their numbers: what a process uses is counted between two calls
+_known: dict[int, Any] = {}  # psutil's processes by id: each measures from its own last call on
 
 
 def measure() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def measure() -> dict[str, Any]:
     memory in bytes: ``kernel_cpu``, ``kernel_memory``, ``host_cpu_percent``,
     ``host_virtual_memory``.
 
-    Processor time is that since the last call, so 0 at first. Takes a while, up to a tenth of a
+    Processor shares are those since the last call, so 0 at first. It takes up to a tenth of a
     second for a large process: call it in a thread.
     """
     content: dict[str, Any] = {"hostname": socket.gethostname(), "pid": os.getpid()}
@@ -47,13 +47,15 @@ def measure() -> dict[str, Any]:
 
 
 def _memory(process: Any) -> int:
-    """What it has to itself, and its share of what it shares; where that is not known, all."""
+    """The proportional set size: private memory and the process's share of shared memory. Where the
+    system does not tell it, all resident memory.
+    """
     info = process.memory_full_info()
     return int(getattr(info, "pss", info.rss))
 
 
 def _asked(psutil: Any, question: Callable[[], float]) -> float:
-    """The answer; 0 of a process that has ended, or is another user's."""
+    """The answer; 0 for a process that has ended or belongs to another user."""
     try:
         return question()
     except psutil.Error:
