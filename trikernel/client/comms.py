@@ -17,14 +17,14 @@ from .execution import Execution
 
 __all__ = ["INBOX", "Comm", "Comms"]
 
-INBOX = 10_000  # messages that a comm keeps for its reader; older ones are forgotten
+INBOX = 10_000  # messages that a comm keeps for its reader; older ones are dropped
 
 
 class Comm:
     """One open comm. Iterate over it for the kernel's messages; the last `INBOX` are kept.
 
     ``opening`` is the kernel's ``comm_open`` if the kernel opened it, ``opened`` the client's own
-    request if the client did: wait for that one to know that the kernel has seen it.
+    request if the client opened it: wait for that to know that the kernel has handled it.
     """
 
     opened: Execution | None = None
@@ -51,7 +51,7 @@ class Comm:
         buffers: Sequence[bytes] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Execution:
-        """Send a ``comm_msg`` now. ``await`` the result's `Execution.wait` for its idle."""
+        """Send a ``comm_msg`` now. `Execution.wait` of the result waits until it is handled."""
         content = {"comm_id": self.comm_id, "data": dict(data or {})}
         return self._connection.send("comm_msg", content, buffers=buffers, metadata=metadata)
 
@@ -64,8 +64,8 @@ class Comm:
     async def receive(self) -> Message:
         """The kernel's next ``comm_msg``.
 
-        Raises `trio.EndOfChannel` once it is closed, `KernelDied` once the kernel has ended.
-        Cancelled, it loses none.
+        Raises `trio.EndOfChannel` once the comm is closed, `KernelDied` once the kernel has ended.
+        If it is cancelled, no message is lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox:
@@ -86,7 +86,7 @@ class Comm:
             raise StopAsyncIteration from None
 
     def take(self, message: Message) -> None:
-        """What the client's receiver calls."""
+        """Take a message of the kernel for this comm. Called by the client's receiver."""
         if message.msg_type == "comm_close":
             self.end()
         else:
@@ -94,25 +94,25 @@ class Comm:
             self._news.unpark_all()
 
     def end(self, failure: Callable[[], Exception] | None = None) -> None:
-        """It is closed, or the kernel has ended."""
+        """The comm is closed, or the kernel has ended: then readers raise ``failure()``."""
         self.closed, self._failure = True, failure
         self._news.unpark_all()
 
 
 class Comms:
-    """The comms by id, those that the kernel opened too; closed ones are forgotten."""
+    """The open comms by their ids, also those that the kernel has opened."""
 
     def __init__(self, connection: Connection) -> None:
         self._comms: dict[str, Comm] = {}
         self._connection = connection
 
     def add(self, comm_id: str, target_name: str, opening: Message | None = None) -> Comm:
-        """Remember a comm."""
+        """Make a comm and keep it."""
         comm = self._comms[comm_id] = Comm(self._connection, comm_id, target_name, opening)
         return comm
 
     def take(self, message: Message) -> None:
-        """A ``comm_*`` message of the kernel; one that belongs to no comm is ignored."""
+        """Take a ``comm_*`` message of the kernel; one for an unknown comm is ignored."""
         content = message.content
         comm_id = content.get("comm_id")
         if not isinstance(comm_id, str):
@@ -124,12 +124,12 @@ class Comms:
 
     @property
     def open(self) -> dict[str, Comm]:
-        """Those that are open."""
+        """The comms that are open; closed ones are removed here."""
         for comm_id in [name for name, comm in self._comms.items() if comm.closed]:
             del self._comms[comm_id]
         return self._comms
 
     def fail(self, failure: Callable[[], Exception]) -> None:
-        """The kernel has ended."""
+        """The kernel has ended: end all comms, whose readers raise what ``failure`` returns."""
         for comm in self.open.values():
             comm.end(failure)

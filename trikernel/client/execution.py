@@ -1,7 +1,8 @@
-"""One request on its way: what came about it, its outputs, its reply, and waiting for them.
+"""One request that was sent: the messages about it, its outputs, its reply, and waiting for them.
 
-An `Execution` is filled by the client's receivers and read by whoever asked. Waiting takes
-nothing away, so a cancelled wait loses nothing: wait again. Knows nothing of channels.
+An `Execution` is filled by the client's receivers and read by the code that sent the request.
+Waiting consumes nothing, so a wait that is cancelled loses nothing and can be repeated. This module
+does not know channels.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .outputs import OUTPUT_TYPES, Fields, Output, OutputArea, as_output
 
 __all__ = ["CellError", "Execution", "InputHandler"]
 
-TURN = 32  # messages that an iterator takes without letting other tasks run
-FAILED = ("error", "aborted", "abort")  # statuses; the last one is what old kernels call aborted
-FAULTS = 20  # faults of a kernel that one execution keeps; a kernel may make them without end
+TURN = 32  # messages that an iterator takes before it lets other tasks run
+FAILED = ("error", "aborted", "abort")  # statuses; old kernels say "abort" for "aborted"
+FAULTS = 20  # faults of a kernel that one execution keeps at most
 
 _log = logging.getLogger("trikernel.client")
 
@@ -30,7 +31,7 @@ InputHandler = Callable[[str, bool], str | Awaitable[str]]
 
 
 class _Outputs:
-    """The iterator of an execution's outputs. Any number may run at once, each from the start."""
+    """An iterator over an execution's outputs, from the first one on. There may be several."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -46,9 +47,9 @@ class _Outputs:
         raise StopAsyncIteration
 
     async def _next_message(self) -> Message | None:
-        """The next iopub message, waiting for it; None if idle came before."""
+        """Wait for the next iopub message; None if the request is idle and there is no more."""
         one, position = self._execution, self._position
-        if position % TURN == TURN - 1:  # where thousands are there already, others have their turn
+        if position % TURN == TURN - 1:  # thousands may be there already: let other tasks run
             await trio.lowlevel.checkpoint()
         await one.waiters.until(lambda: one.idle or len(one.messages) > position)
         if len(one.messages) == position:
@@ -70,9 +71,9 @@ class CellError:
 
 
 class Waiters:
-    """Tasks that wait until something about a request is so.
+    """Tasks that wait until a condition about a request is true.
 
-    They look again after each `wake`. Waiting takes nothing away, so a cancel loses nothing.
+    They check it again after each `wake`. A wait that is cancelled loses nothing.
     """
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class Waiters:
         self._failure: Callable[[], Exception] | None = None
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait; raises what was given to `fail` if it is not so by then."""
+        """Wait until the condition is true. Raises the error of `fail` if it is still false."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not condition():
             if self._failure is not None:
@@ -88,18 +89,18 @@ class Waiters:
             await self._lot.park()
 
     def wake(self) -> None:
-        """Something has changed."""
+        """Have all waiting tasks check their conditions again."""
         self._lot.unpark_all()
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """Nothing will come any more: every waiter raises what ``error`` returns."""
+        """No more messages will come: waiting tasks raise what ``error`` returns."""
         if self._failure is None:
             self._failure = error
             self.wake()
 
 
 class _Read:
-    """What could be read of the contents about one request, and what was wrong with the rest."""
+    """What was read from the contents of messages about one request, and the faults in them."""
 
     def __init__(self) -> None:
         self.count: int | None = None
@@ -107,11 +108,11 @@ class _Read:
         self.faults: list[str] = []
 
     def input(self, message: Message) -> None:
-        """An ``execute_input``."""
+        """Read an ``execute_input``."""
         self._note_count(Fields("execute_input", message.content, self.note))
 
     def reply(self, message: Message, status: str, is_cell: bool) -> None:
-        """The reply. A number in one that is aborted is of no cell that ran, and not read."""
+        """Read the reply. The number in an aborted one is ignored, because no cell has run."""
         fields = Fields(message.msg_type, message.content, self.note)
         if status in FAILED:
             ename = fields.text("ename") or status
@@ -125,7 +126,9 @@ class _Read:
             )
 
     def note(self, fault: str) -> None:
-        """The kernel sent something that cannot be used; told once each, and not without end."""
+        """Note and log that the kernel sent something unusable: each fault once, and `FAULTS` at
+        most.
+        """
         if fault not in self.faults and len(self.faults) < FAULTS:
             self.faults.append(fault)
             _log.warning("%s", fault)
@@ -136,30 +139,30 @@ class _Read:
 
 
 class Execution:
-    """A request and everything that came about it.
+    """A request and all messages about it.
 
     ============  ==========================================================================
-    state         is so when
+    state         reached when
     ============  ==========================================================================
-    sent          it was made; nothing came yet
-    ``started``   the kernel's ``busy`` is in
-    ``idle``      its ``idle`` is in: no output follows, but of tasks that it left behind
-    ``done``      ``idle`` is in, and the reply (which comes on another channel, so that either
-                  may be first), or it is clear that none will come
+    sent          the request was sent; nothing has come yet
+    ``started``   the kernel's ``busy`` has come
+    ``idle``      its ``idle`` has come: only tasks that the cell left behind may still print
+    ``done``      ``idle`` and the reply have come (in either order, because they use different
+                  channels), or it is clear that no reply will come
     ============  ==========================================================================
 
-    ``msg_id`` is the request's id, ``code`` and ``silent`` are what it asked for. ``messages`` are
-    all iopub messages about it, in order; ``reply`` is the reply `Message` (``reply.content``
-    is the dictionary on the wire), None until it is there, and ``replies`` counts them: more
-    than one is a kernel's fault. ``late`` are outputs that came after idle, of tasks that outlive
-    the cell; they stand among the `outputs` too, for as long as the execution is kept.
-    ``on_change`` may be set to be called whenever something changes. ``interrupted`` is set when
-    this client has interrupted it; some kernels then go idle without a reply, and it counts as
-    aborted. ``faults`` are sentences about fields that the kernel sent with a value of a wrong
-    type (each also a warning in the log ``trikernel.client``); they count as missing. ``stuck`` is
-    set when it was to stop and did not; ``stands_in`` is where its code stands then, if the kernel
-    has said so, and ``restarted`` that the kernel was restarted for that. ``subshell_id`` is the
-    subshell that it was sent to, None for the main shell.
+    ``msg_id`` is the request's id; ``code`` and ``silent`` are fields of its content. ``messages``
+    are all iopub messages about it up to idle, in order. ``reply`` is the reply `Message`
+    (``reply.content`` is the dictionary on the wire), None until it comes; ``replies`` counts them:
+    more than one is a fault of the kernel. ``late`` are messages that came after idle, from tasks
+    that outlive the cell; they are in `outputs` too. ``on_change`` may be set to a function that is
+    called whenever something changes. ``interrupted`` is set when this client has interrupted the
+    request; some kernels then go idle without a reply, and it counts as aborted. ``faults`` are
+    sentences about fields that the kernel sent with a value of a wrong type (each is also a warning
+    in the log ``trikernel.client``); such fields count as missing. ``stuck`` is set when the cell
+    was told to stop and did not; ``stands_in`` is the place where its code is then, if the kernel
+    has told it, and ``restarted`` is set if the kernel was restarted because of it. ``subshell_id``
+    is the subshell that the request was sent to, None for the main shell.
     """
 
     def __init__(self, msg_id: str, msg_type: str, content: Mapping[str, Any]) -> None:
@@ -195,11 +198,11 @@ class Execution:
         state = self.status or ("running" if self.started else "sent")
         return f"<{self.msg_type.partition('_')[0]} {self.msg_id}: {state}>"
 
-    # What it brought
+    # Results
 
     @property
     def status(self) -> str:
-        """``ok``, ``error`` or ``aborted``; empty before the reply is there."""
+        """``ok``, ``error`` or ``aborted``; empty before the reply has come."""
         if self.reply is None:
             return "aborted" if self._unanswered else ""
         return str(self.reply.content.get("status", ""))
@@ -230,14 +233,14 @@ class Execution:
 
     @property
     def error(self) -> CellError | None:
-        """The error that the reply tells of; None when it is ``ok``, or not there yet."""
+        """The error in the reply; None if its status is ``ok`` or it has not come yet."""
         if self.status not in FAILED:
             return None
         return self._read.error or CellError(self.status, "")
 
     @property
     def execution_count(self) -> int | None:
-        """The number in ``In [n]``, of the reply, or of ``execute_input`` before it.
+        """The number in ``In [n]``, from the reply, or before that from ``execute_input``.
 
         None for a cell that was aborted before it began, whatever its reply says.
         """
@@ -245,11 +248,11 @@ class Execution:
 
     @property
     def done(self) -> bool:
-        """Whether reply and idle are in, and nothing more is to be waited for."""
+        """Whether reply and idle have come, or idle has come and no reply will."""
         return self.idle and (self.reply is not None or not self.has_reply or self._unanswered)
 
     def raise_for_error(self) -> Execution:
-        """Itself if its status is ``ok``; raises `CellFailed` with the error otherwise."""
+        """Returns itself. Raises `CellFailed` if there is an `error`."""
         if self.error is not None:
             raise CellFailed(str(self.error), self)
         return self
@@ -257,10 +260,10 @@ class Execution:
     # Waiting
 
     async def wait(self) -> Execution:
-        """Itself, once reply and idle are in.
+        """Wait until reply and idle have come. Returns itself.
 
-        Raises `KernelDied` when the kernel ends before, and what the handler of its questions
-        raised. Cancelled, nothing is lost: wait again.
+        Raises `KernelDied` if the kernel ends before, and what ``on_input`` has raised. If it is
+        cancelled nothing is lost: it can be called again.
         """
         await self.waiters.until(lambda: self.done or self.handler_error is not None)
         if self.handler_error is not None:
@@ -268,16 +271,20 @@ class Execution:
         return self
 
     async def wait_ended(self) -> None:
-        """The same, but what a handler raised is left to `wait`. Raises `KernelDied`."""
+        """As `wait`, but does not raise the error of ``on_input``. Raises `KernelDied`."""
         await self.waiters.until(lambda: self.done)
 
     async def wait_started(self) -> Execution:
-        """Itself, once the kernel is busy with it. Raises `KernelDied`; cancelled, wait again."""
+        """Wait until the kernel is busy with it; returns itself. Raises `KernelDied`. If it is
+        cancelled nothing is lost.
+        """
         await self.waiters.until(lambda: self.started)
         return self
 
     async def wait_reply(self) -> Message:
-        """The reply; outputs may still follow. Raises `KernelDied`; cancelled, wait again."""
+        """Wait for the reply; outputs may still follow. Raises `KernelDied`. If it is cancelled
+        nothing is lost.
+        """
         await self.waiters.until(lambda: self.reply is not None)
         assert self.reply is not None
         return self.reply
@@ -285,14 +292,14 @@ class Execution:
     def __aiter__(self) -> AsyncIterator[Output]:
         """Each output as it comes, from the first one on; ends with idle.
 
-        Text comes in the pieces in which the kernel sent it. Raises as `wait` does.
+        Text comes in the pieces in which the kernel sent it. Raises `KernelDied`.
         """
         return _Outputs(self)
 
     # What the client's receivers call
 
     def take_reply(self, message: Message) -> None:
-        """The reply has come; a second one is counted only."""
+        """Take the reply; a second one is only counted."""
         self.replies += 1
         if self.reply is None:
             self.reply = message
@@ -300,7 +307,7 @@ class Execution:
             self._changed()
 
     def take(self, message: Message) -> None:
-        """Something on iopub has come that is about this request."""
+        """Take an iopub message about this request."""
         (self.late if self.idle else self.messages).append(message)
         self._area.take(message)
         if message.msg_type == "execute_input":
@@ -319,12 +326,12 @@ class Execution:
         self.waiters.wake()
 
     def give_up_reply(self) -> None:
-        """The kernel is idle and will not reply."""
+        """Note that no reply will come: the request counts as aborted."""
         if self.reply is None:
             self._unanswered = True
             self.waiters.wake()
 
     def update_display(self, message: Message) -> None:
-        """Another request updates a display that may stand here."""
+        """Take another request's ``update_display_data``: it may change a display of this one."""
         if self._area.update(message.content):
             self._changed()

@@ -1,7 +1,7 @@
-"""The launcher's end of the startup handshake, for kernels that jupyter_client's manager starts.
+"""The launcher's side of the startup handshake, for kernels that jupyter_client's manager starts.
 
-The provisioner of the kernelspec asks the manager for the file that the kernel is started with.
-Here that is a registration file, and the kernel's ports are what it registers. See
+The provisioner of the kernelspec asks the manager to write the file that is passed to the kernel.
+Here that is a registration file, and the kernel tells its ports when it registers. See
 `trikernel.transport.registration`.
 """
 
@@ -20,9 +20,9 @@ __all__ = ["check_offers_handshake", "connection_info_of", "expect_registration"
 
 
 def check_offers_handshake(kernel_name: str, spec: Any) -> None:
-    """Raise `UsageError` for a kernelspec that does not claim to know the handshake."""
+    """Raise `UsageError` for a kernelspec whose protocol version is too low for the handshake."""
     version = getattr(spec, "kernel_protocol_version", None)
-    if version is None:  # a jupyter_client that drops the field
+    if version is None:  # a version of jupyter_client that does not keep the field
         with suppress(OSError, ValueError):
             fields = json.loads(Path(spec.resource_dir, "kernel.json").read_text("utf-8"))
             version = fields.get("kernel_protocol_version")
@@ -35,9 +35,9 @@ def check_offers_handshake(kernel_name: str, spec: Any) -> None:
 
 @contextmanager
 def expect_registration(manager: Any, folder: Path) -> Iterator[Callable[[], Registrar | None]]:
-    """Have a manager's kernel started with a registration file, which is removed with the block.
+    """Have a manager's kernel started with a registration file, which is removed at the end.
 
-    Yields what gives the registrar: there is one once the provisioner has asked for the file.
+    Yields a function that returns the registrar; None until the provisioner has asked for the file.
     """
     made: list[Registrar] = []
     manager.connection_file = str(folder / f"registration-{manager.kernel_id}.json")
@@ -58,14 +58,14 @@ def expect_registration(manager: Any, folder: Path) -> Iterator[Callable[[], Reg
 
 
 def note_ports(manager: Any, info: ConnectionInfo) -> None:
-    """Tell a manager and its provisioner where the kernel listens."""
+    """Set the kernel's ports in a manager and its provisioner."""
     for name, port in info.ports.items():
         setattr(manager, name, port)
     manager.provisioner.connection_info = manager.get_connection_info()
 
 
 def connection_info_of(manager: Any) -> ConnectionInfo:
-    """jupyter_client's connection information as ours; its keys are bytes."""
+    """A manager's connection information as a `ConnectionInfo`; its key is bytes there."""
     plain = {
         name: value.decode() if isinstance(value, bytes) else value
         for name, value in manager.get_connection_info(session=False).items()

@@ -1,8 +1,8 @@
 """A kernel's process: started, interrupted, watched and ended by jupyter_client's manager.
 
 jupyter_client's coroutines need asyncio and may block, so each call runs in a worker thread, in
-an asyncio loop that lives as long as the kernel. Whatever provisioner the kernelspec names does
-the work, a remote one too. Knows nothing of messages.
+an asyncio loop that lives as long as the kernel. The provisioner that the kernelspec names does
+the work; it may be a remote one. This module does not know messages.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .handshake import (
 __all__ = ["KernelProcess", "new_manager", "quoted"]
 
 OWN_KERNEL = "trikernel"  # the name that the Python kernel of this environment goes by
-OWN_ARGV = ("-P", "-m", "trikernel", "start")  # -P: no module beside the notebook is in the way
+OWN_ARGV = ("-P", "-m", "trikernel", "start")  # -P: modules in the notebook's folder hide none
 REMOTE_POLL = 1  # seconds between two questions to a provisioner that has no local process
 LOG_TAIL = 4096  # bytes of a kernel's log that an error shows
 KILL_GRACE = 10  # seconds for a provisioner to end what it started
@@ -51,10 +51,10 @@ _log.addHandler(logging.NullHandler())
 
 class KernelProcess:
     """One kernel that this program starts and ends. ``kernel_name`` is a kernelspec's, or None
-    for the Python kernel of this very environment, which needs no kernelspec.
+    for the Python kernel of this environment, which needs no kernelspec.
 
-    What the kernel writes to its stdout and stderr goes to a temporary file, see `log_tail`. With
-    ``warm`` that fork server starts it, where it can.
+    What the kernel writes to its stdout and stderr goes to a temporary file, see `log_tail`. If
+    ``warm`` is given, that fork server starts the kernel where it can.
     """
 
     def __init__(self, kernel_name: str | None = None, warm: ForkServer | None = None) -> None:
@@ -63,7 +63,7 @@ class KernelProcess:
         self._spec_name = kernel_name
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._turn = trio.Lock()
-        self._limiter = trio.CapacityLimiter(1)  # of its own: others' threads must not delay a kill
+        self._limiter = trio.CapacityLimiter(1)  # its own, so that other threads delay no kill
         self._manager: Any = None
         self._start_options: dict[str, Any] = {}
         self._handshake: float | None = None
@@ -85,12 +85,12 @@ class KernelProcess:
         extra_arguments: Sequence[str] = (),
         handshake: float | None = None,
     ) -> None:
-        """Start it; `info` then says where it will listen.
+        """Start the kernel; `info` then says where it will listen.
 
-        With a ``handshake`` the kernel chooses its ports: it is started with a registration file,
-        and has so many seconds to register; `info` then says where it listens already. Raises
-        `NoSuchKernel`, `UsageError` for a kernelspec that does not offer the handshake, or
-        `KernelNotReady` when the provisioner cannot start it, or it does not register.
+        With ``handshake`` the kernel chooses its ports: it is started with a registration file, and
+        has that many seconds to register; `info` then says where it already listens. Raises
+        `NoSuchKernel`, `UsageError` for a kernelspec that does not offer the handshake, and
+        `KernelNotReady` if the provisioner cannot start the kernel, or it does not register.
         """
         self._handshake = handshake
         self._start_options = {
@@ -116,7 +116,7 @@ class KernelProcess:
         self._starts += 1
 
     async def _launch(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Call what starts it in the asyncio loop. Raises `KernelNotReady`."""
+        """Call a function that starts the kernel, in the asyncio loop. Raises `KernelNotReady`."""
         try:
             return await self._call(function)
         except Exception as error:
@@ -128,8 +128,8 @@ class KernelProcess:
     async def _start_and_register(
         self, options: Mapping[str, Any], timeout: float
     ) -> ConnectionInfo:
-        """What ``start_kernel`` does, with the registration before its last step, which connects
-        to the kernel.
+        """Do what the manager's ``start_kernel`` does, but wait for the registration before the
+        last step, which connects to the kernel.
         """
         manager, name = self._manager, self.kernel_name
         if self._spec_name is not None:
@@ -142,7 +142,8 @@ class KernelProcess:
 
         manager.kernel_id = str(uuid.uuid4())
         folder = await self._in_thread(_runtime_folder)
-        options["env"].setdefault("JUPYTER_RUNTIME_DIR", str(folder))  # or it has to find out, too
+        # so that the kernel need not import jupyter_core to find the folder
+        options["env"].setdefault("JUPYTER_RUNTIME_DIR", str(folder))
         with expect_registration(manager, folder) as registrar_of:
             further = await self._launch(launch)
             registrar = registrar_of()
@@ -154,7 +155,9 @@ class KernelProcess:
         return info
 
     async def _registered(self, registrar: Registrar, timeout: float) -> ConnectionInfo:
-        """Where it listens. Raises `KernelNotReady` when it ends before, or in place of that."""
+        """Wait for the registration; returns where the kernel listens. Raises `KernelNotReady` if
+        the kernel ends, registers wrongly, or does not register within ``timeout`` seconds.
+        """
         why = f"has not registered within {timeout:g} seconds"
         found: list[ConnectionInfo] = []
 
@@ -185,8 +188,9 @@ class KernelProcess:
         return manager
 
     async def restart(self) -> None:
-        """End it now, with the processes of its group, and start it anew as `start` did; `info`
-        then says where it will listen, which is somewhere else. Raises `KernelNotReady`.
+        """End the kernel at once, with the processes of its group, and start it again with the
+        arguments of `start`. `info` then says where it will listen; the ports are new ones. Raises
+        `KernelNotReady`.
         """
         self._restarting = trio.Event()
         try:
@@ -197,7 +201,7 @@ class KernelProcess:
             self._restarting = None
 
     async def wait_ended(self) -> str:
-        """Wait for its end, other than by a restart; how it ended, in words."""
+        """Wait until the kernel has ended, but not by `restart`. Returns in words how it ended."""
         while True:
             starts, how = self._starts, await self._wait_ended()
             if self._restarting is not None:
@@ -206,10 +210,10 @@ class KernelProcess:
                 return how
 
     async def _wait_ended(self) -> str:
-        """Wait for the end of the process of now. Nothing asks again and again while local."""
+        """Wait until the current process has ended. Only a remote provisioner is polled."""
         process = self._local_process()
         if process is None:
-            while await self._call(self._manager.is_alive):  # noqa: ASYNC110  # no event there
+            while await self._call(self._manager.is_alive):  # noqa: ASYNC110  # it has no event
                 await trio.sleep(REMOTE_POLL)
             return "ended"
         handle = process._handle if sys.platform == "win32" else process.pid
@@ -219,7 +223,7 @@ class KernelProcess:
         return _how_it_ended(process.pid)
 
     async def interrupt(self) -> None:
-        """Send the interrupt signal, or whatever the provisioner does instead."""
+        """Send the interrupt signal, or what the provisioner does instead. Raises `KernelDied`."""
         try:
             await self._call(self._manager.interrupt_kernel)
         except RuntimeError as error:
@@ -229,13 +233,13 @@ class KernelProcess:
 
     @property
     def interrupted_by_signal(self) -> bool:
-        """What the kernelspec's ``interrupt_mode`` says."""
+        """Whether the kernelspec's ``interrupt_mode`` is another one than ``message``."""
         return bool(self._manager.kernel_spec.interrupt_mode != "message")
 
     async def kill(self) -> None:
-        """End it now, with the processes of its group, and free what belonged to it.
+        """End the kernel at once, with the processes of its group, and free its resources.
 
-        Not to be cancelled: it ends within `KILL_GRACE` seconds by itself, if the provisioner
+        It is shielded from cancellation. It ends within `KILL_GRACE` seconds, if the provisioner
         does not block.
         """
         with trio.CancelScope(shield=True):
@@ -243,7 +247,7 @@ class KernelProcess:
                 if self._manager is not None:
                     with trio.move_on_after(KILL_GRACE):
                         await self._call(partial(self._manager.shutdown_kernel, now=True))
-            except Exception:  # a provisioner's own; who leaves a block has other worries
+            except Exception:  # of the provisioner; not raised, as it would hide the block's error
                 _log.exception("kernel %r could not be ended in order", self.kernel_name)
                 self._kill_group()
                 await self._call(self._manager.cleanup_resources)
@@ -261,7 +265,7 @@ class KernelProcess:
             self._log.seek(start)
             written = self._log.read()
         else:
-            written = os.pread(fd, LOG_TAIL, start)  # the file's position is the kernel's too
+            written = os.pread(fd, LOG_TAIL, start)  # the kernel shares the file's position
         return harmless(written.decode("utf-8", "replace"), colours=False).strip()
 
     def _kill_group(self) -> None:
@@ -271,7 +275,7 @@ class KernelProcess:
                 if sys.platform == "win32":
                     process.kill()
                 else:
-                    os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+                    os.killpg(process.pid, signal.SIGKILL)  # the kernel leads its own session
             process.wait()
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
@@ -281,7 +285,7 @@ class KernelProcess:
         return getattr(self._manager.provisioner, "process", None)
 
     async def _call(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a coroutine function in the asyncio loop; cancelled, it is cancelled there."""
+        """Run a coroutine function in the asyncio loop. If this is cancelled, it is, too."""
         tasks: list[asyncio.Task[Any]] = []
         left = threading.Event()
 
@@ -318,7 +322,7 @@ async def _cancel_with_us(
 
 
 def new_manager(kernel_name: str | None) -> Any:
-    """jupyter_client's asyncio manager of a kernel that is not started yet. Raises `NoSuchKernel`.
+    """A manager of jupyter_client for a kernel that is not started yet. Raises `NoSuchKernel`.
 
     ``kernel_name`` is a kernelspec's, or None for the Python kernel of this environment.
     """
@@ -331,7 +335,7 @@ def new_manager(kernel_name: str | None) -> Any:
         kernel_name=kernel_name or OWN_KERNEL, kernel_spec_manager=specs, log=_log
     )
     try:
-        manager.kernel_spec.argv  # noqa: B018  # looked up now, so that it fails now
+        manager.kernel_spec.argv  # noqa: B018  # the property reads the kernelspec and may fail
     except NoSpec:
         names = sorted(specs.find_kernel_specs())
         if kernel_name in names:
@@ -341,7 +345,7 @@ def new_manager(kernel_name: str | None) -> Any:
         raise NoSuchKernel(
             f"there is no kernelspec {kernel_name!r}; installed are: {', '.join(names) or 'none'}"
         ) from None
-    except Exception as error:  # whatever a broken file makes jupyter_client raise
+    except Exception as error:  # jupyter_client may raise anything for a broken file
         raise NoSuchKernel(f"kernelspec {kernel_name!r} cannot be read: {error}") from None
     if not manager.kernel_spec.argv:
         raise NoSuchKernel(f"kernelspec {kernel_name!r} has no 'argv': it says not what to start")
@@ -349,7 +353,7 @@ def new_manager(kernel_name: str | None) -> Any:
 
 
 def _own_specs() -> Any:
-    """A manager of one kernelspec: the Python kernel of this environment."""
+    """A kernelspec manager with one kernelspec: the Python kernel of this environment."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
     class OwnSpecs(KernelSpecManager):
@@ -371,19 +375,19 @@ def _runtime_folder() -> Path:
 
 
 def quoted(log: str) -> str:
-    """The end of a kernel's log as an error shows it."""
+    """The end of a kernel's log in the form in which an error's text shows it."""
     if not log:
         return ""
     lines = log.splitlines()
     crashes = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
-    if crashes:  # faulthandler's: the cause comes first, and then the innermost frames
+    if crashes:  # written by faulthandler: first the cause, then the innermost frames
         lines = [line for line in lines[crashes[-1] :] if "/trikernel/" not in line][:10]
     lines = lines[-10:]
     return "; its last words:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _how_it_ended(pid: int) -> str:
-    """In words; the process stays a zombie, so that its group is still its own."""
+    """How a process ended, in words. It stays a zombie, so that the group's id is not reused."""
     if sys.platform == "win32" or not hasattr(os, "waitid"):
         return "died"
     with contextlib.suppress(ChildProcessError):
@@ -395,7 +399,7 @@ def _how_it_ended(pid: int) -> str:
 
 
 def _in_words(code: int | None) -> str:
-    """An exit code, negative for a signal."""
+    """An exit code (negative: a signal) in words."""
     if code is not None and code < 0:
         return f"died by signal {-code} ({signal.strsignal(-code)})"
     return "died" if code is None else f"died with exit code {code}"

@@ -1,4 +1,4 @@
-"""Clients of kernels: of one that is started here, of one that runs already, of one in memory."""
+"""Opens clients of kernels: one that is started here, one that runs already, one in memory."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ __all__ = [
 ]
 
 STARTUP_TIMEOUT = 60  # seconds
-STARTS = 3  # of a kernel whose ports are taken as it begins
+STARTS = 3  # attempts to start a kernel if its ports are taken
 PORT_IS_TAKEN = "Address already in use"
 SHUTDOWN_TIMEOUT = 5  # seconds for a kernel to end by itself
 HEARTBEAT_TIMEOUT = 10  # seconds without an echo after which a kernel counts as dead
 BEATS = 5  # heartbeats in that time
 CHANNELS = ("shell", "control")
-RESEND = 2  # seconds after which a kernel that starts is asked again
+RESEND = 2  # seconds after which a starting kernel that has not answered is asked again
 # Descriptors that a client needs, as counted on Linux, with some to spare.
 FOR_SOCKETS, FOR_PROCESS = 24, 6
-SUBSCRIBED = 0.05  # seconds from a reply to its idle, beyond which nobody listened to iopub yet
-UNHEARD = 1  # seconds of the same, beyond which the subscription is taken for lost
+SUBSCRIBED = 0.05  # seconds to wait for idle after the first reply; without it, ask again
+UNHEARD = 1  # when that wait, doubled each time, is longer than this, subscribe again
 
 
 def room_for_kernels() -> int | None:
-    """How many more kernels this process can speak to within its limit of open files.
+    """How many more kernels this process can connect to within its limit of open files.
 
-    None where there is no such limit, or nobody can tell. It matters because libzmq does not
-    raise an error at the limit: it ends the process.
+    None if there is no limit or it is not known. It matters because at the limit libzmq does not
+    raise an error, but ends the process.
     """
     left = _descriptors_left()
     return None if left is None else left // (FOR_SOCKETS + FOR_PROCESS)
@@ -81,7 +81,7 @@ def _descriptors_left() -> int | None:
 
 
 def _see_room_for_sockets() -> None:
-    """Raises `KernelNotReady` if there is none."""
+    """Raise `KernelNotReady` if the limit of open files has no room for a client's sockets."""
     left = _descriptors_left()
     if left is not None and left < FOR_SOCKETS:
         text = "the limit of open files (ulimit -n) leaves no room for its sockets"
@@ -94,9 +94,9 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """A client over a transport: `MemoryTransport.connect`, or `ZmqClientTransport`.
 
-    The transport stays open: who opened it closes it. ``client`` is one over that transport
-    which is not running yet, made here unless given. Errors of the body come out as they are.
-    Cancelled, the cells that run are left to the kernel.
+    The transport is not closed here; the code that opened it closes it. ``client`` is a client over
+    that transport which is not running yet; by default one is made. Errors of the block come out
+    unchanged. If it is cancelled, cells that run go on in the kernel.
     """
     client = client or Client(transport)
     async with open_service_nursery() as nursery:
@@ -115,15 +115,15 @@ async def connect(
     heartbeat: float | None = HEARTBEAT_TIMEOUT,
     client_class: type[Client] = Client,
 ) -> AsyncIterator[Client]:
-    """A client of a kernel that runs already; it goes on when the block is left.
+    """A client of a kernel that runs already. The kernel goes on when the block is left.
 
-    ``connection_file`` is a path, the name of a file in Jupyter's runtime folder, or what such a
-    file says.
+    ``connection_file`` is a path, the name of a file in Jupyter's runtime folder, or the content of
+    such a file.
 
-    Waits up to ``timeout`` seconds until it answers, else raises `KernelNotReady`. A kernel
-    whose heartbeat is not heard for ``heartbeat`` seconds counts as dead: every wait raises
+    Waits up to ``timeout`` seconds until the kernel answers, else raises `KernelNotReady`. If no
+    heartbeat is received for ``heartbeat`` seconds, the kernel counts as dead: every wait raises
     `KernelDied`. None turns that off. ``client_class`` is `Client` or a subclass. Raises
-    `ConnectionFileError`. Cancelled, it closes its sockets, and the kernel goes on.
+    `ConnectionFileError`. If it is cancelled the sockets are closed, and the kernel goes on.
     """
     if isinstance(connection_file, ConnectionInfo):
         info, name = connection_file, "the kernel"
@@ -141,7 +141,9 @@ async def connect(
 
 
 def _find(connection_file: str | os.PathLike[str]) -> Path:
-    """A bare name that is no file here is one in Jupyter's runtime folder."""
+    """The path of a connection file; a name without folder that does not exist here is taken from
+    Jupyter's runtime folder.
+    """
     path = Path(connection_file)
     if path.exists() or path.name != str(path):
         return path
@@ -164,7 +166,7 @@ async def open_kernel(
     handshake: bool = False,
     warm: ForkServer | None = None,
 ) -> AsyncIterator[Client]:
-    """Start a kernel and have a client of it; the kernel ends with the block.
+    """Start a kernel and connect a client to it; the kernel ends with the block.
 
     ::
 
@@ -172,19 +174,21 @@ async def open_kernel(
             execution = await client.execute("6 * 7")
 
     ``kernel_name`` names a kernelspec, whose provisioner starts the kernel; without one it is the
-    Python kernel of this environment. ``cwd``, ``env`` (added to this process's) and
-    ``extra_arguments`` are handed to the provisioner. ``warm`` is an `open_fork_server` to do it.
+    Python kernel of this environment. ``cwd``, ``env`` (added to this process's environment) and
+    ``extra_arguments`` are passed to the provisioner. ``warm`` is an `open_fork_server` that starts
+    the kernel.
 
-    Raises `NoSuchKernel`; `KernelNotReady`, with the kernel's last log lines, when it ends or
-    does not answer within ``timeout`` seconds. Leaving the block, whatever happened in it, asks
-    the kernel to end, and kills it with the processes of its group ``shutdown_timeout`` seconds
-    later; cancelling does not shorten that. Its ports are chosen before it binds them: where
-    another process was faster, it is started once more with others. With ``handshake`` it chooses
-    them itself and tells them (JEP 66), so any number may start at once; raises `UsageError` for a
-    kernelspec whose ``kernel_protocol_version`` is below 5.6.
+    Raises `NoSuchKernel`; `KernelNotReady`, with the kernel's last log lines, if the kernel ends or
+    does not answer within ``timeout`` seconds. When the block is left, in whatever way, the kernel
+    is asked to end, and is killed with the processes of its group ``shutdown_timeout`` seconds
+    later; a cancellation does not shorten that. The ports are chosen before the kernel binds them:
+    if another process takes one first, the kernel is started again with others. With ``handshake``
+    the kernel chooses its ports itself and tells them (JEP 66), so any number may start at once;
+    raises `UsageError` for a kernelspec whose ``kernel_protocol_version`` is below 5.6.
 
-    With ``restart_stuck`` it is restarted when a cell was to stop, by its ``timeout`` or a cancel,
-    and does not: see `CellStillRuns`. The same client goes on; what waited raises `KernelDied`.
+    With ``restart_stuck`` the kernel is restarted when a cell is told to stop, by its ``timeout``
+    or a cancellation, and does not: see `CellStillRuns`. The same client goes on; other waiting
+    requests raise `KernelDied`.
     """
     start: dict[str, Any] = {"cwd": cwd, "env": env, "extra_arguments": extra_arguments}
     start["handshake"] = timeout if handshake else None
@@ -201,7 +205,7 @@ async def _opened(
     attaching: Callable[[KernelProcess], AbstractAsyncContextManager[Client]],
     shutdown_timeout: float,
 ) -> AsyncIterator[Client]:
-    """Start it, once more where its ports are taken, and have a client; it ends with the block."""
+    """Start a kernel, again if its ports are taken, and connect a client; ends with the block."""
     is_open = False
     if start["handshake"] is not None:  # the registration socket is open before the others are
         _see_room_for_sockets()
@@ -229,7 +233,7 @@ async def attach(
     client_class: type[Client] = Client,
     restart_stuck: bool = False,
 ) -> AsyncIterator[Client]:
-    """A client of a process that has been started; it is watched, but not ended."""
+    """A client of a kernel process that was started. The process is watched, but not ended here."""
     async with _sockets(process.info) as sockets:
         transport = sockets.current
         interrupt = process.interrupt if process.interrupted_by_signal else None
@@ -250,8 +254,8 @@ async def _restart(
     timeout: float,
     replace: Callable[[ClientTransport], Awaitable[None]],
 ) -> bool:
-    """Restart a process, and have its client go on with the new one; False if that has failed, and
-    the client knows the kernel as dead. Cancelling does not shorten it.
+    """Restart a process and connect its client to the new one. Returns False if that fails; then
+    the kernel counts as dead. It is shielded from cancellation.
     """
     with trio.CancelScope(shield=True):
         try:
@@ -266,7 +270,7 @@ async def _restart(
 
 
 class _Sockets:
-    """The sockets to a kernel, and to the one that takes its place."""
+    """The sockets to a kernel, which are replaced when the kernel is restarted."""
 
     def __init__(self, info: ConnectionInfo) -> None:
         _see_room_for_sockets()
@@ -274,7 +278,7 @@ class _Sockets:
 
     @asynccontextmanager
     async def renewed(self, info: ConnectionInfo) -> AsyncIterator[ZmqClientTransport]:
-        """Others, for the body to use; those of before are closed at its end."""
+        """New sockets, to the restarted kernel. The old ones are closed at the end of the block."""
         before = self.current
         self.current = _Sockets(info).current
         try:
@@ -293,15 +297,16 @@ async def _sockets(info: ConnectionInfo) -> AsyncIterator[_Sockets]:
 
 
 async def _close(transport: ZmqClientTransport) -> None:
-    with trio.CancelScope(shield=True):  # lingers for at most a second, in a thread
+    with trio.CancelScope(shield=True):  # closing lingers for at most a second, in a thread
         await trio.to_thread.run_sync(transport.close)
 
 
 async def wait_until_ready(client: Client, timeout: float) -> None:
-    """Ask who it is until both a reply and its idle on iopub are heard. Raises `KernelNotReady`.
+    """Send ``kernel_info_request`` until both a reply and its idle on iopub have come.
 
-    A reply alone is not enough: the subscription may still be on its way. It is asked on control
-    too, where a kernel answers that is busy on shell.
+    A reply alone is not enough: the subscription to iopub may not be active yet. It is sent on
+    control too, where a kernel answers while it is busy on shell. Raises `KernelNotReady` after
+    ``timeout`` seconds, or if the kernel ends.
     """
     patience = SUBSCRIBED
     with trio.move_on_after(timeout) as scope:
@@ -332,7 +337,7 @@ async def wait_until_ready(client: Client, timeout: float) -> None:
 
 
 async def _first(functions: Iterable[Callable[[], Awaitable[object]]]) -> None:
-    """Wait until one of them returns, or raises `KernelDied`; the others are cancelled."""
+    """Wait until one of the functions returns or raises `KernelDied`, and cancel the others."""
     died: list[KernelDied] = []
 
     async def wait_for(function: Callable[[], Awaitable[object]]) -> None:
@@ -355,14 +360,14 @@ async def _watch_process(client: Client, process: KernelProcess) -> None:
 
 
 async def _watch_heartbeat(client: Client, channel: Channel, timeout: float) -> None:
-    """Send beats; any echo within the time-out will do."""
+    """Send heartbeats; the kernel counts as dead if no echo at all comes within the time-out."""
     interval = timeout / BEATS
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_beat, channel, interval)
         while True:
             if await _hears(channel, timeout):
                 continue
-            # This very loop may not have turned for so long: then its beats are late, not the echo.
+            # This program's loop may have been blocked for so long: then no heartbeat was sent.
             if not await _hears(channel, interval):
                 client.die(f"has had no heartbeat for {timeout:g} seconds")
                 nursery.cancel_scope.cancel()
@@ -387,7 +392,7 @@ async def _beat(channel: Channel, interval: float) -> None:
 async def _shut_down_after(
     client: Client, process: KernelProcess, timeout: float
 ) -> AsyncIterator[None]:
-    """Ask a kernel to end when the body has ended, and wait for that so many seconds."""
+    """At the end of the block ask the kernel to end, and wait ``timeout`` seconds for that."""
     try:
         yield
     finally:
@@ -397,24 +402,24 @@ async def _shut_down_after(
             await process.wait_ended()
 
 
-# The nursery that such a block hides inside, for what serves its body
+# The hidden nursery of such a block, for the tasks that serve its body
 
 
 @asynccontextmanager
 async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose tasks serve the body: they end when it has ended, and not before.
+    """A nursery whose tasks serve the body of the block; they are cancelled after it has ended.
 
-    A cancel from outside reaches the body only. So while the body cleans up (interrupts its
-    kernel, say, and waits for the cell's end) its tasks still receive. Who writes ``async with
-    open_kernel() as client`` sees no nursery, and should see no `ExceptionGroup` around what the
-    body raises: a single error comes out as it is. A task that crashes cancels the body.
+    A cancellation from outside reaches the body only. So while the body cleans up (for example
+    interrupts its kernel and waits for the cell's end), the tasks still receive. Code with ``async
+    with open_kernel() as client`` shows no nursery, so its error should not be in an
+    `ExceptionGroup`: a single error comes out unchanged. A task that crashes cancels the body.
     """
     with _without_group():
         async with trio.open_nursery() as outer:
             host = _Host()
             outer.start_soon(host.run)
             try:
-                with trio.CancelScope(shield=True):  # for as long as a task needs to begin
+                with trio.CancelScope(shield=True):  # only until the task has begun
                     await host.ready.wait()
                 yield host.nursery
             finally:
@@ -422,7 +427,7 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 class _Host:
-    """Holds the nursery open, out of the reach of cancels from outside."""
+    """Keeps the nursery open in a task that is shielded from cancellations from outside."""
 
     nursery: trio.Nursery
 
@@ -439,10 +444,10 @@ class _Host:
 
 @contextmanager
 def _without_group() -> Iterator[None]:
-    """Raise the one error of a group itself; several stay a group.
+    """If a group has a single error, raise that error itself; several stay a group.
 
-    A `trio.Cancelled` beside it goes: the error takes its place, as one raised while cleaning up
-    always does.
+    A `trio.Cancelled` in the group is dropped: the error replaces it, as an error that is raised
+    during cleanup always does.
     """
     try:
         yield

@@ -1,13 +1,13 @@
-"""What a cell put out: iopub messages to the list of outputs that a notebook file keeps.
+"""A cell's outputs: turns iopub messages into the list of outputs that a notebook file has.
 
-Consecutive text of one stream is merged, ``clear_output`` clears (at once, or as the next output
-comes), ``update_display_data`` changes what stands there. The outputs are plain dictionaries in
+Consecutive text of one stream is merged, ``clear_output`` clears (at once, or when the next output
+comes), ``update_display_data`` changes displays. The outputs are plain dictionaries in
 the shapes of nbformat 4: ``stream`` (``name``, ``text``), ``display_data`` and
 ``execute_result`` (``data``, ``metadata``, the latter with ``execution_count``), ``error``
 (``ename``, ``evalue``, ``traceback``). Source: nbformat's documentation, "Code cell outputs".
 
-A kernel may send anything. A field whose value has another type than the protocol gives it would
-make the file invalid, so it counts as missing, and is told: see `Fields`.
+A kernel may send anything. A field whose value has a wrong type would make the file invalid, so it
+counts as missing, and is reported: see `Fields`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _JSON = re.compile(r"application/(.*\+)?json")  # as nbformat's schema has it
 
 
 class Fields:
-    """A content of the kernel's, read field by field.
+    """Reads the content of a kernel's message field by field.
 
-    A field that is missing, or has a value of another type, is read as an empty one. For the
-    latter ``note`` is called with a sentence that names the message and the field.
+    A field that is missing or has a value of a wrong type is read as an empty one. For a wrong type
+    ``note`` is called with a sentence that names the message and the field.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Fields:
         return lines
 
     def count(self, name: str) -> int | None:
-        """A number of a cell: an integer from 0 on, or None. True and 1.0 are no integers."""
+        """The number of a cell: an integer from 0 on, or None. True and 1.0 do not count."""
         words = "an integer, 0 or more"
         count: int | None = self._valid(name, None, words, _is_count)
         return count
@@ -79,7 +79,7 @@ class Fields:
 def as_output(message: Message, note: Callable[[str], object] = lambda fault: None) -> Output:
     """One output message (of `OUTPUT_TYPES`) as nbformat keeps it; missing fields are empty.
 
-    ``note`` is told of fields that have another type than they should, see `Fields`.
+    ``note`` is called for fields of a wrong type, see `Fields`.
     """
     kind = message.msg_type
     fields = Fields(kind, message.content, note)
@@ -104,9 +104,9 @@ def as_output(message: Message, note: Callable[[str], object] = lambda fault: No
 
 
 class OutputArea:
-    """The outputs below one cell, at first those given.
+    """The outputs of one cell; ``outputs`` are those at the beginning.
 
-    Taking a message never fails, whatever its content is; ``note`` is told what was wrong.
+    Taking a message never fails, whatever its content is; ``note`` is called for what is wrong.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class OutputArea:
     ) -> None:
         self._note = note
         self._outputs: list[Output] = [dict(one) for one in outputs]
-        # Of each output that is a stream its text in parts.
+        # For each output that is a stream its text in parts; an empty list for others.
         self._chunks = [
             [one["text"]] if isinstance(one.get("text"), str) else [] for one in self._outputs
         ]
@@ -125,7 +125,7 @@ class OutputArea:
 
     @property
     def outputs(self) -> list[Output]:
-        """The outputs as they stand now."""
+        """The current outputs."""
         for output, chunks in zip(self._outputs, self._chunks, strict=True):
             if len(chunks) > 1:
                 chunks[:] = ["".join(chunks)]
@@ -134,12 +134,12 @@ class OutputArea:
         return self._outputs
 
     def text(self, name: str) -> str:
-        """Everything that stands there of one stream: ``stdout`` or ``stderr``."""
+        """All text of one stream: ``stdout`` or ``stderr``."""
         texts = [one["text"] for one in self.outputs if one.get("name") == name]
         return "".join(texts)
 
     def take(self, message: Message) -> None:
-        """Change the outputs as an iopub message asks; other types of message change nothing."""
+        """Change the outputs as an iopub message says; other message types change nothing."""
         kind = message.msg_type
         if kind in OUTPUT_TYPES:
             self._append(message)
@@ -152,7 +152,7 @@ class OutputArea:
             self.update(message.content)
 
     def update(self, content: Mapping[str, Any]) -> bool:
-        """Change what was displayed under the content's ``display_id``; whether anything was."""
+        """Change the displays with the content's ``display_id``. Returns whether there were any."""
         displayed = self._displays.get(display_id(content), [])
         fields = Fields("update_display_data", content, self._note)
         for output in displayed:
@@ -185,7 +185,7 @@ class OutputArea:
 
 
 def mapping_of(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one: a kernel may send anything."""
+    """The value if it is an object, else an empty one, because a kernel may send anything."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -198,7 +198,9 @@ def _is_count(value: Any) -> bool:
 
 
 def _bundle(fields: Fields) -> dict[str, Any]:
-    """The ``data``, with objects of MIME types that are no JSON as text: a file needs it so."""
+    """The ``data``. Values of non-JSON MIME types that are no text are converted to JSON text, as
+    nbformat's schema demands.
+    """
     return {
         mime: value
         if isinstance(value, str) or _JSON.fullmatch(mime) or _is_lines(value)

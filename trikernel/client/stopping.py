@@ -1,11 +1,11 @@
 """Stopping cells, and answering their questions.
 
-What is wanted: a cell that somebody gives up (a deadline, a cancel) ends soon, and nobody else's
-cell is hit. What does not work: an interrupt names no cell, it hits whatever runs when it
-arrives. Sent for a cell that waits in the queue, it would end the one ahead of it; sent as that
-cell begins, it may be late, and end the next one. What is done: see `Stopper.stop`. What
-remains: a kernel that knows no ``abort_request``, and a cell that is so short that it ends while
-the interrupt is on its way.
+What is wanted: a cell whose client has given it up (by a deadline or a cancellation) ends soon, and
+no other cell is hit. What does not work: an interrupt does not name a cell, it hits whatever runs
+when it arrives. Sent for a cell in the queue, it would end the one ahead of it; sent when that
+cell begins, it may be late and end the next one. What is done: see `Stopper.stop`. What
+remains: in a kernel without ``abort_request``, a cell that is so short that it ends while the
+interrupt is on its way.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .execution import Execution
 
 __all__ = ["INTERRUPT_GRACE", "REPLY_GRACE", "STOP_GRACE", "Stopper", "timed_out"]
 
-ABORT_GRACE = 0.1  # seconds that a cell has to end that was aborted as it began
+ABORT_GRACE = 0.1  # seconds that the kernel has to abort a cell that has just begun
 STOP_GRACE = 1  # seconds between two interrupts of a cell that goes on
-INSIST_AFTER = 0.1  # but from the second one to the third: whoever heard the second has cleaned up
+INSIST_AFTER = 0.1  # between the second and the third: it has had its time to clean up
 INTERRUPT_GRACE = 5  # seconds that an interrupted cell may take to end, as in trio.run_process
-REPLY_GRACE = 0.5  # seconds that replies may take to arrive after what followed them on iopub
+REPLY_GRACE = 0.5  # seconds that a reply may arrive later than the idle on iopub
 _EOF = "\x04"
 
 
 def timed_out(text: str, execution: Execution | None) -> ExecutionTimeout:
-    """The error for a cell that has passed a deadline, which ``text`` tells of, and was stopped."""
+    """The error for a cell that was stopped because of a deadline; ``text`` says which one."""
     if execution is None:
         return ExecutionTimeout(text)
     if execution.stuck:
@@ -54,18 +54,20 @@ def timed_out(text: str, execution: Execution | None) -> ExecutionTimeout:
 
 
 class Stopper:
-    """Stops the cells of a connection. ``interrupt`` interrupts its kernel; None is by message."""
+    """Stops the cells of a connection. ``interrupt`` interrupts the kernel; if it is None, an
+    ``interrupt_request`` is sent.
+    """
 
     def __init__(
         self, connection: Connection, interrupt: Callable[[], Awaitable[None]] | None
     ) -> None:
         self._connection = connection
         self._interrupt = interrupt
-        self._abandoned: dict[str, Execution] = {}  # to be stopped as they begin
+        self._abandoned: dict[str, Execution] = {}  # given up in the queue: stopped if they begin
 
     async def interrupt(self, subshell_id: str | None = None) -> None:
-        """Interrupt what runs, in the way that the kernel is interrupted; with ``subshell_id`` what
-        runs in that subshell, which is by message always.
+        """Interrupt what runs, in the way that the kernelspec says. With ``subshell_id`` interrupt
+        what runs in that subshell, always by message.
         """
 
         def meant() -> list[Execution]:
@@ -86,22 +88,24 @@ class Stopper:
                     execution.stands_in = place
 
     async def stop(self, execution: Execution) -> None:
-        """Stop one cell and see it end, within `INTERRUPT_GRACE`; shielded from cancels.
+        """Stop one cell and wait until it has ended, `INTERRUPT_GRACE` seconds at most. Shielded
+        from cancellation.
 
-        A cell that runs is interrupted. One that has not begun is aborted by its id; should the
-        kernel not know how, it is interrupted as it begins, so that no other cell is hit. Behind
-        others its end is not waited for. One that has begun and does not end is ``stuck`` then.
+        A cell that runs is interrupted. A cell that has not begun is aborted by its id; if the
+        kernel does not support that, it is interrupted when it begins, so that no other cell is
+        hit. If other cells are ahead of it, its end is not waited for. A cell that has begun and
+        does not end is marked as ``stuck``.
         """
         waiting = self._connection.waiting()
         if execution not in waiting:
-            return  # nobody will answer it any more
+            return  # it has ended, or the kernel has: there is nothing to stop
         same_shell = [one for one in waiting if one.subshell_id == execution.subshell_id]
         ahead = (one for one in same_shell if one.msg_type == "execute_request")
         is_first = next(ahead, execution) is execution
         with trio.move_on_after(INTERRUPT_GRACE, shield=True), suppress(KernelDied):
             being_stopped, execution.being_stopped = execution.being_stopped, True
             if being_stopped:
-                pass  # as its question could not be answered: a second interrupt is a stronger one
+                pass  # an earlier call has interrupted it; a second interrupt would be stronger
             elif not execution.started:
                 self._abandoned[execution.msg_id] = execution
                 execution.interrupted = True
@@ -111,14 +115,14 @@ class Stopper:
                 await self.interrupt(execution.subshell_id)
             if is_first:
                 await self._insist(execution)
-                if execution.interrupting is not None:  # or it would hit what is sent next
+                if execution.interrupting is not None:  # a late one would hit the next request
                     await execution.interrupting.wait()
         runs = execution.started and execution.reply is None and not execution.done
         execution.stuck = runs and is_first and not self._connection.is_dead
 
     async def _insist(self, execution: Execution) -> None:
-        """See a running cell end. Each interrupt after the first is a stronger one, for kernels
-        that know more than one.
+        """Interrupt a running cell repeatedly until it has ended. In some kernels each interrupt
+        after the first has a stronger effect.
         """
         for seconds in chain((STOP_GRACE, INSIST_AFTER), repeat(STOP_GRACE)):
             with trio.move_on_after(seconds):
@@ -128,7 +132,7 @@ class Stopper:
                 await self.interrupt(execution.subshell_id)
 
     def hear(self, message: Message) -> None:
-        """An iopub message has come: a cell that was given up begins, or one ends."""
+        """Look at an iopub message: a cell that was given up may begin, or a cell may end."""
         parent_id = message.parent_id or ""
         if message.msg_type == "execute_input" and (found := self._abandoned.get(parent_id)):
             found.interrupting = trio.Event()
@@ -140,9 +144,10 @@ class Stopper:
                 self._connection.spawn(self._give_up_reply, execution)
 
     async def _interrupt_abandoned(self, execution: Execution, sent: trio.Event) -> None:
-        """It has begun all the same. Unless the kernel aborts it in time, interrupt it.
+        """A cell that was given up has begun. Interrupt it, unless the kernel aborts it soon.
 
-        At once would be too early: the interrupt would hit the next cell if it is being aborted.
+        It is not interrupted at once: if the kernel is just aborting it, the interrupt would hit
+        the next cell.
         """
         try:
             with suppress(KernelDied):
@@ -154,15 +159,18 @@ class Stopper:
             sent.set()
 
     async def _give_up_reply(self, execution: Execution) -> None:
-        """An interrupt at a bad moment costs some kernels the reply; idle is then all there is."""
+        """Stop waiting for the reply of an interrupted request that is idle: some kernels, when
+        interrupted at a bad moment, send none.
+        """
         await trio.sleep(REPLY_GRACE)
         execution.give_up_reply()
         self._connection.tidy(execution)
 
     async def answer(self, question: Message, execution: Execution) -> None:
-        """Call the handler of a question, for as long as the cell waits.
+        """Call the handler of a question and send its answer. The handler is cancelled when the
+        cell has ended.
 
-        What the handler raises stops the cell, and is then raised by `Execution.wait`.
+        If the handler raises, the cell is stopped, and `Execution.wait` raises the error.
         """
         handler, content = execution.on_input, question.content
         if handler is None or execution.idle:
@@ -176,7 +184,7 @@ class Stopper:
                     raise TypeError(f"on_input must return a string, not {value!r:.80}")
             except EOFError:
                 value = _EOF
-            except Exception as error:  # the boundary of somebody else's function
+            except Exception as error:  # the boundary to the caller's function
                 execution.handler_error = error
                 execution.waiters.wake()
                 await self.stop(execution)

@@ -1,4 +1,4 @@
-"""Subshells as a client asks for them: whatever becomes of who asked, none is left over."""
+"""Creates and deletes subshells for a client; none is left over if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ GRACE = 5  # seconds that a kernel has to create or delete one
 
 
 async def create_subshell(connection: Connection) -> str:
-    """A new subshell's id. Raises `NoSubshell`, `KernelDied`; cancelled, it is deleted again."""
+    """Create a subshell; returns its id. Raises `NoSubshell`, `KernelDied`. If it is cancelled, the
+    subshell is deleted again.
+    """
     asked = connection.send("create_subshell_request", {}, channel="control")
     subshell_id: str | None = None
     try:
@@ -37,8 +39,8 @@ async def create_subshell(connection: Connection) -> str:
 
 
 async def delete_subshell(connection: Connection, subshell_id: str) -> None:
-    """Delete it, and see that done. Raises nothing, not even if the kernel ends; cancelling does
-    not shorten it.
+    """Delete a subshell, and wait `GRACE` seconds at most until that is done. Raises nothing, also
+    if the kernel ends. Shielded from cancellation.
     """
     with trio.move_on_after(GRACE, shield=True), suppress(KernelDied):
         content = {"subshell_id": subshell_id}

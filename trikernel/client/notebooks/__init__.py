@@ -1,4 +1,4 @@
-"""Running notebooks: files to cells, cells to a kernel, what comes back into the file again."""
+"""Running notebooks: reads files, sends cells to a kernel, and writes outputs into the file."""
 
 from __future__ import annotations
 

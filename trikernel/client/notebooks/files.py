@@ -1,7 +1,7 @@
-"""Notebook files to notebooks and back: ``.ipynb``, and ``.py`` scripts in the percent format.
+"""Reads and writes notebook files: ``.ipynb``; reads ``.py`` scripts in the percent format, too.
 
-nbformat and jupytext say what the formats are. Everything that is wrong with a file is one
-`UsageError` that names it.
+nbformat and jupytext implement the formats. Whatever is wrong with a file, a `UsageError` is raised
+that names the file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["NotebookWriter", "OutputNotWritten", "read_notebook"]
 
 
 class OutputNotWritten(UsageError):
-    """A notebook could not be written while it was run: the disk is full, say.
+    """A notebook could not be written during its run, for example because the disk is full.
 
-    The file is there as it was written before.
+    The file still has its previous content.
     """
 
 
 def read_notebook(path: str | os.PathLike[str]) -> Any:
-    """The notebook in a file, in version 4 of the format, older ones converted.
+    """Read a notebook; older versions of the format are converted to version 4.
 
-    Raises `UsageError` that names the file and says what is wrong with it.
+    Raises `UsageError`, which names the file and says what is wrong with it.
     """
     path = Path(path)
     try:
@@ -50,11 +50,12 @@ def read_notebook(path: str | os.PathLike[str]) -> Any:
 
 
 class NotebookWriter:
-    """Writes one notebook to one file again and again, as its cells change.
+    """Writes one notebook to one file repeatedly, as its cells change.
 
-    A reader never sees half of it, and a crash leaves what was written last. Only cells that
-    changed are formatted again: with hundreds of cells that, not the disk, is what takes time.
-    Raises `UsageError` at once when ``path`` is read-only, or its folder is.
+    The file is replaced as a whole, so a reader never sees half of it, and after a crash it has the
+    content of the last write. Only changed cells are formatted again, because with hundreds of
+    cells the formatting takes longer than the disk. Creating it raises `UsageError` if ``path`` or
+    its folder is read-only.
     """
 
     def __init__(self, notebook: Any, path: str | os.PathLike[str]) -> None:
@@ -71,18 +72,18 @@ class NotebookWriter:
             os.unlink(name)
 
     def changed(self, index: int) -> None:
-        """The cell at ``index`` is another one since it was written."""
+        """Note that the cell at ``index`` has changed since it was written."""
         self._texts.pop(index, None)
 
     def write(self) -> None:
-        """Replace the file. Raises `OutputNotWritten`; the old file then stays as it was."""
+        """Replace the file. Raises `OutputNotWritten`; then the old file is unchanged."""
         text = self.text()
         with self._errors(OutputNotWritten):
             target = self.path.resolve()
             handle, name = _new_beside(target)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    # a lone surrogate is written as the JSON escape that it then is
+                    # backslashreplace writes a lone surrogate as \udXXX, which is a JSON escape
                     file.write(text.encode("utf-8", "backslashreplace"))
                 if target.exists():
                     shutil.copymode(target, name)
@@ -92,7 +93,7 @@ class NotebookWriter:
                 raise
 
     def text(self) -> str:
-        """The file's content, the same as `nbformat.writes` gives."""
+        """The content for the file, equal to that of `nbformat.writes`."""
         cells = self._notebook.cells
         for index, cell in enumerate(cells):
             if index not in self._texts:
@@ -117,7 +118,7 @@ _AFTER = '\n ],\n "metadata": {}'
 
 
 def _cell_text(cell: Any) -> str:
-    """One cell as it stands in a file, by having a notebook of this one cell written."""
+    """The text of one cell in a file, cut out of the text of a notebook with only this cell."""
     alone = nbformat.from_dict(
         {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     )
@@ -128,7 +129,7 @@ def _cell_text(cell: Any) -> str:
 def _read_ipynb(path: Path, text: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ids that are missing, which it adds
+            warnings.simplefilter("ignore")  # about missing cell ids, which nbformat adds
             notebook = nbformat.reads(text, as_version=4)
             nbformat.validate(notebook)
     except Exception as error:
@@ -160,6 +161,6 @@ def _read_percent_script(path: Path, text: str) -> Any:
 
 
 def _new_beside(path: Path) -> tuple[int, str]:
-    """A new file in the same folder, with the mode that new files get: its descriptor and name."""
+    """Create a temporary file in the same folder, with the usual mode; its descriptor and name."""
     name = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), name

@@ -1,7 +1,7 @@
-"""Parameters: values put into a notebook before it runs, in a cell of their own.
+"""Parameters: values that are assigned in an extra cell of a notebook before it runs.
 
-papermill's convention: a cell tagged ``parameters`` holds the defaults, and behind it comes one
-tagged ``injected-parameters`` that assigns what was given.
+The convention is papermill's: a cell tagged ``parameters`` has the defaults, and after it a cell
+tagged ``injected-parameters`` is inserted that assigns the given values.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TAG, INJECTED_TAG = "parameters", "injected-parameters"
 
 
 def parse_value(text: str) -> Any:
-    """What a parameter's text on the command line means.
+    """The value of a parameter that is given as text on the command line.
 
-    JSON (``0.5``, ``true``, ``null``, ``NaN``, ``[1, 2]``) or a Python literal (``None``,
-    ``(1, 2)``); everything else is the text itself.
+    The text is read as JSON (``0.5``, ``true``, ``null``, ``NaN``, ``[1, 2]``), or else as a Python
+    literal (``None``, ``(1, 2)``); if it is neither, the value is the text itself.
     """
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -35,10 +35,11 @@ def parse_value(text: str) -> Any:
 
 
 def inject_parameters(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Put a cell that assigns ``parameters`` behind the cell tagged ``parameters``.
+    """Insert a cell that assigns ``parameters`` after the cell tagged ``parameters``. A cell that
+    was injected before is replaced.
 
-    Raises `UsageError` when there is no such cell, when a name is not assigned in it (a typing
-    error would else run the notebook with the default), or when a value is no Python literal.
+    Raises `UsageError` if there is no such cell, if a name is not assigned in it (otherwise a
+    misspelt name would run the notebook with the default), or if a value is no Python literal.
     """
     if not parameters:
         return
@@ -72,7 +73,7 @@ def _find(notebook: Any, tag: str) -> int | None:
 
 
 def _assigned_names(source: str) -> list[str]:
-    """The names that a cell assigns at its top level; lines of magics do not matter."""
+    """The names that a cell assigns at its top level; lines with magics are ignored."""
     lines = ["" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines()]
     try:
         tree = ast.parse("\n".join(lines))
@@ -92,7 +93,7 @@ def _assigned_names(source: str) -> list[str]:
 
 
 def _literal(name: str, value: Any) -> str:
-    """Python that evaluates to the value."""
+    """A Python expression for the value. Raises `UsageError` if there is no literal for it."""
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
         return f"float({str(value)!r})"
     text = repr(value)

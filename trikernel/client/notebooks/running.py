@@ -1,7 +1,7 @@
-"""Running a notebook's cells in order on a kernel, and keeping what they put out.
+"""Runs a notebook's cells in order on a kernel, and keeps their outputs.
 
-Outputs are gathered as nbformat keeps them, so that the notebook can be written at any moment.
-Knows nothing of screens and command lines.
+Outputs are collected in nbformat's form, so that the notebook can be written at any moment. This
+module does not know screens and command lines.
 """
 
 from __future__ import annotations
@@ -38,37 +38,38 @@ from .widgets import WidgetRecorder
 
 __all__ = ["KernelFaultWarning", "KernelRestartedWarning", "Progress", "run_notebook"]
 
-# What nbformat's schema says of these fields; a kernel's other fields may be anything.
+# The fields that must be strings by nbformat's schema; other fields may be anything.
 LANGUAGE_FIELDS = ("name", "file_extension", "mimetype", "pygments_lexer")
 SKIP_TAGS = frozenset({"skip", "skip-execution"})
 ERROR_TAG = "raises-exception"
 
 
 class KernelFaultWarning(UserWarning):
-    """The kernel sent a field that no valid notebook can have; it was left out.
+    """The kernel sent a field that is not allowed in a valid notebook; it was left out.
 
     Its text names the cell, the message and the field.
     """
 
 
 class KernelRestartedWarning(UserWarning):
-    """A cell did not stop, and the run goes on with a new kernel, which lacks the names of before.
+    """A cell did not stop, and the run goes on with a restarted kernel, in which the names that
+    earlier cells defined are lost.
 
-    Its text names the cell, and where it stands.
+    Its text names the cell, and the place in its code.
     """
 
 
 class Progress(Protocol):
-    """Who wants to know how far a notebook is. What it raises ends the run."""
+    """An observer that is told how far a notebook is. What its methods raise ends the run."""
 
     def begin(self, number: int, cell: Any) -> None:
         """Cell ``number`` (counted from 1 among the code cells) starts."""
 
     def output(self, output: Any) -> None:
-        """It put something out: a dictionary, as nbformat keeps it."""
+        """The cell has an output: a dictionary in nbformat's form."""
 
     def end(self, number: int) -> None:
-        """It is done."""
+        """The cell has ended."""
 
 
 async def run_notebook(
@@ -85,25 +86,25 @@ async def run_notebook(
     progress: Progress | None = None,
     warm: ForkServer | None = None,
 ) -> Any:
-    """Run a notebook's code cells in order; the notebook with their outputs.
+    """Run a notebook's code cells in order. Returns the notebook with their outputs.
 
     ``notebook`` is a path (``.ipynb``, or ``.py`` in the percent format) or an nbformat notebook,
     which is then changed. ``output`` is written before the first cell and after each. The kernel
-    is, in this order: that of ``client``; the kernelspec ``kernel_name``; the notebook's own where
-    its language is not Python; the Python kernel of this environment. It works in ``cwd``, by
-    default the notebook's folder. ``parameters`` go into a cell as papermill's do. Cells tagged
-    ``skip`` or ``skip-execution`` stay as they are. ``progress`` is told how far it is. ``warm`` is
-    an `open_fork_server` to start the kernel.
-    Raises `CellFailed` for a cell's error, `ExecutionTimeout` after ``cell_timeout`` seconds in a
-    cell, once it is interrupted: both unless ``allow_errors`` is set or the cell is tagged
-    ``raises-exception``. Where such a cell does not stop, its kernel is restarted, with a
-    `KernelRestartedWarning`, unless ``client`` cannot; an error under the cell tells where it
-    stands. Raises `CellFailed` after the last cell for what failed in a cell's background;
-    `ExecutionTimeout` after ``timeout`` seconds, whatever is allowed; `UsageError` before any cell
-    for what is wrong with notebook, parameters or output; `OutputNotWritten` for an output that
-    cannot be written any more; `KernelDied` with the kernel's last log lines. What no valid
-    notebook can hold is left out, with a `KernelFaultWarning`. Cancelled, the cell is interrupted
-    and the notebook written as it then is.
+    is, in this order: that of ``client``; the kernelspec ``kernel_name``; the notebook's own if its
+    language is not Python; the Python kernel of this environment. It works in ``cwd``, by default
+    the notebook's folder. ``parameters`` are assigned in an extra cell, as papermill does. Cells
+    tagged ``skip`` or ``skip-execution`` are not run or changed. ``progress`` is told how far the
+    run is. ``warm`` is an `open_fork_server` that starts the kernel.
+    Raises `CellFailed` for a cell's error, and `ExecutionTimeout` if a cell takes longer than
+    ``cell_timeout`` seconds, after it was interrupted; neither if ``allow_errors`` is set or the
+    cell is tagged ``raises-exception``. If such a cell does not stop, its kernel is restarted, with
+    a `KernelRestartedWarning`, unless ``client`` cannot do that; an error output of the cell tells
+    where its code stands. Raises `CellFailed` after the last cell for an error in a background task
+    of a cell; `ExecutionTimeout` after ``timeout`` seconds in all, also with ``allow_errors``;
+    `UsageError` before the first cell if notebook, parameters or output cannot be used;
+    `OutputNotWritten` if the output cannot be written any more; `KernelDied` with the kernel's last
+    log lines. What a valid notebook cannot contain is left out, with a `KernelFaultWarning`. If it
+    is cancelled, the running cell is interrupted and the notebook is written as it is then.
     """
     if client is not None and (kernel_name is not None or cwd is not None):
         raise TypeError("kernel_name and cwd say how to start a kernel; client has one already")
@@ -119,7 +120,7 @@ async def run_notebook(
 
 
 def _prepared(notebook: Any, parameters: Mapping[str, Any]) -> tuple[Path | None, Any]:
-    """A notebook's path, if it has one, and the notebook with its parameters in it."""
+    """The notebook's path, if one was given, and the notebook with its parameters injected."""
     path = None if isinstance(notebook, Mapping) else Path(notebook)
     if path is None and not isinstance(notebook, nbformat.NotebookNode):
         raise UsageError("a notebook must be a path or an nbformat notebook (nbformat.from_dict)")
@@ -138,8 +139,8 @@ class _Run:
     def __init__(
         self, notebook: Any, writer: NotebookWriter | None, progress: Progress | None
     ) -> None:
-        self.name = ""  # stands before a warning
-        self.number = 0  # of the cell that runs, among the code cells
+        self.name = ""  # prefix of warnings
+        self.number = 0  # number of the running cell among the code cells, from 1 on
         self.execution: Execution | None = None
         self.allow_errors = False
         self.cell_timeout: float | None = None
@@ -149,16 +150,19 @@ class _Run:
         self._executions: dict[int, Execution] = {}
         self._widgets: WidgetRecorder | None = None
         self._changed: set[int] = set()
-        self._told: set[tuple[int, str]] = set()  # faults of the kernel, by their cell
-        self._stuck: dict[int, dict[str, Any]] = {}  # the error of a cell that does not stop
+        self._told: set[tuple[int, str]] = set()  # (cell index, fault) that were warned of
+        self._stuck: dict[int, dict[str, Any]] = {}  # error outputs of cells that do not stop
 
     def may_restart(self) -> bool:
-        """Whether the run may go on behind a cell that does not stop."""
+        """Whether the run may go on after a cell that does not stop."""
         cells = (cell for cell in self._notebook.cells if cell.cell_type == "code")
         return self.cell_timeout is not None and any(map(self._may_fail, cells))
 
     async def note_language(self, client: Client, needs_python: bool) -> None:
-        """Keep the kernel's language in the notebook, as notebooks do."""
+        """Write the kernel's ``language_info`` into the notebook's metadata.
+
+        Raises `UsageError` if there are parameters and the language is not Python.
+        """
         info = client.info or (await client.kernel_info()).content
         language = _language(info, self._warn)
         if needs_python and language.get("name") != "python":
@@ -169,7 +173,7 @@ class _Run:
             self._notebook.metadata["language_info"] = nbformat.from_dict(language)
 
     async def run_within(self, client: Client, timeout: float | None) -> None:
-        """Run every cell, all of them in so many seconds, or raise `ExecutionTimeout`."""
+        """Run every cell. Raises `ExecutionTimeout` if it takes longer than ``timeout`` seconds."""
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
             await self.run(client)
         if scope.cancelled_caught:
@@ -182,7 +186,7 @@ class _Run:
             raise error
 
     async def run(self, client: Client) -> None:
-        """Run every cell; what is there is written whatever happens."""
+        """Run every cell. The notebook is written also if this raises."""
         cells = [pair for pair in enumerate(self._notebook.cells) if pair[1].cell_type == "code"]
         for _, cell in cells:
             if not _is_skipped(cell):
@@ -204,7 +208,7 @@ class _Run:
             self._tell_faults()
             raise
         else:
-            self._save()  # with what came late, from tasks that outlive their cell
+            self._save()  # with late outputs of tasks that outlive their cell
             self._tell_faults()
             self._check_background()
         finally:
@@ -236,7 +240,9 @@ class _Run:
             raise CellFailed(f"cell {self.number} failed: {execution.error}", execution)
 
     def _note_stuck(self, error: BaseException) -> None:
-        """Keep, and write, the error of a cell that does not stop: its kernel tells of none."""
+        """Add an error output to a cell that does not stop, and write the notebook: the kernel
+        sends no error for it.
+        """
         if not isinstance(error, CellStillRuns):
             return
         index = next(i for i, one in self._executions.items() if one is error.execution)
@@ -245,7 +251,9 @@ class _Run:
         self._save()
 
     def _tell_overrun(self, error: TrikernelError) -> None:
-        """A cell took too long, and the run goes on: its outputs are not followed any more."""
+        """Report that a cell took too long and the run goes on, also to `Progress`, which gets no
+        more outputs of it.
+        """
         if isinstance(error, CellStillRuns):
             place = f", in {error.place}" if error.place else ""
             self._warn(
@@ -260,7 +268,7 @@ class _Run:
         return self.allow_errors or ERROR_TAG in cell.metadata.get("tags", ())
 
     def _check_background(self) -> None:
-        """What failed beside the cells, in tasks they started, fails the notebook at its end."""
+        """Raise `CellFailed` if a background task of a cell has failed, unless that is allowed."""
         for index, execution in self._executions.items():
             errors = [one for one in (*execution.messages, *execution.late) if _is_error(one)]
             own = 1 if execution.status == "error" else 0
@@ -273,7 +281,7 @@ class _Run:
                 )
 
     def _tell_faults(self) -> None:
-        """Warn of what the kernel sent that is not in the file; here, where the caller waits."""
+        """Warn of what the kernel sent and was left out of the file; in the caller's task."""
         for index, execution in self._executions.items():
             for fault in execution.faults:
                 if (index, fault) not in self._told:
@@ -291,16 +299,19 @@ class _Run:
         return any(one.msg_id == msg_id for one in self._executions.values())
 
     def _save_beside(self, error: BaseException) -> None:
-        """Save while an error is on its way: should that fail too, the error tells of it."""
+        """Save while an error is being raised. If that fails too, a note on the error says so."""
         if isinstance(error, OutputNotWritten):
-            return  # it has just been tried
+            return  # writing has just failed
         try:
             self._save()
         except OutputNotWritten as unsaved:
             error.add_note(str(unsaved))
 
     def _save(self) -> None:
-        """Bring the notebook up to date, and write it where it is to be written."""
+        """Update the notebook's cells and widgets, and write it if there is an output file.
+
+        Raises `OutputNotWritten`.
+        """
         while self._changed:
             index = self._changed.pop()
             execution, cell = self._executions[index], self._notebook.cells[index]
@@ -318,7 +329,7 @@ class _Run:
                 raise OutputNotWritten(f"{error}{self._how_far()}") from None
 
     def _how_far(self) -> str:
-        """What was run all the same, in words that follow an error of the file's."""
+        """The end of the sentence of `OutputNotWritten`: how far the run was."""
         if not self._executions:
             return ""
         return f"; cell {self.number} was run, the file is as it was before that"
@@ -341,12 +352,14 @@ async def _kernel(
 
 
 def _named(path: Path | None) -> str:
-    """What a line about a notebook begins with."""
+    """The beginning of a warning about a notebook."""
     return f"notebook {path}: " if path else ""
 
 
 def _language(info: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
-    """The ``language_info`` of a ``kernel_info_reply`` as a notebook may hold it, or nothing."""
+    """The ``language_info`` of a ``kernel_info_reply``, without fields that a notebook must not
+    have; empty if it is not usable.
+    """
     kind = "kernel_info_reply"
     language = Fields(kind, info, warn).mapping("language_info")
     if not language:
@@ -365,7 +378,7 @@ def _language(info: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str,
 
 
 def _foreign_kernel(notebook: Any) -> str | None:
-    """The kernelspec that a notebook names, if its language is another one than Python."""
+    """The kernelspec that a notebook names, if its language is not Python; else None."""
     spec = mapping_of(notebook.metadata.get("kernelspec"))
     language = spec.get("language") or mapping_of(notebook.metadata.get("language_info")).get(
         "name"
@@ -375,14 +388,14 @@ def _foreign_kernel(notebook: Any) -> str | None:
 
 
 def _may_go_on(error: TrikernelError) -> bool:
-    """Whether there is a kernel that runs the next cell."""
+    """Whether the next cell can be run after this error: the kernel lives or was restarted."""
     if isinstance(error, CellStillRuns):
         return error.restarted
     return isinstance(error, ExecutionTimeout)
 
 
 def _in_cell(error: TrikernelError, number: int) -> TrikernelError:
-    """The same error, naming the cell."""
+    """The same error with the cell's number in its text."""
     if isinstance(error, CellStillRuns):
         text, restarted = f"cell {number}: {error}", error.restarted
         return CellStillRuns(text, error.execution, error.place, restarted=restarted)

@@ -1,7 +1,7 @@
-"""The widgets of a notebook that runs: their state for the file, and ``Output`` widgets.
+"""The widgets of a notebook that is run: their state for the file, and ``Output`` widgets.
 
-A notebook file keeps the state of each widget, so that it can be shown without a kernel. An
-``Output`` widget takes the outputs of its ``with`` block, which then do not stand below the cell.
+A notebook file contains the state of each widget, so that it can be shown without a kernel. An
+``Output`` widget takes the outputs of its ``with`` block, which are then not outputs of the cell.
 Source: ipywidgets, "Jupyter widgets in other contexts" and its model state schema.
 """
 
@@ -24,18 +24,19 @@ TARGET = "jupyter.widget"
 
 
 class WidgetRecorder:
-    """Hears a client's iopub messages first; see `Requests.diverting`."""
+    """Gets a client's iopub messages before they are dispatched; see `Client.diverting`."""
 
     def __init__(self, client: Client, is_own: Callable[[str], bool]) -> None:
         self._client = client
         self._is_own = is_own
         self._states: dict[str, dict[str, Any]] = {}
         self._buffers: dict[str, dict[str, dict[str, Any]]] = {}
-        self._areas: dict[str, OutputArea] = {}  # of Output widgets
-        self._capturing: dict[str, list[str]] = {}  # by the id of the request, the innermost last
+        self._areas: dict[str, OutputArea] = {}  # the outputs of Output widgets, by comm id
+        # The Output widgets that take a request's outputs, by the request's id; innermost last.
+        self._capturing: dict[str, list[str]] = {}
 
     def divert(self, message: Message) -> bool:
-        """Note what the message says of widgets; True if a widget takes it as its output."""
+        """Note what a message says about widgets. Returns True if a widget takes it as output."""
         kind = message.msg_type
         if kind in ("comm_open", "comm_msg"):
             self._note(message)
@@ -53,7 +54,7 @@ class WidgetRecorder:
         return True
 
     def metadata(self) -> dict[str, Any]:
-        """What a notebook's metadata has as ``widgets``; empty if there were none."""
+        """The ``widgets`` entry of the notebook's metadata; empty if there are no widgets."""
         models = {
             comm_id: {
                 "model_name": state["_model_name"],
@@ -75,10 +76,10 @@ class WidgetRecorder:
         content, data = message.content, mapping_of(message.content.get("data"))
         comm_id, change = content.get("comm_id"), data.get("state")
         if not isinstance(comm_id, str) or data.get("method") == "echo_update":
-            return  # an echo is of what this side has sent, and may be late
+            return  # an echo repeats what this client has sent, and may be out of date
         if message.msg_type == "comm_open" and content.get("target_name") == TARGET:
             if not self._is_own(message.parent_id or ""):
-                return  # another notebook's, on the same kernel
+                return  # a widget of another notebook on the same kernel
             self._states[comm_id], self._buffers[comm_id] = {}, {}
         state = self._states.get(comm_id)
         if state is None or not isinstance(change, Mapping):
@@ -99,7 +100,9 @@ class WidgetRecorder:
             self._capture(comm_id, before, state.get("msg_id"))
 
     def _capture(self, comm_id: str, before: Any, now: Any) -> None:
-        """An Output widget says whose outputs it takes, or (with nobody's id) that it ends."""
+        """An Output widget's ``msg_id`` has changed: it takes the outputs of that request; with an
+        empty id it takes no more.
+        """
         if before == now:
             return
         if before and comm_id in self._capturing.get(str(before), ()):
@@ -108,7 +111,7 @@ class WidgetRecorder:
             self._capturing.setdefault(str(now), []).append(comm_id)
 
     def _tell(self, comm_id: str) -> None:
-        """The outputs of a widget have changed; the kernel's side of it is told."""
+        """The outputs of a widget have changed: send them to the kernel."""
         outputs = self._states[comm_id]["outputs"] = list(self._areas[comm_id].outputs)
         data = {"method": "update", "state": {"outputs": outputs}, "buffer_paths": []}
         with suppress(KernelDied):
