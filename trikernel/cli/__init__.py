@@ -1,4 +1,4 @@
-"""The command line: ``trikernel run | start | install | remove | list | info``."""
+"""The command line ``trikernel``: `app` has its subcommands."""
 
 from __future__ import annotations
 

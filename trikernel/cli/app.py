@@ -1,4 +1,6 @@
-"""The parser, and what each subcommand does. What the caller can mend is one line and code 2."""
+"""The parser of the command line, and what each subcommand does. An error that the caller can
+correct is one line on stderr and exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -37,38 +39,39 @@ _PACKAGES = ("trio", "pyzmq", "jupyter_client", "attrs", "orjson", "zmq-anyio", 
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for what is wrong, and exit code 2."""
+    """Reports an error in one line, and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 0, or 2 when the call is to be mended; `run` and `conform`
-    have more."""
+    """Run one command. Returns its exit code: 0, or 2 for an error that the caller can correct, 130
+    after Ctrl-C; `run` and `conform` have more.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["start"]:  # without the others, which take a while to make
+        if arguments[:1] == ["start"]:  # without the parsers of other commands, which takes time
             start = _Parser(prog=f"{PROGRAM} start", allow_abbrev=False)
             return _start(_add_start_flags(start), arguments[1:])
         if arguments[:1] == ["launch"]:
             made = _Parser(prog=f"{PROGRAM} launch", allow_abbrev=False)
             return _launch(_add_start_flags(made), arguments[1:])
         parser, run_command = _parser()
-        if arguments[:1] == ["run"]:  # where notebooks may stand behind options too
+        if arguments[:1] == ["run"]:  # options and notebooks may stand in any order
             return _run(run_command.parse_intermixed_args(arguments[1:]))
         options = parser.parse_args(arguments)
         code: int = options.function(options)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever reads has read enough, as head does
-        sys.stdout = None  # Python would try once more
+    except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
+        sys.stdout = None  # at exit Python would try to flush it again
         return 1
     except UsageError as error:
         print(f"trikernel: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before a command has its own way to be interrupted
+    except KeyboardInterrupt:  # Ctrl-C while the command does not handle it itself
         print("interrupted", file=sys.stderr)
         return 130
 
@@ -140,7 +143,7 @@ def load_kernel_class(spec: str) -> type[Kernel]:
                 f"the Python kernel needs more packages ({error.name} is missing): "
                 "pip install 'trikernel[python]'"
             ) from None
-        is_missing = f"{module_name}.".startswith(f"{error.name}.")  # not what it imports
+        is_missing = f"{module_name}.".startswith(f"{error.name}.")  # itself, not its imports
         hint = _how_to_name(module_name, class_name) if is_missing else ""
         raise UsageError(f"--kernel: cannot import {module_name}: {error}{hint}") from None
     except Exception as error:  # the boundary of the author's code
@@ -154,7 +157,7 @@ def load_kernel_class(spec: str) -> type[Kernel]:
 
 
 def _how_to_launch(module_name: str, found: type) -> str:
-    """What follows where the class is one that was written for ipykernel."""
+    """The end of the error's text for a class that was written for ipykernel."""
     theirs = ("ipykernel.", "trikernel.compat.")
     if not any(base.__module__.startswith(theirs) for base in found.__mro__):
         return ""
@@ -163,14 +166,16 @@ def _how_to_launch(module_name: str, found: type) -> str:
 
 
 def _how_to_name(module_name: str, class_name: str) -> str:
-    """What follows where there is no such module."""
+    """The end of the error's text if there is no such module."""
     if module_name.endswith(".py"):
         return f" (name the module, not its file: {module_name.removesuffix('.py')}:{class_name})"
     return " (what is not installed `install` finds in its own folder, `start` by --path FOLDER)"
 
 
 def _place_of(error: Exception) -> str:
-    """The line of a module that is not installed, if there is one; `SyntaxError` tells its own."""
+    """The file and line where an import failed, preferably in code that is outside of Python's
+    library folder. Empty for a `SyntaxError`, whose text has them.
+    """
     if isinstance(error, SyntaxError):
         return ""
     frames = traceback.extract_tb(error.__traceback__)
@@ -181,7 +186,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _start(parser: _Parser, arguments: list[str]) -> int:
-    """Start a kernel; its settings are flags, which are known once its class is."""
+    """Start a kernel. Its flags include the settings of its class, which is determined first."""
     spec = _known(parser, arguments)
     kernel_class = _class_of(spec.kernel, spec.path)
     add_start_flags(parser, kernel_class)
@@ -191,7 +196,7 @@ def _start(parser: _Parser, arguments: list[str]) -> int:
 
 
 def _launch(parser: _Parser, arguments: list[str]) -> int:
-    """Start a kernel for a gateway; the same, but for who is told where it listens."""
+    """Start a kernel for a gateway, which is told where it listens; otherwise as `_start`."""
     from ..remote import add_launch_flags, class_name_of
     from .launching import launch_kernel
 
@@ -205,13 +210,17 @@ def _launch(parser: _Parser, arguments: list[str]) -> int:
 
 
 def _known(parser: _Parser, arguments: list[str]) -> argparse.Namespace:
-    """What is known before the class is, whose settings are flags; help comes with those."""
+    """Parse the flags that are known before the kernel's class is. ``--help`` is left for later,
+    when its settings are known.
+    """
     asked = [one for one in arguments if one not in ("-h", "--help")]
     return parser.parse_known_args(asked)[0]
 
 
 def _class_of(spec: str, path: str | None) -> type[Kernel]:
-    """The class, which may be in a folder beside what is installed. Raises `UsageError`."""
+    """The kernel's class; if ``path`` is given, its module may be in that folder. Raises
+    `UsageError`.
+    """
     if path is not None:
         if not os.path.isdir(path):
             raise UsageError(f"--path: {path} is gone; install the kernelspec again")
@@ -263,7 +272,7 @@ def _install(options: argparse.Namespace) -> int:
         kernel_class = load_kernel_class(options.kernel)
         doubts = list(check_class(kernel_class))
         if options.warm:
-            from ..warm import warm_is_possible  # a kernel that starts does without
+            from ..warm import warm_is_possible  # not needed to start a kernel
 
             doubts += filter(None, [warm_is_possible()])
         if options.remote is not None:

@@ -1,4 +1,4 @@
-"""``trikernel conform``: whether a kernel meets the requirements, as a table."""
+"""``trikernel conform``: checks whether a kernel meets the requirements, and reports it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ __all__ = ["conform"]
 
 
 def conform(options: argparse.Namespace) -> int:
-    """Check a kernel; 1 if it misses a requirement, or does not start. Raises `UsageError`."""
+    """Check a kernel. Returns the exit code: 1 if it misses a requirement or does not start, else
+    0. Raises `UsageError`.
+    """
     requirements = select(options.feature)
     samples = read_samples(options.samples) if options.samples else None
     is_file = os.path.sep in options.kernel or options.kernel.endswith(".json")
     if is_file and options.over is not None:
         raise UsageError("--over: a kernel that runs already listens where its file says")
     if options.junit:
-        _write(options.junit, "")  # what cannot be written is told before the checks
+        _write(options.junit, "")  # fail before the checks if the file cannot be written
     opener = (
         partial(open_file, options.kernel)
         if is_file

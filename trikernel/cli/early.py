@@ -1,4 +1,4 @@
-"""A fork server for ``trikernel run`` that imports while this program still does so itself."""
+"""A fork server for ``trikernel run``: it imports while this program still imports, too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["early_fork_server"]
 
 @contextmanager
 def early_fork_server(options: argparse.Namespace) -> Iterator[ForkServer | None]:
-    """One that starts the kernels, if enough of them follow one another to repay its start.
+    """A fork server for the kernels of a run, if more than two follow one another on average, so
+    that it saves more time than its start takes; else None.
 
-    It may not be ready yet: whoever asks it for a kernel waits. Ends with the block.
+    It may not be ready yet: a request for a kernel waits. It ends with the block.
     """
     notebooks = len(options.notebooks)
     at_once = min(options.jobs or os.cpu_count() or 1, notebooks)

@@ -1,7 +1,7 @@
-"""``trikernel tasks`` and ``trikernel attach``: a look at a kernel that runs already.
+"""``trikernel tasks`` and ``trikernel attach``, for a kernel that runs already.
 
-The kernel is left as it is: it runs on when the command ends. What comes from it is shown as text
-that a terminal does not obey.
+The kernel runs on when the command ends. Text from the kernel is shown without control sequences
+that could change the terminal's state.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ..wire import Message
 __all__ = ["attach", "show_tasks"]
 
 READY = 10.0  # seconds that a kernel has to answer
-ANSWER = 5.0  # seconds that it has for its tasks, before it counts as one that does not know them
-WAITS = 1.0  # seconds after which it is said that a line has to wait
-LOOK = 0.5  # seconds in which it says whether a line is complete
+ANSWER = 5.0  # seconds for a ``tasks_reply``; without one the kernel does not support it
+WAITS = 1.0  # seconds after which the user is told that the line waits for another cell
+LOOK = 0.5  # seconds for an ``is_complete_reply``
 
 
 def show_tasks(options: argparse.Namespace) -> int:
-    """Print the tasks of a kernel; again and again with ``--watch``. Raises `UsageError`."""
+    """Print the tasks of a kernel; with ``--watch`` repeatedly. Raises `UsageError`."""
     return _with_kernel(options.existing, partial(_show_tasks, watch=options.watch))
 
 
 def attach(options: argparse.Namespace) -> int:
-    """Run lines that are typed in a kernel. Raises `UsageError`."""
+    """Run the lines of standard input in a kernel. Raises `UsageError`."""
     return _with_kernel(options.file, _attach)
 
 
@@ -77,7 +77,7 @@ async def _show_tasks(client: Client, watch: float | None) -> int:
 
 
 async def _ask_tasks(client: Client) -> TaskTree:
-    """Its tasks, over control. Raises `UsageError` for a kernel that does not tell them."""
+    """Ask for the kernel's tasks on control. Raises `UsageError` if it does not tell them."""
     reply: Message | None = None
     with trio.move_on_after(ANSWER):
         reply = await client.send("tasks_request", {}, channel="control").wait_reply()
@@ -118,8 +118,8 @@ async def _attach(client: Client) -> int:
 
 
 class _Lines:
-    """Lines of standard input, each read in a thread, which nothing can stop: a line that somebody
-    waited for, and no longer does, is the next one's who asks.
+    """Reads lines of standard input, each in a thread. Such a read cannot be cancelled: if the
+    caller of `read` no longer waits, the line goes to the next caller.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,9 @@ class _Lines:
         self._error: Exception | None = None
 
     async def read(self, prompt: str, *, password: bool = False) -> str | None:
-        """One line; None at the end of the input. Cancelled, the wait for it ends."""
+        """The next line; None at the end of the input; empty after `give_up`. If it is cancelled,
+        the line is not lost.
+        """
         if self._reading:
             print(prompt, end="", flush=True)
         else:
@@ -149,7 +151,7 @@ class _Lines:
         return self._line
 
     def give_up(self) -> None:
-        """Who waits for a line is not to have it: its line is empty."""
+        """Have a waiting `read` return an empty line; the next `read` gets the real one."""
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -159,14 +161,16 @@ class _Lines:
             self._line = await trio.to_thread.run_sync(ask, prompt, abandon_on_cancel=True)
         except EOFError:
             self._line = None
-        except Exception as error:  # a terminal that is gone, for example
+        except Exception as error:  # a terminal that is closed, for example
             self._error = error
         finally:
             self._ended.set()
 
 
 def _ask_unseen(prompt: str) -> str:
-    """Not by `getpass`, after which a terminal hides what is typed until that line has come."""
+    """Read a password. `getpass` is not used: if its caller no longer waited, the terminal would
+    hide what is typed until the line has come. `_echo_off` turns the echo off instead.
+    """
     print(prompt, end="", flush=True)
     line = sys.stdin.readline()
     if not line:
@@ -177,8 +181,8 @@ def _ask_unseen(prompt: str) -> str:
 
 @contextlib.contextmanager
 def _echo_off() -> Iterator[None]:
-    """The terminal does not show what is typed in the block, where there is one that can do so."""
-    if sys.platform == "win32":  # it is getpass that asks there
+    """Turn off the terminal's echo in the block, if standard input is a terminal."""
+    if sys.platform == "win32":  # there `getpass` is used, which does it
         yield
         return
     import termios
@@ -199,7 +203,7 @@ def _echo_off() -> Iterator[None]:
 
 
 async def _read_code(client: Client, source: _Lines, interrupts: Any, prompt: str) -> str | None:
-    """A line, or several until they are complete; None at the end of the input."""
+    """Read lines until they are complete code; None at the end of the input."""
     lines: list[str] = []
     while True:
         more = "   ...: ".rjust(len(prompt)) if prompt else ""
@@ -216,11 +220,11 @@ async def _wants_more(client: Client, code: str) -> bool:
     with trio.move_on_after(LOOK):
         reply = await client.is_complete(code)
         return reply.content.get("status") == "incomplete"
-    return code.rstrip().endswith((":", "\\"))  # a kernel that is busy, or does not know
+    return code.rstrip().endswith((":", "\\"))  # without an answer: the kernel may be busy
 
 
 async def _read_line(source: _Lines, interrupts: Any, prompt: str) -> str | None:
-    """One line: a Ctrl-C meanwhile says how to leave."""
+    """Read one line. A Ctrl-C meanwhile prints how to leave."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_say_how_to_leave, interrupts)
         line = await source.read(prompt)
@@ -234,7 +238,7 @@ async def _say_how_to_leave(interrupts: Any) -> None:
 
 
 async def _run(client: Client, lines: _Lines, interrupts: Any, code: str) -> Execution:
-    """Run it and show what it puts out while it comes."""
+    """Run code and show its outputs as they come."""
     shown = _Shown()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_interrupt, client, lines, interrupts)
@@ -253,7 +257,7 @@ async def _run(client: Client, lines: _Lines, interrupts: Any, code: str) -> Exe
 async def _interrupt(client: Client, lines: _Lines, interrupts: Any) -> None:
     async for _ in interrupts:
         await client.interrupt()
-        lines.give_up()  # the kernel does not wait for an answer any more
+        lines.give_up()  # if the cell has asked for input, it no longer waits for it
 
 
 async def _say_if_it_waits(execution: Execution) -> None:
@@ -270,14 +274,14 @@ async def _answer(lines: _Lines, prompt: str, password: bool) -> str:
 
 
 class _Shown:
-    """What a cell puts out, as text; a line that it has not ended is ended."""
+    """Shows the outputs of a cell as text, and ends its last line if the cell has not."""
 
     def __init__(self) -> None:
         self.has_shown_error = False
         self._last = "\n"
 
     def show(self, output: Any) -> None:
-        """One output, in nbformat's words."""
+        """Show one output, which is in nbformat's form."""
         kind = output["output_type"]
         if kind == "stream":
             self.write(output["name"], output["text"])
@@ -289,12 +293,12 @@ class _Shown:
             self.write("stdout", "".join(text) + "\n")
 
     def write(self, name: str, text: str) -> None:
-        """Text of the kernel's."""
+        """Show text of the kernel."""
         stream = sys.stderr if name == "stderr" else sys.stdout
         print(harmless(text, stream.isatty()), end="", file=stream, flush=True)
         self._last = text[-1:] or self._last
 
     def end(self) -> None:
-        """The next thing is a prompt."""
+        """End the last line, because a prompt follows."""
         if self._last != "\n":
             print(flush=True)

@@ -1,8 +1,8 @@
-"""Kernelspecs: what Jupyter reads to know how a kernel is started.
+"""Kernelspecs: the files that tell Jupyter how a kernel is started.
 
-What can be known of the kernel is taken from its class: display name, language, interrupt mode, and
-the logos that lie beside its module. Where a module is not installed, the folder that it was found
-in is recorded, so that the kernel finds it from wherever it is started.
+Display name, language and interrupt mode are taken from the kernel's class, and the logos from the
+folder of its module. If the module is not installed, its folder is written into the kernelspec, so
+that it is found wherever the kernel is started.
 Source: jupyter_client's documentation, "Kernel specs".
 """
 
@@ -37,14 +37,14 @@ __all__ = [
     "variables",
 ]
 
-PROVISIONER = "trikernel-warm"  # an entry point of this package
-PYTHON_NAME = "trikernel"  # of our own Python kernel
+PROVISIONER = "trikernel-warm"  # the name of an entry point of this package
+PYTHON_NAME = "trikernel"  # the kernelspec of this package's Python kernel
 _FILES = Path(__file__).parent / "kernelspec"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
-    """The flags of ``trikernel install``."""
+    """Add the flags of ``trikernel install``."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--user", action="store_true", help="install for this user")
     where.add_argument("--prefix", metavar="DIR", help="install under DIR (default: this Python's)")
@@ -69,11 +69,12 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
 
 
 def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[str, str]:
-    """Install a kernelspec that starts this very Python with that class; its name, and where it is.
+    """Install a kernelspec that starts this Python with the given class. Returns its name and
+    folder.
 
-    One of the same name is replaced, if that is ``--name``, or starts this class. Nothing else is
-    removed, wherever links may lead: the name is one folder's, and a folder that holds no
-    kernelspec stays. Raises `UsageError`.
+    An existing kernelspec of that name is replaced if ``--name`` was given, or if it starts the
+    same class. Nothing else is removed: of a symbolic link only the link, and a folder without a
+    kernelspec is not replaced. Raises `UsageError`.
     """
     remote = remote_metadata(options)
     name = options.name
@@ -105,7 +106,9 @@ def install(options: argparse.Namespace, kernel_class: type[Kernel]) -> tuple[st
 def _make_remote(
     spec: dict[str, Any], options: argparse.Namespace, metadata: dict[str, Any]
 ) -> None:
-    """Have it started on other machines, and interrupted by message, which is signed."""
+    """Change a kernelspec so that the kernel is started on other machines, and interrupted by a
+    message, which is signed.
+    """
     if options.warm:
         raise UsageError("--warm does not go with --remote: a fork is of this machine")
     spec["argv"] = remote_argv(spec["argv"], options)
@@ -118,7 +121,7 @@ def _make_remote(
 
 
 def _warm(options: argparse.Namespace) -> dict[str, Any]:
-    """What names the provisioner. Raises `UsageError` for flags that do not go together."""
+    """The ``kernel_provisioner`` entry of the kernelspec. Raises `UsageError` for wrong flags."""
     if not options.warm:
         raise UsageError("--preload goes with --warm")
     names = [one.strip() for one in (options.preload or "").split(",") if one.strip()]
@@ -130,10 +133,10 @@ def _warm(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def doubt_of_provisioner() -> str | None:
-    """Why Jupyter would find no provisioner here, if it would not: it looks it up by name, in what
-    was written when the package was installed.
+    """A warning if Jupyter will not find the provisioner: it looks for the entry point in the
+    package's metadata, which is written when the package is installed.
     """
-    from importlib.metadata import entry_points  # few install
+    from importlib.metadata import entry_points  # imported late: only `install` needs it
 
     if entry_points(group="jupyter_client.kernel_provisioners", name=PROVISIONER):
         return None
@@ -144,7 +147,7 @@ def doubt_of_provisioner() -> str | None:
 
 
 def checked_name(name: str) -> str:
-    """The name of a kernelspec's folder. Raises `UsageError` for what is none."""
+    """The name of a kernelspec's folder, in lower case. Raises `UsageError` for an invalid one."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--name: {name!r} must begin with a letter or digit, "
@@ -154,7 +157,7 @@ def checked_name(name: str) -> str:
 
 
 def put(spec: dict[str, Any], folder: Path, beside: Sequence[Path]) -> None:
-    """Put a kernelspec into ``folder``, with copies of files. Raises `UsageError`."""
+    """Write a kernelspec into ``folder``, with copies of files. Raises `UsageError`."""
     if not spec.get("env"):
         spec.pop("env", None)
     try:
@@ -166,7 +169,7 @@ def put(spec: dict[str, Any], folder: Path, beside: Sequence[Path]) -> None:
 
 
 def _name_of(kernel_class: type[Kernel]) -> str:
-    """The name of a kernelspec whose class is all that was said."""
+    """The default name of a kernelspec for this class. Raises `UsageError` if there is none."""
     if is_ours(getattr(sys.modules.get(kernel_class.__module__), "__file__", None) or ""):
         return PYTHON_NAME
     implementation = kernel_class.implementation
@@ -181,7 +184,7 @@ def _name_of(kernel_class: type[Kernel]) -> str:
 
 
 def _our_bases(kernel_class: type[Kernel]) -> list[type[Kernel]]:
-    """The classes of this package that it is made of."""
+    """The base classes that are part of this package."""
     return [
         base
         for base in kernel_class.__mro__
@@ -190,7 +193,7 @@ def _our_bases(kernel_class: type[Kernel]) -> list[type[Kernel]]:
 
 
 def _starts_another(folder: Path, kernel: str) -> bool:
-    """Whether there is a kernelspec that starts something else than that class."""
+    """Whether the folder has a kernelspec that does not start the class ``kernel``."""
     try:
         argv = json.loads((folder / "kernel.json").read_text("utf-8"))["argv"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -199,7 +202,7 @@ def _starts_another(folder: Path, kernel: str) -> bool:
 
 
 def language_of(kernel_class: type[Kernel]) -> str:
-    """The language's name, as frontends compare it to a notebook's: in small letters."""
+    """The language's name in lower case, as frontends compare it with that of a notebook."""
     info = kernel_class.language_info
     name = info.get("name") if isinstance(info, Mapping) else None
     return str(name or kernel_class.language).lower()
@@ -209,15 +212,15 @@ def _display_name(kernel_class: type[Kernel], language: str) -> str:
     if kernel_class.display_name:
         return kernel_class.display_name
     own = kernel_class.implementation
-    if not isinstance(own, str):  # it is computed
+    if not isinstance(own, str):  # a property
         own = kernel_class.__name__
-    if language == Kernel.language:  # it says none
+    if language == Kernel.language:  # the class does not set a language
         return own.capitalize()
     return f"{language.capitalize()} ({own})" if own != language else own.capitalize()
 
 
 def _import_folder(module: str) -> str | None:
-    """Where an imported module's top package lies, unless it is installed."""
+    """The folder that contains an imported module's top package; None if it is installed."""
     top = sys.modules[module.partition(".")[0]]
     places = list(getattr(top, "__path__", ())) or [getattr(top, "__file__", None) or ""]
     folder = Path(places[0]).resolve().parent
@@ -227,7 +230,7 @@ def _import_folder(module: str) -> str | None:
 
 
 def variables(options: argparse.Namespace) -> dict[str, str]:
-    """What ``--env`` says."""
+    """The environment variables that ``--env`` sets."""
     return dict(map(_variable, options.env))
 
 
@@ -239,7 +242,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _logos(kernel_class: type[Kernel]) -> list[Path]:
-    """Ours for our own kernel; for another one, those beside its module."""
+    """The logo files: this package's for its own kernels, else those beside the class's module."""
     file = getattr(sys.modules.get(kernel_class.__module__), "__file__", None)
     if file is None:
         return []
@@ -247,14 +250,16 @@ def _logos(kernel_class: type[Kernel]) -> list[Path]:
 
 
 def kernels_folder(options: argparse.Namespace) -> Path:
-    """Where the flags say that kernelspecs go."""
+    """The folder for kernelspecs that the flags select."""
     if options.user:
         return Path(_manager().user_kernel_dir)
     return Path(os.path.abspath(options.prefix or sys.prefix)) / "share" / "jupyter" / "kernels"
 
 
 def _put(spec: str, folder: Path, beside: Sequence[Path]) -> None:
-    """Put a kernelspec into ``folder``: beside it first, so that nothing is there by halves."""
+    """Write a kernelspec into a temporary folder, then rename that to ``folder``, so that there
+    never is an incomplete one.
+    """
     replaces = folder.is_dir() and not folder.is_symlink()
     if replaces and os.listdir(folder) and not (folder / "kernel.json").is_file():
         raise UsageError(f"{folder} is no kernelspec (it has no kernel.json): not replaced")
@@ -268,14 +273,14 @@ def _put(spec: str, folder: Path, beside: Sequence[Path]) -> None:
         if replaces:
             shutil.rmtree(folder)
         else:
-            folder.unlink(missing_ok=True)  # a link, of which only the link goes, or a file
+            folder.unlink(missing_ok=True)  # a symbolic link (its target stays) or a file
         staged.rename(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def folder_of(name: str) -> Path:
-    """Where an installed kernelspec is. Raises `UsageError`."""
+    """The folder of an installed kernelspec. Raises `UsageError`."""
     from jupyter_client.kernelspec import NoSuchKernel
 
     try:
@@ -285,7 +290,7 @@ def folder_of(name: str) -> Path:
 
 
 def remove(name: str) -> str:
-    """Remove a kernelspec; where it was."""
+    """Remove a kernelspec. Returns its folder. Raises `UsageError`."""
     from jupyter_client.kernelspec import NoSuchKernel
 
     try:

@@ -1,4 +1,4 @@
-"""``trikernel launch``: a kernel for whoever has started it from elsewhere; and its kernelspec."""
+"""``trikernel launch``, which starts a kernel for a gateway on another machine; its kernelspec."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..transport import PortRange
 
 __all__ = ["add_remote_flags", "launch_kernel", "remote_argv", "remote_doubts", "remote_metadata"]
 
-PROVISIONER = "distributed-provisioner"  # an entry point of gateway_provisioners
+PROVISIONER = "distributed-provisioner"  # the name of an entry point of gateway_provisioners
 PROCESS_PROXY = "enterprise_gateway.services.processproxies.distributed.DistributedProcessProxy"
-SMALLEST_RANGE = 1001  # ports: gateway_provisioners refuses less
+SMALLEST_RANGE = 1001  # ports: gateway_provisioners refuses a smaller range
 _GROUP = "jupyter_client.kernel_provisioners"
 _PASSED = ("kernel-id", "port-range", "response-address", "public-key", "transport-encryption")
 
@@ -23,13 +23,13 @@ def launch_kernel(
     kernel_class: type[Kernel], options: argparse.Namespace, others: list[str]
 ) -> None:
     """Launch a kernel as the flags say. Raises `UsageError`."""
-    from ..remote import launch, launch_of  # which a kernel that starts here does without
+    from ..remote import launch, launch_of  # not needed by `trikernel start`
 
     start_kernel(kernel_class, options, others, partial(launch, launch_of(options)))
 
 
 def add_remote_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``trikernel install`` for a kernel on other machines."""
+    """Add the flags of ``trikernel install`` for a kernel on other machines."""
     group = parser.add_argument_group("a kernel on other machines, by gateway_provisioners")
     hosts = "start it there by ssh, on one after the other: host1,host2"
     group.add_argument("--remote", metavar="HOSTS", help=hosts)
@@ -40,7 +40,9 @@ def add_remote_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def remote_argv(argv: list[str], options: argparse.Namespace) -> list[str]:
-    """What starts a kernel, from what starts it here with a connection file."""
+    """The command that launches the kernel there, made from the command that starts it here with a
+    connection file.
+    """
     start = argv.index("start")
     passed = [word for one in _PASSED for word in (f"--{one}", f"{{{one.replace('-', '_')}}}")]
     rest = argv[argv.index("{connection_file}") + 1 :]
@@ -48,9 +50,10 @@ def remote_argv(argv: list[str], options: argparse.Namespace) -> list[str]:
 
 
 def remote_metadata(options: argparse.Namespace) -> dict[str, Any] | None:
-    """What names the provisioner, and Enterprise Gateway's process proxy, for ``--remote``.
+    """The metadata of the kernelspec for ``--remote``: the provisioner, and Enterprise Gateway's
+    process proxy; None without that flag.
 
-    Raises `UsageError` for what does not fit.
+    Raises `UsageError` for wrong hosts or ports, and for flags that need ``--remote``.
     """
     if options.remote is None:
         extra = next((one for one in ("remote_python", "port_range") if getattr(options, one)), "")
@@ -76,7 +79,7 @@ def remote_metadata(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def remote_doubts() -> list[str]:
-    """What is missing here for Jupyter to start such a kernel."""
+    """Warnings of what has to be installed before Jupyter can start such a kernel."""
     from importlib.metadata import entry_points
 
     if any(one.name == PROVISIONER for one in entry_points(group=_GROUP)):

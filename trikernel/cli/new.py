@@ -1,10 +1,10 @@
-"""``trikernel new NAME``: a folder with a kernel package, whose tests pass as it is.
+"""``trikernel new NAME``: makes a folder with a kernel package whose tests pass.
 
-It holds pyproject, kernel, kernelspec, tests with the kit, and CI. What stands in the place of the
-author's language is a small calculator, as a library or as a program that is started. The folder
-is made beside its place and then renamed, so that nothing is there by halves.
+It contains pyproject, kernel, kernelspec, tests with this package's test kit, and CI. Instead of
+the author's language it has a small calculator, as a library or as a program that is started. The
+folder is made under a temporary name and then renamed, so that there never is an incomplete one.
 
-The files in ``templates`` end in ``.txt``: they are no modules of this package.
+The files in ``templates`` end in ``.txt``, because they are no modules of this package.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["add_new_flags", "new"]
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.][A-Za-z0-9]+)*")
 _LIBRARY, _SUBPROCESS = "library", "subprocess"
-_TAKEN = {"tests", "kernelspec", "conftest"}  # folders of the package, and what pytest imports
+_TAKEN = {"tests", "kernelspec", "conftest"}  # folders of the package, and a module of pytest's
 
-_JUPYTERS = {"python", "python2", "python3"}  # taken for the Python that Jupyter runs in
+_JUPYTERS = {"python", "python2", "python3"}  # Jupyter uses these for its own Python kernel
 
 _IN_EVERY_PACKAGE = {
     "pyproject.toml": "pyproject.toml",
@@ -42,7 +42,7 @@ _IN_EVERY_PACKAGE = {
     "tests/conftest.py": "conftest.py",
     "tests/test_kernel.py": "test_kernel.py",
 }
-"""A file's path, and its template."""
+"""The path of each file, and its template."""
 
 _COMPLETION = """
 
@@ -69,7 +69,7 @@ async def test_it_is_as_good_as_new_wherever_it_is_cancelled(autojump_clock):
 
 
 def add_new_flags(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``trikernel new``."""
+    """Add the arguments of ``trikernel new``."""
     parser.add_argument("name", metavar="NAME", help="of the package, my-kernel for example")
     choices = [_LIBRARY, _SUBPROCESS]
     over = "what runs the code: Python code in this process, or a program (default: library)"
@@ -80,7 +80,7 @@ def add_new_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def new(options: argparse.Namespace) -> Path:
-    """Make the folder; where it is. Raises `UsageError`."""
+    """Make the folder. Returns its path. Raises `UsageError`."""
     words = _words(options.name, options.over, is_async=not options.sync)
     made: Path = Path(options.into) / options.name
     if "\0" in str(made):
@@ -106,7 +106,9 @@ def new(options: argparse.Namespace) -> Path:
 
 
 def _words(name: str, over: str, *, is_async: bool) -> dict[str, str]:
-    """What stands for what in templates. Raises `UsageError` for a name that is none."""
+    """The replacement for each placeholder in the templates. Raises `UsageError` if the package's
+    name is not valid.
+    """
     module = re.sub(r"[-.]", "_", name).lower()
     spec = name.lower()
     title = re.sub(r"[-_.]+", " ", name).strip()

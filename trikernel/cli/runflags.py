@@ -1,4 +1,6 @@
-"""The arguments of ``run`` and ``conform``; apart from what they do, whose imports take time."""
+"""The arguments of ``run``, ``conform``, ``tasks`` and ``attach``. They are apart from the modules
+that implement these commands, because those take time to import.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ __all__ = ["add_conform_flags", "add_existing_flags", "add_run_flags"]
 
 
 def add_conform_flags(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``trikernel conform``."""
+    """Add the arguments of ``trikernel conform``."""
     add = parser.add_argument
     add("kernel", metavar="NAME|FILE", help="a kernelspec, or a running kernel's connection file")
     add("--feature", action="append", default=[], metavar="NAME", help="only this feature's")
@@ -22,7 +24,7 @@ def add_conform_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``trikernel run``."""
+    """Add the arguments of ``trikernel run``."""
     add = parser.add_argument
     add("notebooks", metavar="NOTEBOOK", nargs="+", help=".ipynb, or .py in the percent format")
     add("-o", "--output", metavar="OUT", help="write the run notebook to this file, or folder")
@@ -50,7 +52,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_existing_flags(tasks: argparse.ArgumentParser, attach: argparse.ArgumentParser) -> None:
-    """For ``trikernel tasks`` and ``trikernel attach``."""
+    """Add the arguments of ``trikernel tasks`` and ``trikernel attach``."""
     about = "its connection file: a path, or a name in Jupyter's runtime folder"
     tasks.add_argument("--existing", metavar="FILE", required=True, help=about)
     tasks.add_argument(

@@ -1,7 +1,7 @@
-"""``trikernel run``: notebooks to exit codes, several at once, each with a kernel of its own.
+"""``trikernel run``: runs notebooks, several at a time, each with a kernel of its own.
 
-The kernels are processes, because the working directory, ``__main__`` and the descriptors are
-a process's; this process only speaks to them and shows what comes back.
+Each kernel is a process, because the working directory, ``__main__`` and the file descriptors
+belong to a process. This process is only their client, and shows the outputs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OK, FAILED, USAGE, DIED = 0, 1, 2, 3
 
 @attrs.frozen(eq=False)
 class Job:
-    """One notebook to run, and where it goes."""
+    """One notebook to run, the file for its output, and the number of its code cells."""
 
     path: Path
     output: Path | None
@@ -50,7 +50,7 @@ class Job:
 
 
 def run_files(options: argparse.Namespace, warm: ForkServer | None = None) -> int:
-    """Run notebooks, their kernels started by ``warm`` if given; the exit code.
+    """Run notebooks; ``warm`` starts their kernels if it is given. Returns the exit code.
 
     Raises `UsageError`, before anything runs, for files and parameters that cannot be used.
     """
@@ -71,7 +71,7 @@ def run_files(options: argparse.Namespace, warm: ForkServer | None = None) -> in
 
 @contextmanager
 def _shown_warnings(view: View) -> Iterator[None]:
-    """What a kernel does amiss is a line of the view; other warnings are Python's business."""
+    """Show warnings about kernels as lines of the view; other warnings as Python does."""
     ours = (KernelFaultWarning, KernelRestartedWarning)
     with warnings.catch_warnings():
         for one in ours:
@@ -89,7 +89,7 @@ def _shown_warnings(view: View) -> Iterator[None]:
 
 
 class _Runs:
-    """Runs jobs, at most so many at once, until all are done or somebody interrupts."""
+    """Runs jobs, a limited number at a time, until all have ended or a signal comes."""
 
     def __init__(self, options: argparse.Namespace, warm: ForkServer | None) -> None:
         self._options = options
@@ -100,7 +100,7 @@ class _Runs:
         self._parameters = {**given, **dict(options.raw_parameter)}
 
     async def run(self, jobs: Sequence[Job], view: View) -> int:
-        """Run them all; the highest exit code, or 128 and the number of the signal that came."""
+        """Run all jobs. Returns the highest exit code; after a signal, 128 + its number."""
         self._limit.total_tokens = _jobs_at_once(self._options.jobs, len(jobs), view)
         try:
             async with trio.open_nursery() as nursery:
@@ -108,7 +108,7 @@ class _Runs:
                 await nursery.start(_cancel_on_signals, scope, self._codes)
                 with scope:
                     async with trio.open_nursery() as running:
-                        for job in jobs:  # started in their order, each as soon as one has ended
+                        for job in jobs:  # in their order, each when the limit allows it
                             await self._limit.acquire_on_behalf_of(job)
                             running.start_soon(self._run_one, job, view)
                 nursery.cancel_scope.cancel()
@@ -135,7 +135,7 @@ class _Runs:
             raise
         except Exception as error:  # the boundary of one notebook: the others go on
             self._codes.append(_code(error))
-            if not isinstance(error, TrikernelError):  # a fault of trikernel's own
+            if not isinstance(error, TrikernelError):  # a bug of trikernel: show the traceback
                 lines = "".join(traceback.format_exception(error))
                 print(harmless(lines, colours=False), file=sys.stderr, end="")
             progress.failed(error)
@@ -146,9 +146,10 @@ class _Runs:
 
 
 def _jobs_at_once(asked: int | None, jobs: int, view: View) -> int:
-    """How many notebooks run at once: as many as were asked for, if their kernels find room.
+    """How many notebooks run at a time: as many as were asked for, or as the limit of open files
+    allows.
 
-    Raises `UsageError` where not even one does.
+    Raises `UsageError` if it does not allow one.
     """
     wanted = min(asked or os.cpu_count() or 1, jobs)
     room = room_for_kernels()
@@ -170,9 +171,9 @@ async def _cancel_on_signals(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Ctrl-C and SIGTERM end the run in good order: cells stop, notebooks are written.
+    """End the run in order on Ctrl-C, SIGTERM or SIGHUP: cells are stopped, notebooks are written.
 
-    That takes a bounded time, and a second signal does not break it off.
+    That takes a limited time, and a second signal does not interrupt it.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32":
@@ -180,12 +181,12 @@ async def _cancel_on_signals(
     with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         async for number in signals:
-            codes.append(128 + number)  # beyond every other code
+            codes.append(128 + number)  # higher than all other exit codes
             scope.cancel()
 
 
 def _plan(options: argparse.Namespace) -> list[Job]:
-    """Look at every file before the first one runs."""
+    """Check every file before the first notebook is run. Raises `UsageError`."""
     if options.inplace and options.output is not None:
         raise UsageError("--inplace and --output exclude each other")
     if options.cwd is not None and not Path(options.cwd).is_dir():
@@ -204,7 +205,7 @@ def _plan(options: argparse.Namespace) -> list[Job]:
 
 
 def _target(options: argparse.Namespace, path: Path) -> Path | None:
-    """Where the notebook goes; only ever a file that is an .ipynb by its name."""
+    """The output file of a notebook, always an ``.ipynb``; None for no output."""
     if options.inplace:
         if path.suffix != ".ipynb":
             raise UsageError(f"notebook {path}: --inplace needs an .ipynb file")
@@ -228,7 +229,7 @@ def _code(error: Exception) -> int:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error in nested groups: what a screen that cannot be written raises, mostly."""
+    """The first error in nested groups, usually a `ScreenError`."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -236,5 +237,5 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _forget_stdout() -> None:
-    """What stdout still buffers cannot be written either; Python would try once more."""
+    """Keep Python from flushing stdout at exit: what it still buffers cannot be written either."""
     sys.stdout = sys.__stdout__ = None  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""What a person sees of running notebooks: one with its outputs, several as bars.
+"""Shows running notebooks in a terminal: a single one with its outputs, several as progress bars.
 
-A `View` is entered once and opens a `Progress` for each notebook. Whatever a kernel, a notebook or
-a file name says goes through `harmless` before it is shown, and is never read as rich's markup.
+A `View` is entered once, and opens a `NotebookView` for each notebook. Text of kernels, notebooks
+and file names goes through `harmless` before it is shown, and is never interpreted as rich's
+markup.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class NotebookView(CellProgress, Protocol):
     """One notebook on the screen."""
 
     def finished(self) -> None:
-        """Every cell went well."""
+        """All cells have run."""
 
     def failed(self, error: Exception) -> None:
-        """It ended with an error."""
+        """The run of the notebook has ended with an error."""
 
 
 class View(contextlib.AbstractContextManager["View", None], Protocol):
@@ -43,10 +44,10 @@ class View(contextlib.AbstractContextManager["View", None], Protocol):
         """A notebook starts."""
 
     def warn(self, text: str) -> None:
-        """Something is not as it should be, but goes on."""
+        """Show a warning."""
 
     def summary(self, code: int) -> None:
-        """All have ended, with this exit code."""
+        """All notebooks have ended, with this exit code."""
 
 
 _MUCH = 10_000  # characters
@@ -58,16 +59,16 @@ class ScreenError(Exception):
 
 
 class _Console(Console):
-    """Standard output; a pipe that nobody reads any more is an error like any other."""
+    """Standard output; a closed pipe raises `ScreenError` instead of ending the process."""
 
     def on_broken_pipe(self) -> None:
         raise ScreenError("nobody reads it any more")
 
 
 class _Bars:
-    """The bars, shown in a terminal only, and what is printed above them.
+    """The progress bars, shown only in a terminal, and the text above them.
 
-    ``first`` and ``last`` are columns in rich's templates, ``{task.description}``.
+    ``first`` and ``last`` are columns, given as rich's templates: ``{task.description}``.
     """
 
     def __init__(self, first: str, *last: str) -> None:
@@ -89,7 +90,7 @@ class _Bars:
         self._is_coloured = False
 
     def print(self, text: str, end: str = "\n") -> None:
-        """Above the bars, in its colours. Raises `ScreenError` where it cannot be written."""
+        """Print text above the bars, with its colours. Raises `ScreenError` if that fails."""
         text = harmless(text, self._colours).encode("utf-8", "replace").decode()
         self._is_coloured = _ends_coloured(text, self._is_coloured)
         try:
@@ -97,7 +98,7 @@ class _Bars:
                 self._write(text, end)
             elif len(text) < _MUCH:
                 self.console.out(text, highlight=False, end=end)
-            else:  # rich would look at each character of it
+            else:  # rich is slow with long text, because it examines each character
                 self.bars.stop()
                 self._write(text, end)
                 self.bars.start()
@@ -107,7 +108,7 @@ class _Bars:
             raise ScreenError(error.strerror) from None
 
     def end_colours(self) -> None:
-        """What a cell has left coloured ends with it: the bars and the prompt are ours."""
+        """Reset colours that a cell has left on, so that bars and prompt are not coloured."""
         if self._is_coloured:
             self.print("\x1b[0m", end="")
 
@@ -116,7 +117,7 @@ class _Bars:
         self.console.file.flush()
 
     def print_error(self, error: Exception, prefix: str = "") -> None:
-        """The traceback of a cell, if there is one, and one line, on stderr."""
+        """Print an error to stderr: the traceback of the cell, if there is one, and its text."""
         errors = _errors()
         execution, message = getattr(error, "execution", None), getattr(error, "message", None)
         traceback: list[str] = []
@@ -130,10 +131,10 @@ class _Bars:
             errors.print(Text(harmless(line, colours=False)))
 
     def warn(self, text: str) -> None:
-        """One line on stderr, above the bars."""
+        """Print a warning to stderr, above the bars."""
         line = Text(f"trikernel: warning: {harmless(text, colours=False)}")
         if self.console.is_terminal and sys.__stderr__ is not None and sys.__stderr__.isatty():
-            self.console.print(line)  # the same terminal, where bars and line would mix
+            self.console.print(line)  # both are the same terminal: the console keeps the bars whole
         else:
             _errors().print(line)
 
@@ -146,13 +147,13 @@ def _errors() -> Console:
 
 
 def _ends_coloured(text: str, before: bool) -> bool:
-    """Whether colours are on after this text."""
+    """Whether a colour is still on after this text; ``before`` if it was on before the text."""
     start = text.rfind("\x1b[")
     return before if start < 0 else text[start : text.index("m", start) + 1] not in _NO_COLOURS
 
 
 class Screen:
-    """One notebook: its outputs as they come, and a bar with the cell count."""
+    """A `View` of one notebook: its outputs as they come, and a bar with the number of cells."""
 
     def __init__(self, cells: int) -> None:
         self._cells = cells
@@ -169,7 +170,7 @@ class Screen:
         self._bars.bars.stop()
 
     def open(self, path: Path, cells: int) -> Screen:
-        """The one notebook."""
+        """See `View`. This object is the view of the notebook, too."""
         return self
 
     def begin(self, number: int, cell: Any) -> None:
@@ -177,7 +178,7 @@ class Screen:
         self._bars.bars.update(self._task, completed=number - 1)
 
     def output(self, output: Any) -> None:
-        """Show one output: text as it is, anything else by its text representation."""
+        """Show one output: a stream's text unchanged, others by their text representation."""
         if output["output_type"] == "stream":
             *lines, rest = (self._line + output["text"]).split("\n")
             if lines:
@@ -188,7 +189,7 @@ class Screen:
             self._bars.bars.update(self._task, line=shown)
             return
         self._flush()
-        if output["output_type"] == "error":  # shown as the cell ends well in spite of it
+        if output["output_type"] == "error":  # `end` shows it, if the cell may fail; else `failed`
             self._errors.append("\n".join(output["traceback"]))
         else:
             data = output["data"]
@@ -196,7 +197,7 @@ class Screen:
             self._bars.print(text if isinstance(text, str) else "".join(text))
 
     def end(self, number: int) -> None:
-        """A cell is done; errors in it were allowed."""
+        """A cell has ended; an error in it was allowed."""
         self._flush()
         for text in self._errors:
             self._bars.print(text)
@@ -205,7 +206,7 @@ class Screen:
         self._bars.bars.update(self._task, completed=number)
 
     def finished(self) -> None:
-        """Every cell went well."""
+        """Print how many cells have run."""
         self._bars.print(f"{_cells_run(self._cells)} in {self._bars.seconds()}")
 
     def failed(self, error: Exception) -> None:
@@ -217,11 +218,11 @@ class Screen:
         self._bars.print_error(error, "trikernel: error: " if isinstance(error, UsageError) else "")
 
     def warn(self, text: str) -> None:
-        """Above the bar."""
+        """Print a warning above the bar."""
         self._bars.warn(text)
 
     def summary(self, code: int) -> None:
-        """Nothing more to say, unless somebody interrupted."""
+        """Print the last line of output, and whether the run was interrupted."""
         self._flush()
         self._bars.end_colours()
         if code >= 128:
@@ -236,17 +237,19 @@ class Screen:
 
 
 def _cells_run(count: int) -> str:
-    """How many cells have run."""
+    """``3 cells run``."""
     return f"{count} cell{'s' if count != 1 else ''} run"
 
 
 def _overwritten(line: str) -> str:
-    """What a terminal shows of a line after its carriage returns, whole lines at a time."""
+    """The text after the last carriage return of a line. It replaces the text before as a whole,
+    although a terminal would keep the rest of a longer one.
+    """
     return line.rstrip("\r").rsplit("\r", 1)[-1]
 
 
 class Board:
-    """Several notebooks: a bar for each that runs, a line for each that has ended."""
+    """A `View` of several notebooks: a bar for each that runs, a line for each that has ended."""
 
     def __init__(self, notebooks: int) -> None:
         self._notebooks = notebooks
@@ -266,19 +269,19 @@ class Board:
         return _Row(self, str(path), cells)
 
     def count(self) -> None:
-        """One more went well."""
+        """Count a notebook that has run without an error."""
         self._good += 1
 
     def fail(self, name: str, error: Exception) -> None:
-        """One more failed."""
+        """Keep an error of a notebook for the summary."""
         self._failed.append((name, error))
 
     def warn(self, text: str) -> None:
-        """Above the bars."""
+        """Print a warning above the bars."""
         self.bars.warn(text)
 
     def summary(self, code: int) -> None:
-        """What failed, and how many went well; after the bars, which it would tear apart."""
+        """Print all errors, and how many notebooks have run; after the bars were removed."""
         self.bars.bars.stop()
         for name, error in self._failed:
             self.bars.print_error(error, f"{name}: ")
@@ -289,7 +292,7 @@ class Board:
 
 
 class _Row:
-    """One notebook among several; its outputs are in its file only."""
+    """One notebook of several; its outputs are not shown."""
 
     def __init__(self, board: Board, name: str, cells: int) -> None:
         self._board = board
@@ -302,19 +305,19 @@ class _Row:
         """A cell starts."""
 
     def output(self, output: Any) -> None:
-        """Not shown: outputs of several notebooks would mix."""
+        """Nothing: outputs of several notebooks would be mixed up."""
 
     def end(self, number: int) -> None:
-        """A cell is done."""
+        """A cell has ended."""
         self._board.bars.bars.update(self._task, completed=number)
 
     def finished(self) -> None:
-        """Every cell went well."""
+        """Replace the bar by a line that says how many cells have run."""
         self._board.count()
         self._end(f"{_cells_run(self._cells)} in {time.monotonic() - self._started:.1f} s")
 
     def failed(self, error: Exception) -> None:
-        """Told in full at the end."""
+        """Replace the bar by a short line; the summary shows the error."""
         self._board.fail(self._name, error)
         self._end("failed")
 

@@ -1,7 +1,7 @@
-"""``trikernel install --wrap NAME``: a kernelspec beside an installed one, of the same kernel.
+"""``trikernel install --wrap NAME``: another kernelspec for the kernel of an installed one.
 
-What was ``python -m X -f {connection_file}`` becomes ``python -m trikernel.compat X -f
-{connection_file}``, by the same interpreter, with the same environment, metadata and pictures.
+The command ``python -m X -f {connection_file}`` becomes ``python -m trikernel.compat X -f
+{connection_file}``, with the same interpreter, environment, metadata and logos.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ name = sys.argv[1]
 found = [one.value for one in entry_points(group="console_scripts") if one.name == name]
 print(*found[:1])
 """
-_SECONDS = 60.0  # that an interpreter has to answer
+_SECONDS = 60.0  # time limit for a question to another interpreter
 
 
 def wrap(options: argparse.Namespace) -> tuple[str, str]:
-    """Install it; its name, and where it is. Raises `UsageError` for what cannot be wrapped."""
+    """Install the kernelspec. Returns its name and folder. Raises `UsageError` if the kernel cannot
+    be wrapped.
+    """
     name = options.wrap
     folder = kernelspecs.folder_of(name)
     try:
@@ -85,7 +87,7 @@ def _wrapped(name: str, argv: Sequence[str]) -> list[str]:
 
 
 def _is_jupyters(program: str) -> bool:
-    """Whether it is a bare name, in whose place Jupyter puts its own interpreter."""
+    """Whether the program is a bare name that Jupyter replaces by its own interpreter."""
     return program.lower().removesuffix(".exe") in (
         "python",
         f"python{sys.version_info[0]}",
@@ -94,7 +96,9 @@ def _is_jupyters(program: str) -> bool:
 
 
 def _wrapped_script(name: str, program: str, rest: Sequence[str]) -> list[str]:
-    """An installed script, by the function that it calls, in the interpreter that it names."""
+    """The command for an installed script: the interpreter in its first line runs the function of
+    its entry point.
+    """
     path = shutil.which(program)
     if path is None:
         raise UsageError(f"--wrap: {name!r} runs {program!r}, and there is no such program")
@@ -112,7 +116,10 @@ def _wrapped_script(name: str, program: str, rest: Sequence[str]) -> list[str]:
 
 
 def _ask(name: str, python: str, script: str) -> str:
-    """What function a script calls; and whether that interpreter has this package."""
+    """Ask an interpreter for the entry point of a script; empty if there is none.
+
+    Raises `UsageError` if the interpreter does not run, or cannot import this package.
+    """
     try:
         run = subprocess.run(
             [python, "-c", _ASK, script],
