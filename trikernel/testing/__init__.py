@@ -1,7 +1,7 @@
 """Testing kernels and notebooks: in memory, under a virtual clock, in milliseconds.
 
-The fixtures are in `trikernel.testing.plugin`, which pytest loads by itself. What they are made
-of is here, for tests that want more than one kernel, or none of the fixtures.
+The fixtures are in `trikernel.testing.plugin`, which pytest loads automatically. The functions
+behind them are here, for tests that need more than one kernel, or do not use the fixtures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cancellation at every checkpoint: a scenario is run again and again, cancelled one step later.
+"""Cancellation at every checkpoint: runs a scenario repeatedly, each time cancelled a step later.
 
-A scenario that survives that keeps its promises wherever a cancel may land. SQLite is tested so
-with failing allocations; here it is Trio's checkpoints.
+A scenario that passes is correct wherever a cancellation may arrive. SQLite is tested in the same
+way, with memory allocations that fail; here it is Trio's checkpoints.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 __all__ = ["InjectedScope", "at_every_checkpoint"]
 
-LIMIT = 100_000  # runs of one scenario; more than that is a scenario that does not end
+LIMIT = 100_000  # runs of one scenario; one that needs more probably never ends
 
 
 async def at_every_checkpoint(
@@ -25,7 +25,7 @@ async def at_every_checkpoint(
     *,
     limit: int = LIMIT,
 ) -> int:
-    """Run a scenario once for each of its checkpoints, with a cancel injected there.
+    """Run a scenario once for each of its checkpoints, and cancel it there.
 
     ::
 
@@ -35,16 +35,17 @@ async def at_every_checkpoint(
 
         assert await at_every_checkpoint(scenario) > 10
 
-    A checkpoint is a moment at which a task gives the loop back. In run *n* the scenario is
-    cancelled as a whole at the *n*-th; the last run is not cancelled any more. A scenario that
-    takes an argument is handed an `InjectedScope` and enters it itself: then only what is in
-    that scope is cancelled, and what follows it can assert what must hold. Counted are the
-    checkpoints of all tasks while the scope is entered, a kernel's too that serves what is in
-    it. ``check`` is awaited after every run. Tasks take turns in the same order in every run.
+    A checkpoint is a moment at which a task yields to the loop. In run *n* the whole scenario is
+    cancelled at the *n*-th checkpoint; the last run is not cancelled. A scenario that takes an
+    argument gets an `InjectedScope` and has to enter it itself: then only the code in that scope is
+    cancelled, and the code after it can assert what must hold. The checkpoints of all tasks are
+    counted while the scope is entered, also those of a kernel that serves the code in it. ``check``
+    is awaited after every run. Tasks are scheduled in the same order in every run.
 
-    Returns the number of cancels injected. What a scenario or ``check`` raises is raised, with a
-    note that says which checkpoint it was and where the task stood. Raises `RuntimeError` after
-    ``limit`` runs. Works best under `trio.testing.MockClock`, where waiting costs nothing.
+    Returns the number of runs that were cancelled. What a scenario or ``check`` raises is raised,
+    with a note that says at which checkpoint it was cancelled and where the task was. Raises
+    `RuntimeError` after ``limit`` runs, and if the scenario does not enter its scope. Works best
+    under `trio.testing.MockClock`, where waiting takes no time.
     """
     parameters = inspect.signature(scenario).parameters.values()
     takes_scope = any(one.default is one.empty for one in parameters)
@@ -82,10 +83,10 @@ async def _run_once(
 
 @contextmanager
 def _same_order() -> Iterator[None]:
-    """Have Trio shuffle runnable tasks as in every other run.
+    """Have Trio shuffle runnable tasks in the same way in every run.
 
-    Its generator is not public, but the one way to that, which hypothesis takes too; where it is
-    missing, runs differ in their order, and a checkpoint may be left out.
+    Trio's random generator is not public, but there is no other way; hypothesis uses it, too. If it
+    is missing, the order of tasks differs between runs, and a checkpoint may be missed.
     """
     shuffler = getattr(trio._core._run, "_r", None)
     if not isinstance(shuffler, random.Random):
@@ -102,9 +103,9 @@ def _same_order() -> Iterator[None]:
 class InjectedScope:
     """A cancel scope that is cancelled at a chosen checkpoint after it has been entered.
 
-    Set ``instead`` to a function that is to be called there instead of the cancel: one that
-    interrupts a kernel, say, or has a client send a message. It is called between two steps of
-    tasks, and must neither block nor raise.
+    ``instead`` may be set to a function that is called there instead of the cancellation, for
+    example to interrupt a kernel, or to have a client send a message. It is called between two
+    steps of tasks, and must neither block nor raise.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class InjectedScope:
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether the cancel was injected and has ended the block early."""
+        """Whether the scope was cancelled and the block has ended early because of it."""
         return self._scope.cancelled_caught
 
     def __enter__(self) -> InjectedScope:
@@ -133,7 +134,7 @@ class InjectedScope:
         return bool(self._scope.__exit__(kind, error, tb))
 
     def inject(self) -> None:
-        """Cancel everything in it, or do what is to be done instead."""
+        """Cancel the scope, or call ``instead``."""
         (self.instead or self._scope.cancel)()
 
 
@@ -146,7 +147,7 @@ class _Injector(trio.abc.Instrument):
         self._left = number
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """A task has given the loop back, or ended, which is no checkpoint."""
+        """Called by Trio when a task yields to the loop, or ends, which is no checkpoint."""
         if self.where or not self.scope.active or task.coro.cr_frame is None:
             return
         if self._left:
@@ -157,7 +158,9 @@ class _Injector(trio.abc.Instrument):
 
 
 def _where(task: trio.lowlevel.Task) -> str:
-    """Where a task waits: the innermost line that is neither Trio's nor trikernel's."""
+    """Where a task waits: the innermost line that is neither in Trio nor in trikernel, and the
+    innermost one in trikernel, if it is further in.
+    """
     place = inner = "at its start"
     for frame, line in task.iter_await_frames():
         package = frame.f_globals.get("__name__", "").partition(".")[0]

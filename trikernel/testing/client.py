@@ -1,4 +1,4 @@
-"""A client that checks what comes back, and says in a failure what a person needs to know."""
+"""A client that checks the results of cells, and shows cell, outputs and log in a failure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LONG = 2000  # characters of one output in a failure's text
 
 
 class CellNote(str):
-    """A note on an exception that shows the cell that it ended."""
+    """A note on an exception that shows the cell that the exception has ended."""
 
 
 @attrs.frozen
 class _Expectation:
-    """What `CheckedClient.expect` was told to look at; None is not looked at."""
+    """The arguments of `CheckedClient.expect`; None is not checked."""
 
     stdout: Expected | None
     stderr: Expected | None
@@ -42,15 +42,15 @@ class _Expectation:
 
 
 class CheckedClient(Client):
-    """A `Client` for tests: `expect` runs a cell and asserts what comes of it.
+    """A `Client` for tests: `expect` runs a cell and asserts its results.
 
-    What it executes asks for ``stop_on_error`` unless told otherwise, as frontends do: an error
+    Requests to execute have ``stop_on_error`` set by default, as those of frontends: an error
     aborts the cells that are queued behind it. A call of `expect` or `execute` that is not awaited
     fails the test.
 
-    ``watches_late_errors`` has it tell what failed outside of any reply by the messages alone, as
-    errors that no reply tells of. Of a kernel that is served in the test's own loop the exceptions
-    themselves are in ``noted_errors``, a list that its clients share.
+    With ``watches_late_errors`` it finds errors of background tasks by their messages: ``error``
+    messages that belong to no reply. For a kernel that is served in the test's own loop, the
+    exceptions themselves are in ``noted_errors``, a list that its clients share.
     """
 
     watches_late_errors = False
@@ -58,11 +58,11 @@ class CheckedClient(Client):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.noted_errors: list[BaseException] = []
-        self._watched: dict[Execution, int] = {}  # and how many of its errors are noted
+        self._watched: dict[Execution, int] = {}  # request: how many of its errors are noted
         self._forgotten = ForgottenAwaits()
 
     def send(self, *args: Any, **options: Any) -> Execution:
-        """As `Client.send`; what is sent is watched for late errors, where that is wanted."""
+        """As `Client.send`; with ``watches_late_errors`` the request is watched for them."""
         execution = super().send(*args, **options)
         if self.watches_late_errors:
             self._watched[execution] = 0
@@ -81,14 +81,14 @@ class CheckedClient(Client):
         timeout: float | None = None,  # noqa: ASYNC109  # as in `Client`: it interrupts the kernel
         **options: Unpack[ExecuteOptions],
     ) -> AsyncIterator[Execution]:
-        """As `Client.executing`; a deadline that ends it has a note that shows the cell."""
+        """As `Client.executing`; the error of a deadline that ends it has a note with the cell."""
         shown = CellNote()
         try:
             async with super().executing(code, timeout=timeout, **options) as execution:
                 try:
                     yield execution
                     await execution.wait()
-                except trio.Cancelled as cancel:  # as it is before it is interrupted
+                except trio.Cancelled as cancel:  # show the outputs from before the interrupt
                     shown = CellNote(describe(execution, self.log_tail()))
                     cancel.add_note(shown)
                     raise
@@ -115,21 +115,22 @@ class CheckedClient(Client):
         messages: Sequence[str] | None = None,
         **options: Any,
     ) -> Coroutine[Any, Any, Execution]:
-        """Run a cell and assert what comes of it; awaited, the `Execution`, for further assertions.
+        """Run a cell and assert its results. Awaited, it returns the `Execution`, for further
+        assertions.
 
-        What is not given is not looked at, except that a cell must end well unless ``error`` or
-        ``status`` says otherwise, and that the order of messages is always checked.
+        Only what is given is checked, except that the cell must succeed unless ``error`` or
+        ``status`` is given, and that the order of messages is always checked.
 
         ``stdout``, ``stderr``: the whole text (a last newline may be left out), or a compiled
-        pattern to be found in it. ``result``: the ``text/plain`` of the result, the same ways;
-        any other value stands for its ``repr``. ``error``: the exception's name, or
-        ``"name: text"``, a pattern found in that, or the class. ``status``: ``ok``, ``error``,
-        ``aborted``. ``messages``: exactly these on iopub, as of `message_types`. ``options`` are
-        those of `Client.execute`, whose errors and cancellation are this one's too.
+        pattern that must be found in it. ``result``: the ``text/plain`` of the result, in the same
+        two ways; any other value stands for its ``repr``. ``error``: the exception's name, or
+        ``"name: text"``, or a pattern that must be found in that, or the class. ``status``: ``ok``,
+        ``error``, ``aborted``. ``messages``: the exact iopub messages, as `message_types` returns
+        them. ``options`` are those of `Client.execute`; errors and cancellation are as there, too.
 
-        Raises `AssertionError` that shows the cell, its outputs and the end of the kernel's log. A
-        deadline that ends it, its own ``timeout`` or a scope around it, has them in a note, as one
-        of `execute` has.
+        Raises `AssertionError`, which shows the cell, its outputs and the end of the kernel's log.
+        If a deadline ends it (``timeout``, or a scope around the call), a note on the error has
+        these, as for `execute`.
         """
         expected = _Expectation(stdout, stderr, result, error, status, messages)
         coroutine = self._expect(code, expected, **options)
@@ -142,7 +143,7 @@ class CheckedClient(Client):
         return execution
 
     def pop_background_errors(self) -> list[BaseException]:
-        """What failed in the background until now; popped, it does not fail the test."""
+        """Return and clear the errors of background tasks so far; they no longer fail the test."""
         for execution, noted in self._watched.items():
             errors = late_errors(execution)
             self.noted_errors += errors[noted:]
@@ -152,18 +153,20 @@ class CheckedClient(Client):
         return popped
 
     def pop_what_was_missed(self) -> list[BaseException]:
-        """What must fail a test at its end: what was not awaited, what failed in the background."""
+        """Return and clear what must fail a test at its end: calls that were not awaited, and
+        errors of background tasks.
+        """
         return [*self._forgotten.pop(), *self.pop_background_errors()]
 
     async def stop_all(self) -> None:
-        """Stop the cells that still run, or wait to; at most 5 seconds for each."""
+        """Stop all cells that run or are queued; it waits at most 5 seconds for each."""
         for execution in self.connection.waiting():
             if execution.msg_type == "execute_request":
                 await self.stop(execution)
 
 
 def raise_errors(errors: Sequence[BaseException]) -> None:
-    """Raise the one, or several as a `BaseExceptionGroup`; nothing if there are none."""
+    """Raise a single error, or several as a `BaseExceptionGroup`; does nothing without errors."""
     __tracebackhide__ = True
     if len(errors) > 1:
         raise BaseExceptionGroup("several things went wrong beside the test", errors)
@@ -172,7 +175,9 @@ def raise_errors(errors: Sequence[BaseException]) -> None:
 
 
 def late_errors(execution: Execution) -> list[CellFailed]:
-    """The errors about a request that no reply tells of: they came after idle, or are too many."""
+    """The ``error`` messages of a request that belong to no reply: those after idle, and those
+    before it except the one that the reply reports.
+    """
     errors = [one for one in execution.late if one.msg_type == "error"]
     if execution.done:
         before = [one for one in execution.messages if one.msg_type == "error"]
@@ -182,7 +187,7 @@ def late_errors(execution: Execution) -> list[CellFailed]:
 
 
 class _Checked:
-    """A cell that has ended, and what is asserted of it."""
+    """The assertions about a cell that has ended."""
 
     def __init__(self, execution: Execution, log: str) -> None:
         self._execution = execution
@@ -193,14 +198,14 @@ class _Checked:
         raise AssertionError(f"{text}\n{describe(self._execution, self._log)}")
 
     def check(self, expected: _Expectation) -> None:
-        """Everything that was expected."""
+        """Assert everything that was given to `CheckedClient.expect`."""
         __tracebackhide__ = True
         self.check_end(expected.error, expected.status)
         self.check_outputs(expected.stdout, expected.stderr, expected.result)
         self.check_messages(expected.messages)
 
     def check_end(self, error: Expected | type[BaseException] | None, status: str | None) -> None:
-        """That it ended well, or as it should."""
+        """Assert that the cell has succeeded, or has ended with this error or status."""
         __tracebackhide__ = True
         execution, found = self._execution, self._execution.error
         if error is None and status in (None, "ok") and found is not None:
@@ -217,7 +222,7 @@ class _Checked:
             self.fail(f"the status is {execution.status!r}, but should be {status!r}")
 
     def check_outputs(self, stdout: Expected | None, stderr: Expected | None, result: Any) -> None:
-        """That it wrote and returned what it should."""
+        """Assert the texts of the streams and the result."""
         __tracebackhide__ = True
         execution = self._execution
         if stdout is not None:
@@ -231,7 +236,7 @@ class _Checked:
             self._compare("result", shown, execution.result.get("text/plain", ""))
 
     def check_messages(self, messages: Sequence[str] | None) -> None:
-        """That these came on iopub, in an order that is right in any case."""
+        """Assert the types of iopub messages, and always that their order is right."""
         __tracebackhide__ = True
         found = message_types(self._execution)
         if messages is not None and found != list(messages):
@@ -249,7 +254,7 @@ class _Checked:
 
 
 def describe(execution: Execution, log: str = "") -> str:
-    """The cell, its outputs and the end of the kernel's log, to be read in a failure."""
+    """The cell, its outputs, faults of the kernel and the end of its log, as text for a failure."""
     parts = [("cell", execution.code), ("outputs", _show(execution.outputs))]
     if execution.late:
         parts.append(("after idle", ", ".join(one.msg_type for one in execution.late)))

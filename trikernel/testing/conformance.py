@@ -1,4 +1,4 @@
-"""Whether a kernel speaks the Jupyter protocol: every requirement is checked against it."""
+"""Checks in tests whether a kernel conforms to the Jupyter protocol, requirement by requirement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["assert_conforms", "assert_meets", "requirements_of"]
 
 
 def requirements_of(*features: str, without: Sequence[str] = ()) -> list[Requirement]:
-    """The requirements of these features, or of all, to have one test for each.
+    """The requirements of these features (by default all), to parametrize a test with them.
 
     ::
 
@@ -37,7 +37,7 @@ def requirements_of(*features: str, without: Sequence[str] = ()) -> list[Require
         async def test_my_kernel_conforms(requirement):
             await assert_meets(requirement, MyKernel(), Samples(code="1"))
 
-    ``without`` are the ids of those that are left out. Raises `UsageError` for an unknown one.
+    ``without`` are ids of requirements that are left out. Raises `UsageError` for an unknown id.
     """
     found = select(features)
     unknown = set(without) - {one.id for one in select()}
@@ -49,10 +49,10 @@ def requirements_of(*features: str, without: Sequence[str] = ()) -> list[Require
 async def assert_meets(
     requirement: Requirement, kernel: Kernel | Client, samples: Samples | None = None
 ) -> None:
-    """Assert that a kernel meets one requirement; skip the test if it does not apply to it.
+    """Assert that a kernel meets one requirement; skip the test if it does not apply.
 
-    ``kernel`` and ``samples`` are those of `assert_conforms`. Raises `AssertionError` with the
-    messages that show what is missed.
+    ``kernel`` and ``samples`` are as in `assert_conforms`. Raises `AssertionError` with the
+    messages that show the violation.
     """
     __tracebackhide__ = True
     async with _opened(kernel) as (subject, log):
@@ -68,15 +68,15 @@ async def assert_meets(
 
 
 async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = None) -> list[str]:
-    """Assert that a kernel meets every requirement; the ids of those that were checked.
+    """Assert that a kernel meets every requirement. Returns the ids of those that were checked.
 
     ``kernel`` is a `Kernel` instance, which is served in memory, or a client of any kernel. The
-    last thing that is asked of it is to shut down. ``samples`` is code in its language; what
-    needs a sample that is not given is not checked, and not among the ids. Neither is what the
-    kernel does not offer, and what needs sockets or a process where there are none.
+    last request to it is to shut down. ``samples`` is code in its language. A requirement is not
+    checked, and not among the ids, if it needs a sample that is not given, a feature that the
+    kernel does not offer, or sockets or a process that it does not have.
 
-    Raises `AssertionError` that lists every requirement that is not met, with what was seen; and
-    what failed in the kernel's background meanwhile.
+    Raises `AssertionError`, which lists every requirement that is not met, with the messages that
+    show it; and the errors of the kernel's background tasks.
     """
     __tracebackhide__ = True
     async with _opened(kernel) as (subject, log):
@@ -102,14 +102,14 @@ async def assert_conforms(kernel: Kernel | Client, samples: Samples | None = Non
 
 @asynccontextmanager
 async def _opened(kernel: Kernel | Client) -> AsyncIterator[tuple[Subject, Log]]:
-    """A kernel that is served in memory, or one that a client speaks to."""
+    """The subject of the checks: a kernel that is served in memory here, or that of a client."""
     if not isinstance(kernel, Client):
         async with open_memory_client(kernel) as client:
             yield Subject(client, is_apart=False), Log()
         return
     transport = kernel.connection.transport
     over_sockets = isinstance(transport, ZmqClientTransport)
-    # A client that checks, and watches no messages for errors, has its kernel in this very loop.
+    # A `CheckedClient` that does not watch messages for errors has its kernel in this loop.
     here = isinstance(kernel, CheckedClient) and not kernel.watches_late_errors
     info = transport.info if isinstance(transport, ZmqClientTransport) else None
     yield Subject(kernel, info, is_apart=over_sockets and not here), Log()
@@ -122,7 +122,7 @@ def _fault(result: Result) -> list[str]:
 
 
 def _background_errors(client: Client, executions: Sequence[Execution]) -> list[BaseException]:
-    """What failed outside of any reply; of a client that does not watch for it, by the messages."""
+    """Errors of background tasks; for a plain `Client`, the ``error`` messages without a reply."""
     if isinstance(client, CheckedClient):
         return client.pop_background_errors()
     return [error for one in executions for error in late_errors(one)]

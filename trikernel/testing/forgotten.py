@@ -1,7 +1,7 @@
-"""Calls that a test must await, and whether it did.
+"""Finds calls that a test should have awaited and has not.
 
-A coroutine that nobody awaits does nothing, and a check that does nothing passes. Python says so in
-a warning when it finds the coroutine among the garbage; a test should fail.
+A coroutine that is not awaited does nothing, so the check in it would seem to pass. Python only
+warns, when the coroutine is garbage-collected; here the test fails.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ class ForgottenAwaits:
         self._made: dict[Coroutine[Any, Any, Any], str] = {}
 
     def watch(self, call: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """The same coroutine, to be awaited by the caller of the method that calls this.
-
-        ``call`` says in a failure what was not awaited.
-        """
+        """Returns the same coroutine. ``call`` is the text that names the call in a failure."""
         self._forget_begun()
         frame = inspect.currentframe()
         while frame is not None and frame.f_globals.get("__package__") == __package__:
@@ -36,7 +33,9 @@ class ForgottenAwaits:
         return coroutine
 
     def pop(self) -> list[BaseException]:
-        """An `AssertionError` for each call that was not awaited until now."""
+        """Return an `AssertionError` for each call that was not awaited until now, and close its
+        coroutine.
+        """
         self._forget_begun()
         made, self._made = self._made, {}
         for coroutine in made:

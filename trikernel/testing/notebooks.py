@@ -1,4 +1,4 @@
-"""Notebooks as tests: found below a folder, run, their failing cell shown."""
+"""Notebooks as tests: finds them in folders, runs them, and shows the cell that fails."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from .client import CheckedClient, describe
 
 __all__ = ["NotebookCase", "NotebookFile", "NotebookItem", "find_notebooks"]
 
-FEW = 2  # notebooks, up to which a fork server takes more time than it saves
+FEW = 2  # with up to so many notebooks a fork server takes more time than it saves
 _SERVER = pytest.StashKey[ForkServer | None]()
 IGNORED = frozenset({"node_modules", "__pycache__", "venv", "build", "dist"})
 
 
 def find_notebooks(folders: Sequence[Path]) -> list[Path]:
-    """Every ``.ipynb`` below these folders, or one of these files; not in hidden folders."""
+    """All ``.ipynb`` files among these paths and below these folders, but not in hidden folders or
+    those of `IGNORED`.
+    """
     found: dict[Path, None] = {}
     for folder in folders:
         paths = sorted(folder.rglob("*.ipynb")) if folder.is_dir() else [folder]
@@ -45,11 +47,12 @@ class NotebookCase:
         return f"<notebook {self.path}>"
 
     async def run(self, client: Client | None = None, **options: Any) -> Any:
-        """Run it and assert that every cell ends well; the notebook with its outputs.
+        """Run it and assert that every cell succeeds. Returns the notebook with its outputs.
 
-        On ``client``'s kernel (``kernel_client`` has one in memory, under whatever clock the
-        test uses), or on a process of its own. ``options`` are those of `run_notebook`. Raises
-        `AssertionError` that shows the cell that failed, its outputs and the kernel's log.
+        It runs on ``client``'s kernel (that of the fixture ``kernel_client`` is in memory, under
+        the clock of the test), or on a kernel process of its own. ``options`` are those of
+        `run_notebook`. Raises `AssertionError`, which shows the cell that failed, its outputs and
+        the kernel's log.
         """
         __tracebackhide__ = True
         try:
@@ -62,27 +65,27 @@ class NotebookCase:
 
 
 class NotebookItem(pytest.Item):
-    """A notebook as a test of its own, run in a process."""
+    """A test that runs one notebook, on a kernel process."""
 
-    obj: object = None  # pytest-trio looks at it
+    obj: object = None  # pytest-trio reads this attribute
 
     def runtest(self) -> None:
-        """Run it."""
+        """Run the notebook."""
         trio.run(partial(NotebookCase(self.path).run, warm=_fork_server(self.session)))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        """What failed, without the frames that led to it."""
+        """The text of the failure, without frames of this package."""
         if isinstance(excinfo.value, AssertionError | TrikernelError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Where it is."""
+        """The place of the test: the notebook's file."""
         return self.path, 0, self.name
 
 
 def _fork_server(session: pytest.Session) -> ForkServer | None:
-    """The one that starts the session's kernels, if enough of them are run to repay its start."""
+    """The fork server of the session; None if too few notebooks are run for it to save time."""
     stash = session.config.stash
     if _SERVER not in stash:
         count = sum(isinstance(item, NotebookItem) for item in session.items)
@@ -98,5 +101,5 @@ class NotebookFile(pytest.File):
     """A notebook that pytest has found."""
 
     def collect(self) -> Iterator[NotebookItem]:
-        """The one test in it."""
+        """The test of this notebook."""
         yield NotebookItem.from_parent(self, name=self.path.name)

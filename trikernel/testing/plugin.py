@@ -1,9 +1,9 @@
 """The pytest plugin: fixtures for tests of kernels and notebooks, with pytest-trio.
 
-A test takes ``kernel_client``, a client of the kernel that the fixture ``kernel`` returns:
-override that one to test a kernel of your own. The kernel is served in memory, in the test's own
-loop; with ``autojump_clock`` beside it, on virtual time. ``kernel_process`` is a client of a real
-process. A failure comes out as the plain error that it is, not in an ``ExceptionGroup``.
+The fixture ``kernel_client`` is a client of the kernel that the fixture ``kernel`` returns:
+override ``kernel`` to test a kernel of your own. The kernel is served in memory, in the test's own
+loop; a test that also takes ``autojump_clock`` runs in virtual time. ``kernel_process`` is a client
+of a kernel in a process. A failure is reported as a plain error, not in an ``ExceptionGroup``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ try:
 except ImportError:
 
     def trio_fixture(function: Callable[..., Any]) -> Any:
-        """Without pytest-trio the fixtures can only say what is missing."""
+        """Without pytest-trio: the fixture fails the test and says what has to be installed."""
 
         def missing() -> None:
             pytest.fail(f"the fixture {function.__name__!r} needs: pip install pytest-trio")
@@ -128,10 +128,10 @@ def notebook(request: pytest.FixtureRequest) -> NotebookCase:
 
 @contextmanager
 def _recorded(item: pytest.Item, kernel: Kernel) -> Iterator[None]:
-    """Keep a record of the block for the test's report."""
+    """Record a timeline of the block for the test's report."""
     from ..kernel import Kernel, recorder_of
 
-    if not isinstance(kernel, Kernel):  # one that was written for ipykernel
+    if not isinstance(kernel, Kernel):  # a kernel that was written for ipykernel
         yield
         return
     with recorder_of(kernel, title=item.name, also=_is_test) as recorder:
@@ -140,7 +140,7 @@ def _recorded(item: pytest.Item, kernel: Kernel) -> Iterator[None]:
 
 
 def _is_test(task: Any) -> bool:
-    """Whether it is the task that pytest-trio runs a test in, beside those of the fixtures."""
+    """Whether this is the task in which pytest-trio runs a test; fixtures have other tasks."""
     return bool(task.name.startswith("<test "))
 
 
@@ -148,7 +148,7 @@ def _is_test(task: Any) -> bool:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--trikernel-notebooks``."""
+    """Add the option ``--trikernel-notebooks``."""
     parser.getgroup("trikernel").addoption(
         "--trikernel-notebooks",
         action="store_true",
@@ -158,7 +158,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that take ``notebook`` are run for each one."""
+    """Parametrize tests that take the fixture ``notebook`` with all notebooks."""
     if "notebook" in metafunc.fixturenames and metafunc.config.option.trikernel_notebooks:
         from .notebooks import find_notebooks
 
@@ -169,7 +169,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Each notebook is a test of its own."""
+    """Collect each notebook as a test of its own."""
     if file_path.suffix != ".ipynb" or not parent.config.option.trikernel_notebooks:
         return None
     from .notebooks import NotebookFile
@@ -178,7 +178,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where a test takes ``notebook``, that one tests the notebooks."""
+    """If a test takes the fixture ``notebook``, deselect the notebooks' own tests."""
     if any("notebook" in getattr(item, "fixturenames", ()) for item in items):
         from .notebooks import NotebookItem
 
@@ -190,7 +190,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Say at once what is wrong with ``def test_it(kernel_client)``."""
+    """Fail with an explanation if a test takes our async fixtures but cannot use them: it is not
+    async, is called by hypothesis, or is not run by pytest-trio.
+    """
     taken = ASYNC_FIXTURES.intersection(getattr(item, "fixturenames", ()))
     function = getattr(item, "obj", None)
     inner = getattr(getattr(function, "hypothesis", None), "inner_test", function)
@@ -217,7 +219,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """A test that failed shows what its tasks did."""
+    """Add the timeline of the tasks to the report of a test that has failed."""
     report = yield
     recorder = item.stash.get(_RECORDER, None)
     if recorder is not None and report.when == "call":
@@ -229,9 +231,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Any:
-    """Errors in groups, as nurseries and pytest-trio make them, come out as they were raised.
-
-    Of several the first, which tells of the others.
+    """Raise the errors in exception groups, which nurseries and pytest-trio make, without the
+    groups: if there are several, the first one, with a note for each other one.
     """
     __tracebackhide__ = True
     if not _uses_the_kit(item):
@@ -250,14 +251,14 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
 
 
 def _uses_the_kit(item: pytest.Item) -> bool:
-    """By a fixture, or by something that its module has imported."""
+    """Whether a test uses this kit: by a fixture, or something that its module has imported."""
     names = vars(getattr(item, "module", None) or object).values()
     imported = any(getattr(one, "__module__", None) in KIT for one in tuple(names))
     return imported or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The errors in nested groups; what the test itself asserted comes first."""
+    """The errors in nested groups; each `AssertionError` before other errors."""
     found: list[BaseException] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
@@ -265,10 +266,10 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _show_cells_in_time(error: BaseException) -> None:
-    """A deadline names the cells that it ended, in the place of the way that the cancel took.
+    """Show in a deadline's error the cells that it has ended, instead of the frames of the client.
 
-    `trio.fail_after` knows of no cell, and the context of what a deadline raises is the
-    `trio.Cancelled` that went through the client: a page of frames, none of which is of interest.
+    `trio.fail_after` does not know cells. The context of its error is the `trio.Cancelled` that
+    went through the client: a page of frames without any information.
     """
     import trio
 
@@ -294,7 +295,7 @@ def _show_cells_in_time(error: BaseException) -> None:
 
 
 def _cell_notes(error: BaseException | None, seen: set[int]) -> list[CellNote]:
-    """The cells that are noted on the cancels which led to this error, each once."""
+    """The cells that are noted on the cancellations that led to this error, each one once."""
     from .client import CellNote
 
     if error is None or id(error) in seen:
@@ -308,7 +309,9 @@ def _cell_notes(error: BaseException | None, seen: set[int]) -> list[CellNote]:
 
 
 def _folders(config: pytest.Config) -> list[Path]:
-    """Where pytest looks for tests; of a test file, its folder."""
+    """The folders (and notebooks) where pytest looks for tests; if only test files are given, their
+    folders.
+    """
     given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
     named = [path for path in given if path.is_dir() or path.suffix == ".ipynb"]
     if named:

@@ -1,4 +1,4 @@
-"""One kernel process for a whole test session; each test connects to it anew."""
+"""One kernel process for a whole test session; each test has a new client of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["SessionKernel", "session_kernel"]
 
 
 class SessionKernel:
-    """A kernel process, started when the first test wants it, and again if a test ended it, or if
-    a cell of it does not stop.
+    """A kernel process. It is started when the first test needs it, and again if a test has ended
+    it, or if a cell does not stop.
 
-    The first one starts in the ordinary way, and sooner than a fork server would; whoever needs a
-    second one may need many, so that and all further ones are forked, where the system can.
+    The first process is started in the ordinary way, which is faster than to start a fork server.
+    If a second one is needed, there may be many, so that one and all further ones are forked, if
+    the system can do that.
     """
 
     def __init__(self, kernel_name: str | None) -> None:
@@ -32,9 +33,11 @@ class SessionKernel:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[CheckedClient]:
-        """A client; raises what failed in the background while it was there.
+        """A client for one test. At the end it raises errors of background tasks, and of calls that
+        were not awaited.
 
-        A cell that still runs at the end is interrupted, so that the next test finds it idle.
+        A cell that still runs at the end is interrupted, so that the kernel is idle for the next
+        test.
         """
         if self._process is None:
             process = KernelProcess(self._kernel_name, self._fork_server())
@@ -61,27 +64,27 @@ class SessionKernel:
         raise_errors(client.pop_what_was_missed())
 
     def _fork_server(self) -> ForkServer | None:
-        """What starts the next kernel; it starts itself when it is asked. None for the first."""
+        """The fork server for the next kernel, started by its first use; None for the first."""
         again, self._was_started = self._was_started, True
         if again and self._server is None and self._kernel_name is None:
             self._server = ForkServer() if warm_is_possible() is None else None
         return self._server
 
     async def stop(self) -> None:
-        """End it."""
+        """End the kernel process."""
         process, self._process = self._process, None
         if process is not None:
             await process.kill()
 
     def close(self) -> None:
-        """End the fork server. The kernel has ended before."""
+        """End the fork server, after the kernel has ended."""
         if self._server is not None:
             self._server.close()
 
 
 @contextmanager
 def session_kernel(kernel_name: str | None) -> Iterator[SessionKernel]:
-    """A kernel that ends with the session."""
+    """The kernel of a test session, which ends with the block."""
     kernel = SessionKernel(kernel_name)
     try:
         yield kernel

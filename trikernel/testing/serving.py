@@ -1,7 +1,7 @@
-"""A kernel served in the caller's own loop, and clients of it that check.
+"""Serves a kernel in the caller's own loop, with `CheckedClient` clients.
 
-In memory it works under `trio.testing.MockClock`, touches no state of the process and opens no
-socket. Over real sockets it is the same kernel and the same client, in real time.
+In memory it works under `trio.testing.MockClock` and opens no sockets. Over real sockets kernel and
+client are the same, but it needs real time.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ Medium = Literal["memory", "tcp", "ipc"]
 async def open_memory_client(
     kernel: Kernel, *, key: bytes = b"test"
 ) -> AsyncIterator[CheckedClient]:
-    """Serve ``kernel`` in memory and have a client of it; it ends with the block.
+    """Serve ``kernel`` in memory, with a client; it ends with the block.
 
     ::
 
         async with open_memory_client(MyKernel()) as client:
             await client.expect("1 + 1", result="2")
 
-    Leaving the block raises what failed in the kernel's background tasks meanwhile, unless the
-    test popped it (`CheckedClient.pop_background_errors`). Synchronous code in a kernel in memory
-    cannot be interrupted, and `input` has to be awaited.
+    The end of the block raises the errors of the kernel's background tasks, unless the test has
+    popped them (`CheckedClient.pop_background_errors`), and of calls that were not awaited.
+    Synchronous code in a kernel in memory cannot be interrupted, and `input` has to be awaited.
     """
     __tracebackhide__ = True
     async with open_clients(kernel, key=key) as (client,):
@@ -65,21 +65,21 @@ async def open_clients(
     services: Literal["thread", "inline"] | None = None,
     key: bytes = b"test",
 ) -> AsyncIterator[list[CheckedClient]]:
-    """Serve ``kernel`` in this loop and have ``count`` clients of it; it ends with the block.
+    """Serve ``kernel`` in this loop, with ``count`` clients; it ends with the block.
 
     ::
 
         async with open_clients(MyKernel(), 2, over="tcp") as (one, other):
             await one.expect("1 + 1", result="2")
 
-    ``over`` is ``memory``, ``tcp`` (on this machine, ports that are free) or ``ipc`` (sockets in a
-    temporary folder). ``services`` are those of `trikernel.serve`: where control, interrupts and
-    output are seen to, unless given ``inline`` in memory and in a thread over sockets. Each client
-    hears of everything from the start of the block on.
+    ``over`` is ``memory``, ``tcp`` (this machine, free ports) or ``ipc`` (sockets in a temporary
+    folder). ``services`` is as for `trikernel.serve`: where control, interrupts and output are
+    handled; by default ``inline`` in memory and in a thread over sockets. Each client receives all
+    messages from the start of the block on.
 
-    Leaving the block raises what failed in the kernel's background tasks meanwhile, unless a test
-    popped it (any of the clients pops it). Raises `RuntimeError` where sockets are asked for on a
-    virtual clock: it would jump ahead while they carry something.
+    The end of the block raises the errors of the kernel's background tasks, unless the test has
+    popped them (from any of the clients), and of calls that were not awaited. Raises `RuntimeError`
+    for sockets on a virtual clock, which would jump ahead while a message is on its way.
     """
     __tracebackhide__ = True
     if isinstance(kernel, type):
@@ -105,7 +105,7 @@ async def open_clients(
 
 @contextmanager
 def _transport(over: Medium, key: bytes) -> Iterator[MemoryTransport | ZmqTransport]:
-    """The kernel's side, which is closed with the block."""
+    """The kernel's side of a transport, which is closed at the end of the block."""
     transport: MemoryTransport | ZmqTransport
     with tempfile.TemporaryDirectory() if over == "ipc" else nullcontext("") as folder:
         if over == "memory":
@@ -125,7 +125,7 @@ def _transport(over: Medium, key: bytes) -> Iterator[MemoryTransport | ZmqTransp
 
 @contextmanager
 def _connected(transport: MemoryTransport | ZmqTransport) -> Iterator[ClientTransport]:
-    """A client's side, which is closed with the block."""
+    """A client's side of a transport, which is closed at the end of the block."""
     connection: ClientTransport
     if isinstance(transport, MemoryTransport):
         connection = transport.connect()
@@ -143,7 +143,7 @@ async def _served(
     transport: MemoryTransport | ZmqTransport,
     services: Literal["thread", "inline"],
 ) -> AsyncIterator[None]:
-    """Serve it until the block is left, and see it end."""
+    """Serve a kernel until the end of the block, then stop it and wait until it has ended."""
     ended = trio.Event()
 
     async def run(*, task_status: trio.TaskStatus[Server]) -> None:
@@ -163,18 +163,18 @@ async def _served(
 async def _subscribed(
     client: CheckedClient, connection: ClientTransport, over: Medium
 ) -> AsyncIterator[None]:
-    """Have the client receive; over sockets, from when the kernel has seen its subscription."""
+    """Run the client. Over sockets, wait until its subscription to iopub is active."""
     with ExitStack() as first:
         messages = first.enter_context(client.subscribe())
         async with open_client(connection, client):
             if over != "memory":
-                await messages.receive()  # any: what the kernel said to others, or its welcome
+                await messages.receive()  # any iopub message, usually ``iopub_welcome``
             first.close()
             yield
 
 
 class _Tail(logging.Handler):
-    """Keeps the last lines of a kernel's log, and what its background tasks raised."""
+    """Keeps the last lines of a kernel's log, and the errors of its background tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +183,9 @@ class _Tail(logging.Handler):
 
     @contextmanager
     def instead_of_the_log_of(self, kernel: Kernel) -> Iterator[None]:
-        """Give it a log of its own: the end is shown in failures, crashes in it fail the test."""
+        """Give the kernel a log of its own in the block. Its end is shown in failures, and errors
+        of background tasks, which are logged, fail the test.
+        """
         own = kernel.log
         kernel.log = logging.Logger("trikernel", logging.DEBUG)
         kernel.log.parent = logging.getLogger("trikernel")
@@ -194,12 +196,12 @@ class _Tail(logging.Handler):
             kernel.log = own
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
+        """Keep one record."""
         error = record.exc_info[1] if record.exc_info else None
         if record.msg == BACKGROUND_FAILED and error is not None:
             self.errors.append(error)  # with its traceback
         text = record.getMessage()
-        if error is not None:  # in a line: its traceback is among the outputs
+        if error is not None:  # in one line, because the traceback is among the outputs
             text = f"{text}: {type(error).__name__}: {error}"
         self._lines.append(f"{record.levelname} {text}")
 
