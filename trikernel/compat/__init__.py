@@ -1,7 +1,7 @@
-"""Kernels that were written for ipykernel, as they are: its classes, over this kernel's.
+"""Runs kernels that were written for ipykernel: classes with its names and interface, over ours.
 
-``from trikernel.compat import Kernel, IPKernelApp`` is the one line of a port;
-``python -m trikernel.compat PACKAGE -f FILE`` runs a package that has not even that.
+``from trikernel.compat import Kernel, IPKernelApp`` is the only line that a port has to change;
+``python -m trikernel.compat PACKAGE -f FILE`` runs a package without any change.
 """
 
 from __future__ import annotations

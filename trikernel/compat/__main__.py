@@ -1,4 +1,4 @@
-"""``python -m trikernel.compat MODULE -f FILE``: a kernel that was written for ipykernel."""
+"""``python -m trikernel.compat MODULE -f FILE``: runs a kernel that was written for ipykernel."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""An author's traitlets kernel as a kernel of ours: a class of adapters for each class of theirs.
+"""Adapts an author's traitlets kernel to a kernel of this package.
 
-An adapter is a `trikernel.Kernel` (or a `PythonKernel`) of the same name, which is served. What the
-author's class overrides is called there, and only that; everything else is what any kernel of ours
-does. An author holds their adapter; the adapter finds the author by a weak reference.
+In this package "the author" is the kernel object whose class was written for ipykernel. For each
+such class an adapter class of the same name is made, a subclass of `trikernel.Kernel` or
+`PythonKernel`. The adapter is what is served. It calls the methods that the author's class
+overrides, and no others; everything else is done as in any kernel of this package. The author
+object owns its adapter, which refers to it weakly.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Held", "delegated", "describe", "loop_of", "make_adapter"]
 
 _TOLD = (*FACTS, "kernel_info")
-"""What an author's class says of its kernel; it is read when somebody asks."""
+"""Attributes in which an author's class describes its kernel; they are read when needed."""
 
 _VERBS = (
     "do_execute",
@@ -52,14 +54,14 @@ _CALLED = (
     "getpass",
     *REQUESTS,
 )
-"""What is called there instead of here, if the author's class has its own.
+"""Methods that the adapter calls on the author, if the author's class overrides them.
 
-Of `send_response` that is not so: ipykernel's own messages do not pass through it either.
+`send_response` is not among them: ipykernel does not send its own messages through it either.
 """
 
 
 class _Handlers(dict[str, Any]):
-    """Handlers by their message type; those that an author puts here may await asyncio."""
+    """Handlers by message type. Handlers that an author's code adds may await asyncio."""
 
     def __init__(self, adapter: Any, built_in: dict[str, Any]) -> None:
         super().__init__(built_in)
@@ -79,15 +81,15 @@ class _Handlers(dict[str, Any]):
 
 
 def make_adapter(author: Any, base: Any) -> Any:
-    """The adapter of an author's kernel, a ``base``.
+    """Create the adapter, a subclass of ``base``, for an author.
 
-    Raises `KernelClassError` and `SettingError` as any kernel of ours does.
+    Raises `KernelClassError` and `SettingError`, as any kernel of this package does.
     """
     cls: Any = type(author)
     adapter = _adapter_class(cls, base)()
     adapter.find_author = weakref.ref(author)
     adapter.guest_loop = None
-    adapter.sender.is_strict = False  # what it displays goes out as by ipykernel
+    adapter.sender.is_strict = False  # displays are sent unchecked, as ipykernel does
     for name in ("shell_handlers", "control_handlers"):
         setattr(adapter, name, _Handlers(adapter, getattr(adapter, name)))
     return adapter
@@ -106,7 +108,7 @@ def _adapter_class(cls: Any, base: Any) -> Any:
     space["start"] = _start
     for name in settings_of(base):
         value = getattr(cls, name)
-        if not hasattr(value, "__get__"):  # no trait: a default of the author's
+        if not hasattr(value, "__get__"):  # a plain value, not a trait: the author's default
             space[name] = value
     for table in ("msg_types", "control_msg_types"):
         space[table] = names = list(getattr(cls, table))
@@ -115,7 +117,9 @@ def _adapter_class(cls: Any, base: Any) -> Any:
 
 
 def _read(name: str) -> Any:
-    """A fact; a client waits for it, so one that cannot be computed is that of any kernel."""
+    """A property that reads a fact of the author. If that raises, a warning is logged and it is the
+    default of any kernel, because clients wait for the reply with these facts.
+    """
 
     def read(adapter: Any) -> Any:
         try:
@@ -149,7 +153,7 @@ def _call(name: str, function: Callable[..., Any]) -> Any:
 
 
 def _with_parent(function: Callable[..., Any], set_parent: Callable[..., Any]) -> Any:
-    """`should_handle` of a class that has its own `set_parent`, which is called first."""
+    """A `should_handle` for a class that overrides `set_parent`: calls that first."""
 
     @functools.wraps(function)
     def should_handle(adapter: Any, stream: Any, msg: Any, idents: Any) -> Any:
@@ -162,13 +166,15 @@ def _with_parent(function: Callable[..., Any], set_parent: Callable[..., Any]) -
 
 
 def _start(adapter: Any) -> Any:
-    """The asyncio loop is there from the beginning: other threads may ask for it."""
+    """Make the asyncio loop before the author's `start`, because other threads may use it."""
     loop_of(adapter).keep_turning()
     return awaited(adapter, adapter.find_author().start())
 
 
 def awaited(adapter: Any, result: Any) -> Any:
-    """What an author's function returned; a coroutine of theirs may await asyncio and Trio."""
+    """What an author's function has returned; an awaitable is run in the asyncio loop, so that it
+    may await asyncio and Trio.
+    """
     if inspect.isawaitable(result):
         from ..loops import TrioAwaitable
 
@@ -178,7 +184,8 @@ def awaited(adapter: Any, result: Any) -> Any:
 
 
 def loop_of(adapter: Any) -> GuestLoop:
-    """The kernel's asyncio loop, made when something first asks for it; in the user loop.
+    """The kernel's asyncio loop, which is made when it is first needed. To be called in the user
+    loop.
 
     Raises `TrikernelError` while the kernel is not served.
     """
@@ -203,16 +210,18 @@ def loop_of(adapter: Any) -> GuestLoop:
         server.application.at_end.callback(loop.end)
         if adapter.owns_process:
             asyncio.set_event_loop(loop)
-            if hasattr(adapter, "shell"):  # its cells may call asyncio.run, which leaves none
+            if hasattr(adapter, "shell"):  # asyncio.run in a cell unsets the current loop
                 adapter.shell.events.register("post_execute", loop.be_current)
     return loop
 
 
-# What an author's class has of ours
+# Attributes and methods for the author's class that use the adapter
 
 
 class Held:
-    """An attribute of the adapter's. One that it does not let be set is the author's then."""
+    """An attribute that is read and set on the adapter. If the adapter does not allow it to be set,
+    the value is kept by the author.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -223,7 +232,7 @@ class Held:
         own, adapter = vars(author), author.trikernel_adapter
         if self.name in own:
             return own[self.name]
-        if self.name in _TOLD:  # `super` of one that the author's class computes
+        if self.name in _TOLD:  # the author's property has called `super()`: avoid a recursion
             return getattr(super(type(adapter), adapter), self.name)
         return getattr(adapter, self.name)
 
@@ -235,9 +244,10 @@ class Held:
 
 
 def delegated(name: str) -> Any:
-    """A method that does what a kernel of ours does, for `super` and for those who do not override.
+    """A method for the author's base class that calls the adapter's own method. It is called by
+    `super()`, or if the author's class does not override it.
 
-    What it returns may be awaited by asyncio's tasks, too.
+    What it returns may be awaited by asyncio tasks, too.
     """
     if name in REQUESTS:
         return _delegated_handler(name)
@@ -253,7 +263,9 @@ def delegated(name: str) -> Any:
 
 
 def _send_unserved(author: Any, stream: Any, *args: Any, **options: Any) -> None:
-    """Send what is sent before the kernel is served: nobody hears it, but on an author's socket."""
+    """`send_response` before the kernel is served: the message is only logged, unless it goes to a
+    socket of the author's own.
+    """
     if isinstance(stream, ChannelHandle):
         author.log.info("%s sends before it is served: %.200r", type(author).__name__, args)
     else:
@@ -261,7 +273,9 @@ def _send_unserved(author: Any, stream: Any, *args: Any, **options: Any) -> None
 
 
 def _delegated_handler(name: str) -> Any:
-    """A handler, as ours, or as ipykernel's: of stream, ident and message, it sends its reply."""
+    """A handler that can be called as ours (with the request) or as ipykernel's (with stream, ident
+    and message): then it sends the reply itself.
+    """
 
     def method(author: Any, *args: Any) -> Any:
         adapter = author.trikernel_adapter

@@ -1,7 +1,7 @@
-"""`IPKernelApp`: the application that starts a kernel, as ipykernel's ``kernelapp`` names it.
+"""`IPKernelApp`: the application that starts a kernel, with the name it has in ipykernel.
 
-traitlets reads flags and configuration files; what they say wrongly is one warning each, and the
-kernel starts without it. Serving is `trikernel.run`'s matter.
+traitlets reads flags and configuration files. For each error in them a warning is logged, and the
+kernel starts without that value. `trikernel.run` serves the kernel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["IPKernelApp"]
 
 
 class _OfKernel:
-    """What the kernel has, unless somebody sets it."""
+    """The kernel's attribute of the same name, unless the application's is set."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -58,8 +58,8 @@ class IPKernelApp(Application):
         app.initialize(["-f", "connection.json"])
         app.start()
 
-    ``start`` is the last thing that a process does. In a process that serves a kernel which it
-    has not started, `instance` is about that one.
+    ``start`` has to be the last thing that a process does. In a process in which something else has
+    started a kernel, `instance` describes that kernel.
     """
 
     name = "ipython-kernel"
@@ -92,18 +92,18 @@ class IPKernelApp(Application):
     keyfile = Unicode(help="no effect: the key is in the connection file").tag(config=True)
     quiet = Bool(True, help="no effect").tag(config=True)
 
-    kernel_flags: list[str] | None = None  # what a Python kernel is to read
+    kernel_flags: list[str] | None = None  # the flags that a Python kernel reads
     has_started: ClassVar[bool] = False
 
     @classmethod
     def initialized(cls) -> bool:
-        """Whether this process has an application, or a kernel that stands for one."""
+        """Whether this process has an application, or serves a kernel that `instance` describes."""
         return super().initialized() or _served_process() is not None
 
     @classmethod
     def instance(cls, *args: Any, **kwargs: Any) -> Any:
-        """The application of this process. Of a kernel that something else serves it says what
-        there is to know.
+        """The application of this process. If something else has started the kernel, a new one is
+        made that has the kernel, its shell, configuration and connection.
         """
         is_made = super().initialized()
         app = super().instance(*args, **kwargs)
@@ -140,7 +140,7 @@ class IPKernelApp(Application):
             return self.shell.profile_dir
         try:
             from ..python.profile import made_profile_dir
-        except ImportError:  # of a kernel for another language, alone
+        except ImportError:  # IPython is not installed: a kernel for another language
             return None
         return made_profile_dir(self.ipython_dir, self.profile)
 
@@ -152,7 +152,7 @@ class IPKernelApp(Application):
 
     @property
     def config_file_paths(self) -> list[str]:
-        """Where configuration files are looked for, the most important folder first."""
+        """The folders of configuration files, the one with the highest precedence first."""
         from jupyter_core.paths import jupyter_config_path
 
         return [
@@ -162,19 +162,21 @@ class IPKernelApp(Application):
 
     @property
     def config_file_name(self) -> str:
-        """The file's name, without its end."""
+        """The name of the configuration file, without its suffix."""
         return self.name.replace("-", "_") + "_config"
 
     @property
     def abs_connection_file(self) -> str:
-        """The connection file's path; a bare name is one in ``connection_dir``, or here."""
+        """The connection file's path. A name without folder that does not exist in the working
+        folder is taken from ``connection_dir``.
+        """
         path: str = self.connection_file
         if path and os.path.basename(path) == path and not os.path.exists(path):
             return os.path.join(str(self.connection_dir), path)
         return path
 
     def initialize(self, argv: Any = None) -> None:
-        """Read flags and files, and make the kernel. Nothing listens before `start`."""
+        """Read flags and files, and create the kernel. It opens no sockets before `start`."""
         self.classes = [type(self), self.kernel_class, *self.classes]
         words = list(sys.argv[1:] if argv is None else argv)
         own = None
@@ -186,7 +188,8 @@ class IPKernelApp(Application):
             return
         log_to_stderr(str(self.log_level))
         for text in complaints:
-            if own is None or name_of_flag(text.split()[1]) in own:  # IPython warns of the others
+            # Of other flags of a Python kernel IPython's profile warns.
+            if own is None or name_of_flag(text.split()[1]) in own:
                 self.log.warning(text)
         self.read_files()
         self._hold_signals()
@@ -194,10 +197,10 @@ class IPKernelApp(Application):
         self.shell = getattr(self.kernel, "shell", None)
 
     def read_files(self) -> None:
-        """Read the configuration files; the command line goes before them."""
+        """Read the configuration files; the command line takes precedence over them."""
         given = self.cli_config
         for name in ("ipython_config", self.config_file_name):
-            for folder in reversed(self.config_file_paths):  # the most important one last
+            for folder in reversed(self.config_file_paths):  # the last one has precedence
                 self._read_file(folder, name)
         if self.config_file:
             self._read_file(*os.path.split(os.path.abspath(self.config_file)))
@@ -209,22 +212,25 @@ class IPKernelApp(Application):
         self.raise_config_file_errors = True
         try:
             self.load_config_file(name, path=folder)
-        except Exception as error:  # the person's code, or what it says
+        except Exception as error:  # the file is the user's code, which may raise anything
             path = os.path.join(folder, f"{name.removesuffix('.py')}.py")
             path = path if os.path.exists(path) else f"{path[:-3]}.json"
             self.log.warning("%s has no effect: %s", path, describe(error))
 
     def _hold_signals(self) -> None:
-        """An interrupt while the kernel is made has nothing to interrupt; children get SIG_DFL."""
+        """Ignore SIGINT while the kernel is created. A handler is set, not SIG_IGN, because child
+        processes would inherit that.
+        """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, _ignore)
 
     def init_kernel(self) -> None:
-        """Make the kernel. One that cannot be made is told of by another one in its place.
+        """Create the kernel. If that raises, a kernel is created that answers each cell with the
+        error.
 
-        What it starts on asyncio's current loop runs once it is served.
+        What the kernel's ``__init__`` starts on asyncio's current loop runs once it is served.
         """
-        import asyncio  # which takes its time
+        import asyncio  # imported late, because it takes a while
 
         from ..loops import GuestLoop
 
@@ -245,7 +251,9 @@ class IPKernelApp(Application):
             self.kernel.trikernel_adapter.guest_loop = loop
 
     def start(self) -> None:
-        """Serve the kernel until it is told to shut down; the last thing that a process does."""
+        """Serve the kernel until it is told to shut down. It has to be the last thing that a
+        process does.
+        """
         IPKernelApp.has_started = True
         if self.subapp is not None:
             self.subapp.start()
@@ -260,7 +268,7 @@ class IPKernelApp(Application):
             self.exit_with(error)
 
     def exit_with(self, error: UsageError) -> None:
-        """End the process by one line about what its caller can mend."""
+        """Print one line about an error that the caller can correct, and exit with code 2."""
         print(f"error: {error}", file=real_stderr, flush=True)
         self.exit(2)
 
@@ -269,7 +277,7 @@ _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
 def _ignore(*_: object) -> None:
-    """Nothing."""
+    """A signal handler that does nothing."""
 
 
 def _served_process() -> Any:

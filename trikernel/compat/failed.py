@@ -1,4 +1,4 @@
-"""A kernel in the place of one that could not be made: whoever is connected is told why."""
+"""A kernel in the place of one that could not be created: it tells its clients why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["failed_kernel"]
 
 
 def failed_kernel(cls: type[Kernel], error: Exception) -> Kernel:
-    """A kernel whose cells fail with that error, and that says of itself what the class says."""
+    """A kernel whose cells fail with ``error``, with the name and language of the class ``cls``."""
     facts = ("implementation", "implementation_version", "language", "language_info")
     space: dict[str, Any] = {
         name: value for name in facts if not hasattr(value := getattr(cls, name), "__get__")
@@ -28,5 +28,5 @@ class _FailedKernel(Kernel):
     failure: Exception
 
     def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
-        """Raises what kept the kernel from starting."""
+        """Raise the error because of which the kernel could not be created."""
         raise self.failure

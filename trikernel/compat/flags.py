@@ -1,7 +1,7 @@
-"""Flags and configuration of `IPKernelApp`: what is wrong is one warning, and left out.
+"""Flags and configuration of `IPKernelApp`: each error is a warning, and the value is left out.
 
-traitlets' own loader reads them. Whoever waits for a kernel learns nothing from one that has ended
-because of a flag.
+traitlets' own loader reads them. The process does not end because of a wrong flag, since a client
+that waits for the kernel would not learn why.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FLAGS: dict[str, Any] = {
 
 
 def own_flags(app: Application) -> set[str]:
-    """The names of the flags that an author's application has, and no other one."""
+    """The names of the flags that only an author's application has."""
     names: set[str] = set()
     for name in (*app.aliases, *app.flags):
         names.update([name] if isinstance(name, str) else name)
@@ -66,7 +66,9 @@ def name_of_flag(word: str) -> str:
 
 
 def flags_of_python(argv: Sequence[str], own: Set[str] = frozenset()) -> list[str]:
-    """The flags that IPython is to read, and warn of: all but the ``own`` ones of an author."""
+    """The flags that IPython's profile reads (and warns of): all except those of the connection and
+    the ``own`` ones of an author.
+    """
     ours = {"f", "ip", "transport", *_PORTS, *own}
     names = ((group, name_of_flag(group[0])) for group in _groups(argv))
     return [
@@ -78,9 +80,11 @@ def flags_of_python(argv: Sequence[str], own: Set[str] = frozenset()) -> list[st
 
 
 def take_flags(app: Application, argv: Sequence[str]) -> list[str]:
-    """Have an application read a command line; ``flag FLAG has no effect: …`` of each wrong one.
+    """Have an application parse a command line. Returns a sentence for each wrong flag, which is
+    left out: ``flag FLAG has no effect: …``.
 
-    An application with subcommands finds its subcommand.
+    An application with subcommands finds its subcommand. Raises `ArgumentError` if no single flag
+    is wrong.
     """
     words = _groups(argv)
     complaints: list[str] = []
@@ -94,7 +98,7 @@ def take_flags(app: Application, argv: Sequence[str]) -> list[str]:
         except SystemExit as error:
             complaint = said.getvalue().rpartition("error: ")[2].strip()
             complaint = complaint.rpartition(_PREFIX)[2]
-            if not error.code or not complaint:  # it was asked for help
+            if not error.code or not complaint:  # it has printed its help
                 raise
         wrong = next((group for group in words if not _is_readable(app, group)), None)
         if wrong is None:
@@ -104,7 +108,7 @@ def take_flags(app: Application, argv: Sequence[str]) -> list[str]:
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:
-    """Each flag with its value."""
+    """The words of a command line, each flag together with its value."""
     groups: list[list[str]] = []
     for word in argv:
         begins = word.startswith("-") and word != "-"
@@ -129,7 +133,7 @@ def _is_readable(app: Application, words: Sequence[str]) -> bool:
 def without_misfits(
     config: Config, classes: Sequence[type[Any]], log: logging.Logger, *, tells: bool = True
 ) -> Config:
-    """A configuration without values that do not fit, of each of which the log has a warning."""
+    """A configuration without its invalid values; with ``tells`` a warning is logged for each."""
     known = {base.__name__: base for cls in classes for base in cls.__mro__}
     kept = Config()
     for section, name, value in _values(config):

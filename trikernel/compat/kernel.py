@@ -1,9 +1,8 @@
-"""`Kernel` and `IPythonKernel`: traitlets' kernels, for classes that were written for ipykernel.
+"""`Kernel` and `IPythonKernel`: base classes for kernels that were written for ipykernel.
 
-They have ipykernel's names, and its bases: traits that configuration files and flags set,
-``parent``, ``log``, `instance`. What a kernel does is done by an adapter, a kernel of ours that
-they hold (`trikernel_adapter`): nearly every name here says only that its value, or what it does,
-is that one's.
+They have ipykernel's names and the features of traitlets: traits that configuration files and flags
+set, ``parent``, ``log``, `instance`. The work is done by an adapter, a kernel of this package that
+each object owns (`trikernel_adapter`): most attributes and methods here only refer to it.
 """
 
 from __future__ import annotations
@@ -36,49 +35,49 @@ __all__ = ["IPythonKernel", "Kernel"]
 
 
 class _SettingTrait(AnyTrait):
-    """A setting of the kernel as a trait, which is checked as any setting is."""
+    """A setting of the kernel as a trait, with the same checks."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(help=setting.help)
         self._setting = setting
 
     def default(self, author: Any = None) -> Any:
-        """What the class says, or the environment."""
+        """The value of the adapter: the default of the class, or of the environment."""
         return getattr(author.trikernel_adapter, self.name) if author is not None else None
 
     def validate(self, author: Any, value: Any) -> Any:
-        """In its range; raises `TraitError`."""
+        """The value, if it is in the setting's range; else raises `TraitError`."""
         try:
             return self._setting.check(value)
         except SettingError as error:
             raise TraitError(str(error)) from None
 
     def from_string(self, text: str) -> Any:
-        """What a flag says."""
+        """The value of a flag. Raises `TraitError`."""
         try:
             return self._setting.from_text(text, "flag")
         except SettingError as error:
             raise TraitError(str(error).removeprefix("flag: ")) from None
 
     def set(self, author: Any, value: Any) -> None:
-        """Here, and where it is used."""
+        """Set the value here and in the adapter, which uses it."""
         super().set(author, value)
         setattr(author.trikernel_adapter, self.name, getattr(author, self.name))
 
 
 class _Given(AnyTrait):
-    """What the adapter has, unless an author gives another one."""
+    """The adapter's attribute, unless the author sets it."""
 
     def default(self, author: Any = None) -> Any:
-        """The adapter's."""
+        """The adapter's attribute."""
         return getattr(author.trikernel_adapter, self.name) if author is not None else None
 
 
 class _SessionTrait(_Given):
-    """The kernel's session; before it is served, one that will be."""
+    """The kernel's session; before the kernel is served, one that works once it is."""
 
     def default(self, author: Any = None) -> Any:
-        """The adapter's, or one that becomes it."""
+        """The adapter's session, or before the kernel is served an `EarlySession`."""
         if author is None or author.trikernel_adapter.sender.is_connected:
             return super().default(author)
         from .session import EarlySession
@@ -87,7 +86,7 @@ class _SessionTrait(_Given):
 
 
 class _TornadoLoop:
-    """Tornado's loop over the kernel's asyncio loop, while it is served; an author may set one."""
+    """Tornado's loop over the kernel's asyncio loop, once that exists; an author may set one."""
 
     def __get__(self, author: Any, owner: type) -> Any:
         if author is None:
@@ -98,13 +97,15 @@ class _TornadoLoop:
 
 
 class _CommManager:
-    """The kernel's. The one that the comm package has before a kernel is served becomes it."""
+    """The kernel's comm manager. If it is set to the ``comm`` package's default one, the targets
+    and comms of that are taken over.
+    """
 
     def __get__(self, author: Any, owner: type) -> Any:
         return self if author is None else author.trikernel_adapter.comm_manager
 
     def __set__(self, author: Any, manager: Any) -> None:
-        if type(manager) is CommManager:  # its targets and comms are ours from now on
+        if type(manager) is CommManager:  # share its dictionaries, for code that has kept it
             manager, given = author.trikernel_adapter.comm_manager, manager
             given.targets.update(manager.targets)
             manager.targets, manager.comms = given.targets, given.comms
@@ -116,7 +117,7 @@ def _setting_traits(base: type[_Kernel]) -> dict[str, TraitType[Any, Any]]:
 
 
 class Kernel(SingletonConfigurable):
-    """A kernel as ipykernel's ``kernelbase.Kernel``: the one line of a port is its import.
+    """Has the interface of ipykernel's ``kernelbase.Kernel``: a port only changes the import.
 
     ::
 
@@ -212,27 +213,31 @@ class Kernel(SingletonConfigurable):
     vars().update({name: delegated(name) for name in _Kernel.control_msg_types})
 
     def __init__(self, **kwargs: Any) -> None:
-        """Traits by keyword, ``config``, ``parent``. Raises what is wrong with the class."""
+        """Takes traits by keyword, ``config`` and ``parent``. Raises `KernelClassError` for a class
+        that cannot work, `SettingError` or `TraitError` for a wrong value.
+        """
         self.trikernel_adapter  # noqa: B018  # else it would be the first one that needs it who is told
         super().__init__(**kwargs)
 
     @classmethod
     def initialized(cls) -> bool:
-        """Whether this process has such a kernel, or one that stands for it."""
+        """Whether this process has a kernel of this class, or serves another one."""
         return super().initialized() or _served_process() is not None
 
     @classmethod
     def instance(cls, *args: Any, **kwargs: Any) -> Any:
-        """The kernel of this process: one of this class, or what else is served here."""
+        """The kernel of this process: the one that is served, if there is none of this class and no
+        argument is given; else one of this class, which is made if needed.
+        """
         is_new = not super().initialized() and not args and not kwargs
         return (_served_process() if is_new else None) or super().instance(*args, **kwargs)
 
     @property
     def trikernel_adapter(self) -> Any:
-        """The kernel of ours that is served for this one."""
+        """The kernel of this package that is served for this object."""
         if (
             "_trikernel_adapter" not in self.__dict__
-        ):  # also for those who do not call our ``__init__``
+        ):  # made here, because a subclass may not call our ``__init__``
             self.__dict__["_trikernel_adapter"] = make_adapter(self, self._trikernel_base)
         return self.__dict__["_trikernel_adapter"]
 
@@ -260,7 +265,7 @@ class Kernel(SingletonConfigurable):
     def _send_abort_reply(
         self, stream: Any, msg: Mapping[str, Any], idents: Sequence[bytes]
     ) -> None:
-        """Answer a message by ``aborted``, as a handler of one's own may."""
+        """Answer a message with ``aborted``; for handlers of an author's own."""
         reply = reply_type(msg["header"]["msg_type"])
         metadata = {"status": "aborted", "engine": self.ident}
         self.trikernel_adapter.send_response(
@@ -268,17 +273,18 @@ class Kernel(SingletonConfigurable):
         )
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """Abort what is queued, as a failed cell does."""
+        """Abort queued requests, as after a failed cell."""
         self.trikernel_adapter.server.dispatcher.main.abort_queued(
             self.trikernel_adapter.stop_on_error_timeout
         )
 
 
 class IPythonKernel(Kernel):
-    """A Python kernel as ipykernel's ``ipkernel.IPythonKernel``, with Trio for its loop.
+    """A Python kernel with the interface of ipykernel's ``ipkernel.IPythonKernel``; cells run in
+    Trio.
 
-    A subclass overrides verbs and calls `super`: `do_execute` returns what is to be awaited.
-    ``shell_class`` is a subclass of this kernel's shell.
+    A subclass may override verbs and call `super()`: `do_execute` returns an awaitable.
+    ``shell_class`` has to be a subclass of this kernel's shell.
     """
 
     _trikernel_base: ClassVar[type[_Kernel]] = _PythonKernel
@@ -291,14 +297,14 @@ class IPythonKernel(Kernel):
     language = _PythonKernel.language
     language_version = _PythonKernel.language_version
     language_info: Any = dict(_PythonKernel.language_info)  # noqa: RUF012
-    banner: Any = Held()  # IPython's version is in it: that is loaded when somebody asks
+    banner: Any = Held()  # contains IPython's version, so it is made only when it is read
     help_links: Any = list(_PythonKernel.help_links)  # noqa: RUF012
 
     shell = Held()
     user_ns = Held()
 
     def __init__(self, **kwargs: Any) -> None:
-        """As `Kernel`; made by an application, it takes the process over and has a shell."""
+        """As `Kernel`. If an application creates it, it prepares the process and the shell."""
         parent: Any = kwargs.get("parent")
         flags = getattr(parent, "kernel_flags", None)
         self.trikernel_adapter.shell_class = self.shell_class
@@ -310,7 +316,7 @@ class IPythonKernel(Kernel):
 
     @property
     def user_module(self) -> Any:
-        """The module whose namespace the cells have."""
+        """The module whose namespace is that of the cells."""
         return self.trikernel_adapter.shell.user_module
 
 
@@ -329,7 +335,7 @@ def _application(author: Kernel) -> Application:
 
 
 def _keep(author: Kernel) -> None:
-    """An author lives as long as they are served: their adapter does not hold them."""
+    """Keeps the author object alive while its kernel is served: the adapter refers to it weakly."""
 
 
 use_application(_application, Kernel)

@@ -1,6 +1,6 @@
-"""Kernelspecs of this Python, by the names of ipykernel's ``kernelspec`` where there is none.
+"""The functions of ``ipykernel.kernelspec``, for environments without ipykernel.
 
-What they start is `trikernel start`.
+The kernelspecs start this Python with ``trikernel start``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_ipkernel_cmd(
     extra_arguments: Sequence[str] | None = None,
     python_arguments: Sequence[str] | None = None,
 ) -> list[str]:
-    """The command that starts a kernel: this one, or ``mod`` if that is another module."""
+    """The command that starts a kernel: trikernel's if ``mod`` is ipykernel's, else ``mod``."""
     ours = mod.partition(".")[0] in ("ipykernel", "ipykernel_launcher")
     words = ["trikernel", "start"] if ours else [mod]
     python = [executable or sys.executable, *(python_arguments or ())]
@@ -60,9 +60,9 @@ def write_kernel_spec(
     extra_arguments: Sequence[str] | None = None,
     python_arguments: Sequence[str] | None = None,
 ) -> str:
-    """Write a kernelspec into ``path``, or a temporary folder; where it is.
+    """Write a kernelspec into ``path``, or into a temporary folder. Returns the folder.
 
-    Raises `OSError` for what cannot be written.
+    Raises `OSError` if it cannot be written.
     """
     folder = Path(tempfile.mkdtemp(suffix="_kernels")) / KERNEL_NAME if path is None else Path(path)
     copytree(RESOURCES, folder, dirs_exist_ok=True)
@@ -81,7 +81,7 @@ def install(
     env: Mapping[str, str] | None = None,
     frozen_modules: bool = False,
 ) -> str:
-    """Install a kernelspec; where it is. Raises `OSError` for what cannot be written."""
+    """Install a kernelspec. Returns its folder. Raises `OSError` if it cannot be written."""
     overrides: dict[str, Any] = {"display_name": display_name} if display_name else {}
     if env:
         overrides["env"] = dict(env)

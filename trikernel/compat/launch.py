@@ -1,7 +1,7 @@
-"""Runs a kernel's package as ``python -m`` would, with ipykernel's names answered by this kernel.
+"""Runs a kernel's package as ``python -m`` does, with trikernel's objects under ipykernel's names.
 
-Whether ipykernel is installed makes no difference. Exits with code 2 and one line on stderr for
-what is no kernel.
+It makes no difference whether ipykernel is installed. If the module is no kernel, it exits with
+code 2 and one line on stderr.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Kernels that were written for ipykernel run on trikernel, unchanged.
 
 
 class _MainName(str):
-    """The name of a process' main module, which multiprocessing's children import by it.
+    """The name of the main module, by which spawned children of multiprocessing import it.
 
-    The name goes to a spawned child pickled. There it is an ordinary one, and ipykernel's names
-    are trikernel's before the main module asks for them.
+    The name is pickled for the child. When it is unpickled there, ipykernel's names are installed
+    first, so that the main module can import them.
     """
 
     __slots__ = ()
@@ -44,13 +44,13 @@ class _MainName(str):
 
 
 def name_in_child(name: str) -> str:
-    """The name of the main module, in a spawned child, where ipykernel can be imported now."""
+    """Unpickle the name of the main module in a spawned child: installs ipykernel's names there."""
     install_ipykernel_modules()
     return name
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a module; the exit code, once its kernel has ended."""
+    """Run a module or function. Returns the exit code, once its kernel has ended."""
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE, file=sys.stdout if argv else sys.stderr, end="")
         return 0 if argv else 2
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _missing(module: str, function: str) -> str:
-    """Why there is nothing to run, or nothing."""
+    """Why the module cannot be run; empty if it can."""
     try:
         spec = importlib.util.find_spec(module)
         if spec is None:
@@ -91,13 +91,13 @@ def _missing(module: str, function: str) -> str:
             return f"the package {module!r} has no __main__"
     except ModuleNotFoundError as error:
         return f"there is no module {error.name!r}"
-    except Exception as error:  # a package above it, as it is imported
+    except Exception as error:  # raised by the import of a parent package
         return f"importing it raised {describe(error)}"
     return ""
 
 
 def _main_of(module: str) -> _MainName:
-    """The module that is run: of a package, the one in it."""
+    """The name of the module that is run; for a package its ``__main__``."""
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
     return _MainName(f"{module}.__main__" if is_package else module)
@@ -117,7 +117,7 @@ def _function(module: str, path: str) -> Any:
 
 
 def _said(target: str, error: Exception) -> str:
-    """Where it raised, in their code, and what."""
+    """What was raised, and the innermost line of the author's code that raised it."""
     places = [
         one
         for one in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""A session that authors may keep before their kernel is served."""
+"""A session that an author's code may get before its kernel is served."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ __all__ = ["EarlySession"]
 
 
 class EarlySession(KernelSession):
-    """Takes key and session id of the kernel's connection over, once there is one."""
+    """Takes over the key and the session id of the kernel's connection, once there is one."""
 
     session: Any
     _find: Callable[[], Any]
 
     @classmethod
     def of(cls, adapter: Any) -> EarlySession:
-        """For a kernel that is not served yet."""
+        """A session for a kernel that is not served yet."""
         session = cls()
         session._find = weakref.ref(adapter)
         return session
 
     def send(self, stream: Any, msg_or_type: Any, *args: Any, **kwargs: Any) -> Any:
-        """As that of a kernel that is served; before it is, to sockets of an author's own."""
+        """As `KernelSession.send`. Before the kernel is served it can only send to sockets of the
+        author's own.
+        """
         self._take_over()
         return super().send(stream, msg_or_type, *args, **kwargs)
 
     def msg_header(self, msg_type: str) -> dict[str, Any]:
-        """A header in the kernel's session."""
+        """A header with the kernel's session id."""
         self._take_over()
         return super().msg_header(msg_type)
 
