@@ -220,13 +220,6 @@ class Request:
         return self.type is not None and self.type.runs_user_code
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether it is answered at once, by none of the user's code: no interrupt is meant for it,
-        and clients could not read the error that it would be answered with.
-        """
-        return self.type is not None and self.type.quiet
-
-    @property
     def wants_reply(self) -> bool:
         """Whether a reply is due: comm messages have none."""
         return reply_type(self.message.header.msg_type) is not None

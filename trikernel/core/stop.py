@@ -182,14 +182,15 @@ class Stopper:
 
     def interrupt(self) -> None:
         """Stop the request that has the lane, else those that await beside it, else other code."""
-        running = [one for one in tuple(self.running) if not one.is_quiet]
+        # not one that is answered at once, whose client could not read the error
+        running = [one for one in tuple(self.running) if one.type is None or not one.type.quiet]
         has_lane = [one for one in running if not one.beside][-1:]
         for request in has_lane or running or (None,):
             self.stop(request, StopReason.INTERRUPT)
 
     def stuck_at(self) -> str:
-        """The place in the code of a request that has not noticed a stop for ``grace`` seconds, or
-        runs on after the third step; empty if there is none.
+        """Where the code of a request is that has not noticed a stop for ``grace`` seconds, or runs
+        on after the third step; empty if there is none.
         """
         overdue = time.monotonic() - self._grace
         late = [one.request for one in tuple(self.pending) if one.since < overdue]

@@ -150,7 +150,7 @@ class DapStream:
             self._length = -1
             try:
                 message = json.loads(body)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise trio.BrokenResourceError("a body that is no JSON") from None
             if isinstance(message, dict):
                 self._messages.append(message)
@@ -159,8 +159,9 @@ class DapStream:
 def _body_length(header: bytes) -> int:
     for line in header.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            length = int(value)
+        digits = value.strip()
+        if name.strip().lower() == b"content-length" and digits.isdigit() and len(digits) < 20:
+            length = int(digits)
             if length <= LONGEST_BODY:
                 return length
     raise trio.BrokenResourceError("a header without a length")

@@ -113,22 +113,38 @@ async def start_debugpy() -> AsyncIterator[Traced]:
 
 
 async def _accept(listener: trio.SocketListener, secret: str) -> DapStream:
-    """Accept connections until one gives the secret; the others are closed."""
-    while True:
-        stream = DapStream(await listener.accept())
-        with suppress(trio.BrokenResourceError, trio.EndOfChannel):
-            arguments = {"debugServerAccessToken": None}
-            ask = {"seq": 1, "type": "request", "command": "pydevdAuthorize"}
-            await stream.send({**ask, "arguments": arguments})
-            with trio.move_on_after(CONNECT_TIMEOUT / 10):
-                while True:
-                    message = await stream.receive()
-                    if message.get("request_seq") == 1:
-                        break
-                given = str((message.get("body") or {}).get("clientAccessToken"))
-                if secrets.compare_digest(given.encode(), secret.encode()):
-                    return stream
-        await stream.aclose()
+    """The first connection that knows the secret. Others are closed; one that says nothing, as that
+    of a client which looks for somebody else at this port, holds up nobody.
+    """
+    found: list[DapStream] = []
+
+    async def ask(stream: DapStream) -> None:
+        try:
+            with suppress(trio.BrokenResourceError, trio.EndOfChannel):
+                if await _knows(stream, secret) and not found:
+                    found.append(stream)
+                    nursery.cancel_scope.cancel()
+        finally:
+            if stream not in found:
+                await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            nursery.start_soon(ask, DapStream(await listener.accept()))
+    return found[0]
+
+
+async def _knows(stream: DapStream, secret: str) -> bool:
+    """Whether the other end answers with the secret, within the time for that."""
+    arguments = {"debugServerAccessToken": None}
+    request = {"seq": 1, "type": "request", "command": "pydevdAuthorize", "arguments": arguments}
+    await stream.send(request)
+    message: dict[str, Any] = {}
+    with trio.move_on_after(CONNECT_TIMEOUT / 10):
+        while message.get("request_seq") != 1:
+            message = await stream.receive()
+    given = str((message.get("body") or {}).get("clientAccessToken"))
+    return secrets.compare_digest(given.encode(), secret.encode())
 
 
 class _Session:
