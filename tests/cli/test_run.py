@@ -191,6 +191,17 @@ def test_two_notebooks_cannot_go_into_one_file(tmp_path: Path) -> None:
     assert "must be a folder that exists" in run.stderr
 
 
+@pytest.mark.parametrize("output", [".", "n.ipynb"])
+def test_a_notebook_is_written_over_only_where_that_is_said(
+    tmp_path: Path, output: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = notebook(tmp_path / "n.ipynb", "1")
+    before = path.read_text()
+    assert main(["run", str(path), "-o", str(tmp_path / output)]) == 2
+    assert "this is the notebook itself, to write it say --inplace" in capfd.readouterr().err
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("cell", ["import time; time.sleep(1000)", "while True: pass"])
 def test_a_signal_leaves_a_valid_notebook_and_no_process(

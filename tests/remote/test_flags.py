@@ -113,6 +113,11 @@ def test_a_class_may_be_named_as_for_the_gateways_launcher(
     assert class_name_of(parsed(*flags)) == found
 
 
+def test_a_class_without_its_module_is_refused_by_the_flags_name() -> None:
+    with pytest.raises(UsageError, match=r"--kernel-class-name: 'Mine' is not module\.Class"):
+        class_name_of(parsed("--kernel-class-name", "Mine"))
+
+
 def test_a_registration_takes_the_place_of_a_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

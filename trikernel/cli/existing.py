@@ -84,7 +84,7 @@ async def _ask_tasks(client: Client) -> TaskTree:
     if reply is not None and reply.content.get("status") == "ok":
         try:
             return TaskTree.from_content(reply.content)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             pass
     name = f"{client.info.get('implementation', 'an unknown kernel')!s:.80}"
     version = f"{client.info.get('implementation_version', '')!s:.80}"

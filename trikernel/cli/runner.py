@@ -196,6 +196,10 @@ def _plan(options: argparse.Namespace) -> list[Job]:
         notebook = read_notebook(path)
         target = _target(options, path)
         if target is not None:
+            if not options.inplace and target.resolve() == path.resolve():
+                raise UsageError(
+                    f"{target}: this is the notebook itself, to write it say --inplace"
+                )
             if any(job.output and job.output.resolve() == target.resolve() for job in jobs):
                 raise UsageError(f"{target}: two notebooks would be written there")
             NotebookWriter(notebook, target)

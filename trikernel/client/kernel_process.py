@@ -25,7 +25,7 @@ from typing import IO, Any
 import outcome
 import trio
 
-from ..errors import KernelDied, KernelNotReady, NoSuchKernel, WireError
+from ..errors import KernelDied, KernelNotReady, NoSuchKernel, PeerGone, WireError
 from ..system import harmless, wait_for_process_end
 from ..transport import ConnectionInfo, Registrar
 from ..warm import ForkServer, WarmProcess
@@ -173,6 +173,8 @@ class KernelProcess:
                     found.append(await registrar.wait_registered())
             except WireError as error:
                 why = f"has registered wrongly: {error}"
+            except PeerGone:
+                why = "has ended as its registration was acknowledged"
             nursery.cancel_scope.cancel()
         if found:
             return found[0]

@@ -355,10 +355,12 @@ class _TerminationSignals:
             self._came = True
             self._server.terminate()
             return
-        for function in self.before_exit:
-            function()
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
+        try:
+            for function in self.before_exit:
+                function()
+        finally:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
     def __enter__(self) -> _TerminationSignals:
         if threading.current_thread() is threading.main_thread():

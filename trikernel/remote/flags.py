@@ -92,6 +92,8 @@ def class_name_of(options: argparse.Namespace) -> str | None:
     if name is None or name == STOCK_KERNEL:
         return None
     module, _, cls = name.rpartition(".")
+    if not module:
+        raise UsageError(f"--kernel-class-name: {name!r} is not module.Class")
     return f"{module}:{cls}"
 
 

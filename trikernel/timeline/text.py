@@ -28,7 +28,6 @@ _SIGNS = {
     Kind.OTHER: "-",
 }
 _MARKS = {"error": "!", "cancel": "x", "deadline": "d"}
-_WORDS = {"error": "error", "cancel": "cancel", "deadline": "deadline"}
 
 
 def draw_text(timeline: Recording) -> str:
@@ -128,7 +127,7 @@ def _legend(timeline: Recording, drawn: str) -> str:
     if timeline.held:
         parts.append(f"{_HELD} held the loop")
     marks = {mark.kind for task in timeline.tasks for mark in task.marks}
-    parts += [f"{sign} {_WORDS[kind]}" for kind, sign in _MARKS.items() if kind in marks]
+    parts += [f"{sign} {kind}" for kind, sign in _MARKS.items() if kind in marks]
     return "  ".join(parts)
 
 

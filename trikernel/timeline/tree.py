@@ -27,7 +27,6 @@ from .waits import NameOf, source_of, wait_of
 __all__ = ["Node", "OtherTask", "TaskRow", "TaskTree", "Tasks", "end_scope"]
 
 SHOWN = 1_000  # rows of a tree
-TRIES = 5  # from another thread, while tasks come and go
 _HEADINGS = ("cell", "task", "age", "waits on")
 
 

@@ -228,7 +228,8 @@ def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
     if sys.platform == "win32":
         return
     mode = stat.S_IMODE(status.st_mode)
-    owners = {os.geteuid(), 0, int(os.environ.get("SUDO_UID", "0"))}
+    sudo_user = os.environ.get("SUDO_UID", "")
+    owners = {os.geteuid(), 0, int(sudo_user) if sudo_user.isdigit() else 0}
     if status.st_uid not in owners:
         text = f"belongs to another user (number {status.st_uid}), who knows its key"
         advice = f"run: chown $(id -u) {path}"

@@ -105,6 +105,14 @@ async def _beat(channel: Channel, beat: bytes) -> None:
     require(list(frames) == [b"", beat], f"the echo of {beat!r:.20} is {frames!r:.80}")
 
 
+def _is_utf8(topic: bytes) -> bool:
+    try:
+        topic.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @requirement(
     "iopub.topic",
     "Each message on iopub has one topic in front, text in UTF-8.",
@@ -114,7 +122,7 @@ async def check_topics(probe: Probe) -> None:
     await probe.ask("kernel_info_request")
     for one in probe.iopub:
         topics = [bytes(frame) for frame in one.identities]
-        right = len(topics) == 1 and topics[0].isascii()
+        right = len(topics) == 1 and _is_utf8(topics[0])
         if one.msg_type == "iopub_welcome":  # has requirements of its own
             continue
         if not right:
