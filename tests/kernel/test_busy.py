@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import trio
 
 import trikernel
-from trikernel.testing import message_types
+from trikernel.testing import message_types, open_clients
 
 from ..cells import ask, served
 from ..harness import Peer, open_peer
@@ -175,3 +177,26 @@ async def test_requests_in_a_row_let_other_tasks_run() -> None:
         await sent[-1].wait()
         nursery.cancel_scope.cancel()
     assert turns > 10
+
+
+async def test_busy_has_left_before_a_cell_begins_also_if_another_thread_sends() -> None:
+    """The cell may keep the interpreter lock from that thread, and its client wait for ``busy``."""
+    left: list[int] = []
+
+    class Looking(trikernel.Kernel):
+        async def do_execute(self, code: str, silent: bool, **options: Any) -> None:
+            left.append(len(kernel.server.connection.iopub.entries))
+
+    def send_slowly() -> None:
+        with kernel.server.connection.iopub._lock:
+            sending.set()
+            time.sleep(0.3)  # a batch that takes its time
+
+    kernel, sending = Looking(), threading.Event()
+    async with open_clients(kernel) as (client,):
+        thread = threading.Thread(target=send_slowly)
+        thread.start()
+        assert sending.wait(30)
+        await client.execute("begin")
+        thread.join(30)
+    assert left == [0]
