@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from trikernel.core.peers import SUBSCRIBER_TRANSITIONS
 from trikernel.core.request import TRANSITIONS
-from trikernel.core.stop import STOP_TRANSITIONS
+from trikernel.core.stop_signals import STOP_TRANSITIONS
 from trikernel.system.private_names import PRIVATE_NAMES
 
 from .source import ROOT

@@ -13,9 +13,14 @@ from types import FrameType
 from typing import Any, NoReturn, cast
 
 import pytest
+import trio
 
-from trikernel.core.deadlines import AGAIN, LATE, Deadline, OwnSignal
-from trikernel.system import SignalTimer, can_signal, unused_signal
+from trikernel.core.deadlines import AGAIN, LATE, Deadline, Deadlines
+from trikernel.core.main_thread import MainThreadSignals
+from trikernel.core.request import Request
+from trikernel.system import RemoteNursery, SignalTimer, can_signal, unused_signal
+from trikernel.transport import MemoryTransport
+from trikernel.wire import REQUESTS, Header, Message, Priority
 
 pytestmark = pytest.mark.skipif(not can_signal(), reason="no timers that signal")
 
@@ -114,27 +119,41 @@ def test_a_signal_that_somebody_handles_is_left_alone(handled: tuple[int, Handle
     assert unused_signal() not in (None, handled[0])
 
 
-def test_a_deadline_is_told_once_it_has_passed_and_not_after_it_was_withdrawn() -> None:
-    past: list[list[Deadline]] = []
+async def test_a_deadline_is_told_once_it_has_passed_and_not_after_it_was_withdrawn() -> None:
+    past: list[list[Request]] = []
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        past.append(signals.past())
+    def on_signal(frame: FrameType | None, by_us: bool) -> None:
+        past.append([one.request for one in deadlines.due([early, late], lambda request: 0)])
 
-    signals = OwnSignal(note)
-    request, token = cast(Any, object()), cast(Any, _Token())
-    early, late = Deadline(request, 0.01), Deadline(request, 100)
+    async def watch(deadline: Deadline) -> None:
+        assert not await deadline.passes()  # told already, or withdrawn
+
+    signals, services = MainThreadSignals(on_signal), RemoteNursery()
+    deadlines = Deadlines(services, signals.start_timer)
+    deadlines.has_timers = True
+    early, late = _request(), _request()
+    signals.install(trio.lowlevel.current_trio_token())
     try:
-        begun = time.monotonic()
-        signals.arm(early)
-        signals.arm(late)
-        wait_for(lambda: len(past) > 1)
-        assert time.monotonic() - begun >= 0.01 + LATE + AGAIN
-        assert past == [[early]] * len(past)
-        signals.withdraw(early, token)
-        assert signals.past() == []
-        assert early.withdrawn.is_set()
+        async with trio.open_nursery() as nursery:
+            services.open(nursery)
+            begun = time.monotonic()
+            nursery.start_soon(watch, deadlines.set(early, 0.01))
+            nursery.start_soon(watch, deadlines.set(late, 100))
+            wait_for(lambda: len(past) > 1)  # the loop does not turn: it is the timer that tells
+            assert time.monotonic() - begun >= 0.01 + LATE + AGAIN
+            assert past == [[early]] * len(past)
+            early.replace_deadline(lambda: None)
+            assert deadlines.due([early, late], lambda request: 0) == []
+            late.replace_deadline(lambda: None)
     finally:
-        signals.close()
+        deadlines.close()
+        signals.restore()
+
+
+def _request() -> Request:
+    header = Header("id", "execute_request", "session", "user", "", "5.4", b"")
+    message, channel = Message(header, {}, {}, {}), MemoryTransport().shell[0]
+    return Request(message, channel, REQUESTS["execute_request"], Priority.SHELL)
 
 
 class _Token:
@@ -145,28 +164,30 @@ class _Token:
 
 
 def test_a_signal_that_a_cell_has_taken_is_left_to_it_and_at_the_end_all_are_given_back() -> None:
-    def ignore(signum: int, frame: FrameType | None) -> None:
-        pass
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
 
     def used() -> list[int]:
-        every = signal.valid_signals()
-        return [int(number) for number in every if signal.getsignal(number) == ignore]
+        others = set(before) - {signal.SIGINT}
+        return [int(one) for one in others if signal.getsignal(one) not in (before[one], of_a_cell)]
 
-    def of_the_cell(signum: int, frame: FrameType | None) -> None:
+    def of_a_cell(signum: int, frame: FrameType | None) -> None:
         pass
 
-    signals = OwnSignal(ignore)
-    assert used() == []
-    signals.arm(Deadline(cast(Any, object()), 100))
+    signals = MainThreadSignals(lambda frame, by_us: None)
+    signals.install(cast(Any, _Token()))
     (number,) = used()
-    signal.signal(number, of_the_cell)
+    signal.signal(number, of_a_cell)
     try:
-        signals.arm(Deadline(cast(Any, object()), 100))
+        assert used() == []
+        timer = signals.start_timer(100, 1)
+        assert timer is not None
+        timer.stop()
         assert len(used()) == 1
         assert number not in used()
-        signals.close()
+        signals.restore()
         assert used() == []
-        assert signal.getsignal(number) == of_the_cell
+        assert signal.getsignal(number) == of_a_cell
     finally:
-        signals.close()
+        signals.restore()
         signal.signal(number, signal.SIG_DFL)
+    assert {one: signal.getsignal(one) for one in before} == before

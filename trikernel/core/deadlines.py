@@ -1,34 +1,24 @@
-"""A request's deadline, watched by the service loop, and by a timer with a signal of our own.
+"""The deadlines of requests, watched by the service loop and by timers of the operating system.
 
 For code that lets other threads run the service loop is enough. C code that keeps the interpreter
 lock keeps the service loop from running, too: then a timer of the operating system signals the main
 thread. It comes a little later than the loop, so that it is not needed where the loop was in time.
-A request without a deadline has no timer. The service loop sends the same signal.
+A request without a deadline has no timer.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
 
-from ..system import (
-    SignalTimer,
-    can_signal,
-    run_in,
-    signal_main_thread,
-    unblock_signal,
-    unused_signal,
-)
+from ..system import RemoteNursery, SignalTimer, run_in
 from .request import Request, StopReason
 
-__all__ = ["Deadline", "OwnSignal"]
+__all__ = ["Deadline", "Deadlines"]
 
 LATE = 0.05  # seconds that the service loop has, before the timer signals for the first time
 AGAIN = 0.05  # seconds between two signals of a timer
@@ -50,11 +40,14 @@ class Deadline:
         self._due = time.monotonic() + self.seconds
 
     async def passes(self) -> bool:
-        """Wait until it has passed; False if it is withdrawn before. In the loop of the event."""
+        """Wait until it has passed, and is to be told. False if it was withdrawn, or was told by a
+        timer, before that. In the loop of the event.
+        """
         with trio.move_on_after(self.seconds):
             await self.withdrawn.wait()
-            return False
-        return True
+        is_to_be_told = not self.withdrawn.is_set() and not self.is_told
+        self.is_told = self.is_told or is_to_be_told
+        return is_to_be_told
 
     @property
     def is_past(self) -> bool:
@@ -68,80 +61,76 @@ class Deadline:
             timer.stop()
 
 
-class OwnSignal:
-    """The signal that the timers of deadlines and the service loop send to the main thread, where
-    the system has one to spare. ``handler`` is called then, in the main thread.
+class Deadlines:
+    """The deadlines of one lane's requests. ``services`` is whose loop watches them.
 
-    It is one whose default action does nothing: a cell may put that in the place of the handler.
+    ``start_timer(seconds, interval)`` starts a timer that signals the main thread, or returns None.
+    `has_timers` says whether it is to be called.
     """
 
-    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
-        self._handler = handler
-        self._armed: list[Deadline] = []
-        self._number: int | None = None
+    def __init__(
+        self,
+        services: RemoteNursery,
+        start_timer: Callable[[float, float], SignalTimer | None],
+    ) -> None:
+        self.has_timers = False
+        self._services = services
+        self._start_timer = start_timer
+        self._timed: list[Deadline] = []
 
-    def take(self) -> bool:
-        """Set the handler, which a cell may have replaced; in the main thread. False without a
-        signal.
+    def set(self, request: Request, seconds: float) -> Deadline:
+        """Give a request another deadline, ``seconds`` from now, in the place of an earlier one."""
+        deadline = Deadline(request, seconds)
+        self._time(deadline)
+        if self._services.token is not None:
+            request.replace_deadline(partial(self._withdraw, deadline, self._services.token))
+        return deadline
+
+    def repeat(self, request: Request) -> None:
+        """Have a request that is being stopped stopped again and again by a timer, because the
+        service loop may not get the interpreter lock.
         """
-        number = self._number
-        if number is None or signal.getsignal(number) not in (self._handler, signal.SIG_DFL):
-            number = self._number = unused_signal()  # a cell has taken the one of before
-        if number is None:
-            return False
-        unblock_signal(number)
-        if not self._is_there():
-            signal.signal(number, self._handler)
-        return True
+        token = self._services.token
+        if token is not None:
+            reason = request.stop_reason or StopReason.INTERRUPT
+            again = Deadline(request, 0, reason, is_told=True)
+            self._time(again)
+            request.after_idle(partial(self._withdraw, again, token))
 
-    def _is_there(self) -> bool:
-        return self._number is not None and signal.getsignal(self._number) == self._handler
+    def due(self, running: Sequence[Request], pause: Callable[[Request], float]) -> list[Deadline]:
+        """A timer has signalled: the deadlines of which the service loop was to tell, which may not
+        have got the interpreter lock. They count as told. None for a signal that comes too late.
 
-    def send(self, on_sigint: Callable[[int, FrameType | None], object]) -> None:
-        """Wake the main thread, and have the handler run there; from any thread.
-
-        If a cell has set a handler of SIGINT, SIGINT is sent instead, because that handler is meant
-        for interrupts; also if our own signal has no handler any more, but SIGINT has the kernel's,
-        ``on_sigint``. Else nothing happens.
+        ``running`` are the requests that can be stopped. ``pause`` is how many seconds after the
+        last stop of a request the next one is due.
         """
-        handler = signal.getsignal(signal.SIGINT)
-        if self._number is not None and self._is_there() and not _is_of_a_cell(handler, on_sigint):
-            signal_main_thread(self._number)
-        elif callable(handler):
-            signal_main_thread(signal.SIGINT)
-
-    def arm(self, deadline: Deadline) -> None:
-        """Have the handler called a little after the deadline, and again until it is withdrawn. In
-        other threads than the main one, do nothing.
-        """
-        if threading.current_thread() is not threading.main_thread() or not can_signal():
-            return
-        if not self.take() or self._number is None:
-            return
-        with suppress(OSError):  # the limit of timers: then as where there are none
-            deadline.timer = SignalTimer(self._number, deadline.seconds + LATE, AGAIN)
-            self._armed.append(deadline)
-
-    def withdraw(self, deadline: Deadline, token: trio.lowlevel.TrioToken) -> None:
-        """End its timer, and the task that waits for it in the loop of ``token``."""
-        deadline.stop_timer()
-        if deadline in self._armed:
-            self._armed.remove(deadline)
-        run_in(token, deadline.withdrawn.set)
-
-    def past(self) -> list[Deadline]:
-        """The deadlines that have passed; none for a signal that comes too late."""
-        return [one for one in self._armed if one.is_past]
+        now = time.monotonic()
+        past = [one for one in self._timed if one.is_past and one.request in running]
+        due = [
+            one
+            for one in past
+            if not one.is_told or one.request.last_stop < now - pause(one.request)
+        ]
+        for deadline in due:
+            deadline.is_told = True
+        return due
 
     def close(self) -> None:
-        """Give the signal back: nobody handles it."""
-        for deadline in self._armed:
+        """Stop all timers, and start no more."""
+        self.has_timers = False
+        for deadline in self._timed:
             deadline.stop_timer()
-        self._armed.clear()
-        if self._number is not None and self._is_there():
-            signal.signal(self._number, signal.SIG_DFL)
-        self._number = None
+        self._timed.clear()
 
+    def _time(self, deadline: Deadline) -> None:
+        if self.has_timers:
+            deadline.timer = self._start_timer(deadline.seconds + LATE, AGAIN)
+            if deadline.timer is not None:
+                self._timed.append(deadline)
 
-def _is_of_a_cell(handler: object, on_sigint: object) -> bool:
-    return callable(handler) and handler != on_sigint
+    def _withdraw(self, deadline: Deadline, token: trio.lowlevel.TrioToken) -> None:
+        """End its timer, and the task that waits for it in the loop of ``token``."""
+        deadline.stop_timer()
+        if deadline in self._timed:
+            self._timed.remove(deadline)
+        run_in(token, deadline.withdrawn.set)

@@ -96,7 +96,7 @@ async def run_services(
         reached = (
             stopper.installed or dispatcher.main.application.kernel.thread_of_cells is not None
         )
-        stopper.serve_from(nursery, resends=in_thread and reached)
+        stopper.serve_from(nursery, escalates=in_thread and reached)
         task_status.started()
         try:
             await trio.sleep_forever()

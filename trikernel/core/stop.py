@@ -12,10 +12,11 @@ What does not work
 What is done
     `Stopper.stop` marks the request, and has its scope cancelled in the user loop. If that loop
     has not turned within 2 ms, the service loop signals the main thread by `pthread_kill`, and
-    again every 50 ms until it is delivered. Our handler raises `KeyboardInterrupt` at once if
-    the interrupted frame is unprotected and belongs to the request that is to stop, or if the loop
-    has not turned for 50 ms; otherwise the stop stays pending. Our own code is marked as protected
-    (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that are not.
+    again every 50 ms until it is delivered (`escalation`). Our handler raises `KeyboardInterrupt`
+    at once if the interrupted frame is unprotected and belongs to the request that is to stop, or
+    if the loop has not turned for 50 ms; otherwise the stop stays pending. Our own code is marked
+    as protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that
+    are not.
     Functions of ours that the user's code calls in a loop (`print` above all) end in
     `raise_pending`, because such a loop is nearly always in protected code.
 
@@ -81,45 +82,28 @@ What remains
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
 import trio
 
 from ..errors import CellStopped
-from ..system import (
-    RemoteNursery,
-    RepeatedEvent,
-    SignalArrivals,
-    interrupt_nested_run,
-    is_nested_in,
-    on_fork,
-    run_in,
-    unblock_signal,
-)
-from ..wire import tell_place
-from .deadlines import Deadline, OwnSignal
+from ..system import RemoteNursery, RepeatedEvent, interrupt_nested_run, on_fork, run_in
+from .deadlines import Deadline, Deadlines
+from .escalation import REPEAT_INTERVAL, SIGNAL_AFTER, Escalation
+from .interrupted import InterruptedCode
 from .line_lot import Swallowed
-from .places import where_it_runs, where_it_stands, where_it_waits
-from .request import Request, StopReason, current_request, is_served, request_of
-from .stop_signals import STOP_TRANSITIONS, StopEvent, StopSignal, StopState
+from .main_thread import MainThreadSignals
+from .places import where_it_runs, where_it_stands
+from .request import Request, StopReason, current_request
+from .stop_signals import THIRD_STEP, TURN_TIMEOUT, StopEvent, StopSignal, StopState, is_ending
 from .thread_stop import raise_in_thread
-from .user_code import in_finalizer
 
-__all__ = ["STOP_TRANSITIONS", "TURN_TIMEOUT", "StopSignal", "Stopper"]
-
-TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
-SIGNAL_AFTER = 0.002  # seconds until the main thread is signalled: it may run the request's code
-THIRD_STEP = 3  # the step from which on `CellStopped` is raised, which few programs swallow
-THIRD_STEP_AFTER = 0.06  # seconds after the second step, for stops that escalate by themselves
-REPEAT_INTERVAL = 0.02  # seconds between two steps after that
-NOTICE_AFTER = 0.5  # seconds until a line on stderr says what an interrupted cell still waits in
+__all__ = ["TURN_TIMEOUT", "Stopper"]
 
 
 class Stopper:
@@ -151,31 +135,35 @@ class Stopper:
         self.pending: list[StopSignal] = []
         self.ignored, self.installed = 0, False
         self._abandoned, self.abandoned = trio.open_memory_channel[Request](math.inf)
-        self._token = token
-        self._on_pending = on_pending
-        self._tell = tell
-        self._owns_loop, self._grace = owns_loop, grace
         self.services = services or RemoteNursery()
-        self.stuck, self.sigint_came = RepeatedEvent(), RepeatedEvent()
+        self.stuck = RepeatedEvent()
+        self._token, self._on_pending = token, on_pending
+        self._owns_loop, self._grace = owns_loop, grace
         self._thread = thread or threading.main_thread().ident or 0
         self._is_main = thread is None
-        self._resends = not self._is_main
-        self._signalled_at = -math.inf
-        self._previous: object = None
-        self._arrivals: SignalArrivals | None = None
+        self._escalates = not self._is_main
         self._swallowed, self._lock = Swallowed(), threading.RLock()
-        self._own_signal = OwnSignal(self._on_own_signal)
+        self._signals = MainThreadSignals(self._on_signal)
+        self.sigint_came = self._signals.came
+        self._deadlines = Deadlines(self.services, self._signals.start_timer)
+        self._escalation = Escalation(
+            self.running,
+            self.pending,
+            self._thread,
+            grace,
+            SIGNAL_AFTER if self._is_main else TURN_TIMEOUT,
+            tell,
+        )
         on_fork(self)
 
     def after_fork(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
-        self._resends, self._lock = False, threading.RLock()
+        self._escalates, self._lock = False, threading.RLock()
         self.services.close()
         self.pending.clear()
-        if self._is_main and signal.getsignal(signal.SIGINT) == self._on_sigint:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.set_wakeup_fd(-1)
-        self._own_signal.close()
+        self._deadlines.close()
+        if self._is_main:
+            self._signals.after_fork()
         self._swallowed.end()
 
     # Stopping
@@ -209,8 +197,8 @@ class Stopper:
             request.count_stop(stop_signal.since)
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(stop_signal))
-        if self._resends:
-            self.services.start_soon(self._resend, stop_signal)
+        if self._escalates:
+            self.services.start_soon(self._escalate, stop_signal)
 
     def _deliver(self, stop_signal: StopSignal) -> None:
         """In the user loop, which turns: cancel the request's scope, or leave it behind."""
@@ -231,64 +219,13 @@ class Stopper:
         if request.stopped_at is None:
             request.stopped_at = now
             if is_interrupt:
-                self.services.start_soon(self._tell_if_it_lingers, request)
+                tell = self._escalation.tell_if_it_lingers
+                self.services.start_soon(tell, request, self._token)
             return
-        pause = (
-            TURN_TIMEOUT if is_interrupt else 0.9 * self._grace
-        )  # the first one came late, perhaps
-        if now - request.stopped_at > pause and not _is_ending(request, self._grace):
+        # the first stop came late, perhaps
+        pause = TURN_TIMEOUT if is_interrupt else 0.9 * self._grace
+        if now - request.stopped_at > pause and not is_ending(request, self._grace):
             self._abandoned.send_nowait(request)
-
-    async def _resend(self, stop_signal: StopSignal) -> None:
-        """Signal the thread until the stop is delivered (it may be in protected code). After that,
-        take the next step, unless it is an interrupt, which a person repeats.
-        """
-        request, told_at = stop_signal.request, time.monotonic() + 2 * self._grace
-        await trio.sleep(SIGNAL_AFTER if self._is_main else TURN_TIMEOUT)
-        while stop_signal.state is StopState.PENDING and _is_live(stop_signal, self.running):
-            if self._is_main:
-                self._signalled_at = time.monotonic()
-                self._own_signal.send(self._on_sigint)
-            elif _is_stuck(stop_signal, self._grace):
-                self.stuck.set()
-                return
-            elif not _is_ending(request, self._grace):
-                insists = request is not None and request.stops >= THIRD_STEP
-                kind = CellStopped if insists else KeyboardInterrupt
-                heard, tasks = partial(self.consume, request), self._owns_loop
-                raise_in_thread(self._thread, kind, heard, hard=insists, tasks=tasks)
-            await trio.sleep(TURN_TIMEOUT)
-            if request is not None and time.monotonic() > told_at:
-                told_at = math.inf
-                if stop_signal is next((one for one in self.pending if one.request is request), 0):
-                    place = where_it_runs(self._thread)
-                    self._tell(request, tell_place(place))
-        if request is None:
-            return
-        if stop_signal.reason is StopReason.INTERRUPT and request.stops < THIRD_STEP:
-            return
-        while _is_live(stop_signal, self.running):  # its code swallows exceptions, or cleans up
-            last, pauses = request.last_stop, {1: self._grace, 2: THIRD_STEP_AFTER}
-            await trio.sleep(pauses.get(request.stops, REPEAT_INTERVAL))
-            if request.last_stop == last and _is_live(stop_signal, self.running):
-                self.stop(request, stop_signal.reason)
-                return
-
-    async def _tell_if_it_lingers(self, request: Request) -> None:
-        """Some time after an interrupt that has had no effect, say what the code waits in."""
-        await trio.sleep(NOTICE_AFTER)
-
-        def tell() -> None:
-            interrupted = request.stop_reason is StopReason.INTERRUPT
-            if interrupted and request in self.running and request.task is not None:
-                place = where_it_waits(request.task)
-                self._tell(
-                    request,
-                    f"interrupted, but it still waits in {place}; "
-                    "a second interrupt leaves it behind\n",
-                )
-
-        run_in(self._token, tell)
 
     def raise_pending(self) -> None:
         """Raise `KeyboardInterrupt` if the calling request has a stop that is not delivered yet.
@@ -324,152 +261,129 @@ class Stopper:
             if not self.pending:
                 self._on_pending(False)
 
-    # Deadlines, and the service loop that watches them
+    # In the service loop
 
-    def serve_from(self, nursery: trio.Nursery, *, resends: bool) -> None:
-        """Have deadlines watched in the calling loop. ``resends`` says that it runs in another
-        thread than the user loop, so that it can signal that one until a stop is delivered.
+    def serve_from(self, nursery: trio.Nursery, *, escalates: bool) -> None:
+        """Have deadlines watched in the calling loop. ``escalates`` says that it runs in another
+        thread than the user loop, so that it can remind that one until a stop is delivered.
         """
         self.services.open(nursery)
-        self._resends = resends
-        if self._arrivals is not None:
-            nursery.start_soon(self._repeat_unheard, self._arrivals, name="signal watch")
+        self._escalates = escalates
+        self._deadlines.has_timers = escalates and self.installed
+        if self.installed:
+            nursery.start_soon(self._repeat_unheard, name="signal watch")
 
     def stop_after(self, request: Request, seconds: float) -> None:
         """Give a request another deadline, ``seconds`` from now; none for 0 seconds."""
         if not seconds:
             request.replace_deadline(lambda: None)
             return
-        deadline = Deadline(request, seconds)
-        self.services.start_soon(self._expire, deadline)
-        if self.installed and self._resends:
-            self._own_signal.arm(deadline)
-        if self.services.token is not None:
-            withdraw = self._own_signal.withdraw
-            request.replace_deadline(partial(withdraw, deadline, self.services.token))
+        self.services.start_soon(self._watch, self._deadlines.set(request, seconds))
 
-    async def _expire(self, deadline: Deadline) -> None:
-        if await deadline.passes() and not deadline.is_told:
-            deadline.is_told = True
+    async def _watch(self, deadline: Deadline) -> None:
+        if await deadline.passes():
             self.stop(deadline.request, deadline.reason)
 
-    def _on_own_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The service loop has signalled, or the timer of a deadline. If the service loop does not
-        get the interpreter lock, take its step for it; raise what is due.
-        """
-        self._signalled_at = -math.inf
-        past = [one for one in self._own_signal.past() if one.request in self.running]
-        for deadline in past:
-            request = deadline.request
-            pause = REPEAT_INTERVAL if request.stops >= THIRD_STEP else self._grace + SIGNAL_AFTER
-            if not deadline.is_told or request.last_stop < time.monotonic() - pause:
-                deadline.is_told = True
-                self.stop(request, deadline.reason)
-        self._on_signalled(frame, by_us=True)
+    async def _escalate(self, stop_signal: StopSignal) -> None:
+        if await self._escalation.until_next_step(stop_signal, self._remind):
+            self.stop(stop_signal.request, stop_signal.reason)
 
-    # SIGINT
+    def _remind(self, stop_signal: StopSignal) -> bool:
+        """Have the thread look at a stop that is not delivered; False if it is to be left."""
+        if self._is_main:
+            self._signals.send()
+            return True
+        request = stop_signal.request
+        if _is_stuck(stop_signal, self._grace):
+            self.stuck.set()
+            return False
+        if not is_ending(request, self._grace):
+            insists = request is not None and request.stops >= THIRD_STEP
+            kind = CellStopped if insists else KeyboardInterrupt
+            heard = partial(self.consume, request)
+            raise_in_thread(self._thread, kind, heard, hard=insists, tasks=self._owns_loop)
+        return True
 
-    def install(self) -> None:
-        """Take over SIGINT; in the main thread only."""
-        self._previous = signal.signal(signal.SIGINT, self._on_sigint)
-        self._own_signal.take()
-        self._arrivals = SignalArrivals(self.sigint_came.set, partial(run_in, self._token, int))
-        self.installed = True
-
-    def reinstall(self) -> None:
-        """Once installed, take SIGINT back from the code of an earlier cell, which may have set a
-        handler or a mask. A SIGINT that came while it was blocked was meant for that cell.
-        """
-        unblock_signal(signal.SIGINT)
-        if signal.getsignal(signal.SIGINT) != self._on_sigint:
-            signal.signal(signal.SIGINT, self._on_sigint)
-        self._own_signal.take()
-        if self._arrivals is not None:
-            self._arrivals.listen()
-
-    def restore(self) -> None:
-        """Put back the handler from before `install`; a second time, do nothing."""
-        if not self.installed:
-            return
-        self.installed = False
-        self._own_signal.close()
-        if signal.getsignal(signal.SIGINT) == self._on_sigint:
-            signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
-        if self._arrivals is not None:
-            self._arrivals.close()
-
-    async def _repeat_unheard(self, arrivals: SignalArrivals) -> None:
-        """Signal the main thread again if it has not run the handler of a signal that came.
-
-        A signal may come to another thread, or in the moment before the main thread blocks in
-        a lock: then nothing wakes it, and an interrupt would be lost. If the handler has not run
-        for ``grace``, the main thread is in C code that does not check for signals: interrupt that.
+    async def _repeat_unheard(self) -> None:
+        """Wake the main thread if it has not run the handler of a SIGINT that came, so that no
+        interrupt is lost. If that has lasted for ``grace``, the main thread is in C code that does
+        not check for signals: interrupt that.
         """
         while True:
-            seconds = await arrivals.unheard(TURN_TIMEOUT)
-            if signal.getsignal(signal.SIGINT) != self._on_sigint or self.pending:
+            seconds = await self._signals.unheard()
+            if self.pending:
                 continue
             if seconds > self._grace and self.running:
                 self.interrupt()
-            self._own_signal.send(self._on_sigint)
+            self._signals.wake()
 
-    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        if self._arrivals is not None:
-            self._arrivals.heard()
-        # one of ours is handled at once; one that comes later is a person's
-        by_us = time.monotonic() - self._signalled_at < TURN_TIMEOUT
-        self._signalled_at = -math.inf
-        self._on_signalled(frame, by_us=by_us)
+    # In the main thread, as it is signalled
 
-    def _on_signalled(self, frame: FrameType | None, *, by_us: bool) -> None:
+    def install(self) -> None:
+        """Take over SIGINT; in the main thread only."""
+        self._signals.install(self._token)
+        self.installed = True
+
+    def reinstall(self) -> None:
+        """Once installed, take SIGINT back from the code of an earlier cell."""
+        self._signals.reinstall()
+
+    def restore(self) -> None:
+        """Put back the handler from before `install`; a second time, do nothing."""
+        if self.installed:
+            self.installed = False
+            self._deadlines.close()
+            self._signals.restore()
+
+    def _on_signal(self, frame: FrameType | None, by_us: bool) -> None:
         """The main thread was signalled, in ``frame``: raise what is due, if that may be done here.
 
-        ``by_us`` says that we have sent the signal, for a stop that is pending.
+        ``by_us`` says that we have sent it for a stop that is pending, or that a timer has.
         """
+        if by_us:
+            for deadline in self._deadlines.due(self.running, self._pause_after):
+                self.stop(deadline.request, deadline.reason)
         now = time.monotonic()
-        live = [one for one in self.pending if _is_live(one, self.running)]
+        live = [one for one in self.pending if one.is_live(self.running)]
         if by_us and not live:
             return
-        context = _context_here(self._token)
-        here = request_of(context)
-        protected = trio.lowlevel.currently_ki_protected() and not (by_us and in_finalizer(frame))
+        code = InterruptedCode.here(frame, self._token, owns_loop=self._owns_loop, by_us=by_us)
+        here = code.request
         due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
-        due = [one for one in due if not _is_ending(one.request, self._grace)]
-        nested = protected and _is_nested_loop_here(self._token)  # its main task is told
-        served = self._owns_loop or (context is not None and context.get(is_served, False))
-        if served and (nested or not protected) and (due if by_us else here in self.running):
-            for stop_signal in due if by_us else ():
-                if stop_signal.request in (None, here):  # `_deliver` cancels the others
-                    self._mark_delivered(stop_signal, StopEvent.RAISE)
-            if by_us and here is not None:
-                here.consume_interrupt()
-            elif here is not None:
-                here.count_stop(now)
-                if here.stops >= THIRD_STEP:
-                    self.stop(here, StopReason.INTERRUPT)
-            if nested:
-                interrupt_nested_run(self._exception_for(here, None))
-                return
-            raise self._exception_for(here, frame)
-        if not by_us:
-            self.interrupt()
+        due = [one for one in due if not is_ending(one.request, self._grace)]
+        if not code.is_open or not (due if by_us else here in self.running):
+            if not by_us:
+                self.interrupt()
+            return
+        if by_us:
+            self._consume_here(due, here)
+        elif here is not None:
+            here.count_stop(now)
+            if here.stops >= THIRD_STEP:
+                self.stop(here, StopReason.INTERRUPT)
+        if code.is_nested:
+            interrupt_nested_run(self._exception_for(here, None))
+            return
+        raise self._exception_for(here, frame)
+
+    def _consume_here(self, due: list[StopSignal], here: Request | None) -> None:
+        for stop_signal in due:
+            if stop_signal.request in (None, here):  # `_deliver` cancels the others
+                self._mark_delivered(stop_signal, StopEvent.RAISE)
+        if here is not None:
+            here.consume_interrupt()
+
+    def _pause_after(self, request: Request) -> float:
+        """Seconds from a request's last stop to the next one, if a timer has to see to it."""
+        return REPEAT_INTERVAL if request.stops >= THIRD_STEP else self._grace + SIGNAL_AFTER
 
     def _exception_for(self, request: Request | None, frame: FrameType | None) -> BaseException:
         """The exception to raise in ``frame``, in the code of a request that is to stop."""
         if request is None or request.stops < THIRD_STEP:
             return KeyboardInterrupt()
-        token = self.services.token
-        if self._swallowed.count(request, frame) == 1 and self._resends and token is not None:
-            # a timer repeats it, because the service loop may not get the interpreter lock
-            again = Deadline(request, 0, request.stop_reason or StopReason.INTERRUPT, is_told=True)
-            self._own_signal.arm(again)
-            request.after_idle(partial(self._own_signal.withdraw, again, token))
+        if self._swallowed.count(request, frame) == 1:
+            self._deadlines.repeat(request)
         return CellStopped()
-
-
-def _is_live(stop_signal: StopSignal, running: Sequence[Request]) -> bool:
-    """Whether its request still runs: a stop that comes late must not hit another one."""
-    return stop_signal.request is None or stop_signal.request in running
 
 
 def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
@@ -480,21 +394,3 @@ def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
     by_itself = stop_signal.reason is not StopReason.INTERRUPT
     seconds = TURN_TIMEOUT if request.stops > 1 else grace if by_itself else math.inf
     return time.monotonic() - stop_signal.since > seconds + TURN_TIMEOUT
-
-
-def _is_ending(request: Request | None, grace: float) -> bool:
-    """Whether its code has just ended by a stop: while it is being answered, it is not stopped."""
-    return request is not None and time.monotonic() - request.ended_at < grace
-
-
-def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether the interrupted frame is of a loop that the user's code runs inside of that one."""
-    return not trio.lowlevel.in_trio_task() and is_nested_in(token)
-
-
-def _context_here(token: trio.lowlevel.TrioToken) -> Context | None:
-    """The context of the interrupted frame: of its task, or of code that runs a nested loop."""
-    if trio.lowlevel.in_trio_task():
-        here = copy_context()  # within a step of another loop it is that of what steps there
-        return here if request_of(here) is not None else trio.lowlevel.current_task().context
-    return copy_context() if _is_nested_loop_here(token) else None

@@ -1,16 +1,27 @@
-"""One stop of a request, and how far it is: the table at the head of `stop`."""
+"""One stop of a request, and how far it is: the tables at the head of `stop`."""
 
 from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from .request import Request, StopReason
 
-__all__ = ["STOP_TRANSITIONS", "StopEvent", "StopSignal", "StopState"]
+__all__ = [
+    "STOP_TRANSITIONS",
+    "THIRD_STEP",
+    "TURN_TIMEOUT",
+    "StopEvent",
+    "StopSignal",
+    "StopState",
+    "is_ending",
+]
+
+TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
+THIRD_STEP = 3  # the step from which on `CellStopped` is raised, which few programs swallow
 
 
 class StopState(enum.Enum):
@@ -55,3 +66,12 @@ class StopSignal:
         if following is None:
             raise RuntimeError(f"a stop that is {self.state.value} cannot {event.value}")
         self.state = following
+
+    def is_live(self, running: Sequence[Request]) -> bool:
+        """Whether its request still runs: a stop that comes late must not hit another one."""
+        return self.request is None or self.request in running
+
+
+def is_ending(request: Request | None, grace: float) -> bool:
+    """Whether its code has just ended by a stop: while it is being answered, it is not stopped."""
+    return request is not None and time.monotonic() - request.ended_at < grace
