@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trio
 
 import trikernel
 from trikernel import Kernel
@@ -311,7 +313,18 @@ async def test_connect_lists_the_recorded_ports(serving: Serving) -> None:
         assert reply_of(await ask(client, "connect_request")) == {"status": "ok", "shell_port": 7}
 
 
-def test_a_kernel_that_is_not_served_says_so() -> None:
-    kernel = Kernel()
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda kernel: kernel.send_response(kernel.iopub_socket, "stream", {}),
+        lambda kernel: kernel.raw_input("who?"),
+        lambda kernel: kernel.getpass(),
+        lambda kernel: trio.run(kernel.async_input),
+        lambda kernel: kernel.session,
+        lambda kernel: kernel.nursery,
+    ],
+    ids=["send_response", "raw_input", "getpass", "async_input", "session", "nursery"],
+)
+def test_a_kernel_that_is_not_served_says_so(call: Callable[[Kernel], object]) -> None:
     with pytest.raises(trikernel.errors.TrikernelError, match="not being served"):
-        kernel.send_response(kernel.iopub_socket, "stream", {"name": "stdout", "text": ""})
+        call(Kernel())

@@ -20,6 +20,7 @@ from .request import (
 from .server import Server, Services, ServiceTask, serve
 from .stop import Stopper
 from .subshell_loop import SubshellKey, current_subshell
+from .subshells import Subshells
 from .user_code import (
     MACHINERY,
     BackgroundNursery,
@@ -55,6 +56,7 @@ __all__ = [
     "Stopper",
     "StreamText",
     "SubshellKey",
+    "Subshells",
     "TextKey",
     "await_frames",
     "await_unprotected",

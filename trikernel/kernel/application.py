@@ -125,7 +125,7 @@ class Application:
     captures_anywhere = False  # whether its code prints to the cell also in a process of a host's
     most_aborted = 10_000  # ids of requests that are aborted when they come
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         """Raises `KernelClassError` for a class that cannot work as it is written."""
         check_kernel(kernel)
         self.kernel = kernel
@@ -156,7 +156,7 @@ class Application:
     def _connect(self, server: Server) -> None:
         kernel, connection = self.kernel, server.connection
         kernel.sender.connect(connection, server.stopper)
-        kernel.asker = Asker(
+        kernel.served_asker = Asker(
             connection, server.stopper, server.dispatcher.rejected, server.user_thread
         )
 
@@ -167,7 +167,7 @@ class Application:
         self.takeover.give_back()
         kernel.sender.disconnect()
         kernel.server_ref = _no_server
-        kernel.asker = kernel.kept_session = None
+        kernel.served_asker = kernel.kept_session = None
 
     async def enter_loop(self) -> None:
         """Called in each user loop: before `start`, and again when a loop was lost."""
@@ -406,7 +406,7 @@ def use_application(make: Callable[[Any], Application], kernel_class: type) -> N
     _makers[kernel_class] = make
 
 
-def application_of(kernel: Any) -> Application:
+def application_of(kernel: Kernel) -> Application:
     """A new application for that kernel. Raises `KernelClassError` if it is none."""
     if isinstance(kernel, type) and any(cls in _makers for cls in kernel.__mro__):
         name = kernel.__name__

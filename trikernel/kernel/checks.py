@@ -20,6 +20,7 @@ from ..core import is_ours
 from ..errors import KernelClassError, UsageError
 from .handlers import accepted, is_built_in
 from .hooks import name_of
+from .served import ServedKernel
 
 __all__ = ["check_class", "check_facts", "check_kernel", "doubts", "language_info"]
 
@@ -98,7 +99,7 @@ def check_class(kernel_class: type[Any]) -> list[str]:
     return doubts(kernel)
 
 
-def doubts(kernel: Any) -> list[str]:
+def doubts(kernel: ServedKernel) -> list[str]:
     """What works but is probably not intended: a sentence for each, naming class and member."""
     cls = type(kernel).__name__
     missing = _missing_verbs(kernel)
@@ -111,7 +112,7 @@ def doubts(kernel: Any) -> list[str]:
     return found
 
 
-def _check_spelling(kernel: Any) -> None:
+def _check_spelling(kernel: ServedKernel) -> None:
     for name, verb in _misspelt(kernel, _missing_verbs(kernel)):
         if verb == "do_execute":
             raise KernelClassError(
@@ -120,7 +121,7 @@ def _check_spelling(kernel: Any) -> None:
             )
 
 
-def _missing_verbs(kernel: Any) -> list[str]:
+def _missing_verbs(kernel: ServedKernel) -> list[str]:
     """The verbs that the author has not defined and whose request has no handler of the author's
     either.
     """
@@ -134,7 +135,7 @@ def _missing_verbs(kernel: Any) -> list[str]:
     return missing
 
 
-def _misspelt(kernel: Any, missing: Sequence[str]) -> list[tuple[str, str]]:
+def _misspelt(kernel: ServedKernel, missing: Sequence[str]) -> list[tuple[str, str]]:
     """The author's functions whose names are similar to a missing verb, each with that verb."""
     own = {
         name
@@ -151,7 +152,7 @@ def _misspelt(kernel: Any, missing: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, verbs[0]) for name, verbs in nearest if verbs]
 
 
-def check_kernel(kernel: Any) -> None:
+def check_kernel(kernel: ServedKernel) -> None:
     """Raise `KernelClassError` if the kernel's class cannot work."""
     cls = type(kernel)
     if "sender" not in vars(kernel):
@@ -173,7 +174,7 @@ def check_kernel(kernel: Any) -> None:
             _check_handler(kernel, name, handler)
 
 
-def _check_fact(kernel: Any, name: str) -> None:
+def _check_fact(kernel: ServedKernel, name: str) -> None:
     static = vars(kernel).get(name, _in_class(type(kernel), name))
     if inspect.isfunction(static) or isinstance(static, (staticmethod, classmethod)):
         raise KernelClassError(f"{name_of(kernel, name)} is a method: make it a @property")
@@ -188,7 +189,7 @@ def _in_class(cls: type, name: str) -> Any:
     return next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
 
 
-def _require(kernel: Any, name: str, value: Any) -> None:
+def _require(kernel: object, name: str, value: Any) -> None:
     words, holds = _FACTS[name]
     if value is not None and not holds(value):
         raise KernelClassError(
@@ -196,7 +197,7 @@ def _require(kernel: Any, name: str, value: Any) -> None:
         )
 
 
-def check_facts(kernel: Any, info: Mapping[str, Any]) -> None:
+def check_facts(kernel: object, info: Mapping[str, Any]) -> None:
     """Raise `KernelClassError` if a computed fact has a wrong type. ``info`` is the value of
     ``language_info``.
     """
@@ -206,7 +207,7 @@ def check_facts(kernel: Any, info: Mapping[str, Any]) -> None:
     language_info(kernel, info)
 
 
-def language_info(kernel: Any, value: Any) -> dict[str, Any]:
+def language_info(kernel: object, value: Any) -> dict[str, Any]:
     """The fact ``language_info`` as a dictionary. Raises `KernelClassError`."""
     _require(kernel, "language_info", value)
     info = dict(value or {})
@@ -219,7 +220,7 @@ def language_info(kernel: Any, value: Any) -> dict[str, Any]:
     return info
 
 
-def _check_call(kernel: Any, name: str, positional: list[str], options: list[str]) -> None:
+def _check_call(kernel: ServedKernel, name: str, positional: list[str], options: list[str]) -> None:
     function = getattr(kernel, name)
     if not callable(function):
         raise KernelClassError(
@@ -256,7 +257,7 @@ def _yields(function: Any) -> bool:
     return inspect.isgeneratorfunction(function) and not awaitable
 
 
-def _signature(kernel: Any, name: str, function: Any) -> inspect.Signature | None:
+def _signature(kernel: ServedKernel, name: str, function: Any) -> inspect.Signature | None:
     """The signature of a function; None for a function in C that has none."""
     try:
         return inspect.signature(function)
@@ -266,7 +267,7 @@ def _signature(kernel: Any, name: str, function: Any) -> inspect.Signature | Non
         return None
 
 
-def _check_handler(kernel: Any, name: str, handler: Any) -> None:
+def _check_handler(kernel: ServedKernel, name: str, handler: Any) -> None:
     if not callable(handler):
         raise KernelClassError(f"the handler of {name!r} must be a function, not {handler!r:.80}")
     signature = _signature(kernel, name, handler)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from trio.lowlevel import enable_ki_protection
 
-from ..core import Reply, Request, current_subshell, run_unprotected
+from ..core import Reply, Request, Subshells, current_subshell, run_unprotected
 from ..errors import ContentError, NoSubshell, UnknownMessageType
 from ..system import run_in_own_thread
 from ..wire import REQUESTS, Message, as_content, parse
@@ -37,6 +37,7 @@ from .replies import (
     refuse_status,
     whole_reply,
 )
+from .served import ServedKernel
 from .tasks import tell_tasks
 from .usage import measure
 
@@ -62,7 +63,7 @@ _LONGEST = 1e9  # seconds that a deadline may be away
 
 
 @enable_ki_protection
-async def execute_request(self: Any, request: Request) -> Reply:
+async def execute_request(self: ServedKernel, request: Request) -> Reply:
     """Count, show the input, run the code.
 
     Content: `ExecuteRequest`. Reply: ``status``, ``execution_count`` (int), and ``payload`` and
@@ -101,7 +102,7 @@ async def execute_request(self: Any, request: Request) -> Reply:
     return Reply(reply, metadata)
 
 
-def complete_execute_reply(self: Any, request: Request, reply: Any) -> dict[str, Any]:
+def complete_execute_reply(self: ServedKernel, request: Request, reply: Any) -> dict[str, Any]:
     """A complete ``execute_reply`` out of what an author's verb returned, whatever it left out.
 
     An aborted one has no ``execution_count``: frontends would show the cell as one that ran.
@@ -135,7 +136,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _set_deadline(self: Any, request: Request) -> None:
+def _set_deadline(self: ServedKernel, request: Request) -> None:
     """The kernel's `cell_timeout`, or what the request's metadata says instead."""
     seconds = request.message.metadata.get("trikernel.timeout", self.cell_timeout)
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
@@ -149,7 +150,7 @@ def _set_deadline(self: Any, request: Request) -> None:
 
 
 @enable_ki_protection
-async def apply_request(self: Any, request: Request) -> Reply:
+async def apply_request(self: ServedKernel, request: Request) -> Reply:
     """A function call of an IPython.parallel client: the content is the author's, the call itself
     in the message's buffers. Reply: what `do_apply` returned, with its buffers.
     """
@@ -166,7 +167,7 @@ async def apply_request(self: Any, request: Request) -> Reply:
 
 
 @enable_ki_protection
-async def clear_request(self: Any, request: Request) -> Any:
+async def clear_request(self: ServedKernel, request: Request) -> Any:
     """Clear an engine's namespace. Content: none. Reply: what `do_clear` returned, or ``ok``."""
     return whole_reply(self, "do_clear", c.OkReply, await run_unprotected(self.do_clear))
 
@@ -175,7 +176,7 @@ async def clear_request(self: Any, request: Request) -> Any:
 
 
 @enable_ki_protection
-async def complete_request(self: Any, request: Request) -> Any:
+async def complete_request(self: ServedKernel, request: Request) -> Any:
     """Completion; a cursor beyond the code is taken to its end.
 
     Content: ``code``, ``cursor_pos`` (code points). Reply: ``matches`` (a list of str),
@@ -188,7 +189,7 @@ async def complete_request(self: Any, request: Request) -> Any:
 
 
 @enable_ki_protection
-async def inspect_request(self: Any, request: Request) -> Any:
+async def inspect_request(self: ServedKernel, request: Request) -> Any:
     """Inspection.
 
     Content: ``code``, ``cursor_pos``, ``detail_level`` (0 or 1), ``omit_sections``. Reply:
@@ -206,7 +207,7 @@ async def inspect_request(self: Any, request: Request) -> Any:
 
 
 @enable_ki_protection
-async def history_request(self: Any, request: Request) -> Any:
+async def history_request(self: ServedKernel, request: Request) -> Any:
     """History; fields that the specification does not know are dropped.
 
     Content: ``hist_access_type`` and what goes with it, see `HistoryRequest`. Reply: ``history``, a
@@ -219,7 +220,7 @@ async def history_request(self: Any, request: Request) -> Any:
 
 
 @enable_ki_protection
-async def is_complete_request(self: Any, request: Request) -> Any:
+async def is_complete_request(self: ServedKernel, request: Request) -> Any:
     """Whether code is ready to run.
 
     Content: ``code``. Reply: ``status`` is ``complete``, ``incomplete`` (then with ``indent``),
@@ -237,30 +238,29 @@ def _clip(cursor_pos: int, code: str) -> int:
 # Asking about the kernel, and steering it
 
 
-async def kernel_info_request(self: Any, request: Request) -> dict[str, Any]:
+async def kernel_info_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """Who this kernel is. Content: none. Reply: `Kernel.kernel_info`."""
-    info: dict[str, Any] = self.kernel_info
-    return info
+    return self.kernel_info
 
 
-async def connect_request(self: Any, request: Request) -> dict[str, Any]:
+async def connect_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """The recorded ports. Content: none. Reply: ``shell_port`` and so on, of type int."""
     return {"status": "ok", **self.ports}
 
 
-async def usage_request(self: Any, request: Request) -> dict[str, Any]:
+async def usage_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """What this process and its children use. Content: none. Reply: see `usage.measure`."""
     if self.server.inline:  # one loop does everything, under a virtual clock perhaps
         return {"status": "ok", **measure()}
     return {"status": "ok", **await run_in_own_thread(measure, "trikernel usage")}
 
 
-async def tasks_request(self: Any, request: Request) -> dict[str, Any]:
+async def tasks_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """Which tasks cells have started and still live. Content: none. Reply: see `TasksReply`."""
     return {"status": "ok", **(await tell_tasks(self)).as_content()}
 
 
-async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
+async def shutdown_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """Stop what runs, call `do_shutdown`, and end the kernel after idle.
 
     Content: ``restart`` (bool). Reply: what `do_shutdown` returned, with ``restart``.
@@ -270,7 +270,7 @@ async def shutdown_request(self: Any, request: Request) -> dict[str, Any]:
     return content
 
 
-async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
+async def interrupt_request(self: ServedKernel, request: Request) -> dict[str, Any]:
     """Interrupt what runs; the reply does not wait for its end.
 
     With a ``subshell_id`` in its header, what runs in that subshell; else what runs in every shell.
@@ -284,7 +284,7 @@ async def interrupt_request(self: Any, request: Request) -> dict[str, Any]:
 
 
 @enable_ki_protection
-async def debug_request(self: Any, request: Request) -> Any:
+async def debug_request(self: ServedKernel, request: Request) -> Any:
     """A request of the Debug Adapter Protocol, for `do_debug_request`.
 
     Content: `DebugRequest`. Reply: a DAP response, see `DebugReply`.
@@ -292,7 +292,7 @@ async def debug_request(self: Any, request: Request) -> Any:
     return await run_unprotected(self.do_debug_request, dict(request.message.content))
 
 
-async def abort_request(self: Any, request: Request) -> c.OkReply:
+async def abort_request(self: ServedKernel, request: Request) -> c.OkReply:
     """Abort requests by id, queued or running; without ids, everything queued.
 
     Content: ``msg_ids``, one id or a list. Reply: ``ok``, once it is done, or after half a second
@@ -308,7 +308,7 @@ async def abort_request(self: Any, request: Request) -> c.OkReply:
 # Subshells
 
 
-async def create_subshell_request(self: Any, request: Request) -> c.CreateSubshellReply:
+async def create_subshell_request(self: ServedKernel, request: Request) -> c.CreateSubshellReply:
     """A new subshell, for kernels whose class says that its verbs may run in several threads.
 
     Content: none. Reply: ``subshell_id`` (str).
@@ -316,7 +316,7 @@ async def create_subshell_request(self: Any, request: Request) -> c.CreateSubshe
     return c.CreateSubshellReply(subshell_id=_subshells(self).create())
 
 
-async def delete_subshell_request(self: Any, request: Request) -> c.OkReply:
+async def delete_subshell_request(self: ServedKernel, request: Request) -> c.OkReply:
     """End a subshell: what runs in it is stopped, or left behind after `shutdown_grace`.
 
     Content: ``subshell_id`` (str). Reply: ``ok``, once it has ended; an error for an unknown id.
@@ -326,12 +326,12 @@ async def delete_subshell_request(self: Any, request: Request) -> c.OkReply:
     return c.OkReply()
 
 
-async def list_subshell_request(self: Any, request: Request) -> c.ListSubshellReply:
+async def list_subshell_request(self: ServedKernel, request: Request) -> c.ListSubshellReply:
     """Which subshells there are. Content: none. Reply: ``subshell_id``, a list of str."""
     return c.ListSubshellReply(subshell_id=_subshells(self).ids)
 
 
-def _subshells(self: Any) -> Any:
+def _subshells(self: ServedKernel) -> Subshells:
     if not self.has_subshells:
         name = type(self).__name__
         raise NoSubshell(
@@ -344,7 +344,7 @@ def _subshells(self: Any) -> Any:
 # Comms: a manager is any object with ``comms``, ``comm_open``, ``comm_msg`` and ``comm_close``
 
 
-async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
+async def comm_info_request(self: ServedKernel, request: Request) -> c.CommInfoReply:
     """The open comms, all or those of one target.
 
     Content: ``target_name``, or none. Reply: ``comms``, ``{comm_id: {"target_name": str}}``.
@@ -362,33 +362,33 @@ async def comm_info_request(self: Any, request: Request) -> c.CommInfoReply:
 
 
 @enable_ki_protection
-async def comm_open(self: Any, request: Request) -> None:
+async def comm_open(self: ServedKernel, request: Request) -> None:
     """Open a comm; one of an unknown target is closed at once. Content: `CommOpen`. No reply."""
     _note_widgets(self, _parse(c.CommOpen, request).target_name)
     await _call_manager(self, self.comm_manager.comm_open, request)
 
 
 @enable_ki_protection
-async def comm_msg(self: Any, request: Request) -> None:
+async def comm_msg(self: ServedKernel, request: Request) -> None:
     """A message for an open comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommMsg, request)
     await _call_manager(self, self.comm_manager.comm_msg, request)
 
 
 @enable_ki_protection
-async def comm_close(self: Any, request: Request) -> None:
+async def comm_close(self: ServedKernel, request: Request) -> None:
     """The frontend closes a comm. Content: ``comm_id``, ``data``. No reply."""
     _parse(c.CommClose, request)
     await _call_manager(self, self.comm_manager.comm_close, request)
 
 
-def _note_widgets(self: Any, target_name: str | None) -> None:
+def _note_widgets(self: ServedKernel, target_name: str | None) -> None:
     """A frontend that shows widgets asks for their comms, or opens one, as it connects."""
     if target_name is not None and target_name.startswith(WIDGETS):
         self.has_widgets = True
 
 
-async def _call_manager(self: Any, function: Callable[..., Any], request: Request) -> None:
+async def _call_manager(self: ServedKernel, function: Callable[..., Any], request: Request) -> None:
     message = request.message
     idents = list(message.identities)
     await run_unprotected(function, self.shell_stream, idents, message.as_dict())
@@ -402,7 +402,7 @@ def _parse(cls: type[Any], request: Request) -> Any:
     return request.content
 
 
-async def _init_metadata(self: Any, message: Message) -> dict[str, Any]:
+async def _init_metadata(self: ServedKernel, message: Message) -> dict[str, Any]:
     metadata: dict[str, Any] = {"started": datetime.now(UTC).isoformat()}
     if not is_built_in(self.init_metadata):
         metadata |= await run_hook(self, "init_metadata", message.as_dict()) or {}
@@ -410,7 +410,7 @@ async def _init_metadata(self: Any, message: Message) -> dict[str, Any]:
 
 
 async def _finish_metadata(
-    self: Any, message: Message, metadata: dict[str, Any], content: dict[str, Any]
+    self: ServedKernel, message: Message, metadata: dict[str, Any], content: dict[str, Any]
 ) -> dict[str, Any]:
     name, parent = "finish_metadata", message.as_dict()
     return await run_hook(self, name, parent, metadata, content) or metadata
@@ -431,7 +431,7 @@ def built_in(value: T) -> T:
 
 
 @built_in
-def begin_execution(self: Any, content: c.ExecuteRequest) -> int:
+def begin_execution(self: ServedKernel, content: c.ExecuteRequest) -> int:
     """The number of the cell that starts; silent ones do not count."""
     subshell = current_subshell.get()
     if subshell is not None:
@@ -443,7 +443,7 @@ def begin_execution(self: Any, content: c.ExecuteRequest) -> int:
     return count
 
 
-def offer_no_debugger(self: Any, msg: dict[str, Any]) -> Any:
+def offer_no_debugger(self: ServedKernel, msg: dict[str, Any]) -> Any:
     """Answer a request of the Debug Adapter Protocol by a DAP response.
 
     Called in the service loop, beside the running cell; requests come in order, and one may come

@@ -10,18 +10,19 @@ from typing import Any
 import trio
 
 from ..core import is_cancel, run_unprotected
+from .served import ServedKernel
 
 __all__ = ["is_of_hook", "name_of", "run_hook", "run_protected_hook", "telling_if_it_lasts"]
 
 LONG = 10  # seconds after which a hook that clients wait for is mentioned in the log
 
 
-def name_of(kernel: Any, member: str) -> str:
+def name_of(kernel: object, member: str) -> str:
     """The name of a member with its class, such as ``NodeKernel.do_complete``."""
     return f"{type(kernel).__name__}.{member}"
 
 
-async def run_hook(kernel: Any, name: str, *args: Any) -> Any:
+async def run_hook(kernel: ServedKernel, name: str, *args: Any) -> Any:
     """Call a hook, which may be async, as the author's code, in which `KeyboardInterrupt` may be
     raised. Returns what it returns.
 
@@ -34,7 +35,7 @@ async def run_hook(kernel: Any, name: str, *args: Any) -> Any:
         raise
 
 
-async def run_protected_hook(kernel: Any, name: str) -> None:
+async def run_protected_hook(kernel: ServedKernel, name: str) -> None:
     """As `run_hook`, but protected: no `KeyboardInterrupt` is raised in the hook."""
     try:
         result = getattr(kernel, name)()
@@ -46,7 +47,7 @@ async def run_protected_hook(kernel: Any, name: str) -> None:
 
 
 @contextmanager
-def telling_if_it_lasts(kernel: Any, name: str, nursery: trio.Nursery) -> Iterator[None]:
+def telling_if_it_lasts(kernel: ServedKernel, name: str, nursery: trio.Nursery) -> Iterator[None]:
     """Log a warning if a hook of the start, in the block, takes longer than `LONG` seconds: clients
     get no answer before it returns, and no message says why.
     """
@@ -65,16 +66,16 @@ def telling_if_it_lasts(kernel: Any, name: str, nursery: trio.Nursery) -> Iterat
         scope.cancel()
 
 
-def is_of_hook(kernel: Any, names: Sequence[str], raised: BaseException) -> bool:
+def is_of_hook(kernel: ServedKernel, names: Sequence[str], raised: BaseException) -> bool:
     """Whether one of these hooks has raised the exception, according to its notes."""
     notes = getattr(raised, "__notes__", ())
     return any(_note_of(kernel, name) in notes for name in names)
 
 
-def _note(kernel: Any, name: str, raised: BaseException) -> None:
+def _note(kernel: ServedKernel, name: str, raised: BaseException) -> None:
     if not is_cancel(raised):
         raised.add_note(_note_of(kernel, name))
 
 
-def _note_of(kernel: Any, name: str) -> str:
+def _note_of(kernel: ServedKernel, name: str) -> str:
     return f"in {name_of(kernel, name)}"

@@ -14,14 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core import Job, current_subshell
+from ..errors import TrikernelError
 from ..wire import PROTOCOL_VERSION, Priority
 from .checks import check_facts, language_info
 from .handlers import built_in
 from .hooks import name_of
-from .sender import ChannelHandle, Sender
+from .sender import NOT_SERVED, ChannelHandle, Sender
 from .settings import settings_of
 
-__all__ = ["IPykernelNames", "note_served", "served_kernel"]
+if TYPE_CHECKING:
+    from .stdin import Asker
+
+__all__ = ["IPykernelNames", "asker_of", "note_served", "served_kernel"]
 
 K = TypeVar("K", bound="IPykernelNames")
 _kept: list[Any] = []
@@ -50,6 +54,13 @@ def _told(kernel: Any, name: str, default: Any = "") -> Any:
         return default
 
 
+def asker_of(kernel: IPykernelNames) -> Asker:
+    """What asks the person at the frontend. Raises `TrikernelError` while it is not served."""
+    if kernel.served_asker is None:
+        raise TrikernelError(NOT_SERVED)
+    return kernel.served_asker
+
+
 class IPykernelNames:
     """See `Kernel`, which is what authors subclass."""
 
@@ -66,7 +77,8 @@ class IPykernelNames:
         sender: Sender
         server: Any
         ports: dict[str, int]
-        asker: Any
+
+        served_asker: Asker | None
         log: logging.Logger
         _eventloop: Callable[[Any], object] | None
         kept_session: Any
@@ -221,16 +233,14 @@ class IPykernelNames:
         kernel without sockets, `EOFError` for the end of file, `KeyboardInterrupt` if the request
         is stopped.
         """
-        answer: str = self.asker.ask(self.sender.current(), str(prompt), password=False)
-        return answer
+        return asker_of(self).ask(self.sender.current(), str(prompt), password=False)
 
     def getpass(self, prompt: str = "", stream: Any = None) -> str:
         """As `raw_input`, without showing what is typed; ``stream`` is not supported."""
         if stream is not None:
             text = "the `stream` argument of getpass() has no effect in a notebook"
             warnings.warn(text, UserWarning, stacklevel=3)
-        answer: str = self.asker.ask(self.sender.current(), str(prompt), password=True)
-        return answer
+        return asker_of(self).ask(self.sender.current(), str(prompt), password=True)
 
     # The shell lane
 

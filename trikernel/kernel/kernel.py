@@ -17,15 +17,17 @@ from ..errors import KernelClassError, TrikernelError, UnknownMessageType
 from ..wire import REQUESTS, as_content
 from . import handlers, recording
 from .handlers import built_in
-from .ipykernel_names import IPykernelNames
+from .ipykernel_names import IPykernelNames, asker_of
 from .own_types import keep_message_types
-from .sender import ChannelHandle, Sender
+from .sender import NOT_SERVED, ChannelHandle, Sender
 from .settings import given_and_default, keep_settings, setting
 from .shown import refuse_call
 from .tracebacks import render_error
 
 if TYPE_CHECKING:
+    from ..timeline import Tasks
     from .fd_capture import FdCapture
+    from .stdin import Asker
 
 __all__ = ["Kernel"]
 
@@ -195,8 +197,8 @@ class Kernel(IPykernelNames):
         self.iopub_socket = ChannelHandle(self.sender, "iopub")
         self.stdin_socket = ChannelHandle(self.sender, "stdin")
         self.control_stream = ChannelHandle(self.sender, "control")
-        self.asker: Any = None  # asks the person at the frontend, while the kernel is served
-        self.living_tasks: Any = None  # the `Tasks` of cells, in a kernel that keeps track of them
+        self.served_asker: Asker | None = None  # asks the person at the frontend, while served
+        self.living_tasks: Tasks | None = None  # those of cells, in a kernel that keeps track
         self.has_widgets = False  # whether a frontend has asked for the comms of widgets
         self.kept_session: Any = None  # `session`, once it was asked for
         self.kept_comms: Any = None  # `comm_manager`, once it was asked for
@@ -212,7 +214,7 @@ class Kernel(IPykernelNames):
         """The server that this kernel is part of; `TrikernelError` while it is not served."""
         server = self.server_ref()
         if server is None:
-            raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
+            raise TrikernelError(NOT_SERVED)
         return server
 
     @property
@@ -268,8 +270,7 @@ class Kernel(IPykernelNames):
         Raises as `raw_input` does. Cancelled, the question is withdrawn: a later answer to it
         is dropped.
         """
-        answer: str = await self.asker.ask_async(self.sender.current(), str(prompt), password)
-        return answer
+        return await asker_of(self).ask_async(self.sender.current(), str(prompt), password)
 
     def show_error(self, error: BaseException) -> None:
         """Publish an ``error`` under the cell that this code runs for."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..core import current_subshell
+from .served import ServedKernel
 
 if TYPE_CHECKING:
     from ..timeline import Recorder
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["no_cell", "note_error", "record", "recorder_of"]
 
 
-def record(self: Any, *, title: str = "") -> Recorder:
+def record(self: ServedKernel, *, title: str = "") -> Recorder:
     """Record what the tasks of the calling loop do, within a ``with`` block, or from ``start()`` to
     ``stop()``. ``timeline()`` of the returned `Recorder` is what was recorded until then.
 
@@ -35,7 +36,7 @@ def record(self: Any, *, title: str = "") -> Recorder:
 
 
 def recorder_of(
-    kernel: Any,
+    kernel: ServedKernel,
     *,
     title: str,
     whole_loop: bool = False,

@@ -13,6 +13,7 @@ from ..errors import ContentError
 from ..wire import as_content, parse
 from ..wire import contents as c
 from .hooks import name_of
+from .served import ServedKernel
 
 __all__ = [
     "apply_reply",
@@ -28,7 +29,7 @@ __all__ = [
 _COMPLETENESS = ("complete", "incomplete", "invalid", "unknown")
 
 
-def converted(self: Any, name: str, kind: type, value: Any) -> Any:
+def converted(self: ServedKernel, name: str, kind: type, value: Any) -> Any:
     """A field of an ``execute_reply`` as a list of dictionaries, or as a dictionary."""
     is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
     if kind is list and is_list:
@@ -42,7 +43,11 @@ def converted(self: Any, name: str, kind: type, value: Any) -> Any:
 
 
 def whole_reply(
-    self: Any, verb: str, cls: type[Any], reply: Any, defaults: Mapping[str, Any] | None = None
+    self: ServedKernel,
+    verb: str,
+    cls: type[Any],
+    reply: Any,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The complete reply of a verb other than `do_execute`. ``cls`` defines its fields;
     ``defaults`` are values for missing ones.
@@ -72,7 +77,7 @@ def whole_reply(
     return content
 
 
-def completion(self: Any, code: str, cursor_pos: int, reply: Any) -> dict[str, Any]:
+def completion(self: ServedKernel, code: str, cursor_pos: int, reply: Any) -> dict[str, Any]:
     """A complete ``complete_reply``. If it does not say which text the matches replace, that is the
     longest text before the cursor with which all matches begin.
     """
@@ -89,13 +94,13 @@ def completion(self: Any, code: str, cursor_pos: int, reply: Any) -> dict[str, A
     return content
 
 
-def inspection(self: Any, reply: Any) -> dict[str, Any]:
+def inspection(self: ServedKernel, reply: Any) -> dict[str, Any]:
     """A complete ``inspect_reply``. By default ``found`` is true if there is data."""
     found = isinstance(reply, dict) and bool(reply.get("data"))
     return whole_reply(self, "do_inspect", c.InspectReply, reply, {"found": found})
 
 
-def apply_reply(self: Any, returned: Any) -> tuple[dict[str, Any], list[bytes]]:
+def apply_reply(self: ServedKernel, returned: Any) -> tuple[dict[str, Any], list[bytes]]:
     """The content and the buffers of an ``apply_reply``."""
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         refuse(self, "do_apply", f"returns (reply_content, result_buffers), not {returned!r:.80}")
@@ -103,14 +108,14 @@ def apply_reply(self: Any, returned: Any) -> tuple[dict[str, Any], list[bytes]]:
     return _as_dict(self, "do_apply", content), [bytes(buffer) for buffer in buffers or ()]
 
 
-def _as_dict(self: Any, verb: str, reply: Any) -> dict[str, Any]:
+def _as_dict(self: ServedKernel, verb: str, reply: Any) -> dict[str, Any]:
     try:
         return dict(as_content(reply))
     except TypeError as error:
         refuse(self, verb, str(error), ": ")
 
 
-def complete_error(self: Any, verb: str, content: dict[str, Any]) -> None:
+def complete_error(self: ServedKernel, verb: str, content: dict[str, Any]) -> None:
     """Fill in an error's three fields and convert them to text. Raises `TypeError` for bytes."""
     lines = content.get("traceback") or ()
     if isinstance(lines, str):
@@ -122,12 +127,12 @@ def complete_error(self: Any, verb: str, content: dict[str, Any]) -> None:
     content["traceback"] = [str(line) for line in lines]
 
 
-def refuse_status(self: Any, verb: str, status: Any, words: str) -> NoReturn:
+def refuse_status(self: ServedKernel, verb: str, status: Any, words: str) -> NoReturn:
     """Raise `TypeError` for a status that does not exist."""
     refuse(self, verb, f"returned the status {status!r:.80}, which must be {words}")
 
 
-def refuse(self: Any, verb: str, text: str, separator: str = " ") -> NoReturn:
+def refuse(self: ServedKernel, verb: str, text: str, separator: str = " ") -> NoReturn:
     """Raise `TypeError`. For verbs that run the user's code it is logged, too, because their errors
     are otherwise taken for the user's.
     """

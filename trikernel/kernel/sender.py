@@ -20,8 +20,9 @@ from ..transport import Channel
 from ..wire import DELIMITER, Header, json, reply_type
 from .shown import CHECKED
 
-__all__ = ["ChannelHandle", "Sender"]
+__all__ = ["NOT_SERVED", "ChannelHandle", "Sender"]
 
+NOT_SERVED = "this kernel is not being served: pass it to serve() or run()"
 _STREAMS = ("stdout", "stderr")
 _PLAIN = frozenset((name, str) for name in _STREAMS)
 
@@ -100,7 +101,7 @@ class Sender:
     def connection(self) -> Connection:
         """The ways to the clients; `TrikernelError` while the kernel is not served."""
         if self._connection is None:
-            raise TrikernelError("this kernel is not being served: pass it to serve() or run()")
+            raise TrikernelError(NOT_SERVED)
         return self._connection
 
     def channel(self, name: str) -> Channel:

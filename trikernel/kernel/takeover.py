@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 import weakref
 from contextlib import ExitStack
-from typing import Any
 
 from .replacements import current_kernel
+from .served import ServedKernel
 
 __all__ = ["Takeover"]
 
@@ -23,7 +23,7 @@ class Takeover:
     The modules that do it are imported late, because the kernel binds its sockets before.
     """
 
-    def __init__(self, kernel: Any, *, anywhere: bool) -> None:
+    def __init__(self, kernel: ServedKernel, *, anywhere: bool) -> None:
         self._kernel = kernel
         self._anywhere = anywhere
 

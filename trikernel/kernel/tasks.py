@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from ..system import call_in
+from .served import ServedKernel
 
 if TYPE_CHECKING:
     from ..timeline import TaskTree
@@ -18,7 +19,7 @@ TURN_TIMEOUT = 0.2  # seconds that the user loop has to answer
 TRIES = 20  # attempts to read the tasks from another thread while they change
 
 
-async def tell_tasks(kernel: Any) -> TaskTree:
+async def tell_tasks(kernel: ServedKernel) -> TaskTree:
     """The tree of the main shell's tasks. Called in the service loop, which may be the user loop.
 
     The user loop is asked first. If it does not answer, because a cell computes, its tasks are read
@@ -41,7 +42,7 @@ async def tell_tasks(kernel: Any) -> TaskTree:
     return look()
 
 
-def _look(kernel: Any, running: str) -> TaskTree:
+def _look(kernel: ServedKernel, running: str) -> TaskTree:
     from ..timeline import Tasks  # imported late, because it is rarely used
 
     server, tasks = kernel.server, kernel.living_tasks or Tasks(kernel.name_of_code)
