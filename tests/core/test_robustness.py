@@ -155,8 +155,8 @@ async def test_what_arrives_as_the_kernel_stops_is_answered(serving: Serving) ->
     async with serving(kernel) as client:
         arrived: list[Any] = []
         server = kernel.server
-        admit = server.dispatcher.main.admit
-        server.dispatcher.main.admit = lambda *one: (arrived.append(one), admit(*one))  # type: ignore
+        admit = server.lane.admit
+        server.lane.admit = lambda *one: (arrived.append(one), admit(*one))  # type: ignore
         cells = Cells(client, *["wait"] * 5)
         while len(arrived) < 5:  # over sockets it takes its time
             server.dispatcher.sweep()
@@ -172,7 +172,7 @@ async def test_what_arrives_after_the_lane_ended_is_refused_not_fatal() -> None:
         server = kernel.server
         server.stop()
         await trio.sleep(1)
-        server.dispatcher.main.posted.post(partial(server.dispatcher.main.abort_queued, 1.0))
+        server.lane.posted.post(partial(server.lane.abort_queued, 1.0))
         server.schedule(1, Job(print))
         await trio.sleep(0.01)
     assert not kernel.sender.is_connected

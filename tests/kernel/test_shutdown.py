@@ -145,7 +145,7 @@ class Lingering(Recorder):
     async def do_execute(self, code: str, silent: bool, **options: Any) -> Any:
         request = current_request.get()
         assert request is not None
-        self.server.dispatcher.main.let_go_on(request, self.server.cells)
+        self.server.lane.let_go_on(request, self.server.cells)
         try:
             await trio.sleep_forever()
         finally:

@@ -279,7 +279,7 @@ get_ipython().kernel.comm_manager.register_target("echo", opened)
 """
 # when the main loop has taken a comm's message and not called its handler: that is the subshell's
 BLOCKS = """
-moved, comms = trio.Event(), get_ipython().kernel.server.dispatcher.main.comm
+moved, comms = trio.Event(), get_ipython().kernel.server.lane.comm
 while not (comms.unstarted or moved.is_set()):
     await trio.lowlevel.checkpoint()
 open({!r}).read()

@@ -131,7 +131,7 @@ def _assert_kept(rig: Rig) -> None:
     if rig.server is not None:  # else it was cancelled before it was served
         assert not rig.server.stopper.running
         assert not rig.server.stopper.pending
-        assert not len(rig.server.dispatcher.main.shell)
+        assert not len(rig.server.lane.shell)
 
 
 @contextlib.contextmanager

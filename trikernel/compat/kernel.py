@@ -274,7 +274,7 @@ class Kernel(SingletonConfigurable):
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """Abort queued requests, as after a failed cell."""
-        self.trikernel_adapter.server.dispatcher.main.abort_queued(
+        self.trikernel_adapter.server.lane.abort_queued(
             self.trikernel_adapter.stop_on_error_timeout
         )
 

@@ -91,7 +91,8 @@ class Server:
     """One kernel being served. Create it in the user loop.
 
     ``inline`` is true when the services run in the user loop, ``owns_process`` when the process is
-    the kernel's. ``before_exit`` are called before a process ends that cannot unwind its stack.
+    the kernel's. `lane` is the main shell's. ``before_exit`` are called before a process ends that
+    cannot unwind its stack.
     """
 
     stopper: Stopper
@@ -149,6 +150,7 @@ class Server:
         self.dispatcher = Dispatcher(
             self.application, self.connection, self.stopper, self.user_token, self._outermost
         )
+        self.lane = self.dispatcher.main
         self._control = ControlService(self.dispatcher)
         self.subshells = Subshells(
             self.application,
@@ -170,7 +172,7 @@ class Server:
     @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve in this loop, until told to stop."""
-        iopub, dispatcher = self.connection.iopub, self.dispatcher
+        iopub, lane = self.connection.iopub, self.lane
         with self._outermost, _handling_sigint(self):
             async with self._open_services():
                 try:
@@ -180,7 +182,7 @@ class Server:
                         if not self._outermost.is_lost:  # else `lose_loop` sees to them
                             await self.subshells.close(StopReason.SHUTDOWN)
                     await self._control.finish()
-                    self._refuse(dispatcher.main.shell.close())  # control may have added to it
+                    self._refuse(lane.shell.close())  # control may have added to it
                     self.publish_shutdown()
                 finally:
                     with trio.CancelScope(shield=True):  # within the budget of a stalled client
@@ -215,7 +217,7 @@ class Server:
 
     async def _run_user_tasks(self, task_status: trio.TaskStatus[Server]) -> None:
         """Receivers and lanes within the user's nurseries, until the kernel is told to stop."""
-        report, dispatcher = self.application.report_background_error, self.dispatcher
+        report, lane = self.application.report_background_error, self.lane
         iopub = self.connection.iopub
         try:
             async with trio.open_nursery() as background:
@@ -228,10 +230,10 @@ class Server:
                     await background.start(self.cells.run, report, self._start_lane)
                     await self._run_until_stopped(task_status)
                 finally:
-                    self._refuse(dispatcher.main.shell.close())
+                    self._refuse(lane.shell.close())
                 background.cancel_scope.cancel()
         finally:
-            self._refuse(dispatcher.main.comm.close())
+            self._refuse(lane.comm.close())
 
     async def _start(self, background: trio.Nursery) -> None:
         """Have the kernel start; being told to stop cancels that. In a loop that takes the place of
@@ -252,31 +254,24 @@ class Server:
         for request in left:
             admit_again(self.dispatcher, request)
         if self._failed_at is not None:
-            window = self.dispatcher.main.shell.window
+            window = self.lane.shell.window
             window.close(trio.current_time(), self.kernel.stop_on_error_timeout)
             window.known_at, self._failed_at = self._failed_at, None
             self.dispatcher.sweep()  # what arrived while there was no loop is aborted, too
 
     def _start_lane(self, nursery: trio.Nursery) -> None:
         """Start the shell lane in the nursery of the cells, each time that this opens."""
-        if not self.dispatcher.main.shell.closed:
-            nursery.start_soon(self.dispatcher.main.run, name="shell lane")
+        if not self.lane.shell.closed:
+            nursery.start_soon(self.lane.run, name="shell lane")
 
     async def _run_until_stopped(self, task_status: trio.TaskStatus[Server]) -> None:
-        dispatcher, lane = self.dispatcher, self.dispatcher.main
+        dispatcher, lane = self.dispatcher, self.lane
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dispatcher.readers.run, name="shell receivers")
             nursery.start_soon(lane.run_comms, self.cells, name="comm lane")
-            nursery.start_soon(
-                follow_abandoned, dispatcher.main, self.cells, name="abandoned requests"
-            )
-            nursery.start_soon(
-                follow_eventloop,
-                self.kernel,
-                dispatcher.main,
-                self.eventloop_changed,
-                name="event loop",
-            )
+            nursery.start_soon(follow_abandoned, lane, self.cells, name="abandoned requests")
+            changed = self.eventloop_changed
+            nursery.start_soon(follow_eventloop, self.kernel, lane, changed, name="event loop")
             task_status.started(self)
             await self.stopping.wait()
             async with trio.open_nursery() as ending:  # all shells at the same time
@@ -293,7 +288,7 @@ class Server:
         does not turn it returns after `ABORT_TIMEOUT`, and with ``waits`` off at once: the abort is
         then done before the lane takes its next request.
         """
-        lane = self.dispatcher.main
+        lane = self.lane
         self.dispatcher.sweep()
         if msg_ids is not None:  # first of all: one may come, and start, while this is under way
             self.application.remember_aborted(msg_ids)
@@ -332,9 +327,7 @@ class Server:
 
     def schedule(self, priority: int, job: Job) -> None:
         """Have the shell lane make a call when its turn comes; from any thread."""
-        self.dispatcher.main.posted.post(
-            partial(self.dispatcher.main.shell.schedule, job, priority)
-        )
+        self.lane.posted.post(partial(self.lane.shell.schedule, job, priority))
 
     async def shut_down(
         self,
@@ -355,7 +348,7 @@ class Server:
             seconds = 3 * self.kernel.shutdown_grace + 1
             with contextlib.suppress(RuntimeError, ValueError, OSError):  # then without
                 faulthandler.dump_traceback_later(seconds, exit=True, file=stderr_descriptor())
-        self.dispatcher.main.posted.post(partial(self.dispatcher.main.abort_queued, math.inf))
+        self.lane.posted.post(partial(self.lane.abort_queued, math.inf))
         running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it is itself one of them
             self.stopper.stop(one, reason)
@@ -429,7 +422,7 @@ class Server:
             self._left += requests
             return
         for request in requests:
-            self.dispatcher.main.refuse(request)
+            self.lane.refuse(request)
 
     def publish_shutdown(self) -> None:
         """Broadcast the ``shutdown_reply`` on iopub, once, after everything else."""
@@ -460,8 +453,8 @@ class Server:
             self._terminated.set()
         self.stopper.restore()
         self.subshells.lose(LoopLost("the main shell's loop has crashed, and this one's with it"))
-        self._left += take_what_waits(self.dispatcher.main)
-        self._failed_at = self.dispatcher.main.shell.window.known_at
+        self._left += take_what_waits(self.lane)
+        self._failed_at = self.lane.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
 

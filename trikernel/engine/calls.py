@@ -53,7 +53,7 @@ async def apply_request(request: Request) -> Reply:
     del function, args, kwargs  # what was sent may be large
     if isinstance(result, CoroutineType) or inspect.isawaitable(result):
         server = kernel.server
-        server.dispatcher.main.let_go_on(request, server.cells)
+        server.lane.let_go_on(request, server.cells)
         result = await await_unprotected(result)
     return Reply({"status": "ok"}, frames=[flat(one) for one in call_unprotected(pack, result)])
 

@@ -251,7 +251,7 @@ class IPykernelNames:
         cell is suspended: if the request fails, queued requests are aborted, but not the cell.
         """
         subshell = current_subshell.get()
-        lane = self.server.dispatcher.main if subshell is None else subshell.lane
+        lane = self.server.lane if subshell is None else subshell.lane
         priority: int | None = await lane.process_one(wait)
         return priority
 
