@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from trikernel.core import IOPub, OutputLimits, StreamText, TextKey, call_unprotected
-from trikernel.core.iopub import _wait_until_free
+from trikernel.core.waiting import wait_until_free
 from trikernel.system import RepeatedEvent
 from trikernel.wire import Codec, Header, Message
 
@@ -435,7 +435,7 @@ def test_an_interrupt_never_keeps_the_lock_of_who_sends() -> None:
             seen.append(trio.lowlevel.currently_ki_protected())
             lock.release()
 
-    _wait_until_free(Lock())
+    wait_until_free(Lock(), 0.05)
     assert seen == [True, True]
 
 

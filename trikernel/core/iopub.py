@@ -8,11 +8,34 @@ Producers only append
     stream is merged into one message.
 
 The fast path of `print`
-    Signing and sending cost a hundred times as much as an append. Text is queued as `StreamText`,
-    which is the last entry of the queue for as long as nothing else is queued. While there is an
-    `IOPub.open_text`, the flusher is about to come and no stop is pending, so the caller may append
-    a short text to its pieces without any call. It looks at `open_text` again afterwards: if that
-    entry was sent in between, `IOPub.requeue` puts what is left of it behind the rest.
+    Signing and sending cost a hundred times as much as an append. So text waits in the queue for
+    what is printed next, as a `StreamText`, to whose pieces a short text is appended without a call
+    or a lock (`kernel.streams`), if it finds that entry to be OPEN:
+
+    ======  ============  ========================  =============================================
+    state   in the queue  `IOPub` knows it as       who may append
+    ======  ============  ========================  =============================================
+    OPEN    at its end    ``open_text``, ``_last``  whose text it is, without a lock; else `write`
+    HELD    at its end    ``_last``                 `write`
+    CLOSED  somewhere     nothing                   nobody; see LATE
+    TAKEN   no            nothing                   nobody; see LATE
+    ======  ============  ========================  =============================================
+
+    ======  ==========  ====  ======  =====  ======  ======
+    state   WRITE       STOP  NEXT    TAKE   PART    LATE
+    ======  ==========  ====  ======  =====  ======  ======
+    OPEN    OPEN        HELD  CLOSED  TAKEN  CLOSED
+    HELD    HELD, OPEN  HELD  CLOSED  TAKEN  CLOSED  CLOSED
+    CLOSED                            TAKEN  CLOSED  CLOSED
+    TAKEN                                            CLOSED
+    ======  ==========  ====  ======  =====  ======  ======
+
+    ``WRITE``: a text for the same stream comes by `write`, which opens the entry unless a stop is
+    pending (``STOP``). ``NEXT``: another message comes, or it has as many pieces as may go
+    uncounted. ``TAKE``: all of its text is sent; ``PART``: as much as a message may have, the rest
+    goes back to the head of the queue. ``LATE``: somebody saw that it was OPEN, and the text was
+    appended just after it had changed. Who appends looks again, and has it queued once more
+    (`requeue`): what is queued twice goes out with the first, and the second is empty.
 
 Back-pressure
     A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So the code
@@ -28,22 +51,21 @@ Back-pressure
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import attrs
 import trio
-from trio.lowlevel import currently_ki_protected, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from ..system import RepeatedEvent, on_fork
 from ..transport import BroadcastChannel
 from ..wire import Codec, Header, json
 from .peers import Subscribers
 from .request import Request
+from .waiting import may_wait_here, wait_until_free
 
 __all__ = ["SHORT", "IOPub", "OutputLimits", "StreamText", "TextKey"]
 
@@ -85,10 +107,7 @@ class TextKey:
 
 @attrs.define(eq=False)
 class StreamText:
-    """Text in the queue, to which more may be appended while it is `IOPub.open_text`.
-
-    ``counted`` is how many bytes of it are in the queue's size already.
-    """
+    """Text in the queue. ``counted`` is how many of its bytes are in the queue's size already."""
 
     key: TextKey
     pieces: deque[str] = attrs.field(factory=deque)
@@ -351,7 +370,7 @@ class IOPub:
         collector calls in the middle of a drain or of a write, and in a forked child.
         """
         ident = threading.get_ident()
-        while self.is_full and self._may_block and _may_wait_here():
+        while self.is_full and self._may_block and may_wait_here():
             if self._draining_in == ident or (self._counting and self._counting_in == ident):
                 return  # only this very thread could make room
             self.drain()
@@ -360,7 +379,7 @@ class IOPub:
             if self._subscribers.is_stalled:
                 self._channel.wait_writable_blocking(ROOM_INTERVAL)
             else:
-                _wait_until_free(self._lock)  # somebody else sends
+                wait_until_free(self._lock, ROOM_INTERVAL)  # somebody else sends
             raise_pending()
 
     async def wait_until_not_full(self) -> None:
@@ -471,29 +490,6 @@ class IOPub:
         return "".join(parts)
 
 
-@enable_ki_protection
-def _wait_until_free(lock: Any) -> None:
-    """Wait until a lock is free, for a while at most. Protected, because an interrupt between the
-    two calls would leave the lock taken.
-    """
-    if lock.acquire(timeout=ROOM_INTERVAL):
-        lock.release()
-
-
 def _are_same(one: TextKey, other: TextKey) -> bool:
     """Whether they are of the same cell and stream."""
     return one is other or (one.parent is other.parent and one.name == other.name)
-
-
-def _may_wait_here() -> bool:
-    """Whether the calling code may wait: in a task only unprotected code, in another thread all but
-    finalizers, because the code that they interrupt may hold a lock.
-    """
-    if trio.lowlevel.in_trio_task() or threading.current_thread() is threading.main_thread():
-        return not currently_ki_protected()
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return False
-        frame = frame.f_back
-    return True
