@@ -1,6 +1,7 @@
-"""``python -m tests.bench.windows [tk] [qt]``: from a click to its callback; what a window costs.
+"""``python -m tests.bench.windows [tk] [qt] [gtk3] [gtk4] [wx]``: how late a click is heard, and
+what a window costs. Without arguments Tk and Qt.
 
-Needs Xvfb, xdotool and what is measured (tkinter, PyQt6). A window's own clock is compared with the
+Needs Xvfb, xdotool and what is measured (tkinter, PyQt6, PyGObject, wxPython). A window's own clock is compared with the
 time at which the X server noted the click, which is the same clock on Linux. Of cells the median of
 each round is taken, and of those the smallest, because time on a shared machine only gets longer.
 """
@@ -15,9 +16,9 @@ import time
 import psutil
 
 from ..processes import KernelProcess, kernel_process
-from ..python.test_windows import QT, TK, clicks
+from ..python.test_windows import GTK3, GTK4, QT, TK, WX, clicks
 
-SETUPS = {"tk": TK, "qt": QT}
+SETUPS = {"tk": TK, "qt": QT, "gtk3": GTK3, "gtk4": GTK4, "wx": WX}
 ROUNDS, CELLS, SECONDS = 15, 100, 6
 
 
@@ -78,7 +79,7 @@ def _best(rounds: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the figures of those that are named, or of both."""
+    """Print the figures of those that are named."""
     with subprocess.Popen(
         ["Xvfb", "-displayfd", "1", "-nolisten", "tcp"],
         stdout=subprocess.PIPE,
@@ -87,7 +88,7 @@ def main() -> None:
     ) as server:
         assert server.stdout is not None
         display = f":{server.stdout.readline().strip()}"
-        for name in sys.argv[1:] or SETUPS:
+        for name in sys.argv[1:] or ("tk", "qt"):
             measure(name, display)
         server.terminate()
 

@@ -37,8 +37,8 @@ class FakeWindows:
         self.turns: list[float] = []
         self.events: list[Callable[[], object]] = []
 
-    def open(self, name: str) -> Callable[[], bool]:
-        return self.turn
+    def open(self, name: str) -> gui.Windows:
+        return gui.Windows(self.turn)
 
     def turn(self) -> bool:
         self.turns.append(trio.current_time())
@@ -192,6 +192,70 @@ button.setGeometry(0, 30, 200, 70)
 window.show()
 """
 
+GTK3 = """\
+%gui gtk3
+import time, trio, gi
+from gi.repository import Gdk, Gtk
+late, typed = [], []
+window = Gtk.Window(title="reacts")
+window.set_default_size(200, 100)
+box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL)
+entry = Gtk.Entry()
+entry.connect("insert-text", lambda entry, text, *rest: typed.append(text))
+box.pack_start(entry, False, False, 0)
+button = Gtk.Button(label="click")
+def on_press(button, event):
+    if event.type == Gdk.EventType.BUTTON_PRESS:  # not that two or three are a double click
+        late.append(time.monotonic() * 1000 - event.time)
+button.connect("button-press-event", on_press)
+box.pack_start(button, True, True, 0)
+window.add(box)
+window.move(50, 50)
+window.show_all()
+"""
+GTK4 = """\
+%gui gtk4
+import time, trio, gi
+from gi.repository import Gtk
+late, typed = [], []
+window = Gtk.Window(title="reacts")
+window.set_default_size(300, 200)
+box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL)
+entry = Gtk.Entry()
+entry.get_delegate().connect("insert-text", lambda entry, text, *rest: typed.append(text))
+box.append(entry)
+button = Gtk.Button(label="click", vexpand=True, focus_on_click=False)
+gesture = Gtk.GestureClick()
+gesture.set_propagation_phase(Gtk.PropagationPhase.CAPTURE)
+def on_press(gesture, count, x, y):
+    late.append(time.monotonic() * 1000 - gesture.get_current_event_time())
+gesture.connect("pressed", on_press)
+button.add_controller(gesture)
+box.append(button)
+window.set_child(box)
+entry.grab_focus()
+window.present()
+"""
+WX = """\
+%gui wx
+import time, trio, wx
+late, typed = [], []
+window = wx.Frame(None, title="reacts", pos=(50, 50), size=(200, 100))
+panel = wx.Panel(window)
+entry = wx.TextCtrl(panel, pos=(0, 0), size=(200, 30))
+entry.Bind(wx.EVT_CHAR, lambda event: (typed.append(chr(event.GetUnicodeKey())), event.Skip()))
+button = wx.Button(panel, label="click", pos=(0, 30), size=(200, 70))
+pressed = set()
+def on_press(event):
+    if event.GetTimestamp() not in pressed:  # the second of two may come as a double click, too
+        pressed.add(event.GetTimestamp())
+        late.append(time.monotonic() * 1000 - event.GetTimestamp())
+    event.Skip()
+button.Bind(wx.EVT_LEFT_DOWN, on_press)
+button.Bind(wx.EVT_LEFT_DCLICK, on_press)
+window.Show()
+"""
+
 
 def press(display: str, *words: str) -> None:
     subprocess.run(["xdotool", *words], env={"DISPLAY": display, "PATH": "/usr/bin:/bin"},
@@ -270,6 +334,33 @@ def test_a_window_of_qt_reacts_and_a_slot_that_raises_ends_nothing(
         kernel.finish(first)
         assert kernel.until("error")["content"]["ename"] == "ZeroDivisionError"
         assert kernel.text("await trio.sleep(0.1)\nprint('next')") == "next\n"
+        kernel.client.shutdown()
+        assert kernel.process.wait(TIMEOUT) == 0
+
+
+LOOP = "from gi.repository import GLib\nGLib.MainLoop().run()"
+OTHERS = {
+    "gtk3": ("gi", GTK3, ["Gtk.main()", LOOP]),
+    "gtk4": ("gi", GTK4, [LOOP]),
+    "wx": ("wx", WX, ["wx.GetApp().MainLoop()"]),
+}
+
+
+@WINDOWS
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_window_of_another_system_reacts_too(display: str, name: str) -> None:
+    package, setup, loops = OTHERS[name]
+    pytest.importorskip(package)
+    with kernel_process(DISPLAY=display) as kernel:
+        react(kernel, display, setup)
+        for code in loops:
+            msg_id = kernel.send(f"print('begun', flush=True)\n{code}")
+            kernel.until_begun(msg_id)
+            time.sleep(1)  # so that no event wakes that loop any more
+            kernel.interrupt()
+            assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+        assert kernel.text("%gui none\nprint('next')") == "next\n"
         kernel.client.shutdown()
         assert kernel.process.wait(TIMEOUT) == 0
 

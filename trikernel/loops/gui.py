@@ -19,9 +19,15 @@ What is done
     its own, as Qt ends the process if it finds none. PyQt also ends the process when a slot raises
     while `sys.excepthook` is Python's own; so a hook is set that reports the error.
 
+    A cell may run a loop of the window system itself (``mainloop()``, ``exec()``, ``Gtk.main()``),
+    and an interrupt has to end it. While no Python code runs there, Python handles no signals, so a
+    timer wakes such a loop now and then. What is raised in a callback never reaches the cell, as C
+    code is in between, which hands it to `sys.excepthook`: the hook ends the loop, and has the cell
+    interrupted once more.
+
 What remains
     While a cell computes, windows do not react. A dialog that runs a loop of its own (``exec()``)
-    holds up the kernel until it is closed. wx and macOS' own loop have not been tried.
+    holds up the kernel until it is closed. macOS' own loop has not been tried.
 """
 
 from __future__ import annotations
@@ -35,15 +41,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..core import call_unprotected, current_request, is_cancel
-from ..errors import UsageError
+from ..errors import CellStopped, UsageError
 
-__all__ = ["GUIS", "follow_gui", "open_gui", "report_uncaught"]
+__all__ = ["GUIS", "Windows", "follow_gui", "open_gui", "report_uncaught"]
 
 _QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 _QT_OF = {"qt6": _QT[:2], "qt5": _QT[2:]}
@@ -62,6 +70,16 @@ _kept: list[object] = []  # references to applications, whose windows would end 
 _LIVELY = 0.1  # seconds after an event in which turns come more often
 
 Turn = Callable[[], bool]
+
+
+@attrs.frozen
+class Windows:
+    """A window system. ``turn`` handles the events that have come, and returns whether there was
+    one. ``quit`` ends the loops that the calling code has been called from.
+    """
+
+    turn: Turn
+    quit: Callable[[], object] = lambda: None
 
 
 @enable_ki_protection
@@ -88,16 +106,23 @@ async def follow_gui(
         await trio.sleep(interval if now < lively_until else 2 * interval)
 
 
-def report_uncaught(report: Callable[[BaseException], object]) -> Callable[[], None]:
-    """Have the errors of slots reported, unless another `sys.excepthook` is set already. Returns a
-    function that undoes it.
+def report_uncaught(
+    report: Callable[[BaseException], object], interrupt_again: Callable[[], bool]
+) -> Callable[[], None]:
+    """Have the errors of callbacks reported, unless another `sys.excepthook` is set already.
+    Returns a function that undoes it.
+
+    ``interrupt_again`` is called for an interrupt that was raised in a callback. It returns False
+    if the callback was not called from a cell: then the interrupt is reported, too.
     """
     before = sys.excepthook
     if before is not sys.__excepthook__:
         return lambda: None
 
+    @enable_ki_protection
     def hook(kind: type[BaseException], error: BaseException, tb: Any) -> None:
-        report(error.with_traceback(tb))
+        if not (isinstance(error, (KeyboardInterrupt, CellStopped)) and interrupt_again()):
+            report(error.with_traceback(tb))
 
     def undo() -> None:
         if sys.excepthook is hook:
@@ -107,9 +132,9 @@ def report_uncaught(report: Callable[[BaseException], object]) -> Callable[[], N
     return undo
 
 
-def open_gui(name: str) -> Turn:
-    """The function that gives a window system a turn. Raises `UsageError` if the window system is
-    not installed or cannot start here.
+def open_gui(name: str) -> Windows:
+    """The window system of that name. Raises `UsageError` if it is not installed or cannot start
+    here.
     """
     opener = GUIS[name]
     try:
@@ -161,7 +186,7 @@ def _until_none(handle_one: Callable[[], object]) -> bool:
     return number > 0
 
 
-def _open_tk(name: str) -> Turn:
+def _open_tk(name: str) -> Windows:
     import tkinter
 
     _check_display(name)
@@ -176,10 +201,10 @@ def _open_tk(name: str) -> Turn:
         interpreter.call("after", _HELD, _TK_AWAKE)
         return happened
 
-    return turn
+    return Windows(turn)
 
 
-def _open_qt(name: str) -> Turn:
+def _open_qt(name: str) -> Windows:
     package = _find_qt(name)
     widgets = importlib.import_module(f"{package}.QtWidgets")
     core = importlib.import_module(f"{package}.QtCore")
@@ -204,17 +229,19 @@ def _open_qt(name: str) -> Turn:
         app.sendPostedEvents(None, deletion)
         return happened
 
-    return turn
+    return Windows(turn, core.QCoreApplication.exit)
 
 
 @enable_ki_protection
-def _exit_if_stopped(exit_loops: Callable[[], object]) -> None:
+def _exit_if_stopped(exit_loops: Callable[[], object]) -> bool:
     """Called by a timer in a loop that a cell runs by itself (``exec()``). As this is Python code,
-    signal handlers run here. If the cell is to stop, the loops that it runs are ended.
+    signal handlers run here. If the cell is to stop, the loops that it runs are ended. Returns
+    True, for a timer to go on.
     """
     request = current_request.get()
     if request is not None and request.stop_reason is not None and not request.finished:
         exit_loops()
+    return True
 
 
 def _find_qt(name: str) -> str:
@@ -247,7 +274,7 @@ def _check_qt(name: str, package: str) -> None:
         raise UsageError(f"%gui {name}: Qt cannot start here: {said[0]}")
 
 
-def _open_gtk(name: str) -> Turn:
+def _open_gtk(name: str) -> Windows:
     gi = importlib.import_module("gi")
     _check_display(name)
     for version in ("4.0",) if name == "gtk4" else ("3.0",) if name == "gtk3" else ("3.0", "4.0"):
@@ -258,28 +285,69 @@ def _open_gtk(name: str) -> Turn:
     glib = importlib.import_module("gi.repository.GLib")
     if gtk.init_check() in (False, None) or gtk.init_check() == (False, None):
         raise UsageError(f"%gui {name}: GTK cannot start here")
-    return partial(_until_none, partial(glib.MainContext.default().iteration, False))
+    helper: Any = importlib.import_module("gi._ossighelper")
+    # Else PyGObject wakes such a loop itself, by a callback of its own, and the interrupt is raised
+    # in there, where C code drops it.
+    helper._wakeup_fd_is_active = True
+    quit_loops = partial(_quit_gtk, gtk)
+    wake, iterate = partial(_exit_if_stopped, quit_loops), glib.MainContext.default().iteration
+    held: list[int] = []
+
+    def turn() -> bool:
+        if held:
+            glib.source_remove(held.pop())
+        happened = _until_none(partial(iterate, False))
+        held.append(glib.timeout_add(_HELD, wake))
+        return happened
+
+    return Windows(turn, quit_loops)
 
 
-def _open_wx(name: str) -> Turn:
+def _quit_gtk(gtk: Any) -> None:
+    """GTK does not tell which loops run. But the methods that run them are Python code."""
+    gio, glib = (importlib.import_module(f"gi.repository.{name}") for name in ("Gio", "GLib"))
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, (glib.MainLoop, gio.Application)):
+            owner.quit()
+        elif isinstance(owner, gtk.Dialog):
+            owner.destroy()
+        frame = frame.f_back
+    if hasattr(gtk, "main_level") and gtk.main_level():  # GTK 3
+        gtk.main_quit()
+
+
+def _open_wx(name: str) -> Windows:
     wx = importlib.import_module("wx")
     _check_display(name)
-    app = wx.GetApp() or wx.App(redirect=False)
+    try:
+        app = wx.GetApp() or wx.App(redirect=False)
+    except SystemExit as error:  # so wx says that the display has gone, or refuses
+        raise UsageError(f"%gui {name}: wx cannot start here: {error}") from None
     loop = wx.GUIEventLoop()
 
     def dispatch() -> bool:
-        return bool(loop.Pending()) and bool(loop.Dispatch())
+        is_pending = bool(loop.Pending())
+        if is_pending:
+            loop.Dispatch()  # returns False where no main loop runs, also after an event
+        return is_pending
+
+    held = wx.Timer(app)
+    app.Bind(wx.EVT_TIMER, lambda event: _exit_if_stopped(app.ExitMainLoop), held)
+    _kept.append(app)
 
     def turn() -> bool:
+        held.Start(_HELD)
         with wx.EventLoopActivator(loop):
             happened = _until_none(dispatch)
             app.ProcessIdle()
         return happened
 
-    return turn
+    return Windows(turn, app.ExitMainLoop)
 
 
-def _open_osx(name: str) -> Turn:
+def _open_osx(name: str) -> Windows:
     """By the hook of IPython's terminal, which runs the loop of macOS until there is input: it is
     told that there is input already, so it returns at once.
     """
@@ -306,14 +374,14 @@ def _open_osx(name: str) -> Turn:
         hook(Context())
         return False
 
-    return turn
+    return Windows(turn)
 
 
-GUIS: dict[str, Callable[[str], Turn]] = {
+GUIS: dict[str, Callable[[str], Windows]] = {
     "tk": _open_tk,
     **dict.fromkeys(("qt", "qt5", "qt6"), _open_qt),
     **dict.fromkeys(("gtk", "gtk3", "gtk4"), _open_gtk),
     "wx": _open_wx,
     "osx": _open_osx,
 }
-"""For each name that ``%gui`` takes: a function that makes the function which gives a turn."""
+"""For each name that ``%gui`` takes, what opens its window system."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from IPython.core.error import UsageError
 
-from ..core import current_subshell, run_unprotected
+from ..core import StopReason, current_request, current_subshell, run_unprotected
 from ..system import runs_here
 from .asyncio_loops import tell_of_asyncio
 
@@ -81,17 +81,18 @@ class CellLoops:
             raise UsageError(f"%gui {gui}: windows are the main shell's")
         if shell.active_eventloop == gui:
             return
-        turn = open_gui(gui)
+        windows = open_gui(gui)
         self._end_gui()
         self._gui, shell.active_eventloop = trio.CancelScope(), gui
         application = kernel.server.application
         report = application.report_background_error
         if kernel.owns_process:
-            application.at_end.callback(report_uncaught(report))
+            again = partial(self._interrupt_again, windows.quit)
+            application.at_end.callback(report_uncaught(report, again))
         kernel.server.background.start_soon(
             self._follow,
             self._gui,
-            partial(follow_gui, partial(self._turn, turn), kernel.poll_interval, report),
+            partial(follow_gui, partial(self._turn, windows.turn), kernel.poll_interval, report),
             name=f"%gui {gui}",
         )
 
@@ -101,6 +102,18 @@ class CellLoops:
         """
         loop = self.asyncio.existing if self.current == "asyncio" else None
         return bool(loop.call_in_step(turn)) if loop is not None else turn()
+
+    def _interrupt_again(self, quit_loops: Callable[[], object]) -> bool:
+        """An interrupt was raised in a callback of a window: end the loops that the cell runs, and
+        interrupt it once more. False if no cell has called it.
+        """
+        request = current_request.get()
+        if request is None or request.finished:
+            return False
+        quit_loops()
+        stopper = self._shell.find_kernel().server.stopper_here
+        stopper.stop(request, request.stop_reason or StopReason.INTERRUPT)
+        return True
 
     async def _follow(self, scope: trio.CancelScope, follow: Callable[[], Any]) -> None:
         try:

@@ -19,7 +19,8 @@ class PrivateName:
 
     ``where`` are the modules of this package that use it, ``why`` is what it is needed for,
     ``without`` is what happens where it is missing. ``only`` says where the name exists: on one
-    `sys.platform`, or from one version of Python on (``"3.14"``); empty means everywhere.
+    `sys.platform`, or from one version of Python on (``"3.14"``); empty means everywhere. With
+    ``is_optional`` the library need not be installed.
     """
 
     name: str
@@ -27,6 +28,7 @@ class PrivateName:
     why: str
     without: str
     only: str = ""
+    is_optional: bool = False
 
 
 PRIVATE_NAMES = (
@@ -310,5 +312,12 @@ PRIVATE_NAMES = (
         "the file of pyzmq's own code leads to the libzmq that it has loaded, whose calls are made "
         "without giving away the interpreter lock",
         "a request over control waits for the lock several times while a cell computes",
+    ),
+    PrivateName(
+        "gi._ossighelper._wakeup_fd_is_active",
+        ("trikernel.loops.gui",),
+        "PyGObject leaves waking a loop that a cell runs by itself, for a signal, to the kernel",
+        "an interrupt of Gtk.main() in a cell ends it, but perhaps as another error",
+        is_optional=True,
     ),
 )
