@@ -1,9 +1,10 @@
 """``python -m tests.bench.windows [tk] [qt] [gtk3] [gtk4] [wx]``: how late a click is heard, and
 what a window costs. Without arguments Tk and Qt.
 
-Needs Xvfb, xdotool and what is measured (tkinter, PyQt6, PyGObject, wxPython). A window's own clock is compared with the
-time at which the X server noted the click, which is the same clock on Linux. Of cells the median of
-each round is taken, and of those the smallest, because time on a shared machine only gets longer.
+Needs Xvfb, xdotool and what is measured (tkinter, PyQt6, PyGObject, wxPython). A window's own clock
+is compared with the time at which the X server noted the click, which is the same clock on Linux.
+Of cells the median of each round is taken, and of those the smallest, because time on a shared
+machine only gets longer.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 import trikernel
-from trikernel.core.stop import TURN_TIMEOUT
+from trikernel.core.stop_signals import TURN_TIMEOUT
 from trikernel.testing import CheckedClient
 
 MOST = 1_000_000  # turns; a few hundred after it was left behind are what it takes

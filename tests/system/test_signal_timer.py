@@ -123,10 +123,10 @@ async def test_a_deadline_is_told_once_it_has_passed_and_not_after_it_was_withdr
     past: list[list[Request]] = []
 
     def on_signal(frame: FrameType | None, by_us: bool) -> None:
-        past.append([one.request for one in deadlines.due([early, late], lambda request: 0)])
+        past.append([one.request for one in deadlines.take_due([early, late], lambda request: 0)])
 
     async def watch(deadline: Deadline) -> None:
-        assert not await deadline.passes()  # told already, or withdrawn
+        assert not await deadline.wait_until_due()  # told already, or withdrawn
 
     signals, services = MainThreadSignals(on_signal), RemoteNursery()
     deadlines = Deadlines(services, signals.start_timer)
@@ -143,7 +143,7 @@ async def test_a_deadline_is_told_once_it_has_passed_and_not_after_it_was_withdr
             assert time.monotonic() - begun >= 0.01 + LATE + AGAIN
             assert past == [[early]] * len(past)
             early.replace_deadline(lambda: None)
-            assert deadlines.due([early, late], lambda request: 0) == []
+            assert deadlines.take_due([early, late], lambda request: 0) == []
             late.replace_deadline(lambda: None)
     finally:
         deadlines.close()

@@ -39,7 +39,7 @@ class Deadline:
     def __attrs_post_init__(self) -> None:
         self._due = time.monotonic() + self.seconds
 
-    async def passes(self) -> bool:
+    async def wait_until_due(self) -> bool:
         """Wait until it has passed, and is to be told. False if it was withdrawn, or was told by a
         timer, before that. In the loop of the event.
         """
@@ -97,7 +97,9 @@ class Deadlines:
             self._time(again)
             request.after_idle(partial(self._withdraw, again, token))
 
-    def due(self, running: Sequence[Request], pause: Callable[[Request], float]) -> list[Deadline]:
+    def take_due(
+        self, running: Sequence[Request], pause: Callable[[Request], float]
+    ) -> list[Deadline]:
         """A timer has signalled: the deadlines of which the service loop was to tell, which may not
         have got the interpreter lock. They count as told. None for a signal that comes too late.
 
@@ -105,7 +107,8 @@ class Deadlines:
         last stop of a request the next one is due.
         """
         now = time.monotonic()
-        past = [one for one in self._timed if one.is_past and one.request in running]
+        by_request = {one.request: one for one in self._timed if one.is_past}  # the last of two
+        past = [one for request, one in by_request.items() if request in running]
         due = [
             one
             for one in past

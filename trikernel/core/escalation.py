@@ -27,7 +27,7 @@ REPEAT_INTERVAL = 0.02  # seconds between two steps after that
 NOTICE_AFTER = 0.5  # seconds until a line on stderr says what an interrupted cell still waits in
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Escalation:
     """The stops of the code in one ``thread``. ``running`` and ``pending`` are its stopper's lists.
 

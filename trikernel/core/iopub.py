@@ -31,11 +31,11 @@ The fast path of `print`
     ======  ==========  ====  ======  =====  ======  ======
 
     ``WRITE``: a text for the same stream comes by `write`, which opens the entry unless a stop is
-    pending (``STOP``). ``NEXT``: another message comes, or it has as many pieces as may go
-    uncounted. ``TAKE``: all of its text is sent; ``PART``: as much as a message may have, the rest
-    goes back to the head of the queue. ``LATE``: somebody saw that it was OPEN, and the text was
-    appended just after it had changed. Who appends looks again, and has it queued once more
-    (`requeue`): what is queued twice goes out with the first, and the second is empty.
+    pending (``STOP``), or the flusher has ended. ``NEXT``: anything else comes, or it has as many
+    pieces as may go uncounted. ``TAKE``: all of its text is sent; ``PART``: as much as a message
+    may have, the rest goes back to the head of the queue. ``LATE``: somebody saw that it was OPEN,
+    and the text was appended just after it had changed. Who appends looks again, and has it queued
+    once more (`requeue`): what is queued twice goes out with the first, and the second is empty.
 
 Back-pressure
     A loop of ``print('x' * 3000)`` makes a gigabyte a second, which no frontend reads. So the code
@@ -53,7 +53,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -197,22 +197,11 @@ class IOPub:
         content: Mapping[str, Any],
         *,
         parent: Header | Mapping[str, Any] | None,
-        metadata: Mapping[str, Any] | None = None,
-        buffers: Sequence[bytes] = (),
         topic: bytes | None = None,
-        header: bytes | None = None,
     ) -> None:
         """Broadcast one message."""
-        frames = self._codec.encode(
-            msg_type,
-            content,
-            parent=parent,
-            metadata=metadata,
-            buffers=buffers,
-            header=header,
-            identities=[self.topic(msg_type) if topic is None else topic],
-        )
-        self.post(frames)
+        topics = [self.topic(msg_type) if topic is None else topic]
+        self.post(self._codec.encode(msg_type, content, parent=parent, identities=topics))
 
     def encode_status(self, state: str, parent: Header | Mapping[str, Any] | None) -> list[bytes]:
         """The frames that say ``starting``, ``busy`` or ``idle`` about a request."""
@@ -272,7 +261,7 @@ class IOPub:
         self.open_text = None if self._stopping else entry
         if len(entry.pieces) >= self.most_pieces:
             self._close_last()
-        elif self._last is not entry:  # it is being sent
+        elif self._last is not entry:  # a finalizer has queued something, or sent it, meanwhile
             self.requeue(entry)
         return entry
 

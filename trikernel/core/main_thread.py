@@ -48,13 +48,13 @@ class MainThreadSignals:
         self._arrivals: SignalArrivals | None = None
         self._previous: object = None
         self._own: int | None = None
-        self._sent_at = -math.inf
+        self._sent_at = self._sigint_sent_at = -math.inf
 
     def install(self, token: trio.lowlevel.TrioToken) -> None:
         """Take them over, in the main thread only. ``token`` is that of its loop."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self._take_own()
-        self._arrivals = SignalArrivals(self.came.set, partial(run_in, token, int))
+        self._arrivals = SignalArrivals(self._on_arrival, partial(run_in, token, int))
 
     def reinstall(self) -> None:
         """Take SIGINT back from the code of an earlier cell, which may have set a handler or a
@@ -62,6 +62,7 @@ class MainThreadSignals:
         """
         unblock_signal(signal.SIGINT)
         if not self._has_sigint():
+            self._note_heard()  # what has come was for the cell's handler
             signal.signal(signal.SIGINT, self._on_sigint)
         self._take_own()
         if self._arrivals is not None:
@@ -70,7 +71,7 @@ class MainThreadSignals:
     def restore(self) -> None:
         """Put back the handlers from before `install`."""
         self._give_back_own()
-        if self._has_sigint():
+        if self._has_sigint() and self._previous is not None:  # None for a handler of C code
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
         if self._arrivals is not None:
             self._arrivals.close()
@@ -82,12 +83,12 @@ class MainThreadSignals:
             signal.set_wakeup_fd(-1)
         self._give_back_own()
 
-    def send(self) -> None:
+    def remind(self) -> None:
         """Have our handler run in the main thread, for a stop of the kernel's; from any thread."""
         self._sent_at = time.monotonic()
-        self.wake()
+        self.run_handlers()
 
-    def wake(self) -> None:
+    def run_handlers(self) -> None:
         """Have Python run the handlers of what has come, in the main thread; from any thread.
 
         If a cell has set a handler of SIGINT, SIGINT is sent instead of our own signal, because
@@ -99,6 +100,7 @@ class MainThreadSignals:
         if self._own is not None and self._has_own() and not is_of_a_cell:
             signal_main_thread(self._own)
         elif callable(handler):
+            self._sigint_sent_at = time.monotonic()
             signal_main_thread(signal.SIGINT)
 
     async def unheard(self) -> float:
@@ -108,11 +110,11 @@ class MainThreadSignals:
         A signal may come to another thread, or in the moment before the main thread blocks in a
         lock: then nothing wakes it.
         """
-        while self._arrivals is not None:
+        assert self._arrivals is not None  # made by `install`
+        while True:
             seconds = await self._arrivals.unheard(TURN_TIMEOUT)
             if self._has_sigint():
                 return seconds
-        raise RuntimeError("no signals are taken over")
 
     def start_timer(self, seconds: float, interval: float) -> SignalTimer | None:
         """Have the system signal the main thread after so many seconds, and again at each interval.
@@ -149,14 +151,22 @@ class MainThreadSignals:
             signal.signal(self._own, signal.SIG_DFL)
         self._own = None
 
-    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+    def _note_heard(self) -> None:
         if self._arrivals is not None:
             self._arrivals.heard()
+
+    def _on_arrival(self) -> None:
+        if time.monotonic() - self._sigint_sent_at >= TURN_TIMEOUT:  # else it is ours
+            self.came.set()
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        self._note_heard()
         # one of ours is handled at once; one that comes later is a person's
         by_us = time.monotonic() - self._sent_at < TURN_TIMEOUT
         self._sent_at = -math.inf
         self._on_signal(frame, by_us)
 
     def _on_own_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._note_heard()  # Python runs the handler of SIGINT first, whoever's that is
         self._sent_at = -math.inf
         self._on_signal(frame, True)

@@ -63,7 +63,8 @@ def where_it_stands(task: trio.lowlevel.Task) -> TracebackType | None:
     """The stack of a task that waits, as the traceback of an exception raised there would be."""
     found: TracebackType | None = None
     for frame, line in reversed(list(await_frames(task))):
-        found = TracebackType(found, frame, frame.f_lasti, line)
+        # code without a table of lines has none
+        found = TracebackType(found, frame, frame.f_lasti, line or frame.f_code.co_firstlineno)
     return found
 
 

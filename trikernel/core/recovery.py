@@ -48,23 +48,37 @@ async def follow_abandoned(lane: ShellLane, nursery: UserNursery) -> None:
                 lane.stopper.running.remove(request)
                 answer(lane, request, request.stop_error(), Event.ABANDON)
             else:
-                _leave_behind(lane, nursery)
+                _leave_behind(lane, request, nursery)
 
 
 @enable_ki_protection
-def _leave_behind(lane: ShellLane, nursery: UserNursery) -> None:
-    """Answer what runs now, and the requests inside of which it runs: their code waits for it."""
-    running, context = lane.stopper.running, None
-    for left in [one for one in reversed(running) if not one.beside]:
-        running.remove(left)
-        answer(lane, left, left.stop_error(), Event.ABANDON)
-        context = left.task.context if left.task is not None else None
+def _leave_behind(lane: ShellLane, request: Request, nursery: UserNursery) -> None:
+    """Answer a request, what runs inside of it, and the requests inside of which it runs: their
+    code waits for it. Unless all of that is beside the lane, a new task becomes the lane.
+    """
+    running, outermost = lane.stopper.running, request
+    chain = [one for one in running if _is_within(one, request) or _is_within(request, one)]
+    for outermost in reversed(chain):
+        running.remove(outermost)
+        answer(lane, outermost, outermost.stop_error(), Event.ABANDON)
+    if outermost.beside:
+        return
     lane.turn.pass_on()
     start = partial(nursery.start_soon, lane.run, name="shell lane")
-    if context is None:
+    if outermost.task is None:
         start()
     else:
-        context.copy().run(start)
+        context = outermost.task.context.copy()
+        context.run(current_request.set, None)
+        context.run(start)
+
+
+def _is_within(request: Request, other: Request) -> bool:
+    """Whether it is that one, or one that runs inside of it."""
+    one: Request | None = request
+    while one is not None and one is not other:
+        one = one.within
+    return one is other
 
 
 @enable_ki_protection

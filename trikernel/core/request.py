@@ -168,7 +168,8 @@ class Request:
     ``metadata`` what the reply's metadata begins with, ``number`` the execution count of an execute
     request that counts, else None. ``stop_on_error`` says that a failure of it aborts the queued
     ones, ``beside`` that the lane goes on to the next request while this one awaits. ``task`` is
-    the Trio task that handles it, once it has started.
+    the Trio task that handles it, once it has started, and ``within`` the request whose code has
+    that done.
 
     How it is stopped: ``stop_reason`` and ``stopped_at``, when its scope was first cancelled, by
     its loop's clock. By `time.monotonic`: ``last_stop``, when it was last told to stop, after
@@ -196,6 +197,7 @@ class Request:
     last_stop: float = -math.inf
     ended_at: float = -math.inf
     task: trio.lowlevel.Task | None = None
+    within: Request | None = None
     stood: TracebackType | None = None
     _deadline: Callable[[], object] | None = None
     _nested_lock: trio.Lock | None = None
@@ -260,6 +262,8 @@ class Request:
             self._wake()
         while self._after_idle:
             self._after_idle.pop(0)()
+        self.within = None
+        self.stood = None  # whatever has the request in its context would keep all frames alive
 
     def again(self) -> Request:
         """The same message as a new request, which takes this one's place in the queue."""
@@ -333,12 +337,13 @@ class Request:
         if self.stop_reason is StopReason.INTERRUPT:
             self.stop_reason = None
 
-    def stop_error(self) -> BaseException:
+    def stop_error(self, *, has_ended: bool = True) -> BaseException:
         """The exception that says why it was stopped, with the stack of its code, if known.
 
-        Notes that its code has ended: while it is being answered, it is not stopped once more.
+        With ``has_ended`` its code has ended: while it is being answered, it is not stopped again.
         """
-        self.ended_at = time.monotonic()
+        if has_ended:
+            self.ended_at = time.monotonic()
         kind, text = _STOP_ERRORS[self.stop_reason or StopReason.INTERRUPT]
         error = kind(text) if text else kind()
         return error.with_traceback(self.stood)

@@ -31,7 +31,8 @@ from ..system import (
 from .connection import Connection
 from .dispatch import READ_BATCH, Dispatcher
 from .iopub import IOPub
-from .stop import TURN_TIMEOUT, Stopper
+from .stop import Stopper
+from .stop_signals import TURN_TIMEOUT
 
 __all__ = ["ControlService", "ProcessWatch", "ServiceThread", "run_services"]
 

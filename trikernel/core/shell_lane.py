@@ -263,7 +263,7 @@ class ShellLane:
             request.advance(Event.START)
         self._budget.give_back(request)
         request.task = trio.lowlevel.current_task()
-        outer = current_request.get()
+        outer = request.within = current_request.get()
         current_request.set(request)
         is_stopped = request.stop_reason is not None  # then its handler is not called
         may_wait = is_stopped or self.application.busy_may_wait(request)

@@ -100,10 +100,18 @@ from .line_lot import Swallowed
 from .main_thread import MainThreadSignals
 from .places import where_it_runs, where_it_stands
 from .request import Request, StopReason, current_request
-from .stop_signals import THIRD_STEP, TURN_TIMEOUT, StopEvent, StopSignal, StopState, is_ending
+from .stop_signals import (
+    THIRD_STEP,
+    TURN_TIMEOUT,
+    StopEvent,
+    StopSignal,
+    StopState,
+    is_ending,
+    is_stuck,
+)
 from .thread_stop import raise_in_thread
 
-__all__ = ["TURN_TIMEOUT", "Stopper"]
+__all__ = ["Stopper"]
 
 
 class Stopper:
@@ -191,8 +199,9 @@ class Stopper:
         None stands for code that belongs to no request.
         """
         stop_signal = StopSignal(request, reason)
-        self.pending.append(stop_signal)
-        self._on_pending(True)
+        with self._lock:
+            self.pending.append(stop_signal)
+            self._on_pending(True)
         if request is not None:
             request.count_stop(stop_signal.since)
             request.mark(reason)
@@ -236,7 +245,6 @@ class Stopper:
         request = current_request.get() if self.pending else None
         if (
             request is not None
-            and threading.get_ident() == self._thread
             and not trio.lowlevel.currently_ki_protected()  # the kernel calls them too
             and self.consume(request)
         ):
@@ -244,8 +252,11 @@ class Stopper:
 
     def consume(self, request: Request | None) -> bool:
         """Mark the stops of a request as delivered: the caller raises an exception in its code.
-        False if there are none, or no longer: its scope is cancelled, which nobody takes back.
+        False if there are none, or no longer: its scope is cancelled, which nobody takes back; and
+        in another thread than the loop's, whose code does not hear of it by that.
         """
+        if threading.get_ident() != self._thread:
+            return False
         with self._lock:
             heard = [one for one in self.pending if one.request is request]
             for stop_signal in heard:
@@ -275,13 +286,13 @@ class Stopper:
 
     def stop_after(self, request: Request, seconds: float) -> None:
         """Give a request another deadline, ``seconds`` from now; none for 0 seconds."""
-        if not seconds:
+        if not seconds or request.finished:
             request.replace_deadline(lambda: None)
             return
         self.services.start_soon(self._watch, self._deadlines.set(request, seconds))
 
     async def _watch(self, deadline: Deadline) -> None:
-        if await deadline.passes():
+        if await deadline.wait_until_due():
             self.stop(deadline.request, deadline.reason)
 
     async def _escalate(self, stop_signal: StopSignal) -> None:
@@ -291,10 +302,10 @@ class Stopper:
     def _remind(self, stop_signal: StopSignal) -> bool:
         """Have the thread look at a stop that is not delivered; False if it is to be left."""
         if self._is_main:
-            self._signals.send()
+            self._signals.remind()
             return True
         request = stop_signal.request
-        if _is_stuck(stop_signal, self._grace):
+        if is_stuck(stop_signal, self._grace):
             self.stuck.set()
             return False
         if not is_ending(request, self._grace):
@@ -315,7 +326,7 @@ class Stopper:
                 continue
             if seconds > self._grace and self.running:
                 self.interrupt()
-            self._signals.wake()
+            self._signals.run_handlers()
 
     # In the main thread, as it is signalled
 
@@ -341,7 +352,7 @@ class Stopper:
         ``by_us`` says that we have sent it for a stop that is pending, or that a timer has.
         """
         if by_us:
-            for deadline in self._deadlines.due(self.running, self._pause_after):
+            for deadline in self._deadlines.take_due(self.running, self._pause_after):
                 self.stop(deadline.request, deadline.reason)
         now = time.monotonic()
         live = [one for one in self.pending if one.is_live(self.running)]
@@ -367,9 +378,11 @@ class Stopper:
         raise self._exception_for(here, frame)
 
     def _consume_here(self, due: list[StopSignal], here: Request | None) -> None:
-        for stop_signal in due:
-            if stop_signal.request in (None, here):  # `_deliver` cancels the others
-                self._mark_delivered(stop_signal, StopEvent.RAISE)
+        with self._lock:
+            for stop_signal in due:
+                is_heard = stop_signal.request in (None, here)  # `_deliver` cancels the others
+                if is_heard and stop_signal.state is StopState.PENDING:
+                    self._mark_delivered(stop_signal, StopEvent.RAISE)
         if here is not None:
             here.consume_interrupt()
 
@@ -384,13 +397,3 @@ class Stopper:
         if self._swallowed.count(request, frame) == 1:
             self._deadlines.repeat(request)
         return CellStopped()
-
-
-def _is_stuck(stop_signal: StopSignal, grace: float) -> bool:
-    """Whether a request in a thread of its own has not noticed a stop, so that it is to be left."""
-    request = stop_signal.request
-    if request is None:
-        return False
-    by_itself = stop_signal.reason is not StopReason.INTERRUPT
-    seconds = TURN_TIMEOUT if request.stops > 1 else grace if by_itself else math.inf
-    return time.monotonic() - stop_signal.since > seconds + TURN_TIMEOUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,7 @@ __all__ = [
     "StopSignal",
     "StopState",
     "is_ending",
+    "is_stuck",
 ]
 
 TURN_TIMEOUT = 0.05  # seconds that the user loop has to turn before it counts as blocked
@@ -75,3 +77,13 @@ class StopSignal:
 def is_ending(request: Request | None, grace: float) -> bool:
     """Whether its code has just ended by a stop: while it is being answered, it is not stopped."""
     return request is not None and time.monotonic() - request.ended_at < grace
+
+
+def is_stuck(stop_signal: StopSignal, grace: float) -> bool:
+    """Whether a request in a thread of its own has not noticed a stop, so that it is to be left."""
+    request = stop_signal.request
+    if request is None:
+        return False
+    by_itself = stop_signal.reason is not StopReason.INTERRUPT
+    seconds = TURN_TIMEOUT if request.stops > 1 else grace if by_itself else math.inf
+    return time.monotonic() - stop_signal.since > seconds + TURN_TIMEOUT

@@ -109,7 +109,9 @@ class SubshellLoop:
 
     def _run_thread(self) -> None:
         if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            # Blocked by the thread that starts this one. What cells start inherits the mask: their
+            # child processes would ignore a SIGINT.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             trio.run(self._run)
         except BaseException as raised:  # the end of the loop and its thread: `crash` tells of it

@@ -28,7 +28,7 @@ from .application import Application
 from .connection import Connection
 from .dispatch import Dispatcher, find_subshell
 from .request import Request, State, StopReason
-from .stop import TURN_TIMEOUT
+from .stop_signals import TURN_TIMEOUT
 from .subshell_loop import SubshellKey, SubshellLoop
 
 __all__ = ["Subshell", "Subshells"]

@@ -1,4 +1,4 @@
-"""What handlers, hooks and checks ask of a kernel. `Kernel` fulfils it; they know no more of it."""
+"""What the parts of a kernel ask of it. `Kernel` fulfils it; they know no more of it."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Asker:
         reason = request.stop_reason
         if reason is None:
             raise StdinNotImplementedError("the cell that asks for input has ended")
-        error = request.stop_error()
+        error = request.stop_error(has_ended=False)
         subshell = current_subshell.get()
         (self._stopper if subshell is None else subshell.stopper).consume(request)
         raise error
