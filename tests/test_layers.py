@@ -122,7 +122,8 @@ OFFERED = {
         "is_anything_left_open", "is_nested_in", "mark_untraced", "on_fork",
         "real_stderr", "report_crash", "run_in_own_thread", "run_in",
         "end_within", "run_nested", "run_to_the_end",
-        "runs_here", "signal_main_thread", "stderr_descriptor", "unblock_signal",
+        "runs_here", "signal_at_parents_end", "signal_main_thread", "stderr_descriptor",
+        "unblock_signal",
         "unused_signal", "wait_for_process_end", "with_working_folder",
     },
     "trikernel.wire": {

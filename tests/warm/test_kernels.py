@@ -78,7 +78,9 @@ print(json.dumps({
     "excepthook": repr(sys.excepthook)[:20], "decimal": repr(decimal.getcontext()),
     "start": multiprocessing.get_start_method(allow_none=True), "root": logging.root.level,
     "handlers": len(logging.root.handlers), "tracing": [repr(sys.gettrace()), threading.gettrace()],
-    "signals": {int(one): str(signal.getsignal(one))[:30] for one in signal.valid_signals()},
+    # SIGWINCH tells of the parent's end, which a fork of a template is not told
+    "signals": {int(one): str(signal.getsignal(one))[:30] for one in signal.valid_signals()
+                if one != signal.SIGWINCH},
     "ppid of main": os.getsid(0) == os.getpid(), "thread": threading.current_thread().name,
     "native": threading.main_thread().native_id == os.getpid(), "bytecode": sys.dont_write_bytecode,
     "encodings": [sys.stdin.encoding, sys.__stdout__.encoding, sys.__stderr__.errors],

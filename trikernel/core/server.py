@@ -125,6 +125,7 @@ class Server:
         self._started = False
         self._shutdown: tuple[dict[str, Any], Request | None] | None = None
         self._stop_told, self._terminated = RepeatedEvent(), RepeatedEvent()
+        self._is_leaving = False
         self._left: list[Request] = []  # requests of a lost loop that are for the next one
         self._failed_at: datetime | None = None  # when a cell failed by the end of its loop
         self.enter_loop()
@@ -344,10 +345,8 @@ class Server:
         if self._shutdown is not None:  # told twice
             return content
         self._shutdown = (content, request)
-        if self.owns_process:  # also if C code holds the interpreter lock from now on
-            seconds = 3 * self.kernel.shutdown_grace + 1
-            with contextlib.suppress(RuntimeError, ValueError, OSError):  # then without
-                faulthandler.dump_traceback_later(seconds, exit=True, file=stderr_descriptor())
+        if self.owns_process:
+            _limit_the_end(self.kernel.shutdown_grace)
         self.lane.posted.post(partial(self.lane.abort_queued, math.inf))
         running = tuple(self.stopper.running)
         for one in running if request not in running else ():  # else it is itself one of them
@@ -398,8 +397,14 @@ class Server:
 
     def leave(self) -> None:
         """Stop what runs, and have `serve` end without a ``shutdown_reply``: the parent process is
-        gone, and nobody listens.
+        gone, and nobody listens. From any thread, and from a signal handler; the second time it
+        does nothing.
         """
+        if self._is_leaving:
+            return
+        self._is_leaving = True
+        if self.owns_process:
+            _limit_the_end(self.kernel.shutdown_grace)
         for running in tuple(self.stopper.running):
             self.stopper.stop(running, StopReason.SHUTDOWN)
         self.stop()
@@ -457,6 +462,14 @@ class Server:
         self._failed_at = self.lane.shell.window.known_at
         if not told:
             self.application.report_background_error(error)
+
+
+def _limit_the_end(grace: float) -> None:
+    """End this process some seconds from now, also if C code holds the interpreter lock until then:
+    the thread that does it needs none.
+    """
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # then without
+        faulthandler.dump_traceback_later(3 * grace + 1, exit=True, file=stderr_descriptor())
 
 
 @contextlib.contextmanager

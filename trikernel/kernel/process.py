@@ -13,17 +13,15 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from ..core import Server, ServiceTask, run_in_this_thread
+from ..core import ServiceTask, run_in_this_thread
 from ..errors import KernelClassError, UsageError
-from ..system import on_fork, real_stderr, report_crash, run_to_the_end
+from ..system import real_stderr, report_crash, run_to_the_end
 from ..transport import (
     ConnectionInfo,
     PortRange,
@@ -40,6 +38,7 @@ from .application import Application, application_of
 from .hooks import is_of_hook
 from .kernel import Kernel
 from .settings import settings_of
+from .termination import TerminationSignals
 from .tracebacks import render_error
 
 __all__ = [
@@ -98,7 +97,7 @@ def run_over(
     application = application or application_of(kernel)
     with ExitStack() as stack:
         stack.enter_context(_process_state(kernel))
-        signals = stack.enter_context(_TerminationSignals(service_tasks))
+        signals = stack.enter_context(TerminationSignals(service_tasks))
         transport = open_transport(stack, signals.before_exit)
         try:
             run_in_this_thread(application, transport, signals.listen)
@@ -320,63 +319,6 @@ def _report_author_error(error: BaseException) -> None:
 def _complain(error: UsageError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 2
-
-
-class _TerminationSignals:
-    """SIGTERM and SIGHUP: the first one shuts the kernel down in order, within its time limit, the
-    second one ends the process at once.
-
-    The functions in ``before_exit`` are called before the process ends at once.
-    """
-
-    NAMES = ("SIGTERM", "SIGHUP")
-
-    def __init__(self, service_tasks: Sequence[ServiceTask] = ()) -> None:
-        self.before_exit: list[Callable[[], object]] = []
-        self._service_tasks = service_tasks
-        self._server: Server | None = None
-        self._came = False
-        self._previous: dict[int, Any] = {}
-        on_fork(self)
-
-    def after_fork(self) -> None:
-        """In a forked child: signals have their usual effect, and the parent's files stay."""
-        self.before_exit.clear()
-        self._restore()
-
-    def listen(self, server: Server) -> None:
-        """The kernel is served: a signal shuts this server down."""
-        self._server = server
-        server.before_exit += self.before_exit
-        server.service_tasks += self._service_tasks
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._server is not None and not self._came:
-            self._came = True
-            self._server.terminate()
-            return
-        try:
-            for function in self.before_exit:
-                function()
-        finally:
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-
-    def __enter__(self) -> _TerminationSignals:
-        if threading.current_thread() is threading.main_thread():
-            for name in self.NAMES:
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                    self._previous[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, handler)
 
 
 def _runtime_folder() -> str:

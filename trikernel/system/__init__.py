@@ -18,6 +18,7 @@ from .loops import (
 )
 from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
 from .own_threads import mark_untraced, run_in_own_thread
+from .parent_signal import signal_at_parents_end
 from .process_end import end_within, run_to_the_end, wait_for_process_end
 from .signal_timer import SignalTimer, can_signal
 from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
@@ -55,6 +56,7 @@ __all__ = [
     "run_nested",
     "run_to_the_end",
     "runs_here",
+    "signal_at_parents_end",
     "signal_main_thread",
     "stderr_descriptor",
     "unblock_signal",
