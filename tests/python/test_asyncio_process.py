@@ -93,6 +93,56 @@ def test_an_interrupt_breaks_a_task_that_spins_and_it_is_told_under_its_cell(
     assert kernel.text("print('next')") == "next\n"
 
 
+CALLED = {
+    "from another thread": (
+        "threading.Thread(target=loop.call_soon_threadsafe, args=(spin,)).start()"
+    ),
+    "when a descriptor is readable": "loop.add_reader(reading, spin); os.write(writing, b'x')",
+    "when a descriptor is writable": "loop.add_writer(writing, spin)",
+    "at a signal": (
+        "loop.add_signal_handler(signal.SIGUSR1, spin); os.kill(os.getpid(), signal.SIGUSR1)"
+    ),
+}
+SPINS = """\
+import threading
+def spin():
+    began = time.monotonic()
+    while time.monotonic() < began + 0.1: pass  # it has held the loop when it says so
+    print('begun', flush=True)
+    try:
+        while True: len('')
+    finally: left.set()
+left, loop = asyncio.Event(), asyncio.get_running_loop()
+reading, writing = os.pipe()
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("by", ["signal", "message"])
+@pytest.mark.parametrize("code", CALLED.values(), ids=CALLED)
+def test_an_interrupt_breaks_a_callback_that_spins(
+    kernel: KernelProcess, code: str, by: str
+) -> None:
+    msg_id = kernel.send(f"{SPINS}{code}\nawait left.wait()")
+    kernel.until_begun(msg_id)
+    kernel.interrupt(by)
+    # whether the cell is broken, too, depends on whose turn it was to call what is ready
+    assert kernel.finish(msg_id)[0].get("ename") in (None, "KeyboardInterrupt")
+    assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+def test_a_reader_that_is_interrupted_at_once_is_called_again(kernel: KernelProcess) -> None:
+    code = (
+        "called = []\nreading, writing = os.pipe()\nloop = asyncio.get_running_loop()\n"
+        "def read():\n    called.append(reading)\n"
+        "    if len(called) == 1: raise KeyboardInterrupt\n"
+        "    os.read(reading, 1); loop.remove_reader(reading)\n"
+        "loop.add_reader(reading, read)\nos.write(writing, b'x')\nawait asyncio.sleep(99)"
+    )
+    assert kernel.execute(code)[0]["ename"] == "KeyboardInterrupt"
+    assert kernel.text("while len(called) < 2: await asyncio.sleep(0)\nprint('read')") == "read\n"
+
+
 @POSIX
 def test_a_child_process_is_run_and_read(kernel: KernelProcess) -> None:
     code = (

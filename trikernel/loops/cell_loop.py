@@ -6,20 +6,22 @@ What is wanted
     in the loop. The loop does not take the kernel's signals.
 
 What is done
-    Callbacks of `call_soon` and timers, and so the steps of tasks, are called through a frame in
+    Callbacks that are given to the loop, and so the steps of tasks, are called through a frame in
     which `KeyboardInterrupt` may be raised, in the context of the cell that they come from; what
-    they raise is reported under that cell. A task that fails is reported soon after its end or its
-    cell's, unless somebody has asked for its exception. (asyncio itself reports it when the task is
-    collected, which never happens in a notebook, whose names live on.) Threads of executors get the
-    context of the code that calls them. Signal handlers are set by `signal.signal`, so that the
-    wakeup descriptor stays the kernel's.
+    they raise is reported under that cell. One of `add_reader` or `add_writer` that held the loop
+    until it was stopped is removed: its descriptor is still ready, so the loop would call it again
+    before the cell that is to end gets its turn. A task that fails is reported soon after its end
+    or its cell's, unless somebody has asked for its exception. (asyncio itself reports it when the
+    task is collected, which never happens in a notebook, whose names live on.) Threads of executors
+    get the context of the code that calls them. Signal handlers are set by `signal.signal`, so that
+    the wakeup descriptor stays the kernel's.
 
     When the kernel ends, the tasks are cancelled, and have a limited time to clean up, in which
     they may await.
 
 What remains
-    Code that asyncio calls in another way cannot be interrupted while it computes: methods of
-    protocols, callbacks of `add_reader` and of `call_soon_threadsafe`.
+    Code that asyncio calls in another way, the methods of protocols, cannot be interrupted while it
+    computes.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import asyncio
 import itertools
 import math
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,12 +43,14 @@ import trio
 from trio.lowlevel import disable_ki_protection
 
 from ..core import Request, current_request
+from ..errors import CellStopped
 from .guest import GuestLoop
 from .steps import is_stepped
 
 __all__ = ["CellLoop", "TaskOrigin"]
 
 STUBBORN = 2.0  # seconds that a Trio task has at the end to end the asyncio task that it waits for
+HELD = 0.05  # seconds from which on a callback counts as one that holds the loop
 HEARD_WITHIN = 0.1  # seconds in which code that awaits a failed task asks for its exception
 
 _call_soon = asyncio.SelectorEventLoop.call_soon
@@ -109,6 +114,26 @@ class CellLoop(GuestLoop):
     ) -> asyncio.TimerHandle:
         """See `asyncio.loop.call_at`."""
         return super().call_at(when, _call, self, callback, *args, **kwargs)
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.loop.call_soon_threadsafe`."""
+        return super().call_soon_threadsafe(_call, self, callback, *args, context=context)
+
+    def add_reader(  # type: ignore[override]
+        self, fd: Any, callback: Any, *args: Any
+    ) -> None:
+        """See `asyncio.loop.add_reader`."""
+        call = partial(_call_when_ready, partial(self.remove_reader, fd), callback)
+        super().add_reader(fd, _call, self, call, *args)
+
+    def add_writer(  # type: ignore[override]
+        self, fd: Any, callback: Any, *args: Any
+    ) -> None:
+        """See `asyncio.loop.add_writer`."""
+        call = partial(_call_when_ready, partial(self.remove_writer, fd), callback)
+        super().add_writer(fd, _call, self, call, *args)
 
     def create_task(
         self, coro: Any, *, context: Context | None = None, **options: Any
@@ -174,7 +199,7 @@ class CellLoop(GuestLoop):
         """
         if sig == signal.SIGINT:
             raise NotImplementedError("SIGINT is the kernel's, which interrupts cells by it")
-        call = partial(copy_context().run, self.call_soon_threadsafe, callback, *args)
+        call = partial(copy_context().run, partial(self.call_soon_threadsafe, callback, *args))
         try:
             signal.signal(sig, lambda number, frame: call())
         except (OSError, ValueError) as error:
@@ -238,6 +263,19 @@ def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
         )
     finally:
         selector.callbacks -= 1
+
+
+def _call_when_ready(remove: Callable[[], object], callback: Any, *args: Any) -> None:
+    """Call a callback for a descriptor. ``remove`` is called if it is stopped when it has held the
+    loop for `HELD` seconds; one that a stop hits by chance is called again.
+    """
+    began = time.monotonic()
+    try:
+        callback(*args)
+    except (KeyboardInterrupt, CellStopped):
+        if time.monotonic() - began > HELD:
+            remove()
+        raise
 
 
 def _close_coroutine(task: asyncio.Task[Any]) -> None:
