@@ -73,6 +73,24 @@ async def test_a_target_of_the_kernels_own_answers() -> None:
         assert reply_of(await ask(client, "comm_info_request"))["comms"] == {}
 
 
+async def test_what_follows_a_message_follows_the_body_of_an_async_handler() -> None:
+    kernel, happened = Talking(), list[str]()
+    kernel.comm_manager.note = happened.append
+
+    def open_target(opened: Any, message: Any) -> None:
+        async def answer(message: Any) -> None:
+            await trio.sleep(1)
+            happened.append("handled")
+
+        opened.on_msg(answer)
+
+    kernel.comm_manager.register_target("slow", open_target)
+    async with served(kernel) as client:
+        await send(client, "comm_open", target_name="slow").wait()
+        await send(client, "comm_msg").wait()
+    assert happened == ["pre_execute", "handled", "post_execute"]
+
+
 async def test_a_target_that_is_unknown_is_closed_at_once() -> None:
     async with served(Recorder()) as client:
         opened = await send(client, "comm_open", target_name="nobody").wait()

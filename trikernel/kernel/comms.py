@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable
+from types import CoroutineType
 from typing import Any
 
 import comm
@@ -30,8 +32,8 @@ class Comm(BaseComm):
 
     ``find`` returns its kernel, or None when that is gone; without it the kernel is ``kernel``, or
     by default that of the calling code. ``note`` is called with ``pre_execute`` before and
-    ``post_execute`` after the call of each message's handler; what an async one returns is awaited
-    later. ``show_warning`` is an argument of ipykernel's class and has no effect.
+    ``post_execute`` after each message's handler has run. ``show_warning`` is an argument of
+    ipykernel's class and has no effect.
     """
 
     def __init__(
@@ -78,13 +80,22 @@ class Comm(BaseComm):
         )
 
     def handle_msg(self, msg: Any) -> Any:
-        """Call the handler for messages. Returns what it returns, which may be awaitable."""
+        """Call the handler for messages. Returns what it returns, or something awaitable that does
+        so if the handler is async.
+        """
         if self._msg_callback is None:
             return None
         self._note("pre_execute")
         result = self._msg_callback(msg)
+        if isinstance(result, CoroutineType) or isawaitable(result):
+            return self._awaited(result)
         self._note("post_execute")
         return result
+
+    async def _awaited(self, result: Awaitable[Any]) -> Any:
+        value = await result
+        self._note("post_execute")
+        return value
 
     def handle_close(self, msg: Any) -> Any:
         """Call the handler for the close. Returns what it returns, which may be awaitable."""
