@@ -259,6 +259,8 @@ def test_a_setting_that_ipykernel_has_may_come_by_its_name(
     assert configured("--IPythonKernel.stop_on_error_timeout=4.5") == 4.5
     assert configured("--Kernel.stop_on_error_timeout=2") == 3  # the nearer class
     assert configured(stop_on_error_timeout=1) == 1
+    default = PythonKernel().stop_on_error_timeout
+    assert configured(stop_on_error_timeout=default) == default
     file.write_text("c.Kernel.stop_on_error_timeout = 'soon'\n", "utf-8")
     assert configured() == PythonKernel().stop_on_error_timeout
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]

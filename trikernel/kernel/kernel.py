@@ -20,7 +20,7 @@ from .handlers import built_in
 from .ipykernel_names import IPykernelNames, asker_of
 from .own_types import keep_message_types
 from .sender import NOT_SERVED, ChannelHandle, Sender
-from .settings import given_and_default, keep_settings, setting
+from .settings import keep_settings, set_settings, setting
 from .shown import refuse_call
 from .tracebacks import render_error
 
@@ -184,8 +184,7 @@ class Kernel(IPykernelNames):
 
     def __init__(self, **settings: Any) -> None:
         """Settings by keyword; `SettingError` names one that is unknown or out of its range."""
-        for name, value in given_and_default(type(self), settings):
-            setattr(self, name, value)
+        set_settings(self, settings)
         self.ident = str(uuid.uuid4())
         self.int_id = -1  # the number of an engine of ipyparallel's
         self.session_id: str | None = None  # in the headers of what it sends; None for a new one

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SettingError
 
-__all__ = ["Setting", "given_and_default", "keep_settings", "setting", "settings_of"]
+__all__ = ["Setting", "keep_settings", "set_settings", "setting", "settings_of"]
 
+_GIVEN = "given_settings"  # a kernel's attribute: the names of those that were set
 _KINDS = {float: "a number", int: "an integer", bool: "true or false", str: "text"}
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -41,6 +42,15 @@ class Setting:
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.name] = self.check(value)
+        instance.__dict__.setdefault(_GIVEN, set()).add(self.name)
+
+    def set_default(self, instance: Any) -> None:
+        """Set the default value: the setting is not given yet. Raises `SettingError`."""
+        instance.__dict__[self.name] = self.check(self.default)
+
+    def is_given(self, instance: Any) -> bool:
+        """Whether it was set to anything, be it the default value."""
+        return self.name in instance.__dict__.get(_GIVEN, ())
 
     @property
     def flag(self) -> str:
@@ -114,8 +124,9 @@ def settings_of(cls: Any) -> Mapping[str, Setting]:
     return found
 
 
-def given_and_default(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each setting's name and value. Raises `SettingError` for wrong ones and unknown names."""
+def set_settings(kernel: Any, given: Mapping[str, Any]) -> None:
+    """Set each setting of a new kernel. Raises `SettingError` for wrong ones and unknown names."""
+    cls = type(kernel)
     known = settings_of(cls)
     for name in given:
         if name not in known:
@@ -124,8 +135,8 @@ def given_and_default(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str
             )
     for name, one in known.items():
         if name in given:
-            yield name, given[name]
+            setattr(kernel, name, given[name])
         elif one.variable in os.environ:
-            yield name, one.from_text(os.environ[one.variable], one.variable)
+            setattr(kernel, name, one.from_text(os.environ[one.variable], one.variable))
         else:
-            yield name, one.default
+            one.set_default(kernel)

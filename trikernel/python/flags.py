@@ -245,15 +245,13 @@ def _setting(section: str, name: str, value: Any) -> Any:
 
 
 def apply_settings(config: Config, kernel: Kernel) -> None:
-    """Set what configuration files and flags say about the kernel itself, unless the setting
-    already has another value than its default.
+    """Set what configuration files and flags say about the kernel itself, unless the setting is
+    given already.
     """
     name = "stop_on_error_timeout"
+    one = settings_of(type(kernel))[name]
     for section in reversed(_KERNELS):
-        if (
-            name in config[section]
-            and getattr(kernel, name) == settings_of(type(kernel))[name].default
-        ):
+        if name in config[section] and not one.is_given(kernel):
             try:
                 setattr(kernel, name, _setting(section, name, config[section][name]))
             except SettingError as error:
