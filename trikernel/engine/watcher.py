@@ -108,10 +108,12 @@ def watch(reading: int, engine: int) -> None:
         lines = (lines + piece)[-LONGEST:]
         if lines.endswith(b"\n"):
             lines = lines[lines.rfind(b"\n", 0, -1) + 1 :]
-    if pidfd is not None:
+    if pidfd is not None and sys.platform != "win32":
         import select
 
-        select.select([pidfd], [], [])
+        poll = select.poll()  # `select.select` takes descriptors below 1,024 only
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
     line = lines.rpartition(b"\n")[0]
     if line:
         carry_out(line)
