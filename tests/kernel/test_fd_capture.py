@@ -178,6 +178,25 @@ def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_pat
     assert ended.stderr == "bad"
 
 
+def test_both_are_put_back_although_nobody_reads_one_of_them_any_more() -> None:
+    code = (
+        "import os, trio\n"
+        "from trikernel.kernel.fd_capture import FdCapture\n"
+        "capture = FdCapture(lambda name, text: None, trio.lowlevel.checkpoint)\n"
+        "capture.install()\n"
+        "os.write(1, b'left')\n"
+        "os.write(2, b'bad')\n"
+        "capture.restore()\n"
+        "os.write(2, b', and worse')\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody_reads:
+        words = [sys.executable, "-c", code]
+        ended = subprocess.run(words, stdout=nobody_reads, stderr=subprocess.PIPE, text=True)
+    assert ended.stderr == "bad, and worse"
+
+
 def test_a_forked_child_lets_go_of_the_pipes() -> None:
     capture = FdCapture(lambda name, text: None, trio.lowlevel.checkpoint)
     capture.install()

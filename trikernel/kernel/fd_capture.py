@@ -72,7 +72,8 @@ class _Pipe:
         return self.decoder.decode(b"".join(parts)) if parts else ""
 
     def restore(self) -> None:
-        os.dup2(self.saved, self.fd)
+        with suppress(OSError):  # the user's code has closed it
+            os.dup2(self.saved, self.fd)
         for fd in (self.saved, self.reader, self.writer):
             _close(fd)
 
@@ -120,7 +121,8 @@ class FdCapture:
                 rest = pipe.read()
                 pipe.restore()
                 if rest:
-                    os.write(pipe.fd, rest.encode(errors="replace"))
+                    with suppress(OSError):  # nobody reads there any more, or the disk is full
+                        os.write(pipe.fd, rest.encode(errors="replace"))
             self._pipes.clear()
         if self._had_faulthandler:
             faulthandler.enable(file=2)
