@@ -214,3 +214,30 @@ async def test_a_click_on_a_row_that_has_just_moved_cancels_nothing(
     assert tree is not None
     assert all(name in tree["text/plain"] for name in ("a2", "b1", "b2"))
     await client.expect("nursery.cancel_scope.cancel()")
+
+
+async def test_a_click_on_a_task_that_has_just_ended_says_so(
+    client: CheckedClient, messages: Messages
+) -> None:
+    pytest.importorskip("ipywidgets")
+    await client.comm_info("jupyter.widget")
+    at = trio.current_time() + 5  # the panel is updated then, and not within 0.25 s after that
+    await client.expect(
+        "over = trio.Event()\nnursery.start_soon(over.wait, name='one')\n"
+        f"async def later():\n    await trio.sleep_until({at})\n"
+        "    nursery.start_soon(trio.sleep_forever, name='two')\n"
+        "    await trio.sleep(0.1)\n    over.set()\n    await trio.sleep_forever()\n"
+        "nursery.start_soon(later)\n"
+    )
+    await client.expect("%tasks --live")
+    await trio.sleep(2)
+    page = Page(client)
+    page.hear(drain(messages))
+    comm, _, _ = page.buttons()[0]
+    await trio.sleep_until(at + 0.2)
+    data = {"method": "custom", "content": {"event": "click"}}
+    client.send("comm_msg", {"comm_id": comm, "data": data})
+    await trio.sleep(2)
+    said = [str(one.content["data"]) for one in drain(messages) if one.msg_type == "comm_msg"]
+    assert any("one has ended already" in text for text in said)
+    await client.expect("nursery.cancel_scope.cancel()")

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -182,13 +183,20 @@ class LiveTasks(trio.abc.Instrument):
         """
         if node is None:
             self._note = "the rows had just moved: click once more"
+        elif node.kind == "cell":
+            self._interrupt()
+            self._note = f"interrupted #{node.number} {node.name}"
+        elif node.scope is None or not self._is_alive(node):
+            self._note = f"#{node.number} {node.name} has ended already"
         else:
-            if node.kind == "cell":
-                self._interrupt()
-            elif node.scope is not None:
-                end_scope(node.scope, "its button")
+            end_scope(node.scope, "its button")
             self._note = f"cancelled #{node.number} {node.name}"
         self._changed.set()
+
+    def _is_alive(self, node: Node) -> bool:
+        """Whether it has not ended since it was shown."""
+        nodes, _ = self._tasks.nodes(self._roots(), sys.maxsize)
+        return any(one.number == node.number for one in nodes)
 
     def _show(self) -> bool:
         """Show the tree. Returns whether anything but ages has changed since the last time."""
