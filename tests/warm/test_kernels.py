@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from trikernel.cli import main
 from trikernel.client import open_fork_server, open_kernel
 from trikernel.errors import KernelDied
-from trikernel.warm.packets import NotWarm
+from trikernel.warm.packets import NotWarm, packet_pair
 from trikernel.warm.provisioner import WarmProvisioner
 from trikernel.warm.server import ForkServer
 from trikernel.warm.starting import Command, shared_path
@@ -165,6 +166,24 @@ def test_a_program_without_processes_that_fork_is_told_so(monkeypatch: pytest.Mo
     server = ForkServer()
     server.start()
     assert server.unavailable == "warm starts are not offered on darwin"
+
+
+def test_one_that_is_closed_as_it_begins_does_not_wait_for_a_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = ForkServer()
+    closing = threading.Thread(target=server.close)
+
+    def make_pair() -> Any:
+        closing.start()
+        wait_until(lambda: server._is_closed, "the close")
+        return packet_pair()
+
+    monkeypatch.setattr("trikernel.warm.server.packet_pair", make_pair)
+    server.start()
+    closing.join()
+    assert server.unavailable == "its fork server is closed"
+    assert server.template_pid is None
 
 
 def test_a_list_of_modules_is_no_text() -> None:

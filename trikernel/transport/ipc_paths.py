@@ -4,6 +4,9 @@ libzmq replaces any file that is at the path, also a socket at which another pro
 it closes its socket, it removes the file that is at the path by then. So the listening socket is
 made here and handed to libzmq. A path that a dead process has left is taken over; a path at which
 somebody listens is not.
+
+What remains: between `bind` and `listen`, some microseconds, a path looks as if its process were
+dead. A second kernel that begins with the same path in that moment takes it over.
 """
 
 from __future__ import annotations

@@ -166,6 +166,8 @@ class ForkServer:
                 self._end, theirs = packet_pair()
                 try:
                     with theirs:
+                        if self._is_closed:  # since it was looked at: `close` has seen no end
+                            raise NotWarm("its fork server is closed")
                         start_template(
                             Command(sys.executable, FLAGS, ()),
                             self._preload,
