@@ -403,6 +403,34 @@ async def test_a_kernel_that_tells_it_on_shell_only_is_asked_there(
     assert kernel.asked == ["control", "shell", "shell"]
 
 
+class BusyOnControl(Slow):
+    """Answers on control after two seconds, the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def kernel_info_request(self, request: Any) -> Any:
+        self.asked.append(request.channel.name)
+        if len(self.asked) == 1:
+            await trio.sleep(2)
+        return self.kernel_info
+
+
+async def test_a_kernel_that_is_only_busy_is_asked_on_control_again(
+    autojump_clock: MockClock,
+) -> None:
+    kernel = BusyOnControl()
+    async with open_memory_client(kernel) as client:
+        cell = client.start("100")  # what is asked on shell waits for it
+        await cell.wait_started()
+        with trio.fail_after(10):
+            for _ in range(2):
+                assert (await client.kernel_info()).content["implementation"] == "trikernel"
+        await client.stop(cell)
+    assert kernel.asked[:2] == ["control", "control"]
+
+
 async def test_a_kernel_that_shuts_down_fails_who_asks_later(
     kernel_client: CheckedClient, autojump_clock: MockClock
 ) -> None:

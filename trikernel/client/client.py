@@ -20,7 +20,7 @@ from ..transport import ClientTransport
 from ..wire import Message
 from .comms import Comm, Comms
 from .connection import Connection
-from .execution import Execution, InputHandler
+from .execution import Execution, InputHandler, first_of
 from .stopping import REPLY_GRACE, Stopper, timed_out
 from .subshells import create_subshell, delete_subshell
 
@@ -319,16 +319,24 @@ class Client:
         """``implementation``, ``language_info``, ``banner``, ``protocol_version`` ... Raises and is
         cancelled as `complete`.
 
-        It is asked on control, where it waits for no cell; a kernel that does not know it there, or
-        is silent for a second, is asked on shell, now and from then on.
+        It is asked on control, where it waits for no cell. A kernel that does not know it there, or
+        is silent for a second, is asked on shell, too; one that answers there only is asked there
+        from then on.
         """
-        if self._info_channel == "control":
-            with trio.move_on_after(CONTROL_GRACE):
-                reply = await self.request("kernel_info_request", channel="control")
-                if reply.content.get("status", "ok") == "ok":
-                    return reply
-            self._info_channel = "shell"
-        return await self.request("kernel_info_request")
+        if self._info_channel == "shell":
+            return await self.request("kernel_info_request")
+        asked = self.send("kernel_info_request", {}, channel="control")
+        with trio.move_on_after(CONTROL_GRACE):
+            await asked.wait()
+        if not _is_ok(asked.reply):
+            on_shell = self.send("kernel_info_request", {})
+            if asked.reply is None:  # one that is only busy may still answer there
+                await first_of((asked.wait, on_shell.wait))
+            if not _is_ok(asked.reply):
+                self._info_channel = "shell"
+                return await (await on_shell.wait()).wait_reply()
+        assert asked.reply is not None
+        return asked.reply
 
     async def comm_info(self, target_name: str | None = None) -> Message:
         """``comms``: the kernel's open comms, all of them or those of one target. Raises and is
@@ -373,6 +381,10 @@ async def _end_after_replies(client: Client) -> None:
     if client.connection.waiting():
         await trio.sleep(REPLY_GRACE)
     client.die("has shut down", tell_shutdown=False)
+
+
+def _is_ok(reply: Message | None) -> bool:
+    return reply is not None and reply.content.get("status", "ok") == "ok"
 
 
 def _code(code: str, cursor_pos: int | None) -> dict[str, Any]:

@@ -8,17 +8,17 @@ does not know channels.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 import trio
 
-from ..errors import CellFailed
+from ..errors import CellFailed, KernelDied
 from ..wire import Message, reply_type
 from .outputs import OUTPUT_TYPES, Fields, Output, OutputArea, as_output
 
-__all__ = ["CellError", "Execution", "InputHandler"]
+__all__ = ["CellError", "Execution", "InputHandler", "first_of"]
 
 TURN = 32  # messages that an iterator takes before it lets other tasks run
 FAILED = ("error", "aborted", "abort")  # statuses; old kernels say "abort" for "aborted"
@@ -335,3 +335,21 @@ class Execution:
         """Take another request's ``update_display_data``: it may change a display of this one."""
         if self._area.update(message.content):
             self._changed()
+
+
+async def first_of(functions: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Wait until one of the functions returns or raises `KernelDied`, and cancel the others."""
+    died: list[KernelDied] = []
+
+    async def wait_for(function: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await function()
+        except KernelDied as error:
+            died.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for function in functions:
+            nursery.start_soon(wait_for, function)
+    if died:
+        raise died[0]

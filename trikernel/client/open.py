@@ -8,7 +8,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -31,6 +30,7 @@ from ..transport import (
 )
 from ..warm import ForkServer
 from .client import Client
+from .execution import first_of
 from .kernel_process import KernelProcess, quoted
 
 __all__ = [
@@ -314,11 +314,11 @@ async def wait_until_ready(client: Client, timeout: float) -> None:
             while True:
                 asked = [client.send("kernel_info_request", {}, channel=one) for one in CHANNELS]
                 with trio.move_on_after(RESEND):
-                    await _first(partial(one.wait_reply) for one in asked)
+                    await first_of(partial(one.wait_reply) for one in asked)
                 replied = [one for one in asked if one.reply is not None]
                 if replied:
                     with trio.move_on_after(patience):
-                        await _first(partial(one.wait) for one in replied)
+                        await first_of(partial(one.wait) for one in replied)
                     client.info = next(one.reply.content for one in replied if one.reply)
                     if any(one.done for one in replied):
                         return
@@ -334,24 +334,6 @@ async def wait_until_ready(client: Client, timeout: float) -> None:
         f"{client.name} has not answered within {timeout:g} seconds"
         f"{garbage if unread else ''}{quoted(client.log_tail())}"
     )
-
-
-async def _first(functions: Iterable[Callable[[], Awaitable[object]]]) -> None:
-    """Wait until one of the functions returns or raises `KernelDied`, and cancel the others."""
-    died: list[KernelDied] = []
-
-    async def wait_for(function: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await function()
-        except KernelDied as error:
-            died.append(error)
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for function in functions:
-            nursery.start_soon(wait_for, function)
-    if died:
-        raise died[0]
 
 
 async def _watch_process(client: Client, process: KernelProcess) -> None:
