@@ -344,8 +344,12 @@ class ZmqBroadcastChannel(ZmqChannel):
                 self._socket.set(zmq.XPUB_NODROP, 1)
 
     def send_beyond(self, frames: Sequence[bytes]) -> None:
-        """Send with room for one message more in each queue. Here the mark may be changed, as the
-        subscriber whose queue is full is still connected.
+        """Send with room for one message more in each queue.
+
+        Only a change of the mark puts a message into a full queue. The subscriber whose queue that
+        is stays connected; another one that closes its connection in this very moment would end
+        the process, as the class says. Where 40 connections were opened and closed all the time,
+        it took 4,000 changes or more; here there are two for each time that a budget is spent.
         """
         with self._lock:
             self._check_open()
