@@ -142,6 +142,24 @@ def test_what_computes_already_stops_at_a_new_breakpoint_and_by_a_pause(debugged
     assert debugged.finish(cell)["ename"] == "KeyboardInterrupt"
 
 
+def test_control_is_answered_while_hundreds_of_breakpoints_are_set(debugged: Frontend) -> None:
+    code = "\n".join(f"x{number} = {number}" for number in range(1, 801))
+    source = {"path": debugged.get("dumpCell", code=code)["sourcePath"]}
+    lines = [{"line": number} for number in range(1, 801)]
+    arguments = {"source": source, "breakpoints": lines, "sourceModified": False}
+    message = {"seq": 9000, "type": "request", "command": "setBreakpoints", "arguments": arguments}
+    setting = debugged.send(message)
+    asked = debugged.kernel.client.session.msg("kernel_info_request", {})
+    debugged.kernel.client.control_channel.send(asked)
+    order, client = dict[str, Any](), debugged.kernel.client
+    while setting not in order:
+        reply = client.get_control_msg(timeout=TIMEOUT)
+        order[reply["parent_header"]["msg_id"]] = reply["content"]
+    assert list(order) == [asked["header"]["msg_id"], setting]
+    assert order[setting]["success"], order[setting]
+    assert [one["line"] for one in order[setting]["body"]["breakpoints"]] == [*range(1, 801)]
+
+
 def test_conditions_and_log_points(debugged: Frontend) -> None:
     code = "for i in range(9):\n    x = i"
     debugged.breakpoints(code, 2, condition="i == 5")

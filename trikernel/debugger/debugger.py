@@ -196,7 +196,7 @@ class Debugger:
         try:
             with self._scope:
                 async with self._connect() as traced, trio.open_nursery() as nursery:
-                    session = Session(traced.stream, self._stops.hear)
+                    session = Session(traced.stream, self._stops.hear, traced.is_busy)
                     nursery.start_soon(session.run)
                     nursery.start_soon(self._stops.release)
                     message = await session.ask("initialize", arguments, START_TIMEOUT)

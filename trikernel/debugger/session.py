@@ -25,9 +25,12 @@ _GONE = "the debugger's session has ended"
 
 @attrs.define(eq=False)
 class Pending:
-    """A request whose response is awaited."""
+    """A request whose response is awaited. ``is_busy`` says whether the debugger is carrying out a
+    request.
+    """
 
     command: str
+    _is_busy: Callable[[], bool] = bool
     _came: trio.Event = attrs.field(factory=trio.Event)
     _message: dict[str, Any] | None = None
 
@@ -37,25 +40,37 @@ class Pending:
         self._came.set()
 
     async def response(self, seconds: float = math.inf) -> dict[str, Any]:
-        """The response. Raises `Refused` if it does not come within so many seconds, or if the
-        connection has ended.
+        """The response. Raises `Refused` if the connection has ended, or if the response does not
+        come within so many seconds; while the debugger is busy, with this request or with one
+        before it, it has as many again.
 
         Cancelled, the response is dropped when it comes.
         """
-        with trio.move_on_after(seconds):
-            await self._came.wait()
-            if self._message is None:
-                raise Refused(_GONE)
-            return self._message
+        is_late = False
+        while not is_late or self._is_busy():
+            with trio.move_on_after(seconds):
+                await self._came.wait()
+                if self._message is None:
+                    raise Refused(_GONE)
+                return self._message
+            is_late = True
         raise Refused(f"debugpy has not answered {self.command} within {seconds:g} seconds")
 
 
 class Session:
-    """Speaks to the debugger over ``stream``; ``on_event`` is called with each event."""
+    """Speaks to the debugger over ``stream``; ``on_event`` is called with each event. ``is_busy``
+    says whether the debugger is carrying out a request.
+    """
 
-    def __init__(self, stream: DapStream, on_event: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(
+        self,
+        stream: DapStream,
+        on_event: Callable[[dict[str, Any]], object],
+        is_busy: Callable[[], bool] = bool,
+    ) -> None:
         self._stream = stream
         self._on_event = on_event
+        self._is_busy = is_busy
         self._numbers = itertools.count(2)  # the first request was `pydevdAuthorize`
         self._pending: dict[int, Pending] = {}
         self._out, self._queue = trio.open_memory_channel[dict[str, Any]](math.inf)
@@ -100,7 +115,7 @@ class Session:
         if not self.is_open:
             raise Refused(_GONE)
         number = next(self._numbers)
-        pending = self._pending[number] = Pending(command)
+        pending = self._pending[number] = Pending(command, self._is_busy)
         self._out.send_nowait(
             {"seq": number, "type": "request", "command": command, "arguments": dict(arguments)}
         )

@@ -17,6 +17,7 @@ import os
 import secrets
 import sys
 import threading
+import tokenize
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -27,6 +28,7 @@ import trio
 
 from ..system import has_debugpy, on_fork, run_in_own_thread
 from .dap import DapStream, Refused, response
+from .local import code_lines
 
 __all__ = [
     "Traced",
@@ -62,11 +64,12 @@ def is_installed() -> bool:
 @attrs.frozen
 class Traced:
     """A connection to a debugger. It traces this process once ``is_on`` is set, which is after
-    ``configurationDone``.
+    ``configurationDone``. ``is_busy`` says whether it is carrying out a request.
     """
 
     stream: DapStream
     is_on: trio.Event
+    is_busy: Callable[[], bool] = bool
 
 
 @asynccontextmanager
@@ -98,7 +101,7 @@ async def start_debugpy() -> AsyncIterator[Traced]:
                     stream = await _accept(listener, session.secret)
             if stream is not None:
                 session.prepare()
-                yield Traced(stream, is_on)
+                yield Traced(stream, is_on, lambda: session.is_busy)
             elif failure is None:
                 failure = Refused("debugpy does not connect")
         finally:
@@ -155,6 +158,7 @@ class _Session:
     def __init__(self, secret: str) -> None:
         self.secret = secret
         self.is_ended = threading.Event()
+        self.is_busy = False  # set by pydevd's reader, while it carries out a request
         self._is_imported = False
         on_fork(self)
 
@@ -172,18 +176,27 @@ class _Session:
             self.stop()
 
     def prepare(self) -> None:
-        """Change two things in pydevd. Its reader goes on after a request that it fails at, see
-        `_answer_failure`. And its counter of changes to breakpoints and filters, ``mtime``, begins
-        with another number in each session: pydevd caches what it knows of each function under
-        that number, also after the end of a session, and would use an earlier session's knowledge.
+        """Change three things in pydevd. Its reader goes on after a request that it fails at, see
+        `_answer_failure`. The breakpoints of a file are set in one go, see `_Breakpoints`. And its
+        counter of changes to breakpoints and filters, ``mtime``, begins with another number in each
+        session: pydevd caches what it knows of each function under that number, also after the end
+        of a session, and would use an earlier session's knowledge.
         """
         debugger = sys.modules["pydevd"].get_global_debugger()
         if debugger is not None:
             debugger.mtime = next(_sessions) % 20_000 * 100_000  # fits a C int
             reader = debugger.reader
-            reader.process_net_command_json = partial(
-                _answer_failure, reader.process_net_command_json
-            )
+            _Breakpoints(reader.process_net_command_json.__self__)
+            process = partial(_answer_failure, reader.process_net_command_json)
+
+            def process_one(*request: Any) -> None:
+                self.is_busy = True
+                try:
+                    process(*request)
+                finally:
+                    self.is_busy = False
+
+            reader.process_net_command_json = process_one
 
     def stop(self) -> None:
         """End the tracing, and pydevd's threads."""
@@ -229,6 +242,50 @@ def _answer_failure(
         failure = response(json.loads(contents), error=f"{type(error).__name__}: {error}")
         make = sys.modules["_pydevd_bundle.pydevd_net_command"].NetCommand
         debugger.writer.add_command(make(RETURN, 0, failure, is_json=True))
+
+
+class _Breakpoints:
+    """Has pydevd set the breakpoints of a file in one go.
+
+    By itself it does two things for each of them. It reads and compiles the file, to move one that
+    is in a line without code: for those of one cell that took a time that grew with the square of
+    their number. And it forgets what it knows of all functions, and looks at the frames of all
+    threads. Here a file is read once for a request, and the other is done once at its end, before
+    the response. ``processor`` is pydevd's, which carries out requests.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._set, self._add = processor.on_setbreakpoints_request, processor.api.add_breakpoint
+        self._lines: dict[str, frozenset[int]] = {}
+        processor.on_setbreakpoints_request = self._set_all
+        processor.api.add_breakpoint = self._add_one
+
+    def _set_all(self, debugger: Any, request: object) -> object:
+        change, changes = debugger.on_breakpoints_changed, list[bool]()
+        self._lines.clear()  # files may have changed
+        debugger.on_breakpoints_changed = lambda removed=False: changes.append(removed)
+        try:
+            return self._set(debugger, request)
+        finally:
+            debugger.on_breakpoints_changed = change
+            if changes:
+                change(removed=all(changes))
+
+    def _add_one(self, debugger: object, path: str, *rest: Any, **more: Any) -> object:
+        _, _, line, *_ = rest
+        if line in self._lines_of(path):
+            more = {**more, "adjust_line": False}
+        return self._add(debugger, path, *rest, **more)
+
+    def _lines_of(self, path: str) -> frozenset[int]:
+        """The lines with code; none if the file is no Python, or cannot be read."""
+        if path not in self._lines:
+            try:
+                with tokenize.open(path) as file:
+                    self._lines[path] = frozenset(code_lines(file.read(), path))
+            except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+                self._lines[path] = frozenset()
+        return self._lines[path]
 
 
 class Tracing:
