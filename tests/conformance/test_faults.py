@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
@@ -12,9 +12,10 @@ import trio
 
 from trikernel import Kernel, MemoryTransport
 from trikernel.client import Client, open_client
-from trikernel.conformance import Log, Result, Samples, Subject, run_checks, select
+from trikernel.conformance import Log, Requirement, Result, Samples, Subject, run_checks, select
 from trikernel.conformance.probe import Probe
 from trikernel.conformance.requirements import sockets
+from trikernel.conformance.requirements.outputs import _displays
 from trikernel.conformance.run import result_of
 from trikernel.testing import open_clients, open_memory_client
 from trikernel.transport import ZmqClientTransport, receive
@@ -156,16 +157,22 @@ def parentless(wire: Wire, message: Message, channel: str) -> None:
     wire.transport.iopub.send_nowait([b"topic", frames[0], wire.codec.sign(body), *body])
 
 
-async def outcomes(answer: Callable[[Wire, Message, str], None], *ids: str) -> dict[str, Result]:
+async def outcomes(
+    answer: Callable[[Wire, Message, str], None], *wanted: str | Requirement
+) -> dict[str, Result]:
+    """What comes of requirements, those of the manifest by their ids."""
     wire, log, found = Wire(answer), Log(), {}
+    ids = [str(one) for one in wanted]
+    own = [one for one in wanted if isinstance(one, Requirement)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.run)
         transport = wire.transport.connect()
         client = Client(transport)
         log.listen(client)
         async with open_client(transport, client):
-            probe = Probe(Subject(client, is_apart=False), Samples(), log)
-            for one in select():
+            samples = Samples(printing="x", displaying="x", nan="x")
+            probe = Probe(Subject(client, is_apart=False), samples, log)
+            for one in own or select():
                 if one.id in ids:
                     found[one.id] = await result_of(one, probe)
         nursery.cancel_scope.cancel()
@@ -200,6 +207,103 @@ async def test_a_parent_header_of_null_is_found_and_its_frames_are_shown(
     assert "the parent frame is a JSON NoneType" in found["messages.parent-object"].why
     assert any(line.strip() == "b'null'" for line in found["messages.parent-object"].shown)
     assert found["messages.readable"].outcome == "met"
+
+
+def odd(wire: Wire, message: Message, channel: str) -> None:
+    """What is no message comes before its idle."""
+    wire.publish(message, "status", {"execution_state": "busy"})
+    wire.transport.iopub.send_nowait([b"topic", b"no message"])
+    wire.reply(message, channel, {"status": "ok"})
+    wire.publish(message, "status", {"execution_state": "idle"})
+
+
+async def test_what_cannot_be_read_is_shown_however_much_came_before(autojump_clock: Any) -> None:
+    """The log keeps a thousand of those messages, and no others."""
+
+    async def ask_often(probe: Probe) -> None:
+        for _ in range(1100):
+            await probe.ask("kernel_info_request")
+
+    async def ask(probe: Probe) -> None:
+        await _displays(probe, "nan")
+
+    checks = [("often", ask_often), ("once", ask)]
+    found = await outcomes(odd, *(Requirement(id, "", "", "core", one) for id, one in checks))
+    assert found["often"].outcome == "met"
+    assert found["once"].why.startswith("a message cannot be read")
+    assert "   b'no message'" in found["once"].shown
+
+
+async def test_output_that_comes_after_idle_is_found(autojump_clock: Any) -> None:
+    """Here when the next request comes."""
+    printed: list[Message] = []
+
+    def tardy(wire: Wire, message: Message, channel: str) -> None:
+        while printed:
+            wire.publish(printed.pop(), "stream", {"name": "stdout", "text": "x"})
+        careless(wire, message, channel)
+        if message.msg_type == "execute_request":
+            printed.append(message)
+
+    found = await outcomes(tardy, "output.before-idle")
+    assert found["output.before-idle"].why == "1 messages came after idle"
+
+
+async def test_what_a_kernel_dies_of_is_a_miss_of_the_check_before_and_of_no_other(
+    autojump_clock: Any,
+) -> None:
+    async def harm(probe: Probe) -> None:
+        probe.client.send("harm", {})
+
+    async def ask(probe: Probe) -> None:
+        await probe.ask("kernel_info_request")
+
+    opened = 0
+    checks = [("before", ask), ("harms", harm), ("next", ask), ("last", ask)]
+    requirements = [Requirement(id, "", "", "core", one) for id, one in checks]
+
+    @asynccontextmanager
+    async def open_wire(log: Log) -> AsyncIterator[Subject]:
+        nonlocal opened
+        opened += 1
+        is_harmed = False
+
+        def answer(wire: Wire, message: Message, channel: str) -> None:
+            nonlocal is_harmed
+            if is_harmed:  # as by an assertion in the code that handles the next message
+                client.die("died by signal 6")
+                return
+            is_harmed = is_harmed or message.msg_type == "harm"
+            careless(wire, message, channel)
+
+        wire = Wire(answer)
+        transport = wire.transport.connect()
+        client = Client(transport)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wire.run)
+            async with open_client(transport, client):
+                yield Subject(client, is_apart=False)
+            nursery.cancel_scope.cancel()
+
+    results = await run_checks(requirements, open_wire, Samples(), can_reopen=True)
+    outcome = {str(one.requirement): one.outcome for one in results}
+    assert outcome == {"before": "met", "harms": "missed", "next": "met", "last": "met"}
+    assert results[1].why == "after it, the kernel died by signal 6"
+    assert opened == 2
+
+
+async def test_messages_of_a_kernel_that_has_died_unasked_are_not_checked(
+    autojump_clock: Any,
+) -> None:
+    async with open_memory_client(Recorder()) as client:
+        client.die("died by signal 6")
+        probe = Probe(Subject(client, is_apart=False), Samples(), Log())
+        (header,) = (one for one in select() if one.id == "messages.header")
+        result = await result_of(header, probe)
+    assert (result.outcome, result.why) == (
+        "not checked",
+        "the kernel has ended, and was asked nothing before",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ a kernel is started: the caller who runs the checks passes a `Subject`.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -55,7 +56,10 @@ class Subject:
 
 @attrs.define(eq=False)
 class Log:
-    """The requests to all kernels under test, and the messages that were received from them."""
+    """The requests to all kernels under test, and the messages that were received from them.
+
+    ``unread`` are the last ones that could not be decoded.
+    """
 
     finished: list[Execution] = attrs.field(factory=list)
     iopub: list[Message] = attrs.field(factory=list)
@@ -69,6 +73,18 @@ class Log:
             self.kernels += 1
             client.diverting.append(self._hear)
             client.connection.unread = self.unread
+
+    def unread_after(self, last: Unread | None) -> list[Unread]:
+        """What could not be decoded after the message ``last``, which was the last one then; all of
+        it for None. Not counted from the first one: ``unread`` drops those in front.
+        """
+        found = list(itertools.takewhile(lambda one: one is not last, reversed(self.unread)))
+        return found[::-1]
+
+    @property
+    def last_unread(self) -> Unread | None:
+        """The last message that could not be decoded."""
+        return self.unread[-1] if self.unread else None
 
     def _hear(self, message: Message) -> bool:
         self.iopub.append(message)
@@ -151,11 +167,13 @@ class Probe:
             return execution
         raise AssertionError("the cell has not begun")
 
-    async def is_alive(self) -> bool:
-        """Whether the kernel answers a kernel_info_request on shell and on control."""
+    async def is_alive(self, *channels: str) -> bool:
+        """Whether the kernel answers a kernel_info_request on these channels, by default on shell
+        and on control.
+        """
         try:
             with trio.move_on_after(ALIVE):
-                for channel in ("shell", "control"):
+                for channel in channels or ("shell", "control"):
                     await self.client.send("kernel_info_request", {}, channel=channel).wait()
                 return True
         except KernelDied:
@@ -252,8 +270,12 @@ class Probe:
         return self.log.iopub
 
     async def some_traffic(self) -> None:
-        """Send some requests, if no check has sent any: for checks that only look at messages."""
+        """Send some requests, if no check has sent any: for checks that only look at messages.
+        Raises `NotChecked` if that is no longer possible.
+        """
         if not self.log.finished:
+            if self.client.is_dead:
+                raise NotChecked("the kernel has ended, and was asked nothing before")
             await self.ask("kernel_info_request")
             if self.samples.code is not None:
                 await self.execute(self.samples.code)

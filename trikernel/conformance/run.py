@@ -14,10 +14,10 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from ..errors import KernelNotReady, TrikernelError, UsageError
+from ..errors import KernelDied, KernelNotReady, TrikernelError, UsageError
 from ..transport import offers_handshake
 from .evidence import joined, show_execution, show_message, show_unread
-from .manifest import AFTERWARDS, NotChecked, NotOffered, Requirement
+from .manifest import AFTERWARDS, LIVE, NotChecked, NotOffered, Requirement
 from .probe import Log, Probe, Subject
 from .samples import Samples, samples_of
 
@@ -74,7 +74,7 @@ async def result_of(one: Requirement, probe: Probe) -> Result:
     probe.asked.clear()
     probe.seen.clear()
     probe.unread.clear()
-    unread = len(probe.log.unread)
+    last = probe.log.last_unread
     try:
         if why := claims(probe, one.feature):
             raise NotOffered(why)
@@ -93,7 +93,7 @@ async def result_of(one: Requirement, probe: Probe) -> Result:
         why = f"what came cannot be read: {type(error).__name__}: {error}"
     asked = [show_execution(one) for one in dict.fromkeys(probe.asked[-REQUESTS:])]
     seen = [[show_message(one)] for one in probe.seen[-REQUESTS * 2 :]]
-    bad = [show_unread(*one) for one in [*probe.unread, *[*probe.log.unread][unread:]][:REQUESTS]]
+    bad = [show_unread(*one) for one in [*probe.unread, *probe.log.unread_after(last)][:REQUESTS]]
     why = why if len(why) <= WIDE else f"{why[:WIDE]}..."
     return Result(one, "missed", why, joined([*asked, *seen, *bad]))
 
@@ -148,6 +148,9 @@ async def _check_some(
 ) -> None:
     """Check requirements with one kernel. When it has died or no longer answers, this returns if
     another kernel can be opened; otherwise the rest is noted as not checked.
+
+    The kernel is asked something after each check, too: what it dies of may show late, when the
+    next message comes, and would be counted against the next requirement.
     """
     lost = False
     for one in requirements:
@@ -158,9 +161,23 @@ async def _check_some(
             note(Result(one, "not checked", "the kernel has ended, or answers no more"))
             continue
         result = await result_of(one, probe)
-        note(result)
         if result.outcome == "missed" and one.stage != AFTERWARDS:
             lost = not await probe.is_alive()
+        elif one.stage == LIVE:
+            lost = not await probe.is_alive("shell")
+            if death := _death(probe):
+                result = Result(one, "missed", f"after it, {death}")
+        note(result)
+
+
+def _death(probe: Probe) -> str:
+    """What the kernel is known to have died of; empty if it is not."""
+    if probe.client.is_dead:
+        try:
+            probe.client.send("kernel_info_request", {})
+        except KernelDied as error:
+            return str(error)
+    return ""
 
 
 async def check_samples(probe: Probe) -> None:

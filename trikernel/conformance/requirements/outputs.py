@@ -67,6 +67,7 @@ async def check_before_idle(probe: Probe) -> None:
     for name in ("printing", "displaying"):
         execution = await probe.execute(probe.sample(name))
         ok(execution)
+        await probe.ask("kernel_info_request")  # what comes late is here when this is done
         require(not execution.late, f"{len(execution.late)} messages came after idle")
 
 
@@ -105,9 +106,9 @@ async def _displays(probe: Probe, sample: str, kind: str = "display_data") -> Ex
     """Run a sample that puts something out. Raises `AssertionError` unless it ends well, what came
     on iopub can be decoded, and a message of type ``kind`` is among it.
     """
-    before = len(probe.log.unread)
+    last = probe.log.last_unread
     execution = await probe.execute(probe.sample(sample))
-    bad = [error for channel, error, _ in [*probe.log.unread][before:] if channel == "iopub"]
+    bad = [error for channel, error, _ in probe.log.unread_after(last) if channel == "iopub"]
     require(not bad, f"a message cannot be read: {bad[-1] if bad else ''}")
     ok(execution)
     require(_contents(execution, kind), f"there is no {kind}")
