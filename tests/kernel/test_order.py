@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import trio
+import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 import trikernel
 from trikernel import Kernel, Request
 from trikernel.client import open_client
 from trikernel.testing import message_types
+from trikernel.transport import ZmqClientTransport, ZmqTransport
 from trikernel.wire import Codec
 
 from ..cells import Cells, Medium, ask, contents, reply_of, until_input
 from ..conftest import Serving
-from ..harness import Peer, connect, open_peer, open_transport, served_on
+from ..harness import TIMEOUT, Peer, connect, open_peer, open_transport, served_on
 from .kernels import Recorder
 
 
@@ -276,6 +279,30 @@ async def test_every_subscription_is_welcomed_under_its_topic(serving: Serving) 
     first = next(one for one in peer.iopub if one.msg_type == "iopub_welcome")
     assert first.content == {"subscription": ""}
     assert [bytes(frame) for frame in first.identities] == [b""]
+
+
+async def test_the_longest_topic_is_welcomed_and_a_longer_one_is_disconnected() -> None:
+    """By libzmq, which a topic of 130,000 bytes makes crash when its subscriber leaves."""
+    kernel = Recorder()
+    transport = open_transport("tcp")
+    assert isinstance(transport, ZmqTransport)
+    with transport:
+        async with served_on(transport, kernel):
+            longest = ZmqClientTransport(transport.info, topic=b"t" * 4086)
+            with longest, ZmqClientTransport(transport.info, topic=b"t" * 4087) as longer:
+                monitor = longer.iopub.configure(lambda socket: socket.get_monitor_socket())
+                monitor.set(zmq.RCVTIMEO, TIMEOUT * 1000)
+                event = 0
+                while event != zmq.EVENT_DISCONNECTED:
+                    event = (await trio.to_thread.run_sync(recv_monitor_message, monitor))["event"]
+                peer = Peer(longest)
+                welcome = await peer.receive("iopub")
+                assert welcome.msg_type == "iopub_welcome"
+                assert welcome.content == {"subscription": "t" * 4086}
+                peer.send("kernel_info_request")
+                assert (await peer.receive()).content["status"] == "ok"
+                longer.iopub.configure(lambda socket: socket.disable_monitor())
+                monitor.close()
 
 
 @pytest.mark.seed(31)

@@ -39,7 +39,9 @@ IOPUB_HWM = 128  # messages kept for one subscriber: 8 MiB of text, before it co
 REPLY_HWM = 1000  # messages queued for one client, before the kernel keeps them itself
 HANDSHAKE = 5000  # milliseconds that the ZMTP handshake of a connection may take
 STDIN_BYTES = 1 << 26  # the largest answer to a question
-SMALL_BYTES = 1 << 12  # the largest topic, and heartbeat
+# The largest heartbeat, and subscription: a topic and 10 bytes. libzmq frees a topic by recursion,
+# to a depth of its length: one of 131,072 bytes has ended a process by SIGSEGV.
+SMALL_BYTES = 1 << 12
 SMALL_BUFFER = 1 << 16  # bytes that the system keeps for a client with a bounded queue
 RECONNECT = 20  # milliseconds until a client connects again, where nobody listens yet
 
