@@ -77,7 +77,7 @@ _XEUS = {
     "starting.no-key": "it expects a signature all the same",
     "starting.parent": _PARENT,
     "shutdown.restart": "the reply says restart: false to a request that says true",
-    "shutdown.busy": _RUNNING,
+    "shutdown.busy": f"{_RUNNING}; or it aborts: unable to get sys.modules",
     "debugger.response": "inspectVariables before initialize ends the process",
     "debugger.variables": "inspectVariables before initialize ends the process",
     "debugger.copy": "the reply is {}",

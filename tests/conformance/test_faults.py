@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -304,6 +306,59 @@ async def test_messages_of_a_kernel_that_has_died_unasked_are_not_checked(
         "not checked",
         "the kernel has ended, and was asked nothing before",
     )
+
+
+async def aborts(wire: Wire, inbox: trio.MemoryReceiveChannel[tuple[Message, str]]) -> None:
+    """Carry out requests as a kernel does that aborts what is queued, and no more."""
+    queue: deque[tuple[Message, str]] = deque()
+    while True:
+        with suppress(trio.WouldBlock):
+            while True:
+                queue.append(inbox.receive_nowait())
+        message, channel = queue.popleft() if queue else await inbox.receive()
+        code = message.content.get("code", "")
+        wire.publish(message, "status", {"execution_state": "busy"})
+        wire.publish(message, "execute_input", {"code": code, "execution_count": 1})
+        await trio.sleep(2 if code == "sleep" else 0)
+        with suppress(trio.WouldBlock):
+            while True:
+                queue.append(inbox.receive_nowait())
+        error = {"status": "error", "ename": "", "evalue": "", "traceback": []}
+        fails = code == "fail"
+        wire.reply(message, channel, error if fails else {"status": "ok"})
+        wire.publish(message, "status", {"execution_state": "idle"})
+        for one in list(queue) if fails else ():
+            if one[0].msg_type == "execute_request":
+                queue.remove(one)
+                wire.publish(one[0], "status", {"execution_state": "busy"})
+                wire.reply(*one, {"status": "aborted"})
+                wire.publish(one[0], "status", {"execution_state": "idle"})
+
+
+@pytest.mark.parametrize("id", ["execute.aborts", "execute.aborted-reply"])
+async def test_what_is_to_be_aborted_may_arrive_later_than_what_fails(
+    id: str, autojump_clock: Any
+) -> None:
+    """As on a machine that does much else, where libzmq's thread has to wait."""
+    arrive, inbox = trio.open_memory_channel[tuple[Message, str]](100)
+    underway, under = trio.open_memory_channel[tuple[Message, str]](100)
+
+    async def delay() -> None:
+        async for one in under:
+            await trio.sleep(0.01)
+            arrive.send_nowait(one)
+
+    wire = Wire(lambda wire, message, channel: underway.send_nowait((message, channel)))
+    samples = Samples(failing="fail", sleeping="sleep")
+    (requirement,) = (one for one in select() if one.id == id)
+    async with trio.open_nursery() as nursery:
+        for task in (wire.run, delay, partial(aborts, wire, inbox)):
+            nursery.start_soon(task)
+        transport = wire.transport.connect()
+        async with open_client(transport, Client(transport)) as client:
+            result = await result_of(requirement, Probe(Subject(client), samples, Log()))
+        nursery.cancel_scope.cancel()
+    assert (result.outcome, result.why) == ("met", "")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import json
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
+import attrs
 import pytest
 
 from trikernel.conformance import Result, Samples, open_kernelspec, run_checks, select
@@ -49,6 +51,29 @@ async def test_our_kernels_miss_nothing(name: str, over: str) -> None:
     unchecked = [one for one in results if one.outcome == "not checked"]
     assert all("no sample" in one.why for one in unchecked)
     assert name != "python" or not unchecked
+
+
+CRASHING = """
+import atexit, os
+from trikernel import Kernel
+
+class Crashing(Kernel):
+    def do_execute(self, code, silent):
+        return {"status": "ok"}
+
+atexit.register(os.abort)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+async def test_a_kernel_that_crashes_at_its_end_does_not_end(tmp_path: Path) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING, "utf-8")
+    spec = spec_of("echo")
+    argv = ["crashing:Crashing" if "echo" in one else one for one in spec.fields["argv"]]
+    spec = attrs.evolve(spec, fields={**spec.fields, "argv": [*argv, "--path", str(tmp_path)]})
+    (shutdown,) = (one for one in select() if one.id == "shutdown.exit")
+    (result,) = await run_checks([shutdown], partial(open_kernelspec, spec, "tcp"), Samples())
+    assert (result.outcome, result.why) == ("missed", "it crashes: it ends by signal 6")
 
 
 async def test_the_echo_kernel_meets_what_shows_at_once() -> None:

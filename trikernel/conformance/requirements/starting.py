@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FILES = "Making kernels for Jupyter: Connection files"
 MORE = 30  # seconds for a kernel to begin, where no client waits for it
 SOON = 10  # seconds for a kernel to end
+CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL}
 
 
 @requirement(
@@ -204,6 +205,8 @@ async def _ends(probe: Probe, other: Started, *, restart: bool) -> None:
     require(content.get("status") == "ok", f"the reply is {dict(content)}")
     require(content.get("restart") is restart, f"restart is {content.get('restart')}")
     require(await other.has_ended(SOON), f"it still runs {SOON} seconds later")
+    code = other.process.returncode or 0
+    require(-code not in CRASHES, f"it crashes: it ends by signal {-code}")
 
 
 @requirement(
