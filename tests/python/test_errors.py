@@ -53,6 +53,14 @@ LINE = "-" * 75
         ),
         ("1 +", ["  Cell In[1], line 1\n    1 +\n       ^\nSyntaxError: invalid syntax\n"]),
         (
+            "eval('1 +')",
+            [
+                "Traceback (most recent call last):\n",
+                "  Cell In[1], line 1\n    eval('1 +')\n",
+                "  File <string>:1\n    1 +\n      ^\nSyntaxError: invalid syntax\n",
+            ],
+        ),
+        (
             "raise SystemExit(3)",
             ["An exception has occurred, use %tb to see the full traceback.\n", "SystemExit: 3\n"],
         ),

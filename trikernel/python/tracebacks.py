@@ -96,7 +96,8 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
     if isinstance(error, bdb.BdbQuit):  # the user has left the debugger
         return
     note_error(error)
-    tb = _below_ipython(clean(error).__traceback__)
+    visible = clean(error).__traceback__
+    tb = _below_ipython(visible)
     kind, exits, content = type(error), isinstance(error, SystemExit), errors.content(error)
     if not exits and isinstance(error, shell.custom_exceptions):
         _show_by_handler(shell, errors, error, tb, send)
@@ -111,6 +112,8 @@ def show_error(shell: Any, errors: CellErrors, error: BaseException, send: Send)
         send(kind, error, lines)
         return
     rendering.prepare()
+    if isinstance(error, SyntaxError):  # of those IPython shows all frames, its own as well
+        tb = visible
     try:
         shell.showtraceback(
             (kind, error, tb), exception_only=exits, running_compiled_code=not exits
