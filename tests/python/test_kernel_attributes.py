@@ -70,6 +70,43 @@ async def test_a_parent_that_is_set_holds_for_what_is_put_out_then(
     assert first.stdout == "there\n"
 
 
+OUTPUTS = ["sys.stdout", "get_ipython().display_pub", "get_ipython().displayhook"]
+
+
+@pytest.mark.parametrize("owner", OUTPUTS)
+@pytest.mark.parametrize("call", ["{0}.set_parent(header)", "{0}.parent_header = header"])
+async def test_a_header_is_enough_of_a_parent(
+    kernel_client: CheckedClient, owner: str, call: str
+) -> None:
+    first = await kernel_client.execute(f"import sys; header = {owner}.parent_header")
+    heard = await kernel_client.execute(f"{call.format(owner)}\nprint('there')")
+    assert heard.stdout == ""
+    assert first.stdout == "there\n"
+
+
+@pytest.mark.parametrize("owner", ["get_ipython()", *OUTPUTS])
+async def test_a_parent_is_set_in_a_thread_and_reset_there(
+    kernel_client: CheckedClient, owner: str
+) -> None:
+    first = await kernel_client.execute(
+        "import sys, threading; parent = get_ipython().get_parent()"
+    )
+    heard = await kernel_client.execute(
+        "def speak():\n"
+        "    print('here')\n"
+        f"    token = {owner}.set_thread_parent(parent)\n"
+        "    print('there')\n"
+        f"    {owner}.reset_thread_parent(token)\n"
+        "    print('here again')\n"
+        "thread = threading.Thread(target=speak)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print('here still')"
+    )
+    assert heard.stdout == "here\nhere again\nhere still\n"
+    assert first.stdout == "there\n"
+
+
 async def test_the_thread_and_the_subshell_of_a_cell_are_told(kernel_client: CheckedClient) -> None:
     text = (await kernel_client.execute("%subshell")).stdout
     assert text.splitlines()[0] == "subshell id: None"

@@ -8,8 +8,9 @@ code has started for example, belongs to the running request, else to the last o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
+from weakref import WeakSet
 
 import attrs
 from trio.lowlevel import enable_ki_protection
@@ -20,7 +21,7 @@ from ..transport import Channel
 from ..wire import DELIMITER, Header, json, reply_type
 from .shown import CHECKED
 
-__all__ = ["NOT_SERVED", "ChannelHandle", "Sender"]
+__all__ = ["NOT_SERVED", "ChannelHandle", "Sender", "forget_open_texts", "open_texts"]
 
 NOT_SERVED = "this kernel is not being served: pass it to serve() or run()"
 _STREAMS = ("stdout", "stderr")
@@ -60,6 +61,18 @@ def _explicit_parent() -> _Parent | None:
     """The parent that the current request has set, if it has; not that of an earlier cell."""
     said = _said.get()
     return said if said is not None and said.request is current_request.get() else None
+
+
+open_texts: WeakSet[Any] = WeakSet()
+"""The streams that append to a text in the iopub queue without asking whose text it is. `forget` of
+one ends that until its next write.
+"""
+
+
+def forget_open_texts() -> None:
+    """From now on the parent or the place of a text may be another one within the same request."""
+    for stream in tuple(open_texts):
+        stream.forget()
 
 
 class Sender:
@@ -144,9 +157,13 @@ class Sender:
         request = self.current()
         return list(request.message.identities) if request is not None else []
 
-    def set_parent(self, ident: Sequence[bytes], parent: Mapping[str, Any]) -> None:
-        """Make ``parent`` (a message) the parent of what this task and its children send."""
-        header = parent.get("header", {})
+    def set_parent(
+        self, ident: Sequence[bytes], parent: Mapping[str, Any]
+    ) -> Token[_Parent | None]:
+        """Make ``parent`` (a message, or the header of one) the parent of what this task and its
+        children send. Returns what `reset_parent` takes.
+        """
+        header = parent.get("header", parent if "msg_id" in parent else {})
         parent_header = Header(
             header.get("msg_id", ""),
             header.get("msg_type", ""),
@@ -156,8 +173,14 @@ class Sender:
             header.get("version", ""),
             json.dumps(header),
         )
-        self.has_set_parent = True
-        _said.set(_Parent(current_request.get(), parent_header, list(ident or ())))
+        if not self.has_set_parent:
+            self.has_set_parent = True
+            forget_open_texts()
+        return _said.set(_Parent(current_request.get(), parent_header, list(ident or ())))
+
+    def reset_parent(self, token: Token[_Parent | None]) -> None:
+        """Undo the call of `set_parent` that returned ``token``, in the thread or task of that."""
+        _said.reset(token)
 
     def get_parent(self) -> dict[str, Any]:
         """The message that this code runs for, as a nested dictionary; ``{}`` for none."""

@@ -32,13 +32,13 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TextIO
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from ..core import SHORT, IOPub, Request, StreamText, current_request, current_subshell
 from ..system import on_fork
-from .sender import Sender
+from .sender import Sender, forget_open_texts, open_texts
 
 __all__ = [
     "Capture",
@@ -76,7 +76,7 @@ class OutStream(io.TextIOBase):
         self._find = find
         self._opened: tuple[object, StreamText, IOPub] = _NOTHING
         self.buffer = _Bytes(self)
-        _streams.add(self)
+        open_texts.add(self)
         on_fork(self)
 
     def write(self, text: str) -> int:
@@ -115,13 +115,13 @@ class OutStream(io.TextIOBase):
             opened = iopub.write(sender.text_key(self._stream), text)
             if request is not None and not sender.has_set_parent:
                 self._opened = request, opened, iopub
-                if _captures:
+                if _captures or sender.has_set_parent:  # another thread has done so meanwhile
                     self._opened = _NOTHING
         sender.give_way()
         return len(text)
 
     def forget(self) -> None:
-        """Have the next write take the slow path; called when a capture begins."""
+        """Have the next write take the slow path: a capture begins, or a parent is set."""
         self._opened = _NOTHING
 
     def after_fork(self) -> None:
@@ -149,11 +149,24 @@ class OutStream(io.TextIOBase):
         header: dict[str, Any] = parent.get("header", {})
         return header
 
+    @parent_header.setter
+    def parent_header(self, header: Mapping[str, Any]) -> None:
+        self.set_parent(header)
+
     def set_parent(self, parent: Mapping[str, Any]) -> None:
         """See `Kernel.set_parent`: sets the parent of what this task and its children send."""
+        self.set_thread_parent(parent)
+
+    def set_thread_parent(self, parent: Mapping[str, Any]) -> Any:
+        """The same. Returns what `reset_thread_parent` takes."""
         sender = self._find()
-        if sender is not None:
-            sender.set_parent([], parent)
+        return None if sender is None else sender.set_parent([], parent)
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo that call of `set_thread_parent`, which was made in this thread or task."""
+        sender = self._find()
+        if sender is not None and token is not None:
+            sender.reset_parent(token)
 
     def close(self) -> None:
         """Nothing: neither a cell nor the garbage collector closes the process's streams."""
@@ -171,9 +184,6 @@ class OutStream(io.TextIOBase):
         if self._original is None:
             raise io.UnsupportedOperation("fileno")
         return self._original.fileno()
-
-
-_streams: WeakSet[OutStream] = WeakSet()
 
 
 class _Bytes(io.BufferedIOBase):
@@ -254,8 +264,7 @@ def capturing(*, stdout: bool, stderr: bool, display: bool) -> Iterator[Capture]
     capture = Capture(streams, [] if display else None)
     token = current_capture.set(capture)
     _captures.add(capture)
-    for stream in tuple(_streams):
-        stream.forget()
+    forget_open_texts()
     try:
         yield capture
     finally:

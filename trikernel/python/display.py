@@ -18,7 +18,37 @@ from .process import served
 __all__ = ["CellDisplayHook", "CellDisplayPublisher", "shared_display_trap"]
 
 
-class CellDisplayHook(DisplayHook):
+class _WithParent:
+    """The parent of what is sent, as ipykernel's hook and publisher have it. It is one for both,
+    the streams and the shell.
+    """
+
+    shell: Any
+
+    @property
+    def parent_header(self) -> dict[str, Any]:
+        """The header of the message that this code runs for."""
+        header: dict[str, Any] = self.shell.get_parent().get("header", {})
+        return header
+
+    @parent_header.setter
+    def parent_header(self, header: Any) -> None:
+        self.shell.set_parent(header)
+
+    def set_parent(self, parent: Any) -> None:
+        """See `Kernel.set_parent`."""
+        self.shell.set_parent(parent)
+
+    def set_thread_parent(self, parent: Any) -> Any:
+        """The same. Returns what `reset_thread_parent` takes."""
+        return self.shell.set_thread_parent(parent)
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo that call of `set_thread_parent`, which was made in this thread or task."""
+        self.shell.reset_thread_parent(token)
+
+
+class CellDisplayHook(_WithParent, DisplayHook):
     """Sends the value of a cell's last expression as ``execute_result``."""
 
     is_showing = False  # while the representations of a value are being made
@@ -34,15 +64,6 @@ class CellDisplayHook(DisplayHook):
             super().__call__(result)
         finally:
             self.is_showing = False
-
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The header of the message that this code runs for."""
-        return _parent_header(self.shell)
-
-    def set_parent(self, parent: Any) -> None:
-        """See `Kernel.set_parent`."""
-        self.shell.set_parent(parent)
 
     def start_displayhook(self) -> None:
         """Begin a result."""
@@ -73,7 +94,7 @@ class CellDisplayHook(DisplayHook):
             kernel.send_response(kernel.iopub_socket, "execute_result", content)
 
 
-class CellDisplayPublisher(DisplayPublisher):
+class CellDisplayPublisher(_WithParent, DisplayPublisher):
     """``display()``, ``update_display()`` and ``clear_output()``."""
 
     def publish(
@@ -107,24 +128,10 @@ class CellDisplayPublisher(DisplayPublisher):
             content,
         )
 
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The header of the message that this code runs for."""
-        return _parent_header(self.shell)
-
-    def set_parent(self, parent: Any) -> None:
-        """See `Kernel.set_parent`."""
-        self.shell.set_parent(parent)
-
     def clear_output(self, wait: bool = False) -> None:
         """Clear the cell's output, at once, or with ``wait`` when the next output comes."""
         kernel = served.kernel() or self.shell.find_kernel()
         kernel.send_response(kernel.iopub_socket, "clear_output", {"wait": wait})
-
-
-def _parent_header(shell: Any) -> dict[str, Any]:
-    header: dict[str, Any] = shell.get_parent().get("header", {})
-    return header
 
 
 def _show(value: Any) -> None:

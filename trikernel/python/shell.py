@@ -398,14 +398,19 @@ class ZMQInteractiveShell(InteractiveShell):
         parent: dict[str, Any] = self.find_kernel().get_parent()
         return parent
 
+    parent_header = property(get_parent)
+
     def set_parent(self, parent: dict[str, Any]) -> None:
         """Make ``parent`` the parent of what this task and its children send."""
         self.find_kernel().set_parent([], parent)
 
-    @property
-    def parent_header(self) -> dict[str, Any]:
-        """The message that this code runs for."""
-        return self.get_parent()
+    def set_thread_parent(self, parent: dict[str, Any]) -> Any:
+        """The same. Returns what `reset_thread_parent` takes."""
+        return self.find_kernel().sender.set_parent([], parent)
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo that call of `set_thread_parent`, which was made in this thread or task."""
+        self.find_kernel().sender.reset_parent(token)
 
     # Setting up: what IPython calls as it builds a shell, which it does for a terminal otherwise
 
