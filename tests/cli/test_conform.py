@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trio
 
@@ -22,6 +25,7 @@ from trikernel.testing import open_memory_client
 from trikernel.transport import ConnectionInfo, ZmqTransport, write_connection_file
 
 from ..kernel.kernels import Recorder
+from ..processes import TIMEOUT, wait_until
 
 SAMPLES = "code = 'say x'\nfailing = 'fail'\nprinting = 'say x'\n"
 
@@ -212,3 +216,24 @@ def test_a_report_that_cannot_be_written_is_told_before_the_checks(
     assert main(["conform", "some", "--samples", samples, "--junit", path]) == 2
     assert opened == []
     assert "--junit" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to all processes")
+def test_ctrl_c_is_one_line_and_leaves_no_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    start = [sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"]
+    kernelspec(tmp_path, "it", *start)
+    command = [sys.executable, "-m", "trikernel", "conform", "it", "--verbose"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "met" in process.stdout.readline()
+        kernels = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert kernels
+    wait_until(lambda: not any(one.is_running() for one in kernels), "the kernel's end")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from trikernel.cli import main
+from trikernel.client import connect
 from trikernel.transport import ConnectionInfo, write_connection_file
 
 from ..processes import PYTHON, TIMEOUT, KernelProcess, kernel_process, wait_until
@@ -99,6 +102,31 @@ def test_the_line_after_an_interrupted_question_is_not_its_answer(kernel: Kernel
     assert attached.returncode == 0
 
 
+def test_exit_leaves_a_kernel_that_is_kept(kernel: KernelProcess) -> None:
+    lines = "exit(keep_kernel=True)\nprint('not read')\n"
+    attached = run("attach", str(kernel.path), lines=lines)
+    assert (attached.returncode, attached.stdout) == (0, "left: the kernel runs on\n")
+    assert run("attach", str(kernel.path), lines="6 * 7").stdout == "42\n"
+
+
+def test_exit_leaves_and_ends_any_other_kernel() -> None:
+    with kernel_process(PYTHON) as own:
+        attached = run("attach", str(own.path), lines="exit\nprint('not read')\n")
+        assert (attached.returncode, attached.stdout) == (0, "left: the kernel ends\n")
+        assert own.process.wait(TIMEOUT) == 0
+
+
+def test_a_kernel_that_dies_in_a_cell_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trikernel.cli.existing.connect", partial(connect, heartbeat=0.5))
+    monkeypatch.setattr("sys.stdin", io.StringIO("import os; os._exit(3)\n"))
+    with kernel_process(PYTHON) as own:
+        assert main(["attach", str(own.path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has had no heartbeat" in line
+
+
 def test_a_file_of_no_kernel_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +143,8 @@ def test_a_dead_kernel_is_one_line(
     write_connection_file(path, ConnectionInfo(key="k", transport="ipc", ip=f"{tmp_path}/gone"))
     assert main(["tasks", "--existing", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "has not answered within 0.5 seconds" in line
+    assert "has not answered within 0.5 seconds; is it still there?" in line
+    assert line.count("dead.json") == 1
 
 
 @pytest.mark.thorough

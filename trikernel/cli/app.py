@@ -72,8 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trikernel: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # Ctrl-C while the command does not handle it itself
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except BaseExceptionGroup as group:  # the same, within a nursery
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
 
 
 def _add_start_flags(start: _Parser) -> _Parser:

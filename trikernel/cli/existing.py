@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -49,12 +50,24 @@ def _with_kernel(file: str, use: Callable[[Client], Awaitable[int]]) -> int:
     try:
         return trio.run(main)
     except KernelNotReady as error:
-        raise UsageError(f"{file}: {error}; is its kernel still there?") from None
+        where = "" if Path(file).name in str(error) else f"{file}: "
+        raise UsageError(f"{where}{error}; is it still there?") from None
     except ConnectionFileError as error:
         raise UsageError(str(error)) from None
     except KernelDied as error:
-        print(f"trikernel: {error}", file=sys.stderr)
-        return 1
+        return _tell_death(error)
+    except ExceptionGroup as group:  # of the nursery that a cell's outputs are shown in
+        death: BaseException = group
+        while isinstance(death, BaseExceptionGroup) and len(death.exceptions) == 1:
+            death = death.exceptions[0]
+        if not isinstance(death, KernelDied):
+            raise
+        return _tell_death(death)
+
+
+def _tell_death(error: KernelDied) -> int:
+    print(f"trikernel: {error}", file=sys.stderr)
+    return 1
 
 
 # Tasks
@@ -113,8 +126,24 @@ async def _attach(client: Client) -> int:
             if code.strip():
                 execution = await _run(client, lines, interrupts, code)
                 number = execution.execution_count or number
+                kept = _kept_at_exit(execution)
+                if kept is not None:
+                    print("left: the kernel runs on" if kept else "left: the kernel ends")
+                    return 0
             else:
                 number -= 1
+
+
+def _kept_at_exit(execution: Execution) -> bool | None:
+    """Whether the kernel runs on after an ``exit`` in this cell; None if there was none.
+
+    The kernel asks its frontend to leave by a payload of the reply (messaging.rst, Payloads).
+    """
+    payload = execution.reply.content.get("payload") if execution.reply is not None else None
+    for item in payload if isinstance(payload, list) else []:
+        if isinstance(item, dict) and item.get("source") == "ask_exit":
+            return bool(item.get("keepkernel"))
+    return None
 
 
 class _Lines:
