@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trikernel.kernel.fd_capture import CAPACITY, FdCapture
+from trikernel.kernel.fd_capture import CAPACITY, FdCapture, _Pipe
 
 from ..processes import TIMEOUT, KernelProcess, kernel_process
 
@@ -176,6 +176,34 @@ def test_what_nobody_has_read_goes_to_the_descriptor_when_it_is_put_back(tmp_pat
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "left[('stdout', 'taken')]"
     assert ended.stderr == "bad"
+
+
+def test_what_a_thread_writes_as_it_is_put_back_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a thread that writes just after the pipe was read for the last time."""
+    read = _Pipe.read
+
+    def read_and_write(pipe: _Pipe) -> str:
+        text = read(pipe)
+        if pipe.fd == 1:
+            os.write(1, b"late")
+        return text
+
+    monkeypatch.setattr(_Pipe, "read", read_and_write)
+    path, saved = tmp_path / "out", os.dup(1)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            capture = FdCapture(lambda name, text: None, trio.lowlevel.checkpoint)
+            capture.install()
+            os.write(1, b"early")
+            capture.restore()
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+    assert b"early" in path.read_bytes()
+    assert b"late" in path.read_bytes()
 
 
 def test_both_are_put_back_although_nobody_reads_one_of_them_any_more() -> None:

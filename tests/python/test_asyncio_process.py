@@ -169,6 +169,21 @@ def test_a_signal_handler_of_the_loop_is_called_and_interrupts_work_after_it(
     assert kernel.text("print(loop.remove_signal_handler(signal.SIGUSR1))") == "True\n"
 
 
+@POSIX
+def test_after_a_signal_handler_of_the_loop_comes_the_one_from_before(
+    kernel: KernelProcess,
+) -> None:
+    """The kernel's own above all, which ends it in an orderly way. Others are not removed."""
+    code = (
+        "loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)\n"
+        "others = loop.remove_signal_handler(signal.SIGTERM)\n"
+        "for function in (print, len):\n    loop.add_signal_handler(signal.SIGTERM, function)\n"
+        "removed = [loop.remove_signal_handler(signal.SIGTERM) for _ in range(2)]\n"
+        "print(others, removed, before is signal.getsignal(signal.SIGTERM), callable(before))"
+    )
+    assert kernel.text(code) == "False [True, False] True True\n"
+
+
 def test_what_threads_and_other_threads_callbacks_print_is_their_cells(
     kernel: KernelProcess,
 ) -> None:

@@ -74,6 +74,8 @@ class _Pipe:
     def restore(self) -> None:
         with suppress(OSError):  # the user's code has closed it
             os.dup2(self.saved, self.fd)
+
+    def close(self) -> None:
         for fd in (self.saved, self.reader, self.writer):
             _close(fd)
 
@@ -118,8 +120,9 @@ class FdCapture:
             faulthandler.disable()
         with self._lock:
             for pipe in self._pipes:
+                pipe.restore()  # first of all: a thread may be writing
                 rest = pipe.read()
-                pipe.restore()
+                pipe.close()
                 if rest:
                     with suppress(OSError):  # nobody reads there any more, or the disk is full
                         os.write(pipe.fd, rest.encode(errors="replace"))

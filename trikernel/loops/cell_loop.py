@@ -83,6 +83,7 @@ class CellLoop(GuestLoop):
         self._numbers = itertools.count()
         self._report = report
         self.grace = grace
+        self._handlers: dict[int, tuple[Any, Any]] = {}  # of signals: those before, and ours
         super().__init__()
 
     def origin_of(self, task: Any) -> TaskOrigin | None:
@@ -200,16 +201,25 @@ class CellLoop(GuestLoop):
         if sig == signal.SIGINT:
             raise NotImplementedError("SIGINT is the kernel's, which interrupts cells by it")
         call = partial(copy_context().run, partial(self.call_soon_threadsafe, callback, *args))
+
+        def handler(number: int, frame: object) -> None:
+            call()
+
         try:
-            signal.signal(sig, lambda number, frame: call())
+            before = signal.signal(sig, handler)
         except (OSError, ValueError) as error:
             raise RuntimeError(f"sig {sig} cannot be caught: {error}") from None
+        self._handlers[sig] = self._handlers.get(sig, (before,))[0], handler
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """See `asyncio.loop.remove_signal_handler`; SIGINT's handler is never removed."""
-        if sig == signal.SIGINT or signal.getsignal(sig) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        """See `asyncio.loop.remove_signal_handler`. The handler from before is set again, the
+        kernel's own for example.
+        """
+        before, ours = self._handlers.pop(sig, (None, None))
+        if ours is None:
             return False
-        signal.signal(sig, signal.SIG_DFL)
+        if signal.getsignal(sig) is ours:
+            signal.signal(sig, signal.SIG_DFL if before is None else before)
         return True
 
     # The end
@@ -242,6 +252,9 @@ class CellLoop(GuestLoop):
         """
         left = [] if self.is_closed() else list(asyncio.all_tasks(self))
         super().end()
+        for number in tuple(self._handlers):
+            with suppress(ValueError):  # in another thread no handler can be set
+                self.remove_signal_handler(number)
         for task in left:
             origin = self.origin_of(task)
             if not task.done() and origin is not None:

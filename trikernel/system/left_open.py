@@ -165,7 +165,7 @@ def _holders(scope: trio.CancelScope) -> Iterator[Any]:
     would run code.
     """
     everything = gc.get_objects()
-    managers = [one for one in everything if type(one).__name__ == "NurseryManager"]
+    managers = [one for one in everything if _is_nursery_manager(type(one))]
     blocks = [scope, *(one for one in managers if any(own is scope for own in vars(one).values()))]
     for one in everything:
         if type(one) is trio.Nursery:
@@ -175,6 +175,12 @@ def _holders(scope: trio.CancelScope) -> Iterator[Any]:
             held = gc.get_referents(one)
             if any(_is_in_block(held, block) for block in blocks):
                 yield one
+
+
+def _is_nursery_manager(cls: type) -> bool:
+    """Whether it is Trio's, which has no public name, with attributes that can be listed."""
+    is_trios = cls.__name__ == "NurseryManager" and cls.__module__.startswith("trio.")
+    return is_trios and cls.__dictoffset__ != 0
 
 
 def _is_in_block(held: list[Any], manager: Any) -> bool:

@@ -81,13 +81,18 @@ async def _wait_by_kqueue(pid: int) -> None:
         kevent = select.kevent(
             pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
         )
+        kqueue = trio.lowlevel.current_kqueue()
         try:
-            trio.lowlevel.current_kqueue().control([kevent], 0)
+            kqueue.control([kevent], 0)
         except ProcessLookupError:
             return
-        await trio.lowlevel.wait_kevent(
-            pid, select.KQ_FILTER_PROC, lambda _: trio.lowlevel.Abort.SUCCEEDED
-        )
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            with suppress(OSError):  # the event has just come
+                kqueue.control([select.kevent(pid, kevent.filter, select.KQ_EV_DELETE)], 0)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_kevent(pid, select.KQ_FILTER_PROC, abort)
 
 
 # Module-level names, which exist also when the user's code has emptied the builtins.
