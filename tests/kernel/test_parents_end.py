@@ -1,16 +1,18 @@
-"""A kernel's parent ends while C code keeps the interpreter lock, so that no thread notices."""
+"""A kernel is to end while C code keeps the interpreter lock, so that no thread notices."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty
 
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -81,6 +83,14 @@ class ParentAndKernel:
         self.client.execute(f"import re; print('begun', flush=True)\n{code}")
         self.until_text("begun")
 
+    def until_silent(self) -> None:
+        """Wait until control is not answered any more, because the lock is kept."""
+        control, session = self.client.control_channel, self.client.session
+        with suppress(Empty):
+            while True:
+                control.send(session.msg("kernel_info_request", {}))
+                control.get_msg(timeout=1)
+
     def until_text(self, text: str) -> None:
         """Wait until a cell has put that out."""
         while True:
@@ -98,7 +108,7 @@ def started_in(thread: str) -> Iterator[ParentAndKernel]:
         finally:
             both.client.stop_channels()
             if not both.has_ended(0):
-                os.kill(both.kernel, 9)
+                os.kill(both.kernel, signal.SIGKILL)
             os.close(both.pidfd)
             both.parent.kill()
             both.parent.communicate()
@@ -118,6 +128,14 @@ def test_it_ends_although_the_code_goes_back_into_c_each_time() -> None:
     with started_in("main") as both:
         both.begin(f"while True:\n    try: {HOLDS_THE_LOCK}\n    except BaseException: pass")
         both.parent.kill()
+        assert both.has_ended(TIMEOUT)
+
+
+def test_it_ends_by_a_sigterm_although_c_code_keeps_the_lock() -> None:
+    with started_in("main") as both:
+        both.begin(HOLDS_THE_LOCK)
+        both.until_silent()
+        os.kill(both.kernel, signal.SIGTERM)
         assert both.has_ended(TIMEOUT)
 
 

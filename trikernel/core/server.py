@@ -389,6 +389,8 @@ class Server:
         """
         for request in tuple(self.stopper.running):  # which may end before that is under way
             request.note_stop(StopReason.TERMINATION)
+        if self.owns_process and self._thread is not None:  # which may not get the lock to do it
+            _limit_the_end(self.kernel.shutdown_grace)
         self._terminated.set()
 
     async def _end_when_terminated(self) -> None:
