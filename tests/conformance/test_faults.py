@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from trikernel import Kernel, MemoryTransport
-from trikernel.client import Client, open_client
+from trikernel.client import Client, Execution, open_client
 from trikernel.conformance import Log, Requirement, Result, Samples, Subject, run_checks, select
 from trikernel.conformance.probe import Probe
 from trikernel.conformance.requirements import sockets
@@ -306,6 +306,33 @@ async def test_messages_of_a_kernel_that_has_died_unasked_are_not_checked(
         "not checked",
         "the kernel has ended, and was asked nothing before",
     )
+
+
+async def test_a_client_is_asked_only_when_it_is_connected(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """A question that comes before its stdin socket may be dropped, and the cell waits for ever."""
+    done: list[str] = []
+    async with open_memory_client(Recorder()) as client:
+
+        class Other:
+            def send(self, msg_type: str, content: Any, channel: str) -> Execution:
+                done.append(channel)
+                return client.send(msg_type, content, channel=channel)
+
+            def start(self, code: str, on_input: Callable[[str, bool], str]) -> Execution:
+                done.append(on_input("", False))
+                return client.start("say x")
+
+        @asynccontextmanager
+        async def another_client(self: Probe) -> AsyncIterator[Other]:
+            yield Other()
+
+        monkeypatch.setattr(Probe, "another_client", another_client)
+        probe = Probe(Subject(client), Samples(asking="ask"), Log())
+        (asker,) = (one for one in select() if one.id == "stdin.asker")
+        assert (await result_of(asker, probe)).outcome == "met"
+    assert done == ["shell", "control", "second"]
 
 
 async def aborts(wire: Wire, inbox: trio.MemoryReceiveChannel[tuple[Message, str]]) -> None:

@@ -78,6 +78,11 @@ async def check_asker(probe: Probe) -> None:
         return answer
 
     async with probe.another_client() as other:
+        # Its connections are made one beside the other: when two of them carry answers, stdin's
+        # is there as well. A kernel may drop a question to a client who is not there yet.
+        for channel in ("shell", "control"):
+            await probe.reply(other.send("kernel_info_request", {}, channel=channel))
+        await trio.sleep(0.2)
         execution = other.start(code, on_input=hear("second"))
         probe.asked.append(execution)
         with trio.move_on_after(ANSWER):
