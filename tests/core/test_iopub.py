@@ -282,6 +282,29 @@ def test_the_budget_counts_messages_too(channel: FakeIOPub) -> None:
     assert iopub._size <= 11_000
 
 
+def test_a_text_that_is_larger_than_the_budget_waits_for_who_reads(channel: FakeIOPub) -> None:
+    iopub = iopub_on(channel, budget_seconds=60.0, budget_bytes=10_000, max_merge=1000)
+    channel.stalled = True
+    iopub.write(TextKey(ONE, "stdout"), "x" * 30_000)
+    iopub.drain()
+    channel.stalled = False
+    iopub.drain()
+    assert channel.dropping == 0
+    assert sum(len(text) for _, text in channel.texts()) == 30_000
+
+
+def test_what_comes_on_top_of_a_text_that_is_larger_than_the_budget_is_bounded(
+    channel: FakeIOPub,
+) -> None:
+    iopub = iopub_on(channel, budget_seconds=60.0, budget_bytes=10_000, max_merge=1000)
+    channel.stalled = True
+    iopub.write(TextKey(ONE, "stdout"), "x" * 30_000)
+    for _ in range(20):
+        iopub.post(Codec().encode("display_data", {"x": "y" * 1000}, identities=[b"t"]))
+    assert channel.dropping > 0
+    assert iopub._size <= 32_000
+
+
 @pytest.mark.parametrize("bad", [[], ["no bytes"]])
 def test_frames_that_cannot_be_sent_do_not_stay_in_the_way(
     channel: FakeIOPub, bad: Any, caplog: pytest.LogCaptureFixture

@@ -14,8 +14,9 @@ A subscriber that does not read
 
     ``SENT``: the message was queued for all subscribers. ``FULL``: the queue of one is full.
     ``BUDGET_SPENT``: it was full for longer than the budget of seconds, or more bytes wait than the
-    budget allows. That subscriber loses messages until it reads again, and finds a notice at the
-    place of the first; the others lose nothing.
+    budget allows, and than did when it became full: a single text or display may be larger than the
+    budget, and is no reason not to wait for who reads. That subscriber loses messages until it
+    reads again, and finds a notice at the place of the first; the others lose nothing.
 
 A client that does not read its replies
     A socket's own queue holds a thousand messages for each client. Further ones wait in
@@ -93,7 +94,7 @@ class Subscribers:
         self._codec = codec
         self._seconds = seconds
         self._bytes = size
-        self._stalled_at = 0.0
+        self._stalled_at, self._allowed, self._has_dropped = 0.0, size, False
         self.state = Flow.FLOWING
         self.dropped = 0
 
@@ -122,12 +123,14 @@ class Subscribers:
         except trio.WouldBlock:
             if self.state is Flow.FLOWING:
                 self._stalled_at = time.monotonic()
+                self._allowed = self._bytes if self._has_dropped else max(self._bytes, waiting)
             self.advance(FlowEvent.FULL)
             seconds = time.monotonic() - self._stalled_at
-            if seconds <= self._seconds and waiting <= self._bytes:
+            if seconds <= self._seconds and waiting <= self._allowed:
                 return False
             self._drop(frames)
             return True
+        self._has_dropped = False
         if self.state is not Flow.FLOWING:
             self.advance(FlowEvent.SENT)
         return True
@@ -136,6 +139,7 @@ class Subscribers:
         """Send to everybody but the stalled one, who finds a notice in its place."""
         _log.warning("a frontend does not read its output, and loses some of it")
         self.dropped += 1
+        self._has_dropped = True
         with suppress(trio.WouldBlock):
             self._channel.send_beyond(self._notice(frames))
         self._channel.send_dropping(frames)
