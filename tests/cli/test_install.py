@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from trikernel import cli
 from trikernel.cli import main
 from trikernel.client import open_kernel
 
@@ -171,7 +173,8 @@ class Bare(Kernel):
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that one is in, with a module of several kernels."""
+    """A folder that one is in and where Jupyter looks, with a module of several kernels."""
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
     (tmp_path / "several.py").write_text(CLASSES, "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -219,6 +222,29 @@ def test_another_kernel_is_replaced_by_its_name_only(
     assert install_here("Other", "--name", "My-Shell-2.0") == 0
     assert "installed kernelspec my-shell-2.0 in " in capsys.readouterr().out
     assert "several:Other" in spec_of(here, "my-shell-2.0")["argv"]
+
+
+def test_the_kernelspec_that_the_installation_brings_is_replaced(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "share" / "jupyter" / "kernels" / "trikernel"
+    shutil.copytree(Path(cli.__file__).parent / "kernelspec", folder)
+    assert main(["install", "--prefix", str(here), "--display-name", "Mine"]) == 0
+    assert spec_of(here, "trikernel")["display_name"] == "Mine"
+
+
+def test_a_folder_where_jupyter_does_not_look_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    assert install_here("ShellKernel") == 0
+    folder = here / "share" / "jupyter"
+    assert f"Jupyter does not look there, unless JUPYTER_PATH has {folder}" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(folder))
+    assert install_here("ShellKernel") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_help_says_what_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,8 @@ def test_one_that_another_goes_before_is_told(
     put(kernels, "its", OTHER["argv"])
     assert main(["install", "--name", "its", "--prefix", str(tmp_path / "elsewhere")]) == 0
     said = capsys.readouterr().err
-    words = f"Jupyter starts the its of {kernels / 'its'}, which goes before it"
+    words = f"Jupyter starts the its of {kernels / 'its'}, which goes before it: "
+    words += "install it there, or with another --name"
     assert said == f"trikernel: warning: {words}\n"
 
 
@@ -113,7 +114,8 @@ def test_a_kernelspec_that_is_not_there_is_one_line(
     kernels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["install", "--wrap", "nobodys"]) == 2
-    assert capsys.readouterr().err == "trikernel: error: there is no kernelspec 'nobodys'\n"
+    error = "trikernel: error: there is no kernelspec 'nobodys'; installed are: "
+    assert capsys.readouterr().err.startswith(error)
 
 
 def test_an_interpreter_without_this_package_is_told(

@@ -291,9 +291,16 @@ def _install(options: argparse.Namespace) -> int:
         if options.warm and (doubt_of_name := kernelspecs.doubt_of_provisioner()):
             print(f"trikernel: warning: {doubt_of_name}", file=sys.stderr)
     print(f"installed kernelspec {name} in {path}")
-    first = next((folder for one, _, folder in kernelspecs.installed() if one == name), path)
-    if not os.path.samefile(first, path):
-        warning = f"Jupyter starts the {name} of {first}, which goes before it"
+    first = next((folder for one, _, folder in kernelspecs.installed() if one == name), None)
+    if first is None:
+        place = os.path.dirname(os.path.dirname(path))
+        warning = f"Jupyter does not look there, unless JUPYTER_PATH has {place}"
+        print(f"trikernel: warning: {warning}", file=sys.stderr)
+    elif not os.path.samefile(first, path):
+        warning = (
+            f"Jupyter starts the {name} of {first}, which goes before it: "
+            "install it there, or with another --name"
+        )
         print(f"trikernel: warning: {warning}", file=sys.stderr)
     return 0
 

@@ -193,12 +193,15 @@ def _our_bases(kernel_class: type[Kernel]) -> list[type[Kernel]]:
 
 
 def _starts_another(folder: Path, kernel: str) -> bool:
-    """Whether the folder has a kernelspec that does not start the class ``kernel``."""
+    """Whether the folder has a kernelspec that does not start the class ``kernel``. The one that
+    this package's installation brings names no class.
+    """
     try:
         argv = json.loads((folder / "kernel.json").read_text("utf-8"))["argv"]
+        brought = json.loads((_FILES / "kernel.json").read_text("utf-8"))["argv"]
+        return kernel not in argv and (argv[1:] != brought[1:] or folder.name != PYTHON_NAME)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return kernel not in argv
 
 
 def language_of(kernel_class: type[Kernel]) -> str:
@@ -286,7 +289,12 @@ def folder_of(name: str) -> Path:
     try:
         return Path(_manager().get_kernel_spec(name).resource_dir)
     except NoSuchKernel:
-        raise UsageError(f"there is no kernelspec {name!r}") from None
+        raise _no_such(name) from None
+
+
+def _no_such(name: str) -> UsageError:
+    known = ", ".join(one for one, _, _ in installed()) or "none"
+    return UsageError(f"there is no kernelspec {name!r}; installed are: {known}")
 
 
 def remove(name: str) -> str:
@@ -296,7 +304,7 @@ def remove(name: str) -> str:
     try:
         return str(_manager().remove_kernel_spec(name))
     except (NoSuchKernel, KeyError):
-        raise UsageError(f"there is no kernelspec {name!r}") from None
+        raise _no_such(name) from None
     except OSError as error:
         raise UsageError(f"cannot remove {error.filename}: {error.strerror}") from None
 
