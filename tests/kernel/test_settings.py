@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 
 from trikernel import Kernel, setting
 from trikernel.errors import SettingError
-from trikernel.kernel import settings_of
+from trikernel.kernel import add_start_flags, settings_of
 
 pytestmark = pytest.mark.seed(28)
 
@@ -17,6 +18,15 @@ class Extended(Kernel):
     prompt = setting("$ ", "the shell's prompt")
     retries = setting(3, "how often to try again", minimum=1, maximum=9)
     stop_on_error_timeout = 0.75
+
+
+def test_a_percent_sign_in_what_a_setting_is_for_is_shown_as_it_is() -> None:
+    class Full(Kernel):
+        limit: int = setting(50, "at 100% it stops, %gui or not")
+
+    parser = argparse.ArgumentParser()
+    add_start_flags(parser, Full)
+    assert "at 100% it stops, %gui or not" in parser.format_help()
 
 
 def test_a_keyword_sets_it() -> None:

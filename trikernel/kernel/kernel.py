@@ -79,7 +79,7 @@ class Kernel(IPykernelNames):
         maximum=_HOUR,
     )
     poll_interval: float = setting(
-        0.01, "seconds between two turns of a set event loop", minimum=0.0005, maximum=60
+        0.01, "seconds between two turns of a loop that %gui has set", minimum=0.0005, maximum=60
     )
     switch_interval: float = setting(
         0.001, "seconds a thread may hold the interpreter lock", minimum=1e-6, maximum=1

@@ -216,7 +216,7 @@ def log_to_stderr(level: str, file: str | None = None) -> None:
 
 def add_start_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel]) -> None:
     """Add the flags that `start_kernel` reads: the connection, and those of `add_setting_flags`."""
-    existing = "an existing connection file (else one is made, and named)"
+    existing = "a connection file, existing or to be made (default: one is made, and named)"
     add = parser.add_argument
     file = ("-f", "--f", "--connection-file", f"{_IPYKERNEL}connection_file")
     add(*file, dest="connection_file", metavar="FILE", help=existing)
@@ -237,9 +237,8 @@ def add_setting_flags(parser: argparse.ArgumentParser, kernel_class: type[Kernel
     add("--logfile", metavar="FILE", help="where the kernel's log goes (else to stderr)")
     group = parser.add_argument_group("settings")
     for one in settings_of(kernel_class).values():
-        group.add_argument(
-            one.flag, dest=one.name, metavar=one.kind.__name__.upper(), help=one.help
-        )
+        words = one.help.replace("%", "%%")  # the author's text, and no format of argparse's
+        group.add_argument(one.flag, dest=one.name, metavar=one.kind.__name__.upper(), help=words)
 
 
 def _given_settings(options: argparse.Namespace, kernel_class: type[Kernel]) -> dict[str, Any]:
