@@ -112,6 +112,15 @@ def test_a_port_in_use_is_named(name: str) -> None:
     assert "in use" in text
 
 
+@pytest.mark.parametrize("ip", ["192.0.2.1", "no-such-interface"])
+def test_an_address_of_another_machine_is_named(ip: str) -> None:
+    with pytest.raises(ConnectionFileError) as caught:
+        ZmqTransport(ConnectionInfo(ip=ip), source="connection file k.json")
+    assert str(caught.value) == (
+        f"connection file k.json: field 'ip': this machine has no address {ip!r}"
+    )
+
+
 def test_ports_of_0_are_bound_and_known() -> None:
     with ZmqTransport(ConnectionInfo()) as transport:
         ports = transport.info.ports

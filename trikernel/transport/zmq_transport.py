@@ -166,6 +166,10 @@ class ZmqTransport:
         try:
             bound = bind_first(bind, asked, self._range, f"{self._source}: field {field!r}")
         except (zmq.ZMQError, OSError) as error:
+            if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
+                raise ConnectionFileError(
+                    f"{self._source}: field 'ip': this machine has no address {self._info.ip!r}"
+                ) from None
             reason = error.strerror or str(error)
             endpoint = self._info.endpoint(asked)
             raise ConnectionFileError(
