@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,18 @@ def test_flags_by_their_long_names_and_a_profiles_file(tmp_path: Path) -> None:
 def test_a_flag_that_does_not_fit_is_named(flag: str) -> None:
     with pytest.raises(SettingError, match=flag.partition("=")[0]):
         read_options([flag])
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--profile=x --help-all"])
+def test_help_names_flags_that_there_are_and_waits_for_no_controller(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.main(argv=flag.split())
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: python -m trikernel.engine ")
+    named = re.findall(r"(?<=[ \[])--?[a-z][a-z-]*", shown.partition("\n")[2])
+    assert len(named) > 10
+    assert read_options([f"{name}=1" for name in named]).others == []
 
 
 def test_a_file_that_is_being_written_is_waited_for(

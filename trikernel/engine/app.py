@@ -45,6 +45,24 @@ _NAMES = {
     "log-level": "log_level",
     "work-dir": "work_dir",
 }
+_HELP = """\
+usage: python -m trikernel.engine [--file FILE] [MORE ...]
+
+An engine of the ipyparallel controller whose file is FILE, or which the profile names.
+
+  --file FILE           what the controller has written: ipcontroller-engine.json
+  --profile NAME, --profile-dir DIR, --ipython-dir DIR, --cluster-id ID
+                        where it is found if no file is named
+  --timeout SECONDS     how long a registration may take (default: 5)
+  --id N                the number to ask for
+  --location ADDRESS    where the controller's machine is reached, if not as the file says
+  -c CODE, -s FILE      what is run first
+  --mpi                 take the number from MPI's rank
+  --work-dir DIR        where it works
+  --log-level LEVEL     DEBUG, INFO (the default), WARNING, ERROR
+
+Other flags are IPython's. ipengine_config.py in the profile's folder is read, too.
+"""
 _OWNERS = ("IPEngine.", "BaseParallelApplication.", "ProfileDir.", "Application.")
 _LEVELS = {"0": "DEBUG", "10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR"}
 _TOLD = "IPP_CONNECTION_INFO"
@@ -160,8 +178,13 @@ def main(watcher: Watcher | None = None, argv: Sequence[str] | None = None) -> N
     For an error that the user can correct, exits with code 1 and one line on stderr.
     """
     watcher = watcher or Watcher()
+    arguments = sys.argv[1:] if argv is None else argv
+    if not {"-h", "--help", "--help-all"}.isdisjoint(arguments):
+        watcher.dismiss()
+        print(_HELP, end="")
+        return
     try:
-        options = read_options(sys.argv[1:] if argv is None else argv)
+        options = read_options(arguments)
         log_to_stderr(_LEVELS.get(options.log_level, options.log_level))
         if options.work_dir:
             os.chdir(options.work_dir)
