@@ -153,7 +153,7 @@ def _check_name(name: str, module: str) -> None:
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
         raise UsageError(f"{name!r} cannot be imported: {module} is a word of Python's")
     if module in sys.stdlib_module_names or module in _TAKEN:
-        raise UsageError(f"{name!r} cannot be imported: there is a {module} already")
+        raise UsageError(f"{name!r} cannot be imported: the name {module} is taken")
     if importlib.util.find_spec(module) is not None:
         raise UsageError(f"{name!r} would hide the module {module}, which is installed")
 
