@@ -83,6 +83,7 @@ def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
         ("ipython_config.py", "c.InteractiveShellApp.extensions = ['no.such.extension']\n"),
         ("ipython_config.py", "c.InteractiveShellApp.exec_lines = ['1 / 0']\n"),
         ("ipython_config.py", "c.ZMQInteractiveShell.autocall = 'x'\n"),
+        ("ipython_config.py", "c.InteractiveShell.loop_runner = 'asyncio'\n"),
     ],
 )
 def test_what_is_wrong_with_a_persons_files_ends_nothing(

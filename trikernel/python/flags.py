@@ -281,8 +281,9 @@ def _check_of_file(section: str, name: str, value: Any) -> None:
         return
     configurable = getattr(importlib.import_module(_CLASSES[section]), section)
     trait = configurable.class_traits(config=True).get(name)
-    if trait is not None and not (value is None and trait.allow_none):
-        trait.validate(HasTraits(), value)
+    validate = getattr(trait, "validate", None)  # `Any` takes every value, and has none
+    if validate is not None and not (value is None and trait.allow_none):
+        validate(HasTraits(), value)
 
 
 def _is_theme(name: Any) -> bool:
