@@ -247,6 +247,16 @@ def test_a_folder_where_jupyter_does_not_look_is_told(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("flags", [[], ["--sys-prefix"]])
+def test_without_more_it_is_for_this_python(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is said for other kernels, too."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert main(["install", "--name", "here", *flags]) == 0
+    assert (tmp_path / "share" / "jupyter" / "kernels" / "here" / "kernel.json").exists()
+
+
 def test_the_help_says_what_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["install", "--help"])

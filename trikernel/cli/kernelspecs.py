@@ -47,7 +47,8 @@ def add_install_flags(parser: argparse.ArgumentParser, kernel: str) -> None:
     """Add the flags of ``trikernel install``."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--user", action="store_true", help="install for this user")
-    where.add_argument("--prefix", metavar="DIR", help="install under DIR (default: this Python's)")
+    where.add_argument("--sys-prefix", action="store_true", help="for this Python (the default)")
+    where.add_argument("--prefix", metavar="DIR", help="install under DIR")
     name = f"what it is called (default: {PYTHON_NAME}; with --kernel, the implementation's name)"
     parser.add_argument("--name", metavar="NAME", help=name)
     parser.add_argument("--display-name", metavar="TEXT", help="instead of the class's")
