@@ -226,12 +226,15 @@ def test_ctrl_c_is_one_line_and_leaves_no_kernel(
     start = [sys.executable, "-m", "trikernel", "start", "-f", "{connection_file}"]
     kernelspec(tmp_path, "it", *start)
     command = [sys.executable, "-m", "trikernel", "conform", "it", "--verbose"]
-    with subprocess.Popen(
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child would inherit
+    with subprocess.Popen(  # that it is ignored, as it is in the background of a script
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         assert "met" in process.stdout.readline()
-        kernels = psutil.Process(process.pid).children(recursive=True)
+        found = psutil.Process(process.pid)
+        kernels = wait_until(lambda: found.children(recursive=True), "a kernel")
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, stderr) == (130, "interrupted\n")
