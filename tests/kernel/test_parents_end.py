@@ -60,6 +60,8 @@ class ParentAndKernel:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        if sys.platform != "linux":
+            raise NotImplementedError
         assert self.parent.stdout is not None
         self.kernel = int(self.parent.stdout.readline())
         self.pidfd = os.pidfd_open(self.kernel)
@@ -74,6 +76,8 @@ class ParentAndKernel:
 
     def has_ended(self, seconds: float) -> bool:
         """Whether the kernel ends within so many seconds."""
+        if sys.platform != "linux":
+            raise NotImplementedError
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(1000 * seconds))
@@ -101,6 +105,8 @@ class ParentAndKernel:
 
 @contextmanager
 def started_in(thread: str) -> Iterator[ParentAndKernel]:
+    if sys.platform != "linux":
+        raise NotImplementedError
     with tempfile.TemporaryDirectory() as folder:
         both = ParentAndKernel(folder, thread)
         try:
