@@ -49,6 +49,10 @@ HOLDS_THE_LOCK = "re.match('(a+)+$', 'a' * 40 + 'b')"  # for hours; it looks for
 class ParentAndKernel:
     """A parent, the pidfd of the kernel that it has started, and a client of that."""
 
+    kernel: int
+    pidfd: int
+    client: BlockingKernelClient
+
     def __init__(self, folder: str, thread: str) -> None:
         self.path = Path(folder, "kernel.json")
         self.parent = subprocess.Popen(
