@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
+import pytest
 import trio
 
+from trikernel.core.main_thread import MainThreadSignals
 from trikernel.core.request import Request, RequestScope, StopReason
 from trikernel.core.stop import Stopper
-from trikernel.system import run_in
+from trikernel.system import SignalArrivals, run_in
 from trikernel.transport import MemoryTransport
 from trikernel.wire import REQUESTS, Header, Message, Priority
 
@@ -61,3 +64,25 @@ async def test_an_interrupt_is_not_for_who_only_asks_what_kernel_this_is() -> No
         stopper.interrupt()
         await turn()
         assert (request.stop_reason is StopReason.INTERRUPT) == stopped
+
+
+async def test_what_a_handler_of_before_has_heard_is_not_late_for_the_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's handler is set again just as a SIGINT of long ago is looked at."""
+    signals = MainThreadSignals(lambda frame, by_us: None)
+
+    async def unheard(arrivals: SignalArrivals, seconds: float) -> float:
+        await trio.lowlevel.checkpoint()
+        signals.reinstall()
+        return 1000.0
+
+    monkeypatch.setattr(SignalArrivals, "unheard", unheard)
+    before = signal.getsignal(signal.SIGINT)
+    signals.install(trio.lowlevel.current_trio_token())
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        assert await signals.unheard() < 500
+    finally:
+        signals.restore()
+    assert signal.getsignal(signal.SIGINT) == before

@@ -48,7 +48,7 @@ class MainThreadSignals:
         self._arrivals: SignalArrivals | None = None
         self._previous: object = None
         self._own: int | None = None
-        self._sent_at = self._sigint_sent_at = -math.inf
+        self._sent_at = self._sigint_sent_at = self._taken_at = -math.inf
 
     def install(self, token: trio.lowlevel.TrioToken) -> None:
         """Take them over, in the main thread only. ``token`` is that of its loop."""
@@ -63,6 +63,7 @@ class MainThreadSignals:
         unblock_signal(signal.SIGINT)
         if not self._has_sigint():
             self._note_heard()  # what has come was for the cell's handler
+            self._taken_at = time.monotonic()
             signal.signal(signal.SIGINT, self._on_sigint)
         self._take_own()
         if self._arrivals is not None:
@@ -104,8 +105,8 @@ class MainThreadSignals:
             signal_main_thread(signal.SIGINT)
 
     async def unheard(self) -> float:
-        """Wait for a SIGINT whose handler, which is ours, has not run in time. Returns how many
-        seconds ago it came.
+        """Wait for a SIGINT whose handler, which is ours, has not run in time. Returns for how many
+        seconds that could have run.
 
         A signal may come to another thread, or in the moment before the main thread blocks in a
         lock: then nothing wakes it.
@@ -113,8 +114,8 @@ class MainThreadSignals:
         assert self._arrivals is not None  # made by `install`
         while True:
             seconds = await self._arrivals.unheard(TURN_TIMEOUT)
-            if self._has_sigint():
-                return seconds
+            if self._has_sigint():  # perhaps since just now, and what came before was not for it
+                return min(seconds, time.monotonic() - self._taken_at)
 
     def start_timer(self, seconds: float, interval: float) -> SignalTimer | None:
         """Have the system signal the main thread after so many seconds, and again at each interval.
