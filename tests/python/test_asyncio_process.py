@@ -77,6 +77,18 @@ def test_an_interrupt_ends_an_asyncio_cell(kernel: KernelProcess, code: str) -> 
 
 
 @POSIX
+def test_an_interrupt_that_hits_a_callback_ends_the_cell_that_awaits_beside_it(
+    kernel: KernelProcess,
+) -> None:
+    code = (
+        "def spin():\n    print('begun', flush=True)\n    while True: len('')\n"
+        "asyncio.get_running_loop().call_later(0.1, spin)\nawait asyncio.sleep(1000)"
+    )
+    assert ends(kernel, code)["ename"] == "KeyboardInterrupt"
+    assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+@POSIX
 def test_an_interrupt_breaks_a_task_that_spins_and_it_is_told_under_its_cell(
     kernel: KernelProcess,
 ) -> None:

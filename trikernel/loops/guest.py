@@ -103,6 +103,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
     _start_call: Start
 
     def __init__(self) -> None:
+        # Called when an interrupt was raised in a callback: who awaits beside has not heard of it.
+        self.interrupt_again: Callable[[], object] = lambda: None
         self._is_early = not trio.lowlevel.in_trio_run()
         self._thread = threading.get_ident()
         self.selector = _Selector()
@@ -226,6 +228,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 self.turn()
             except (KeyboardInterrupt, SystemExit) as error:
                 _log.warning("a task of the asyncio loop was ended", exc_info=error)
+                if isinstance(error, KeyboardInterrupt):
+                    self.interrupt_again()
             if not self.is_closed():
                 await self._wait()
 

@@ -23,7 +23,7 @@ from typing import Any
 import trio
 from trio.lowlevel import RunVar, enable_ki_protection
 
-from ..core import await_unprotected, call_unprotected, current_request, current_subshell
+from ..core import Stopper, await_unprotected, call_unprotected, current_request, current_subshell
 from ..errors import UsageError
 from ..loops import CellLoop, in_asyncio_task
 from ..system import runs_here
@@ -76,6 +76,7 @@ class AsyncioCells:
         background: Any = (server if subshell is None else subshell).background
         start = partial(background.start_soon, name="the asyncio loop")
         new.bind(partial(_outside_of_cells, start), kernel.nursery.start_soon)
+        new.interrupt_again = partial(_interrupt_unless_told, server.stopper_here)
         server.application.at_end.callback(new.end)
         self._here.set(new)
         if not self._is_known:
@@ -164,3 +165,10 @@ def _outside_of_cells(start: Callable[..., object], function: Any) -> None:
 
     context: Context = copy_context()
     context.run(call)
+
+
+def _interrupt_unless_told(stopper: Stopper) -> None:
+    """Interrupt the cell that awaits, if there is one, and it is not being stopped already."""
+    running = tuple(stopper.running)
+    if running and all(request.stop_reason is None for request in running):
+        stopper.interrupt()
