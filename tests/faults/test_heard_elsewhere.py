@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 import trio
@@ -24,6 +25,12 @@ before = signal.signal(signal.SIGINT, hear)
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(0.01)
 """
+
+
+async def never_answer(asked: trio.Event, prompt: str, password: bool) -> str:
+    asked.set()
+    await trio.sleep_forever()
+    raise AssertionError
 
 
 @pytest.mark.parametrize("restores", [False, True])
@@ -54,12 +61,6 @@ async def test_a_deadline_of_a_cell_with_a_handler_of_its_own_stops_that_cell_on
 
 async def test_input_in_a_thread_does_not_take_the_interrupt_of_its_cell() -> None:
     asked = trio.Event()
-
-    async def on_input(prompt: str, password: bool) -> str:
-        asked.set()
-        await trio.sleep_forever()
-        raise AssertionError
-
     async with open_process() as client:
         (await client.execute(SETUP)).raise_for_error()
         code = (
@@ -67,7 +68,7 @@ async def test_input_in_a_thread_does_not_take_the_interrupt_of_its_cell() -> No
             "    except KeyboardInterrupt: print('told', flush=True)\n"
             "thread = threading.Thread(target=ask)\nthread.start()\ntime.sleep(3600)"
         )
-        execution = client.start(code, on_input=on_input)
+        execution = client.start(code, on_input=partial(never_answer, asked))
         await asked.wait()
         await client.request("interrupt_request", channel="control")
         await execution.wait()
@@ -79,18 +80,12 @@ async def test_input_in_a_thread_does_not_take_the_interrupt_of_its_cell() -> No
 async def test_who_catches_the_interrupt_of_input_is_interrupted_again_at_once() -> None:
     """Its code has not ended by the first one, as that of a cell that is being answered has."""
     asked = trio.Event()
-
-    async def on_input(prompt: str, password: bool) -> str:
-        asked.set()
-        await trio.sleep_forever()
-        raise AssertionError
-
     async with open_process(PYTHON, "--stop-grace", "3000") as client:
         (await client.execute(SETUP)).raise_for_error()
         code = (
             "try: input('?')\nexcept KeyboardInterrupt: print('caught', flush=True)\ncompute(3600)"
         )
-        execution = client.start(code, on_input=on_input)
+        execution = client.start(code, on_input=partial(never_answer, asked))
         await asked.wait()
         await client.request("interrupt_request", channel="control")
         await until_text(execution, "caught")
