@@ -115,7 +115,7 @@ OFFERED = {
         "open_priority_channel", "run", "serve", "setting",
     },
     "trikernel.system": {
-        "Latch", "LeftOpen", "Mailbox", "RemoteNursery",
+        "DroppedInterrupts", "Latch", "LeftOpen", "Mailbox", "RemoteNursery",
         "RepeatedEvent", "SignalArrivals", "SignalTimer",
         "call_in", "can_nest_runs", "can_signal", "cancel_for", "close_what_was_left_open",
         "exit_forked", "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",

@@ -20,6 +20,7 @@ from types import FrameType
 import trio
 
 from ..system import (
+    DroppedInterrupts,
     RepeatedEvent,
     SignalArrivals,
     SignalTimer,
@@ -48,12 +49,14 @@ class MainThreadSignals:
         self._arrivals: SignalArrivals | None = None
         self._previous: object = None
         self._own: int | None = None
+        self._dropped = DroppedInterrupts()
         self._sent_at = self._sigint_sent_at = self._taken_at = -math.inf
 
     def install(self, token: trio.lowlevel.TrioToken) -> None:
         """Take them over, in the main thread only. ``token`` is that of its loop."""
         self._previous = signal.signal(signal.SIGINT, self._on_sigint)
         self._take_own()
+        self._dropped.install()
         self._arrivals = SignalArrivals(self._on_arrival, partial(run_in, token, int))
 
     def reinstall(self) -> None:
@@ -72,6 +75,7 @@ class MainThreadSignals:
     def restore(self) -> None:
         """Put back the handlers from before `install`."""
         self._give_back_own()
+        self._dropped.restore()
         if self._has_sigint() and self._previous is not None:  # None for a handler of C code
             signal.signal(signal.SIGINT, self._previous)  # type: ignore[arg-type]
         if self._arrivals is not None:
@@ -83,6 +87,7 @@ class MainThreadSignals:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
         self._give_back_own()
+        self._dropped.restore()
 
     def remind(self) -> None:
         """Have our handler run in the main thread, for a stop of the kernel's; from any thread."""

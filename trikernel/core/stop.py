@@ -16,7 +16,8 @@ What is done
     at once if the interrupted frame is unprotected and belongs to the request that is to stop, or
     if the loop has not turned for 50 ms; otherwise the stop stays pending. Our own code is marked
     as protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that
-    are not.
+    are not. If Python drops the exception, because it was raised in a weak reference's callback for
+    example, the request is interrupted again (`system.dropped_interrupts`).
     Functions of ours that the user's code calls in a loop (`print` above all) end in
     `raise_pending`, because such a loop is nearly always in protected code.
 
@@ -92,7 +93,14 @@ from types import FrameType
 import trio
 
 from ..errors import CellStopped
-from ..system import RemoteNursery, RepeatedEvent, interrupt_nested_run, on_fork, run_in
+from ..system import (
+    DroppedInterrupts,
+    RemoteNursery,
+    RepeatedEvent,
+    interrupt_nested_run,
+    on_fork,
+    run_in,
+)
 from .deadlines import Deadline, Deadlines
 from .escalation import REPEAT_INTERVAL, SIGNAL_AFTER, Escalation
 from .interrupted import InterruptedCode
@@ -163,6 +171,8 @@ class Stopper:
             tell,
         )
         on_fork(self)
+        if not self._is_main:
+            DroppedInterrupts.tell(self, self._thread)
 
     def after_fork(self) -> None:
         """In a forked child: an interrupt is what it is anywhere."""
@@ -312,7 +322,7 @@ class Stopper:
             insists = request is not None and request.stops >= THIRD_STEP
             kind = CellStopped if insists else KeyboardInterrupt
             heard = partial(self.consume, request)
-            raise_in_thread(self._thread, kind, heard, hard=insists, tasks=self._owns_loop)
+            raise_in_thread(self._thread, kind, heard, tasks=self._owns_loop)
         return True
 
     async def _repeat_unheard(self) -> None:
@@ -333,6 +343,7 @@ class Stopper:
     def install(self) -> None:
         """Take over SIGINT; in the main thread only."""
         self._signals.install(self._token)
+        DroppedInterrupts.tell(self, self._thread)
         self.installed = True
 
     def reinstall(self) -> None:

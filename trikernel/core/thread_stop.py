@@ -39,19 +39,18 @@ def raise_in_thread(
     kind: type[BaseException],
     heard: Callable[[], object],
     *,
-    hard: bool = False,
     tasks: bool = True,
 ) -> bool:
     """Have the user's code in a thread raise a ``kind``; False if the thread runs no such code now.
 
-    ``heard`` is called in that thread as it raises. In a finalizer it is raised only with ``hard``,
-    in a task that does not begin with code of ours, and so may be a host's, only with ``tasks``.
+    ``heard`` is called in that thread as it raises. It is raised in a task that does not begin with
+    code of ours, and so may be a host's, only with ``tasks``.
     """
     made = _class_of(kind, heard)
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     number, value = ctypes.c_ulong(ident), ctypes.py_object(made)
     frame = sys._current_frames().get(ident)
-    if frame is None or not _is_users(frame, hard, tasks):
+    if frame is None or not _is_users(frame, tasks):
         return False
     if sys._current_frames().get(ident) is not frame:  # the lock was lost while it was looked at
         return False
@@ -59,7 +58,7 @@ def raise_in_thread(
     return True
 
 
-def _is_users(frame: FrameType | None, hard: bool, tasks: bool) -> bool:
+def _is_users(frame: FrameType | None, tasks: bool) -> bool:
     """Whether a frame is unprotected: as the innermost marked one around it says, else its task.
 
     Trio does the same for the main thread. Tasks without a mark inherit it there; here those that
@@ -75,7 +74,7 @@ def _is_users(frame: FrameType | None, hard: bool, tasks: bool) -> bool:
             return not marked[code]
         if is_of_kernel and not marked:
             return code is call_unprotected.__code__
-        if code.co_name == "__del__" and not hard:
+        if code.co_name == "__del__" and is_machinery(code.co_filename):
             return False
         frame = frame.f_back
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dropped_interrupts import DroppedInterrupts
 from .fork import exit_forked, on_fork
 from .gc_pause import freeze, gc_paused
 from .import_path import has_debugpy, with_working_folder
@@ -26,6 +27,7 @@ from .stderr import real_stderr, report_crash, stderr_descriptor
 from .terminal import harmless
 
 __all__ = [
+    "DroppedInterrupts",
     "Latch",
     "LeftOpen",
     "Mailbox",
