@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 from weakref import WeakValueDictionary
 
+from trio.lowlevel import enable_ki_protection
+
 from ..errors import CellStopped
 
 __all__ = ["DroppedInterrupts"]
@@ -52,6 +54,7 @@ class DroppedInterrupts:
         if self._before is not None and sys.unraisablehook is self._hook:
             sys.unraisablehook = self._before
 
+    @enable_ki_protection
     def _on_unraisable(self, unraisable: Any) -> None:
         listener = None
         if issubclass(unraisable.exc_type, (KeyboardInterrupt, CellStopped)):
