@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
@@ -13,6 +14,7 @@ import trio.testing
 import trikernel
 from trikernel.client import Execution
 from trikernel.errors import UsageError
+from trikernel.loops import cell_loop
 from trikernel.python import PythonKernel
 from trikernel.testing import CheckedClient, open_memory_client
 
@@ -320,6 +322,24 @@ async def test_what_one_loop_cancels_the_other_one_ends(session: CheckedClient, 
     await session.expect(cell)
     assert trio.current_time() - before < 5
     await session.expect("await asyncio.sleep(1)\nasyncio.current_task().cancelling()", result="0")
+
+
+async def test_a_step_of_a_task_is_made_although_an_interrupt_came_before_it(
+    session: CheckedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_open, calls = cell_loop._call_open, itertools.count()
+
+    def interrupted(*args: Any) -> None:
+        if next(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        call_open(*args)
+
+    await session.expect("task = asyncio.create_task(asyncio.sleep(5, 'made'))")
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_loop, "_call_open", interrupted)
+        await session.expect("await asyncio.sleep(9)", error=KeyboardInterrupt)
+        await trio.sleep(9)
+    await session.expect("await task", result="'made'")
 
 
 async def test_a_deadline_ends_an_asyncio_cell(session: CheckedClient) -> None:

@@ -62,6 +62,7 @@ STOPPED = {
     ),
     "runs another loop": "asyncio.run(asyncio.sleep(99))",
     "awaits Trio": "await trio.sleep(99)",
+    "turns": "while True: await asyncio.sleep(0)",
     "gathers": "await asyncio.gather(*[asyncio.sleep(99) for _ in range(100)])",
     "has a group of tasks": (
         "async with asyncio.TaskGroup() as group:\n    group.create_task(asyncio.sleep(99))"
@@ -74,6 +75,48 @@ STOPPED = {
 def test_an_interrupt_ends_an_asyncio_cell(kernel: KernelProcess, code: str) -> None:
     assert ends(kernel, SAY + code)["ename"] == "KeyboardInterrupt"
     assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+CLEANS_UP = """\
+try:
+    print("begun", flush=True)
+    {body}
+finally:
+    with trio.move_on_after(0.1):
+        await asyncio.sleep(99)
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.1)
+    await asyncio.sleep(0.1)
+    print("cleaned")
+"""
+CLEANED = {
+    "awaits": "await asyncio.sleep(99)",
+    "computes": "while True: pass",
+    "computes after it has awaited": "await asyncio.sleep(0)\n    while True: pass",
+    "awaits in a scope": "with trio.move_on_after(98): await asyncio.sleep(99)",
+    "awaits in a nursery": (
+        "async with trio.open_nursery() as nursery:\n"
+        "        nursery.start_soon(trio.sleep, 99)\n"
+        "        await asyncio.sleep(99)"
+    ),
+}
+
+
+@POSIX
+@pytest.mark.parametrize("body", CLEANED.values(), ids=CLEANED)
+@pytest.mark.parametrize("in_scope", [False, True])
+def test_an_interrupted_cell_awaits_both_as_it_cleans_up(
+    kernel: KernelProcess, in_scope: bool, body: str
+) -> None:
+    code = CLEANS_UP.format(body=body)
+    if in_scope:
+        code = "with trio.CancelScope():\n" + "".join(f"    {one}\n" for one in code.splitlines())
+    msg_id = kernel.send(code)
+    kernel.until_begun(msg_id)
+    kernel.interrupt()
+    reply, outputs = kernel.finish(msg_id)
+    assert reply["ename"] == "KeyboardInterrupt"
+    assert "cleaned\n" in said(outputs)
 
 
 @POSIX

@@ -8,8 +8,10 @@ What is wanted
 What is done
     Callbacks that are given to the loop, and so the steps of tasks, are called through a frame in
     which `KeyboardInterrupt` may be raised, in the context of the cell that they come from; what
-    they raise is reported under that cell. One of `add_reader` or `add_writer` that held the loop
-    until it was stopped is removed: its descriptor is still ready, so the loop would call it again
+    they raise is reported under that cell. Nothing else of the loop can be interrupted: a step that
+    is not made, or a future that is not told, would leave a task waiting for ever. One of
+    `add_reader` or `add_writer` that held the loop until it was stopped is removed: its descriptor
+    is still ready, so the loop would call it again
     before the cell that is to end gets its turn. A task that fails is reported soon after its end
     or its cell's, unless somebody has asked for its exception. (asyncio itself reports it when the
     task is collected, which never happens in a notebook, whose names live on.) Threads of executors
@@ -36,11 +38,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import attrs
 import trio
-from trio.lowlevel import disable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ..core import Request, current_request
 from ..errors import CellStopped
@@ -53,6 +56,8 @@ STUBBORN = 2.0  # seconds that a Trio task has at the end to end the asyncio tas
 HELD = 0.05  # seconds from which on a callback counts as one that holds the loop
 HEARD_WITHIN = 0.1  # seconds in which code that awaits a failed task asks for its exception
 
+_PASSING_ON = frozenset({"asyncio.tasks", "asyncio.futures"})
+_GROUPING = frozenset({"asyncio.taskgroups", "asyncio.timeouts"})
 _call_soon = asyncio.SelectorEventLoop.call_soon
 Report = Callable[[BaseException], object]
 
@@ -99,6 +104,7 @@ class CellLoop(GuestLoop):
 
     # Callbacks and tasks
 
+    @enable_ki_protection
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
@@ -110,12 +116,14 @@ class CellLoop(GuestLoop):
             self._note(-math.inf)
         return handle
 
+    @enable_ki_protection
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, **kwargs: Any
     ) -> asyncio.TimerHandle:
         """See `asyncio.loop.call_at`."""
         return super().call_at(when, _call, self, callback, *args, **kwargs)
 
+    @enable_ki_protection
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
@@ -158,6 +166,7 @@ class CellLoop(GuestLoop):
         else:
             super().default_exception_handler(context)
 
+    @enable_ki_protection
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or not getattr(task, "_log_traceback", False):
             return
@@ -261,13 +270,26 @@ class CellLoop(GuestLoop):
                 origin.context.run(_close_coroutine, task)
 
 
-@disable_ki_protection
+@enable_ki_protection
 def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
-    """Call a callback, which is the user's code; asyncio does that in the context of its cell."""
-    selector = loop.selector
+    """Call a callback, which is the user's code; asyncio does that in the context of its cell.
+
+    An interrupt may come before the callback has begun. Then it is still to come, and the callback
+    is called all the same: a task one of whose steps is not made would never end.
+    """
+    selector, has_begun = loop.selector, [False]
     selector.callbacks += 1
     try:
-        callback(*args)
+        if _is_of_asyncio(callback):
+            callback(*args)
+            return
+        while not has_begun[0]:
+            try:
+                _call_open(has_begun, callback, args)
+            except (KeyboardInterrupt, CellStopped):
+                if has_begun[0]:
+                    raise
+                loop.interrupt_again()
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # as asyncio does; `trio.Cancelled` is not raised in plain calls
@@ -276,6 +298,22 @@ def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
         )
     finally:
         selector.callbacks -= 1
+
+
+def _is_of_asyncio(callback: Any) -> bool:
+    """Whether it only notes what has happened, as for `asyncio.gather`: if one of these is cut off,
+    some task waits for ever. The user's code runs in none of them.
+    """
+    module = getattr(callback, "__module__", None)
+    if module in _PASSING_ON:
+        return isinstance(callback, FunctionType)  # a task's steps may be methods of these modules
+    return module in _GROUPING
+
+
+@disable_ki_protection
+def _call_open(has_begun: list[bool], callback: Any, args: Any) -> None:
+    has_begun[0] = True  # Python looks for signals as it enters a function and after calls
+    callback(*args)
 
 
 def _call_when_ready(remove: Callable[[], object], callback: Any, *args: Any) -> None:

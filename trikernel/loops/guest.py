@@ -105,6 +105,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         # Called when an interrupt was raised in a callback: who awaits beside has not heard of it.
         self.interrupt_again: Callable[[], object] = lambda: None
+        self.on_ending: set[Callable[[], object]] = set()  # called as it begins to end
         self._is_early = not trio.lowlevel.in_trio_run()
         self._thread = threading.get_ident()
         self.selector = _Selector()
@@ -135,12 +136,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
             return super().time()
         return self._clock.current_time() + self._shift
 
+    @enable_ki_protection
     def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
         """See `asyncio.loop.call_soon`."""
         handle = super().call_soon(*args, **kwargs)
         self._note(-math.inf)
         return handle
 
+    @enable_ki_protection
     def call_at(  # type: ignore[override]
         self, when: float, *args: Any, **kwargs: Any
     ) -> asyncio.TimerHandle:
@@ -217,10 +220,15 @@ class GuestLoop(asyncio.SelectorEventLoop):
         try:
             await self._turn_until(self.is_closed)
         except trio.Cancelled:
-            self.is_ending = True
+            self._begin_to_end()
             raise
         finally:
             self._is_pumped = False
+
+    def _begin_to_end(self) -> None:
+        self.is_ending = True
+        for tell in tuple(self.on_ending):
+            tell()
 
     async def _turn_until(self, is_done: Callable[[], object]) -> None:
         while not is_done():
@@ -251,6 +259,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if fileno is not None and not self.is_closed() and not self.is_running() and self.is_here:
             trio.lowlevel.notify_closing(fileno())
         super().close()
+        self._begin_to_end()
 
     def end(self) -> None:
         """Cancel all tasks, turn once so that they can clean up without waiting, and close it."""

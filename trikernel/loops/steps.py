@@ -21,7 +21,9 @@ import outcome
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..core import await_unprotected, call_unprotected, current_request
+from ..core import Request, await_unprotected, call_unprotected, current_request
+from ..errors import CellStopped
+from ..system import run_in
 
 __all__ = ["Steps", "call_for", "current_steps", "is_stepped", "take_over"]
 
@@ -33,11 +35,12 @@ _stepped: WeakSet[Any] = WeakSet()  # the asyncio tasks whose steps are made in 
 class _Loop(Protocol):
     """What is needed of the `GuestLoop`. ``grace`` is in seconds: the time for the clean-up of a
     task whose request was left behind, or that runs when the loop is to end. ``is_ending`` says
-    that the loop is to end.
+    that the loop is to end; what is in ``on_ending`` is called as it begins to.
     """
 
     grace: float
     is_ending: bool
+    on_ending: set[Callable[[], object]]
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> Any:
         """See `asyncio.loop.create_task`."""
@@ -57,13 +60,19 @@ async def call_for(coroutine: Coroutine[Any, Any, Any], future: asyncio.Future[A
     cancelled, so is the coroutine.
     """
     with trio.CancelScope() as scope:
-        future.add_done_callback(lambda _: scope.cancel() if future.cancelled() else None)
+        future.add_done_callback(partial(_cancel_with, scope))
         result = await outcome.acapture(_just_await, coroutine)
         if not future.done():
             if isinstance(result, outcome.Value):
                 future.set_result(result.value)
             else:
                 future.set_exception(result.error)
+
+
+@enable_ki_protection
+def _cancel_with(scope: trio.CancelScope, future: asyncio.Future[Any]) -> None:
+    if future.cancelled():
+        scope.cancel()
 
 
 async def _just_await(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -95,7 +104,10 @@ class Steps:
         self._trap_ended: asyncio.Future[None] | None = None
         self._trap_scope = trio.CancelScope()
         self._answer: object = None  # what Trio sends to the coroutine for the trap
-        self._outside: Any = getattr(self._trio_task, "_cancel_status", None)
+        # Around all scopes that the coroutine enters; its clean-up is shielded by it.
+        self._scope = trio.CancelScope()
+        self._outside: Any = None  # Trio's status of that scope
+        self._due = math.inf  # until when what is awaited now may last
         # a cancel by a scope that the coroutine has entered, still to be raised in it
         self._cancelled: trio.Cancelled | None = None
 
@@ -111,17 +123,19 @@ class Steps:
         task = self._loop.create_task(self._task(coroutine), name="the cell", context=context)
         _stepped.add(task)
         task.add_done_callback(self._on_done, context=context)
-        try:
-            await self._until_done(task, coroutine)
-        except (trio.Cancelled, KeyboardInterrupt) as raised:
-            _forget_loop(raised)
-            await self._end(task, coroutine)
-            raise
-        finally:
-            self.is_running = False
-            take_over(context)
-            if task.done() and not task.cancelled():
-                task.exception()  # asyncio need not report it: it, or the cancel, is raised here
+        with self._scope:
+            self._outside = getattr(self._trio_task, "_cancel_status", None)
+            try:
+                await self._until_done(task, coroutine)
+            except (trio.Cancelled, KeyboardInterrupt, CellStopped) as raised:
+                _forget_loop(raised)
+                await self._end(task, coroutine)
+                raise
+            finally:
+                self.is_running = False
+                take_over(context)
+                if task.done() and not task.cancelled():
+                    task.exception()  # is raised here, or the cancel is: asyncio need not report it
         return task.result()
 
     async def _end(self, task: asyncio.Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -130,29 +144,50 @@ class Steps:
         If its request was left behind, or the loop is to end, it has ``grace`` seconds for that.
         Then it is cancelled again and again, and in the end its coroutine is closed.
         """
-        task.cancel()
-        request, again = current_request.get(), _TIMES
-        due = math.inf
-        while again and not self._loop.is_closed():
-            with trio.move_on_after(_AGAIN, shield=True):
-                await self._until_done(task, coroutine)
-                return
-            if self._loop.is_ending or (request is not None and request.abandoned):
-                due = min(due, trio.current_time() + self._loop.grace)
-            if trio.current_time() >= due:
+        self._scope.shield = True
+        request, token = current_request.get(), trio.lowlevel.current_trio_token()
+        hurry = partial(run_in, token, partial(self._hurry, request))
+        self._loop.on_ending.add(hurry)
+        if request is not None:
+            request.after_idle(hurry)  # also called as it is left behind
+        self._hurry(request)
+        try:
+            for _ in range(1 + _TIMES):
                 task.cancel()
-                again -= 1
+                try:
+                    await self._until_done(task, coroutine)
+                except (KeyboardInterrupt, CellStopped):
+                    if task.done():
+                        raise
+                    continue  # it has hit another task of the loop
+                if task.done() or self._loop.is_closed():
+                    break
+                self._due = trio.current_time() + _AGAIN
+        finally:
+            self._loop.on_ending.discard(hurry)
+        if task.done():
+            return
         with suppress(BaseException):  # nobody waits for the errors of this clean-up
             call_unprotected(coroutine.close)
         if not self._loop.is_closed():
             task.cancel()
             self._loop.turn()
 
+    def _hurry(self, request: Request | None) -> None:
+        """Limit the time for the clean-up, if there is a reason for that."""
+        is_left = request is not None and request.abandoned
+        if (is_left or self._loop.is_ending) and self._due == math.inf:
+            self._due = trio.current_time() + self._loop.grace
+            self._trap_scope.deadline = self._due
+            self.wake()
+
+    @enable_ki_protection
     def _on_done(self, task: object) -> None:
         self.wake()
 
     async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
-        """Turn the loop and make the task's steps until the task is done.
+        """Turn the loop and make the task's steps until the task is done, the loop is closed, or
+        the time is over.
 
         ``stepped`` is used by its name in this frame: `core.places` finds there the coroutine that
         the Trio task waits for.
@@ -163,11 +198,12 @@ class Steps:
                 turn, self._turn = self._turn, None
                 if not turn.done():
                     turn.set_result(None)
-            self._loop.turn()
-            if task.done():
+            if not self._loop.is_closed():
+                self._loop.turn()
+            if task.done() or self._loop.is_closed() or trio.current_time() >= self._due:
                 return
             if self._trap is not None:
-                with trio.CancelScope() as self._trap_scope:
+                with trio.CancelScope(deadline=self._due) as self._trap_scope:
                     # Trio's answer is an `outcome`, also for a cancel: it raises nothing here.
                     self._answer = await _yield_to_trio(self._trap)
                 self._trap = None
@@ -180,20 +216,22 @@ class Steps:
                 await self._wait(task)
 
     async def _wait(self, task: asyncio.Task[Any]) -> None:
-        """Wait until there is something to do for the Trio task.
+        """Wait until there is something to do for the Trio task, or the time is over.
 
         If a scope is cancelled that the coroutine has entered itself, what it awaits of asyncio is
         cancelled, and `trio.Cancelled` is raised in the coroutine. A cancel from outside of it is
         raised here.
         """
         try:
-            await self._event.wait()
+            with trio.CancelScope(deadline=self._due):
+                await self._event.wait()
         except trio.Cancelled as cancelled:
             if self._outside is None or self._outside.effectively_cancelled:
                 raise
             self._cancelled = cancelled
             task.cancel()
 
+    @enable_ki_protection
     async def _task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return await _Steppable(self.steps(coroutine))
 
