@@ -119,7 +119,7 @@ OFFERED = {
         "RepeatedEvent", "SignalArrivals", "SignalTimer",
         "call_in", "can_nest_runs", "can_signal", "cancel_for", "close_what_was_left_open",
         "exit_forked", "freeze", "gc_paused", "harmless", "has_debugpy", "interrupt_nested_run",
-        "is_anything_left_open", "is_nested_in", "mark_untraced", "on_fork",
+        "is_anything_left_open", "is_nested_in", "mark_untraced", "nested_token", "on_fork",
         "real_stderr", "report_crash", "run_in_own_thread", "run_in",
         "end_within", "run_nested", "run_to_the_end",
         "runs_here", "signal_at_parents_end", "signal_main_thread", "stderr_descriptor",

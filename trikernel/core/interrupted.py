@@ -10,6 +10,7 @@ import trio
 
 from ..system import is_nested_in
 from .request import Request, is_served, request_of
+from .schedulers import Scheduler
 from .user_code import in_finalizer
 
 __all__ = ["InterruptedCode"]
@@ -19,12 +20,13 @@ __all__ = ["InterruptedCode"]
 class InterruptedCode:
     """``request`` is whose code it is. An exception may be raised in it if ``is_open``. It
     ``is_nested`` in a Trio loop of the user's all of whose tasks wait: then the exception is for
-    the main task of that loop.
+    the main task of that loop. If a ``scheduler`` is at work, something might be lost.
     """
 
     request: Request | None
     is_open: bool
     is_nested: bool
+    scheduler: Scheduler | None
 
     @classmethod
     def here(
@@ -45,7 +47,8 @@ class InterruptedCode:
         is_nested = is_protected and _is_nested_loop_here(token)
         serves = owns_loop or (context is not None and context.get(is_served, False))
         is_open = serves and (is_nested or not is_protected)
-        return cls(request_of(context), is_open, is_nested)
+        scheduler = Scheduler.at(frame) if is_open and not is_nested else None
+        return cls(request_of(context), is_open, is_nested, scheduler)
 
 
 def _is_nested_loop_here(token: trio.lowlevel.TrioToken) -> bool:

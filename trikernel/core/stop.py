@@ -17,7 +17,8 @@ What is done
     if the loop has not turned for 50 ms; otherwise the stop stays pending. Our own code is marked
     as protected (`trio.lowlevel.enable_ki_protection`), the user's is called through frames that
     are not. If Python drops the exception, because it was raised in a weak reference's callback for
-    example, the request is interrupted again (`system.dropped_interrupts`).
+    example, the request is interrupted again (`system.dropped_interrupts`). Nothing is raised where
+    a scheduler of the user's is at work (`schedulers`).
     Functions of ours that the user's code calls in a loop (`print` above all) end in
     `raise_pending`, because such a loop is nearly always in protected code.
 
@@ -108,6 +109,7 @@ from .line_lot import Swallowed
 from .main_thread import MainThreadSignals
 from .places import where_it_runs, where_it_stands
 from .request import Request, StopReason, current_request
+from .schedulers import PATIENCE
 from .stop_signals import (
     THIRD_STEP,
     TURN_TIMEOUT,
@@ -322,7 +324,8 @@ class Stopper:
             insists = request is not None and request.stops >= THIRD_STEP
             kind = CellStopped if insists else KeyboardInterrupt
             heard = partial(self.consume, request)
-            raise_in_thread(self._thread, kind, heard, tasks=self._owns_loop)
+            waits = not insists and time.monotonic() - stop_signal.since < PATIENCE
+            raise_in_thread(self._thread, kind, heard, tasks=self._owns_loop, waits=waits)
         return True
 
     async def _repeat_unheard(self) -> None:
@@ -373,9 +376,13 @@ class Stopper:
         here = code.request
         due = [one for one in live if one.request is here or now - one.since >= TURN_TIMEOUT]
         due = [one for one in due if not is_ending(one.request, self._grace)]
-        if not code.is_open or not (due if by_us else here in self.running):
+        since = min((one.since for one in due), default=now)
+        waits = code.scheduler is not None and now - since < PATIENCE
+        if waits or not code.is_open or not (due if by_us else here in self.running):
             if not by_us:
                 self.interrupt()
+            if code.scheduler is not None:
+                code.scheduler.have_called(self.raise_pending)
             return
         if by_us:
             self._consume_here(due, here)

@@ -13,20 +13,28 @@ The thread raises as soon as it gets the lock, so it cannot have gone on meanwhi
 instance of the exception's class itself, and the class's ``__init__`` tells that: only then the
 stop counts as delivered.
 
+A loop that the user's code runs there, of Trio's or asyncio's, is asked to raise it: so a loop that
+waits is woken, and what a loop does between two steps is not cut in two.
+
 What remains: C code that does not return, `time.sleep` above all, notices nothing before it does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import trio
+from trio.lowlevel import disable_ki_protection
 
+from ..system import interrupt_nested_run, nested_token, run_in
+from .schedulers import Scheduler
 from .user_code import call_unprotected, is_machinery, is_ours
 
 __all__ = ["raise_in_thread"]
@@ -40,22 +48,44 @@ def raise_in_thread(
     heard: Callable[[], object],
     *,
     tasks: bool = True,
+    waits: bool = True,
 ) -> bool:
     """Have the user's code in a thread raise a ``kind``; False if the thread runs no such code now.
 
-    ``heard`` is called in that thread as it raises. It is raised in a task that does not begin with
-    code of ours, and so may be a host's, only with ``tasks``.
+    ``heard`` is called in that thread as it raises; it may return False for a stop that is over. In
+    a task that does not begin with code of ours, and so may be a host's, it is raised only with
+    ``tasks``. In a nested Trio loop that waits, it is raised in the main task. ``waits`` says that
+    a scheduler which is at work there is waited for.
     """
     made = _class_of(kind, heard)
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     number, value = ctypes.c_ulong(ident), ctypes.py_object(made)
     frame = sys._current_frames().get(ident)
     if frame is None or not _is_users(frame, tasks):
+        token = nested_token(ident)
+        if token is not None:
+            run_in(token, partial(_raise_nested, kind, heard))
         return False
+    scheduler = Scheduler.at(frame) if waits else None
     if sys._current_frames().get(ident) is not frame:  # the lock was lost while it was looked at
+        return False
+    if scheduler is not None:
+        scheduler.have_called(partial(_raise, kind, heard))
         return False
     set_exception(number, value)
     return True
+
+
+@disable_ki_protection
+def _raise(kind: type[BaseException], heard: Callable[[], object]) -> None:
+    if heard() is not False:
+        raise kind
+
+
+def _raise_nested(kind: type[BaseException], heard: Callable[[], object]) -> None:
+    """In a nested Trio loop, which turns: raise it where the main task of that loop waits."""
+    if heard() is not False:
+        interrupt_nested_run(kind())
 
 
 def _is_users(frame: FrameType | None, tasks: bool) -> bool:
@@ -64,18 +94,19 @@ def _is_users(frame: FrameType | None, tasks: bool) -> bool:
     Trio does the same for the main thread. Tasks without a mark inherit it there; here those that
     do not begin with code of ours count as the user's.
     """
-    marked = _marks()
+    marked, is_task = _marks(), False
     while frame is not None:
         code = frame.f_code
         is_of_kernel = is_ours(code.co_filename)
         if code.co_name == _STEP and is_machinery(code.co_filename) and not is_of_kernel:
-            return tasks
+            return tasks and is_task  # else it is what the loop does between two steps
         with suppress(KeyError):
             return not marked[code]
         if is_of_kernel and not marked:
             return code is call_unprotected.__code__
         if code.co_name == "__del__" and is_machinery(code.co_filename):
             return False
+        is_task = bool(code.co_flags & inspect.CO_COROUTINE)
         frame = frame.f_back
     return False
 

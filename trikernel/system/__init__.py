@@ -17,7 +17,13 @@ from .loops import (
     run_in,
     runs_here,
 )
-from .nested_run import can_nest_runs, interrupt_nested_run, is_nested_in, run_nested
+from .nested_run import (
+    can_nest_runs,
+    interrupt_nested_run,
+    is_nested_in,
+    nested_token,
+    run_nested,
+)
 from .own_threads import mark_untraced, run_in_own_thread
 from .parent_signal import signal_at_parents_end
 from .process_end import end_within, run_to_the_end, wait_for_process_end
@@ -50,6 +56,7 @@ __all__ = [
     "is_anything_left_open",
     "is_nested_in",
     "mark_untraced",
+    "nested_token",
     "on_fork",
     "real_stderr",
     "report_crash",

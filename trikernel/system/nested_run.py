@@ -62,7 +62,14 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from . import private_names
 from .loops import run_in
 
-__all__ = ["PRIVATE_NAMES", "can_nest_runs", "interrupt_nested_run", "is_nested_in", "run_nested"]
+__all__ = [
+    "PRIVATE_NAMES",
+    "can_nest_runs",
+    "interrupt_nested_run",
+    "is_nested_in",
+    "nested_token",
+    "run_nested",
+]
 
 PRIVATE_NAMES = tuple(
     row.name
@@ -71,6 +78,7 @@ PRIVATE_NAMES = tuple(
 )
 """The private names of Trio without which there are no nested runs."""
 
+_tokens: dict[int, list[trio.lowlevel.TrioToken]] = {}  # of the nested runs in each thread
 CLOSINGS = 10  # attempts to close a coroutine; each one fails at the next await in its clean-up
 
 
@@ -79,11 +87,17 @@ def is_nested_in(token: trio.lowlevel.TrioToken) -> bool:
     return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is not token
 
 
+def nested_token(thread: int) -> trio.lowlevel.TrioToken | None:
+    """The token of the innermost nested run in that thread; None if there is none."""
+    tokens = _tokens.get(thread)
+    return tokens[-1] if tokens else None
+
+
 def interrupt_nested_run(error: BaseException) -> None:
     """Have ``error`` raised in the main task of this thread's loop, where it next waits.
 
-    For a signal handler. `KeyboardInterrupt` is delivered as Trio does it: if the run has no main
-    task any more, it is raised at the end of the run.
+    For a signal handler, or in that loop. `KeyboardInterrupt` is delivered as Trio does it: if the
+    run has no main task any more, it is raised at the end of the run.
     """
     runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
     if isinstance(error, KeyboardInterrupt):
@@ -177,6 +191,12 @@ def can_nest_runs() -> bool:
     return True
 
 
+def _forget_token(thread: int) -> None:
+    _tokens[thread].pop()
+    if not _tokens[thread]:
+        del _tokens[thread]
+
+
 class _Nesting(trio.abc.Instrument):
     """What is set aside during one inner run, and is put back at its end. It is an instrument of
     that run, because Trio calls those between the set-up of a loop and its first task.
@@ -204,7 +224,9 @@ class _Nesting(trio.abc.Instrument):
         self._context.clear()
 
     def __exit__(self, *exc: object) -> None:
-        self.inner = None
+        if self.inner is not None:
+            self.inner = None
+            _forget_token(threading.get_ident())
         self._context.clear()
         self._context.update(self._outer)
         sniffio.thread_local.name = self._library
@@ -224,6 +246,7 @@ class _Nesting(trio.abc.Instrument):
         """The inner loop is about to run its first task, and has taken the wake-up descriptor."""
         self.inner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
         self.inner.__class__ = _inner_runner()
+        _tokens.setdefault(threading.get_ident(), []).append(trio.lowlevel.current_trio_token())
         if self._handler is None and self._wakeup_fd not in (None, -1):
             signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self._on_enter()

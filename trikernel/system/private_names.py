@@ -56,18 +56,22 @@ PRIVATE_NAMES = (
     *(
         PrivateName(
             f"trio._core.{name}",
-            ("trikernel.system.nested_run",),
+            ("trikernel.system.nested_run", *elsewhere),
             why,
             "trio.run in a cell is refused, as inside of any Trio run",
         )
-        for name, why in (
+        for name, why, *elsewhere in (
             ("_run.Runner.deliver_ki", "an interrupt reaches the main task of a loop that waits"),
             ("_run.Runner.main_task", "so does what is raised when it swallows that"),
             ("_run.Task._abort_func", "whether that task waits"),
             ("_run.Task._attempt_abort", "ends its wait by an exception"),
             ("_run.Runner.ki_manager", "Trio's handler of SIGINT is for the loop that set it"),
             ("_run.Runner.reschedule", "an inner task wakes one of the outer loop, in that loop"),
-            ("_run.Runner.spawn_impl", "or starts one, in a nursery of the outer loop"),
+            (
+                "_run.Runner.spawn_impl",
+                "or starts one, in a nursery of the outer loop; no interrupt comes in the middle",
+                "trikernel.core.schedulers",
+            ),
             ("_run.Runner.tasks", "the tasks of an inner loop that has crashed are ended"),
             ("_run.Task._runner", "the loop that a task belongs to"),
         )
@@ -102,6 +106,12 @@ PRIVATE_NAMES = (
         ("trikernel.timeline.steps",),
         "how often a task ran while a timeline did not see each step",
         "it seems to have waited then",
+    ),
+    PrivateName(
+        "asyncio.BaseEventLoop._run_once",
+        ("trikernel.core.schedulers",),
+        "whether an interrupt comes in the middle of what an asyncio loop of the user's does",
+        "now and then a task is lost, and the cell waits for it until a second interrupt",
     ),
     PrivateName(
         "trio._core._ki._CODE_KI_PROTECTION_STATUS_WMAP",

@@ -1,0 +1,80 @@
+"""Whether a scheduler, Trio or an asyncio loop of the user's, is at work in a frame.
+
+The user's code starts tasks in nurseries, and runs asyncio loops of its own (`asyncio.run`). What
+such a library does is not protected from `KeyboardInterrupt` as the kernel's code is. If that is
+raised in the middle, a task is lost: it belongs to its nursery, or to its loop, but no step of it
+is made any more. Then the clean-up that the interrupt begins waits for that task for ever.
+
+So nothing is raised there, at first. An asyncio loop is asked to call a function that raises it,
+between two of its steps, where nothing can be lost; `asyncio.Runner` does it in a similar way. In
+Trio the stop stays pending, and the main thread is signalled again. The work of either is short: if
+it takes longer than `PATIENCE`, what it has called blocks, and the exception is raised there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sysconfig
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, cast
+
+import attrs
+import trio
+
+from .user_code import is_machinery
+
+__all__ = ["PATIENCE", "Scheduler"]
+
+PATIENCE = 0.2  # seconds that a scheduler has for what it is doing
+_LIBRARY, _PACKAGES = (sysconfig.get_path(one) for one in ("stdlib", "purelib"))
+_GENERATED = ("<attrs generated", "<frozen ")
+
+
+def _code_of(*path: str) -> CodeType | None:
+    """The code of a private function; None where the library has no such function."""
+    found: Any = trio if path[0] == "trio" else asyncio
+    for name in path[1:]:
+        found = getattr(found, name, None)
+    return cast("CodeType | None", getattr(found, "__code__", None))
+
+
+_SPAWN = _code_of("trio", "_core", "_run", "Runner", "spawn_impl")
+_RUN_ONCE = _code_of("asyncio", "BaseEventLoop", "_run_once")
+
+
+@attrs.frozen
+class Scheduler:
+    """What is at work: ``loop`` is an asyncio loop, or None if it is Trio."""
+
+    loop: asyncio.AbstractEventLoop | None
+
+    @classmethod
+    def at(cls, frame: FrameType | None) -> Scheduler | None:
+        """What is at work in that frame. None if that is the user's code, or belongs to a library
+        that the user's code has called.
+        """
+        while frame is not None:
+            code = frame.f_code
+            if code is _SPAWN:
+                return cls(None)
+            if code is _RUN_ONCE:
+                return cls(frame.f_locals["self"])
+            if not _is_library(code.co_filename):
+                return None
+            frame = frame.f_back
+        return None
+
+    def have_called(self, function: Callable[[], object]) -> None:
+        """Have an asyncio loop call a function next; from any thread, and in signal handlers.
+        Trio calls nothing: it goes on in a moment.
+        """
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(function)
+
+
+def _is_library(filename: str) -> bool:
+    """Whether it is code of Trio's, of ours, or of the standard library, asyncio above all."""
+    if is_machinery(filename) or filename.startswith(_GENERATED):
+        return True
+    return filename.startswith(_LIBRARY) and not filename.startswith(_PACKAGES)
