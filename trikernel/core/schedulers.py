@@ -13,34 +13,39 @@ it takes longer than `PATIENCE`, what it has called blocks, and the exception is
 
 from __future__ import annotations
 
-import asyncio
-import sysconfig
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from .user_code import is_machinery
 
+if TYPE_CHECKING:
+    import asyncio
+
 __all__ = ["PATIENCE", "Scheduler"]
 
 PATIENCE = 0.2  # seconds that a scheduler has for what it is doing
-_LIBRARY, _PACKAGES = (sysconfig.get_path(one) for one in ("stdlib", "purelib"))
+_LIBRARY = str(Path(os.__file__).parent) + os.sep
 _GENERATED = ("<attrs generated", "<frozen ")
 
 
-def _code_of(*path: str) -> CodeType | None:
-    """The code of a private function; None where the library has no such function."""
-    found: Any = trio if path[0] == "trio" else asyncio
-    for name in path[1:]:
+def _code_of(found: Any, *names: str) -> CodeType | None:
+    """The code of a private function; None where the library has no such function, or is not
+    imported.
+    """
+    for name in names:
         found = getattr(found, name, None)
-    return cast("CodeType | None", getattr(found, "__code__", None))
+    code: CodeType | None = getattr(found, "__code__", None)
+    return code
 
 
-_SPAWN = _code_of("trio", "_core", "_run", "Runner", "spawn_impl")
-_RUN_ONCE = _code_of("asyncio", "BaseEventLoop", "_run_once")
+_SPAWN = _code_of(trio, "_core", "_run", "Runner", "spawn_impl")
 
 
 @attrs.frozen
@@ -54,11 +59,12 @@ class Scheduler:
         """What is at work in that frame. None if that is the user's code, or belongs to a library
         that the user's code has called.
         """
+        run_once = _code_of(sys.modules.get("asyncio"), "BaseEventLoop", "_run_once")
         while frame is not None:
             code = frame.f_code
             if code is _SPAWN:
                 return cls(None)
-            if code is _RUN_ONCE:
+            if code is run_once:
                 return cls(frame.f_locals["self"])
             if not _is_library(code.co_filename):
                 return None
@@ -77,4 +83,4 @@ def _is_library(filename: str) -> bool:
     """Whether it is code of Trio's, of ours, or of the standard library, asyncio above all."""
     if is_machinery(filename) or filename.startswith(_GENERATED):
         return True
-    return filename.startswith(_LIBRARY) and not filename.startswith(_PACKAGES)
+    return filename.startswith(_LIBRARY) and "-packages" not in filename
