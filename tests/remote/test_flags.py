@@ -73,7 +73,10 @@ def test_in_a_container_the_environment_says_it(monkeypatch: pytest.MonkeyPatch)
         (["--ip", "localhost"], "--ip must be an IPv4 address, not 'localhost'"),
         (["--trust", "10.0.0.1/8"], "--trust must be an address, or a network"),
         (["--kernel-id", ""], "--kernel-id: missing (a gateway gives all three"),
-        (["--registration-file", "nowhere.json"], "there is no such file"),
+        (
+            ["--registration-file", "nowhere.json"],
+            "registration file nowhere.json: there is no such",
+        ),
         (["--registration-file", "x", "--ip", "10.0.0.1"], "--ip does not go with"),
     ],
 )

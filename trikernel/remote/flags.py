@@ -104,7 +104,7 @@ def _registered(options: argparse.Namespace, ports: PortRange | None) -> Launch:
     path = options.registration_file
     if path == "-":
         return Launch(registration_of(_standard_input(), "standard input"), ports=ports)
-    startup = read_startup_file(path)
+    startup = read_startup_file(path, "registration file")
     if not isinstance(startup, Registration):
         raise UsageError(f"--registration-file: {path} is a connection file: trikernel start -f")
     return Launch(startup, ports=ports)

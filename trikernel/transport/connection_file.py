@@ -157,8 +157,9 @@ def is_registration(fields: Mapping[str, Any]) -> bool:
     return "registration_port" in fields or "registration_ip" in fields
 
 
-def read_fields(path: Path) -> dict[str, Any]:
-    """The JSON object in a connection file or registration file, whatever its fields are.
+def read_fields(path: Path, what: str = "connection file") -> dict[str, Any]:
+    """The JSON object in a connection file or registration file, whatever its fields are. ``what``
+    is what the file is expected to be, for errors.
 
     Raises `ConnectionFileError`, as `read_connection_file` does, for all that is wrong with the
     file itself, and not with its fields.
@@ -167,22 +168,18 @@ def read_fields(path: Path) -> dict[str, Any]:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConnectionFileError(f"connection file {path}: is no plain file")
+                raise ConnectionFileError(f"{what} {path}: is no plain file")
             fields = json.loads(file.read().decode("utf-8"))
     except FileNotFoundError:
-        raise ConnectionFileError(f"connection file {path}: there is no such file") from None
+        raise ConnectionFileError(f"{what} {path}: there is no such file") from None
     except OSError as error:
-        raise ConnectionFileError(
-            f"connection file {path}: cannot be read: {error.strerror}"
-        ) from None
+        raise ConnectionFileError(f"{what} {path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ConnectionFileError(
-            f"connection file {path}: is no JSON (truncated?): {error}"
-        ) from None
+        raise ConnectionFileError(f"{what} {path}: is no JSON (truncated?): {error}") from None
     except RecursionError:
-        raise ConnectionFileError(f"connection file {path}: is nested too deeply") from None
+        raise ConnectionFileError(f"{what} {path}: is nested too deeply") from None
     if not isinstance(fields, dict):
-        raise ConnectionFileError(f"connection file {path}: holds no JSON object")
+        raise ConnectionFileError(f"{what} {path}: holds no JSON object")
     what = "registration file" if is_registration(fields) else "connection file"
     _check_owner(path, status, what)
     return fields

@@ -147,14 +147,16 @@ def offers_handshake(kernel_protocol_version: str) -> bool:
     return all(map(str.isdecimal, parts)) and tuple(map(int, parts)) >= HANDSHAKE_VERSION
 
 
-def read_startup_file(path: str | os.PathLike[str]) -> ConnectionInfo | Registration:
+def read_startup_file(
+    path: str | os.PathLike[str], what: str = "connection file"
+) -> ConnectionInfo | Registration:
     """The file that a kernel is started with, as a value. Its fields tell whether it is a
-    connection file or a registration file.
+    connection file or a registration file; ``what`` is what the caller was told, for errors.
 
     Raises `ConnectionFileError`, in one line that names the file and the field.
     """
     path = Path(path)
-    fields = read_fields(path)
+    fields = read_fields(path, what)
     if is_registration(fields):
         return _registration(f"registration file {path}", fields)
     return connection_info(path, fields)
