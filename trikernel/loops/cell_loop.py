@@ -38,7 +38,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import attrs
@@ -304,10 +304,10 @@ def _is_of_asyncio(callback: Any) -> bool:
     """Whether it only notes what has happened, as for `asyncio.gather`: if one of these is cut off,
     some task waits for ever. The user's code runs in none of them.
     """
-    module = getattr(callback, "__module__", None)
-    if module in _PASSING_ON:
-        return isinstance(callback, FunctionType)  # a task's steps may be methods of these modules
-    return module in _GROUPING
+    kind = type(callback)  # the steps of tasks are neither, as a rule
+    if kind is FunctionType:
+        return callback.__module__ in _PASSING_ON
+    return kind is MethodType and callback.__module__ in _GROUPING
 
 
 @disable_ki_protection
