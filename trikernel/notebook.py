@@ -40,9 +40,9 @@ async def aio(what: Any, *args: Any) -> Any:
     ``what`` is an awaitable, or a function that wants a running loop: that is called with ``args``,
     and what it returns is awaited if it can be. It runs in the asyncio loop that lives on across
     cells, in this thread, and what it starts there goes on. Cancelled, it is cancelled and waited
-    for. Raises what it raises.
+    for. Raises what it raises. It is a checkpoint of Trio's.
     """
-    return await _kernel().shell.loops.asyncio.run(what, *args)
+    return await _kernel().shell.loops.asyncio.run_after_checkpoint(what, *args)
 
 
 async def input(prompt: object = "", *, password: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import re
 import sys
 import time
@@ -129,6 +131,68 @@ def test_an_interrupt_that_hits_a_callback_ends_the_cell_that_awaits_beside_it(
     )
     assert ends(kernel, code)["ename"] == "KeyboardInterrupt"
     assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+BESIDE = {
+    "a task, while the cell awaits Trio": (
+        "async def spin():\n    print('begun', flush=True)\n    while True: pass\n"
+        "asyncio.create_task(spin())\nawait trio.sleep(99)"
+    ),
+    "the callback of another thread's future": (
+        "def spin(future):\n    print('begun', flush=True)\n    while True: pass\n"
+        "loop = asyncio.get_running_loop()\n"
+        "def later():\n"
+        "    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).add_done_callback(spin)\n"
+        "import threading\nthreading.Timer(0.1, later).start()\nawait asyncio.sleep(99)"
+    ),
+}
+
+
+@POSIX
+@pytest.mark.parametrize("code", BESIDE.values(), ids=BESIDE)
+def test_an_interrupt_ends_a_cell_beside_which_something_computes(
+    kernel: KernelProcess, code: str
+) -> None:
+    # what the callback of a `concurrent.futures.Future` raises is dropped, so it takes a third one
+    msg_id = kernel.send(code)
+    kernel.until_begun(msg_id)
+    ended: dict[str, Any] = {}
+    for _ in range(4):
+        kernel.interrupt()
+        with contextlib.suppress(queue.Empty):
+            ended = kernel.client.get_shell_msg(timeout=1)["content"]
+            break
+    assert ended["ename"] == "KeyboardInterrupt"
+    assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+@pytest.mark.parametrize("opens", ["scope = trio.CancelScope()", "scope = trio.open_nursery()"])
+@pytest.mark.parametrize("then", ["", "await asyncio.sleep(0)\n", "1 / 0\n"])
+def test_what_an_asyncio_cell_leaves_open_is_told_as_in_a_trio_cell(
+    kernel: KernelProcess, opens: str, then: str
+) -> None:
+    enter = "scope.__enter__()" if "Cancel" in opens else "await scope.__aenter__()"
+    reply, _ = kernel.execute(f"{opens}\n{enter}\n{then}")
+    assert reply["ename"] == ("ZeroDivisionError" if "/" in then else "LeftOpenError")
+    assert kernel.text("await asyncio.sleep(0.01)\nprint('next')") == "next\n"
+
+
+def test_a_scope_that_one_statement_enters_and_another_one_leaves(kernel: KernelProcess) -> None:
+    code = (
+        "scope = trio.move_on_after(99)\nscope.__enter__()\nawait asyncio.sleep(0)\n"
+        "print(trio.current_effective_deadline() < trio.current_time() + 100)\n"
+        "scope.__exit__(None, None, None)\nprint(trio.current_effective_deadline())"
+    )
+    assert kernel.text(code) == "True\ninf\n"
+
+
+def test_a_loop_that_a_thread_closes_is_replaced() -> None:
+    with kernel_process() as kernel:
+        kernel.execute(SETUP)
+        loop = "loop = asyncio.get_running_loop()\n"
+        reply, _ = kernel.execute(f"{loop}await asyncio.to_thread(loop.close)")
+        assert reply.get("evalue", "") in ("", "Event loop is closed")
+        assert kernel.text("await asyncio.sleep(0.01)\nprint('next')").endswith("next\n")
 
 
 @POSIX

@@ -57,6 +57,7 @@ HELD = 0.05  # seconds from which on a callback counts as one that holds the loo
 HEARD_WITHIN = 0.1  # seconds in which code that awaits a failed task asks for its exception
 
 _PASSING_ON = frozenset({"asyncio.tasks", "asyncio.futures"})
+_CALLING = ("_chain_future", "run_coroutine_threadsafe")  # callbacks of futures, eager tasks
 _GROUPING = frozenset({"asyncio.taskgroups", "asyncio.timeouts"})
 _call_soon = asyncio.SelectorEventLoop.call_soon
 Report = Callable[[BaseException], object]
@@ -302,11 +303,11 @@ def _call(loop: CellLoop, callback: Any, *args: Any) -> None:
 
 def _is_of_asyncio(callback: Any) -> bool:
     """Whether it only notes what has happened, as for `asyncio.gather`: if one of these is cut off,
-    some task waits for ever. The user's code runs in none of them.
+    some task waits for ever. The user's code runs in none of them, other than in `_CALLING`.
     """
     kind = type(callback)  # the steps of tasks are neither, as a rule
-    if kind is FunctionType:
-        return callback.__module__ in _PASSING_ON
+    if kind is FunctionType and callback.__module__ in _PASSING_ON:
+        return not callback.__qualname__.startswith(_CALLING)
     return kind is MethodType and callback.__module__ in _GROUPING
 
 

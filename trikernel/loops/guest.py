@@ -235,8 +235,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
             try:
                 self.turn()
             except (KeyboardInterrupt, SystemExit) as error:
-                _log.warning("a task of the asyncio loop was ended", exc_info=error)
-                if isinstance(error, KeyboardInterrupt):
+                is_interrupt = isinstance(error, KeyboardInterrupt)
+                level = logging.DEBUG if is_interrupt else logging.WARNING
+                _log.log(level, "a task of the asyncio loop was ended", exc_info=error)
+                if is_interrupt:
                     self.interrupt_again()
             if not self.is_closed():
                 await self._wait()
@@ -254,7 +256,13 @@ class GuestLoop(asyncio.SelectorEventLoop):
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """See `asyncio.loop.close`. A pump that waits for its descriptor is woken."""
+        """See `asyncio.loop.close`. A pump that waits for its descriptor is woken.
+
+        From another thread, it is closed as soon as its Trio loop turns.
+        """
+        token, is_here = self._token, threading.get_ident() == self._thread
+        if token is not None and not is_here and run_in(token, self.close):
+            return
         fileno = getattr(self.selector, "fileno", None)
         if fileno is not None and not self.is_closed() and not self.is_running() and self.is_here:
             trio.lowlevel.notify_closing(fileno())

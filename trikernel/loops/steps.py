@@ -21,9 +21,9 @@ import outcome
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..core import Request, await_unprotected, call_unprotected, current_request
+from ..core import Request, await_unprotected, current_request
 from ..errors import CellStopped
-from ..system import run_in
+from ..system import innermost_status, leave_shield, run_in, shield_within
 
 __all__ = ["Steps", "call_for", "current_steps", "is_stepped", "take_over"]
 
@@ -50,6 +50,9 @@ class _Loop(Protocol):
 
     def turn(self) -> None:
         """Run what is ready now."""
+
+    def call_in_step(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a plain function as in a task's step."""
 
     def is_closed(self) -> bool:
         """Whether it has ended."""
@@ -102,11 +105,10 @@ class Steps:
         self._turn: asyncio.Future[None] | None = None
         self._trap: object = None  # what the coroutine has yielded to Trio, as it awaits Trio
         self._trap_ended: asyncio.Future[None] | None = None
-        self._trap_scope = trio.CancelScope()
+        self._trap_scope = self._call_scope = trio.CancelScope()
         self._answer: object = None  # what Trio sends to the coroutine for the trap
-        # Around all scopes that the coroutine enters; its clean-up is shielded by it.
-        self._scope = trio.CancelScope()
-        self._outside: Any = None  # Trio's status of that scope
+        self._outside = innermost_status()  # Trio's, of the scope around all of the coroutine's
+        self._shield: trio.CancelScope | None = None  # from that, once it cleans up
         self._due = math.inf  # until when what is awaited now may last
         # a cancel by a scope that the coroutine has entered, still to be raised in it
         self._cancelled: trio.Cancelled | None = None
@@ -123,19 +125,21 @@ class Steps:
         task = self._loop.create_task(self._task(coroutine), name="the cell", context=context)
         _stepped.add(task)
         task.add_done_callback(self._on_done, context=context)
-        with self._scope:
-            self._outside = getattr(self._trio_task, "_cancel_status", None)
-            try:
-                await self._until_done(task, coroutine)
-            except (trio.Cancelled, KeyboardInterrupt, CellStopped) as raised:
-                _forget_loop(raised)
-                await self._end(task, coroutine)
-                raise
-            finally:
-                self.is_running = False
-                take_over(context)
-                if task.done() and not task.cancelled():
-                    task.exception()  # is raised here, or the cancel is: asyncio need not report it
+        self._loop.on_ending.add(self.wake)
+        try:
+            await self._until_done(task, coroutine)
+        except (trio.Cancelled, KeyboardInterrupt, CellStopped) as raised:
+            _forget_loop(raised)
+            await self._end(task, coroutine)
+            raise
+        finally:
+            self.is_running = False
+            take_over(context)
+            self._loop.on_ending.discard(self.wake)
+            if self._shield is not None:
+                leave_shield(self._shield)
+            if task.done() and not task.cancelled():
+                task.exception()  # asyncio need not report it: it, or the cancel, is raised here
         return task.result()
 
     async def _end(self, task: asyncio.Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -144,11 +148,11 @@ class Steps:
         If its request was left behind, or the loop is to end, it has ``grace`` seconds for that.
         Then it is cancelled again and again, and in the end its coroutine is closed.
         """
-        self._scope.shield = True
+        self._shield = shield_within(self._outside)
         request, token = current_request.get(), trio.lowlevel.current_trio_token()
         hurry = partial(run_in, token, partial(self._hurry, request))
         self._loop.on_ending.add(hurry)
-        if request is not None:
+        if request is not None and not request.finished:
             request.after_idle(hurry)  # also called as it is left behind
         self._hurry(request)
         try:
@@ -159,7 +163,7 @@ class Steps:
                 except (KeyboardInterrupt, CellStopped):
                     if task.done():
                         raise
-                    continue  # it has hit another task of the loop
+                    continue  # another task of the loop has raised it
                 if task.done() or self._loop.is_closed():
                     break
                 self._due = trio.current_time() + _AGAIN
@@ -168,17 +172,19 @@ class Steps:
         if task.done():
             return
         with suppress(BaseException):  # nobody waits for the errors of this clean-up
-            call_unprotected(coroutine.close)
+            self._loop.call_in_step(
+                coroutine.close
+            )  # code that goes on awaits once more, and fails
         if not self._loop.is_closed():
             task.cancel()
             self._loop.turn()
 
     def _hurry(self, request: Request | None) -> None:
-        """Limit the time for the clean-up, if there is a reason for that."""
+        """Limit the time for the clean-up, if its request was left behind or the loop is to end."""
         is_left = request is not None and request.abandoned
         if (is_left or self._loop.is_ending) and self._due == math.inf:
             self._due = trio.current_time() + self._loop.grace
-            self._trap_scope.deadline = self._due
+            self._trap_scope.deadline = self._call_scope.deadline = self._due
             self.wake()
 
     @enable_ki_protection
@@ -186,8 +192,8 @@ class Steps:
         self.wake()
 
     async def _until_done(self, task: asyncio.Task[Any], stepped: Coroutine[Any, Any, Any]) -> None:
-        """Turn the loop and make the task's steps until the task is done, the loop is closed, or
-        the time is over.
+        """Turn the loop and make the task's steps until the task is done, or the time is over. A
+        closed loop is an error, except for a task that cleans up.
 
         ``stepped`` is used by its name in this frame: `core.places` finds there the coroutine that
         the Trio task waits for.
@@ -198,12 +204,13 @@ class Steps:
                 turn, self._turn = self._turn, None
                 if not turn.done():
                     turn.set_result(None)
-            if not self._loop.is_closed():
-                self._loop.turn()
-            if task.done() or self._loop.is_closed() or trio.current_time() >= self._due:
+            if self._shield is not None and self._loop.is_closed():
+                return
+            self._loop.turn()
+            if task.done() or trio.current_time() >= self._due:
                 return
             if self._trap is not None:
-                with trio.CancelScope(deadline=self._due) as self._trap_scope:
+                with self._trap_scope:
                     # Trio's answer is an `outcome`, also for a cancel: it raises nothing here.
                     self._answer = await _yield_to_trio(self._trap)
                 self._trap = None
@@ -211,7 +218,8 @@ class Steps:
                 if not self._trap_ended.done():
                     self._trap_ended.set_result(None)
             elif self.calls:
-                await call_for(*self.calls.popleft())
+                with trio.CancelScope(deadline=self._due) as self._call_scope:
+                    await call_for(*self.calls.popleft())
             else:
                 await self._wait(task)
 
@@ -226,7 +234,8 @@ class Steps:
             with trio.CancelScope(deadline=self._due):
                 await self._event.wait()
         except trio.Cancelled as cancelled:
-            if self._outside is None or self._outside.effectively_cancelled:
+            outside = self._outside
+            if self._shield is None and (outside is None or outside.effectively_cancelled):
                 raise
             self._cancelled = cancelled
             task.cancel()
@@ -282,6 +291,8 @@ class Steps:
         """Wait until Trio has answered the trap. If asyncio cancels the task meanwhile, what it
         awaits of Trio is cancelled, and asyncio's error is returned.
         """
+        # The task may be cancelled before the Trio task waits in that scope.
+        self._trap_scope = trio.CancelScope(deadline=self._due)
         self._trap, cancelled = trap, None
         self.wake()
         while self._trap is not None:

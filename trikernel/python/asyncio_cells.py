@@ -122,6 +122,22 @@ class AsyncioCells:
         return what
 
     @enable_ki_protection
+    async def run_after_checkpoint(self, what: Any, *args: Any) -> Any:
+        """The same, and a checkpoint of Trio's unless it is called in an asyncio task: a loop that
+        does it again and again keeps nobody from running, and can be interrupted.
+        """
+        if not in_asyncio_task():
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled:
+                if inspect.iscoroutine(what):
+                    what.close()  # else Python warns that it was never awaited
+                elif asyncio.isfuture(what):
+                    what.cancel()
+                raise
+        return await self.run(what, *args)
+
+    @enable_ki_protection
     async def call_handler(self, handler: Callable[..., Any], *args: Any) -> Any:
         """Call a comm's handler, plain or async, while this asyncio loop is the running one."""
         return await self.run(handler, *args)
@@ -170,5 +186,6 @@ def _outside_of_cells(start: Callable[..., object], function: Any) -> None:
 def _interrupt_unless_told(stopper: Stopper) -> None:
     """Interrupt the cell that awaits, if there is one, and it is not being stopped already."""
     running = tuple(stopper.running)
-    if running and all(request.stop_reason is None for request in running):
+    first = [one for one in running if not one.beside] or running
+    if first and all(request.stop_reason is None for request in first):
         stopper.interrupt()

@@ -27,6 +27,7 @@ from .nested_run import (
 from .own_threads import mark_untraced, run_in_own_thread
 from .parent_signal import signal_at_parents_end
 from .process_end import end_within, run_to_the_end, wait_for_process_end
+from .shielding import innermost_status, leave_shield, shield_within
 from .signal_timer import SignalTimer, can_signal
 from .signals import SignalArrivals, signal_main_thread, unblock_signal, unused_signal
 from .stderr import real_stderr, report_crash, stderr_descriptor
@@ -52,9 +53,11 @@ __all__ = [
     "gc_paused",
     "harmless",
     "has_debugpy",
+    "innermost_status",
     "interrupt_nested_run",
     "is_anything_left_open",
     "is_nested_in",
+    "leave_shield",
     "mark_untraced",
     "nested_token",
     "on_fork",
@@ -65,6 +68,7 @@ __all__ = [
     "run_nested",
     "run_to_the_end",
     "runs_here",
+    "shield_within",
     "signal_at_parents_end",
     "signal_main_thread",
     "stderr_descriptor",

@@ -25,13 +25,15 @@ __all__ = [
 T = TypeVar("T")
 
 
-def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
-    """Have a loop call ``function`` soon; nothing happens if the loop has ended.
+def run_in(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> bool:
+    """Have a loop call ``function`` soon. False, and nothing happens, if the loop has ended.
 
     Nothing happens in a lost loop, either: its wake-up socket is closed, which is an `OSError`.
     """
     with contextlib.suppress(trio.RunFinishedError, OSError):
         token.run_sync_soon(function)
+        return True
+    return False
 
 
 def cancel_for(scope: trio.CancelScope, reason: str) -> None:

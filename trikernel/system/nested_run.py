@@ -89,7 +89,7 @@ def is_nested_in(token: trio.lowlevel.TrioToken) -> bool:
 
 def nested_token(thread: int) -> trio.lowlevel.TrioToken | None:
     """The token of the innermost nested run in that thread; None if there is none."""
-    tokens = _tokens.get(thread)
+    tokens = tuple(_tokens.get(thread, ()))  # that thread may be leaving one just now
     return tokens[-1] if tokens else None
 
 
@@ -244,9 +244,9 @@ class _Nesting(trio.abc.Instrument):
 
     def before_run(self) -> None:
         """The inner loop is about to run its first task, and has taken the wake-up descriptor."""
+        _tokens.setdefault(threading.get_ident(), []).append(trio.lowlevel.current_trio_token())
         self.inner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
         self.inner.__class__ = _inner_runner()
-        _tokens.setdefault(threading.get_ident(), []).append(trio.lowlevel.current_trio_token())
         if self._handler is None and self._wakeup_fd not in (None, -1):
             signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self._on_enter()

@@ -143,13 +143,14 @@ PRIVATE_NAMES = (
                 "Task._cancel_status",
                 "the innermost scope that a task is in",
                 "trikernel.core.left_behind",
-                "trikernel.loops.steps",
+                "trikernel.system.shielding",
             ),
             ("Task._child_nurseries", "a nursery that was left in a wrong order is put last"),
             (
                 "CancelScope._cancel_status",
                 "whether and where a scope is entered",
                 "trikernel.core.user_code",
+                "trikernel.system.shielding",
             ),
             ("CancelScope._close", "leaves a nursery's scope, and gives back the error"),
             (
@@ -157,8 +158,25 @@ PRIVATE_NAMES = (
                 "the scope that belongs to a place in the tree",
                 "trikernel.core.left_behind",
             ),
-            ("CancelStatus.encloses", "whether a scope is inside of ours"),
+            (
+                "CancelStatus.encloses",
+                "whether a scope is inside of ours",
+                "trikernel.system.shielding",
+            ),
             ("Nursery._nested_child_finished", "waits for the tasks, as its end does"),
+        )
+    ),
+    *(
+        PrivateName(
+            f"trio._core._run.{name}",
+            ("trikernel.system.shielding",),
+            why,
+            "an asyncio cell that leaves a scope of Trio's as it cleans up gets Trio's own error",
+        )
+        for name, why in (
+            ("CancelStatus.parent", "a shield is put between a scope and what is around it"),
+            ("CancelStatus.children", "what is in that shield when it is taken out again"),
+            ("CancelStatus.close", "takes it out"),
         )
     ),
     PrivateName(
