@@ -17,7 +17,8 @@ from ..processes import TIMEOUT, KernelProcess, kernel_process
 
 ROUNDS = 60  # before, one of 10 to 100 was lost, depending on the cell
 SETUP = """\
-import asyncio, time, trio
+import asyncio, sys, time, trio
+from trikernel.notebook import aio
 
 async def many(sleep):
     async with trio.open_nursery() as nursery:
@@ -52,10 +53,13 @@ CELLS = {
     "a nursery": "await many(trio.sleep)",
     "channels": "await pass_on()",
     "a loop of Trio's": "trio.run(many, trio.sleep)",
+    "one loop of Trio's after the other": "while True: trio.run(trio.lowlevel.checkpoint)",
     "a loop that waits": "asyncio.run(asyncio.sleep(99))",
     "a loop that gathers": "asyncio.run(gather())",
     "a loop with a group": "asyncio.run(group())",
     "a loop that turns": "asyncio.run(turn())",
+    "a cell that awaits asyncio": "while True: await aio(asyncio.sleep(0))",
+    "a cell that calls in asyncio": "while True: await aio(int)",
     "an asyncio cell that gathers": "%%asyncio\n{say}await gather()",
     "an asyncio cell that turns": "%%asyncio\n{say}await turn()",
     "an asyncio cell and a loop": "%%asyncio\n{say}asyncio.run(gather())",
@@ -108,6 +112,23 @@ def test_every_interrupt_ends_the_cell_of_a_subshell(kernel: KernelProcess, cell
 
 
 @posix
+def test_an_interrupted_import_keeps_no_lock() -> None:
+    with kernel_process() as kernel:
+        kernel.execute("import sys, json, threading")
+        for _ in range(ROUNDS // 2):
+            msg_id = kernel.send(f"{SAY}while True:\n    del sys.modules['json']; import json")
+            kernel.until_begun(msg_id)
+            kernel.interrupt()
+            assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+        elsewhere = (
+            "sys.modules.pop('json', None)\n"
+            "thread = threading.Thread(target=__import__, args=('json',), daemon=True)\n"
+            "thread.start(); thread.join(20); print(thread.is_alive())"
+        )
+        assert kernel.text(elsewhere) == "False\n"
+
+
+@posix
 @pytest.mark.parametrize("by", ["signal", "request"])
 @pytest.mark.parametrize("cell", BLOCKS.values(), ids=BLOCKS)
 def test_what_a_scheduler_calls_and_blocks_it_is_interrupted(
@@ -123,6 +144,22 @@ def test_what_a_scheduler_calls_and_blocks_it_is_interrupted(
 def test_a_deadline_ends_them_too(kernel: KernelProcess, cell: str) -> None:
     for _ in range(5):
         assert kernel.execute(f"%%timeout 0.05\n{cell}")[0]["ename"] == "DeadlineExceeded"
+
+
+def test_a_loop_whose_method_is_replaced_is_none_that_can_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(schedulers, "_is_library", lambda name: True)
+
+    def replaced(*args: Any) -> None:
+        found.append(Scheduler.at(sys._getframe()))
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "_run_once", replaced)
+    replaced()
+    assert found == [Scheduler(None)]
+    found[0].have_called(found.clear)
+    assert found
 
 
 class Spawned(trio.abc.Instrument):

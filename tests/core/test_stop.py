@@ -57,6 +57,32 @@ async def test_code_that_hears_of_a_stop_first_has_used_it_up() -> None:
     assert request.stop_reason is None
 
 
+@pytest.mark.parametrize("reason", [StopReason.INTERRUPT, StopReason.TIMEOUT])
+async def test_a_stop_that_python_drops_is_raised_again_and_is_no_second_step(
+    reason: StopReason,
+) -> None:
+    stopper, request = running()
+    stopper.stop(request, reason)
+    assert stopper.consume(request)
+    last_stop = request.last_stop
+    assert stopper.raise_again()
+    assert [(one.request, one.reason) for one in stopper.pending] == [(request, reason)]
+    assert (request.stops, request.last_stop) == (1, last_stop)
+    with RequestScope(request) as scope:
+        await turn()
+        assert scope.cancel_called
+
+
+async def test_what_nobody_has_raised_is_not_raised_again() -> None:
+    stopper, request = running()
+    assert not stopper.raise_again()  # a finalizer of the cell's own has raised it
+    stopper.stop(request, StopReason.INTERRUPT)
+    assert stopper.consume(request)
+    stopper.running.remove(request)
+    assert not stopper.raise_again()  # its code has ended
+    assert not stopper.pending
+
+
 async def test_an_interrupt_is_not_for_who_only_asks_what_kernel_this_is() -> None:
     """Clients ask that first of all, and want its protocol version in the reply."""
     for msg_type, stopped in (("kernel_info_request", False), ("complete_request", True)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -19,11 +20,12 @@ from .places import where_it_runs, where_it_waits
 from .request import Request, StopReason
 from .stop_signals import THIRD_STEP, TURN_TIMEOUT, StopSignal, StopState
 
-__all__ = ["REPEAT_INTERVAL", "SIGNAL_AFTER", "Escalation"]
+__all__ = ["SIGNAL_AFTER", "Escalation"]
 
 SIGNAL_AFTER = 0.002  # seconds until the main thread is signalled: it may run the request's code
 THIRD_STEP_AFTER = 0.06  # seconds after the second step, for stops that escalate by themselves
 REPEAT_INTERVAL = 0.02  # seconds between two steps after that
+WATCHED = 20  # times `TURN_TIMEOUT` that a request has to end once its scope was cancelled
 NOTICE_AFTER = 0.5  # seconds until a line on stderr says what an interrupted cell still waits in
 
 
@@ -41,6 +43,10 @@ class Escalation:
     grace: float
     first_after: float
     tell: Callable[[Request, str], object]
+
+    def pause_after(self, request: Request) -> float:
+        """Seconds from a request's last stop to the next one, if a timer has to see to it."""
+        return REPEAT_INTERVAL if request.stops >= THIRD_STEP else self.grace + SIGNAL_AFTER
 
     async def until_next_step(
         self, stop_signal: StopSignal, remind: Callable[[StopSignal], bool]
@@ -62,6 +68,22 @@ class Escalation:
             last, pauses = request.last_stop, {1: self.grace, 2: THIRD_STEP_AFTER}
             await trio.sleep(pauses.get(request.stops, REPEAT_INTERVAL))
             if request.last_stop == last:
+                return stop_signal.is_live(self.running)
+        return False
+
+    async def is_held_up(self, stop_signal: StopSignal, token: trio.lowlevel.TrioToken) -> bool:
+        """Whether the request is still to end, but other code holds the user loop, whose ``token``
+        it is: an asyncio task that began to compute just after the request's scope was cancelled.
+        """
+        for _ in range(WATCHED):
+            request, turned = stop_signal.request, [False]
+            if request is None or request not in self.running or request.finished:
+                return False
+            if stop_signal.state is StopState.RAISED:
+                return False
+            run_in(token, partial(turned.__setitem__, 0, True))
+            await trio.sleep(TURN_TIMEOUT)
+            if not turned[0]:
                 return stop_signal.is_live(self.running)
         return False
 

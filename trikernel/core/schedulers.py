@@ -3,12 +3,14 @@
 The user's code starts tasks in nurseries, and runs asyncio loops of its own (`asyncio.run`). What
 such a library does is not protected from `KeyboardInterrupt` as the kernel's code is. If that is
 raised in the middle, a task is lost: it belongs to its nursery, or to its loop, but no step of it
-is made any more. Then the clean-up that the interrupt begins waits for that task for ever.
+is made any more. Then the clean-up that the interrupt begins waits for that task for ever. An
+import that is cut off in the wrong place keeps the lock which every thread needs for its imports.
 
 So nothing is raised there, at first. An asyncio loop is asked to call a function that raises it,
 between two of its steps, where nothing can be lost; `asyncio.Runner` does it in a similar way. In
-Trio the stop stays pending, and the main thread is signalled again. The work of either is short: if
-it takes longer than `PATIENCE`, what it has called blocks, and the exception is raised there.
+Trio the stop stays pending, and the main thread is signalled again. The work of either is short. A
+scheduler that seems to be at work for longer than `PATIENCE` has called something that blocks
+(`time.sleep` as a callback); then the exception is raised all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,9 @@ __all__ = ["PATIENCE", "Scheduler"]
 
 PATIENCE = 0.2  # seconds that a scheduler has for what it is doing
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
+_ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
+_IMPORTS = "<frozen importlib._bootstrap>"  # holds the lock of all imports for a moment
+# how the names of files begin that there are not: of methods that attrs makes, of importlib
 _GENERATED = ("<attrs generated", "<frozen ")
 
 
@@ -50,33 +56,38 @@ _SPAWN = _code_of(trio, "_core", "_run", "Runner", "spawn_impl")
 
 @attrs.frozen
 class Scheduler:
-    """What is at work: ``loop`` is an asyncio loop, or None if it is Trio."""
+    """What is at work: ``loop`` is an asyncio loop. It is None if it is Trio, a function of
+    asyncio's that the user's code has called (`asyncio.TaskGroup.create_task`), or an import.
+    """
 
     loop: asyncio.AbstractEventLoop | None
 
     @classmethod
     def at(cls, frame: FrameType | None) -> Scheduler | None:
-        """What is at work in that frame. None if that is the user's code, or belongs to a library
-        that the user's code has called.
+        """What is at work in that frame. None if that is the user's code, or belongs to another
+        library that the user's code has called.
         """
+        is_critical = frame is not None and frame.f_code.co_filename == _IMPORTS
         run_once = _code_of(sys.modules.get("asyncio"), "BaseEventLoop", "_run_once")
         while frame is not None:
             code = frame.f_code
             if code is _SPAWN:
                 return cls(None)
             if code is run_once:
-                return cls(frame.f_locals["self"])
+                return cls(frame.f_locals.get("self"))
             if not _is_library(code.co_filename):
-                return None
+                return cls(None) if is_critical else None
+            is_critical = is_critical or code.co_filename.startswith(_ASYNCIO)
             frame = frame.f_back
         return None
 
     def have_called(self, function: Callable[[], object]) -> None:
         """Have an asyncio loop call a function next; from any thread, and in signal handlers.
-        Trio calls nothing: it goes on in a moment.
+        Without a loop nothing is called: what is at work goes on in a moment.
         """
         if self.loop is not None:
-            self.loop.call_soon_threadsafe(function)
+            with suppress(RuntimeError):  # another thread has closed it just now
+                self.loop.call_soon_threadsafe(function)
 
 
 def _is_library(filename: str) -> bool:

@@ -90,6 +90,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from weakref import ref
 
 import trio
 
@@ -103,7 +104,7 @@ from ..system import (
     run_in,
 )
 from .deadlines import Deadline, Deadlines
-from .escalation import REPEAT_INTERVAL, SIGNAL_AFTER, Escalation
+from .escalation import SIGNAL_AFTER, Escalation
 from .interrupted import InterruptedCode
 from .line_lot import Swallowed
 from .main_thread import MainThreadSignals
@@ -122,6 +123,8 @@ from .stop_signals import (
 from .thread_stop import raise_in_thread
 
 __all__ = ["Stopper"]
+
+FINALIZERS_AFTER = 0.5  # seconds after which a stop is also raised in finalizers of another thread
 
 
 class Stopper:
@@ -160,6 +163,7 @@ class Stopper:
         self._thread = thread or threading.main_thread().ident or 0
         self._is_main = thread is None
         self._escalates = not self._is_main
+        self._raised: ref[Request] | None = None  # in whose code a stop was raised last
         self._swallowed, self._lock = Swallowed(), threading.RLock()
         self._signals = MainThreadSignals(self._on_signal)
         self.sigint_came = self._signals.came
@@ -206,20 +210,32 @@ class Stopper:
             return where_it_runs(self._thread)
         return ""
 
-    def stop(self, request: Request | None, reason: StopReason) -> None:
+    def stop(self, request: Request | None, reason: StopReason, *, is_step: bool = True) -> None:
         """Stop ``request`` for ``reason``, or take the next step if it is being stopped already.
-        None stands for code that belongs to no request.
+        None stands for code that belongs to no request. Without ``is_step`` it is a step that was
+        lost, again.
         """
         stop_signal = StopSignal(request, reason)
         with self._lock:
             self.pending.append(stop_signal)
             self._on_pending(True)
         if request is not None:
-            request.count_stop(stop_signal.since)
+            if is_step:
+                request.count_stop(stop_signal.since)
             request.mark(reason)
         run_in(self._token, lambda: self._deliver(stop_signal))
         if self._escalates:
             self.services.start_soon(self._escalate, stop_signal)
+
+    def raise_again(self) -> bool:
+        """Have the stop that was raised last raised again, because Python has dropped it. False if
+        none was, of code that still runs.
+        """
+        request = self._raised() if self._raised is not None else None
+        if request is None or request not in self.running:
+            return False
+        self.stop(request, request.stop_reason or StopReason.INTERRUPT, is_step=False)
+        return True
 
     def _deliver(self, stop_signal: StopSignal) -> None:
         """In the user loop, which turns: cancel the request's scope, or leave it behind."""
@@ -274,6 +290,7 @@ class Stopper:
             for stop_signal in heard:
                 self._mark_delivered(stop_signal, StopEvent.RAISE)
         if heard and request is not None:
+            self._raised = ref(request)
             request.consume_interrupt()
         return bool(heard)
 
@@ -310,6 +327,8 @@ class Stopper:
     async def _escalate(self, stop_signal: StopSignal) -> None:
         if await self._escalation.until_next_step(stop_signal, self._remind):
             self.stop(stop_signal.request, stop_signal.reason)
+        elif await self._escalation.is_held_up(stop_signal, self._token):
+            self.stop(stop_signal.request, stop_signal.reason, is_step=False)
 
     def _remind(self, stop_signal: StopSignal) -> bool:
         """Have the thread look at a stop that is not delivered; False if it is to be left."""
@@ -325,7 +344,16 @@ class Stopper:
             kind = CellStopped if insists else KeyboardInterrupt
             heard = partial(self.consume, request)
             waits = not insists and time.monotonic() - stop_signal.since < PATIENCE
-            raise_in_thread(self._thread, kind, heard, tasks=self._owns_loop, waits=waits)
+            # what is raised in a finalizer is dropped: it would have to be raised again
+            late = time.monotonic() - stop_signal.since > FINALIZERS_AFTER
+            raise_in_thread(
+                self._thread,
+                kind,
+                heard,
+                finalizers=insists or (late and DroppedInterrupts.are_told()),
+                tasks=self._owns_loop,
+                waits=waits,
+            )
         return True
 
     async def _repeat_unheard(self) -> None:
@@ -366,7 +394,7 @@ class Stopper:
         ``by_us`` says that we have sent it for a stop that is pending, or that a timer has.
         """
         if by_us:
-            for deadline in self._deadlines.take_due(self.running, self._pause_after):
+            for deadline in self._deadlines.take_due(self.running, self._escalation.pause_after):
                 self.stop(deadline.request, deadline.reason)
         now = time.monotonic()
         live = [one for one in self.pending if one.is_live(self.running)]
@@ -404,12 +432,9 @@ class Stopper:
         if here is not None:
             here.consume_interrupt()
 
-    def _pause_after(self, request: Request) -> float:
-        """Seconds from a request's last stop to the next one, if a timer has to see to it."""
-        return REPEAT_INTERVAL if request.stops >= THIRD_STEP else self._grace + SIGNAL_AFTER
-
     def _exception_for(self, request: Request | None, frame: FrameType | None) -> BaseException:
         """The exception to raise in ``frame``, in the code of a request that is to stop."""
+        self._raised = ref(request) if request is not None else None
         if request is None or request.stops < THIRD_STEP:
             return KeyboardInterrupt()
         if self._swallowed.count(request, frame) == 1:

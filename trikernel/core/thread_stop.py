@@ -27,7 +27,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import trio
@@ -45,23 +45,25 @@ _STEP = "unrolled_run"  # what of Trio steps the tasks of a loop
 def raise_in_thread(
     ident: int,
     kind: type[BaseException],
-    heard: Callable[[], object],
+    heard: Callable[[], bool | None],
     *,
+    finalizers: bool = False,
     tasks: bool = True,
     waits: bool = True,
 ) -> bool:
-    """Have the user's code in a thread raise a ``kind``; False if the thread runs no such code now.
+    """Have the user's code in a thread raise a ``kind``; False if the thread runs no such code now,
+    or if a loop that it runs was asked to raise it.
 
     ``heard`` is called in that thread as it raises; it may return False for a stop that is over. In
-    a task that does not begin with code of ours, and so may be a host's, it is raised only with
-    ``tasks``. In a nested Trio loop that waits, it is raised in the main task. ``waits`` says that
-    a scheduler which is at work there is waited for.
+    a finalizer it is raised only with ``finalizers``, in a task that does not begin with code of
+    ours, and so may be a host's, only with ``tasks``. In a nested Trio loop that waits, the main
+    task raises it. With ``waits`` nothing is raised while a scheduler is at work.
     """
     made = _class_of(kind, heard)
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     number, value = ctypes.c_ulong(ident), ctypes.py_object(made)
     frame = sys._current_frames().get(ident)
-    if frame is None or not _is_users(frame, tasks):
+    if frame is None or not _is_users(frame, finalizers, tasks):
         token = nested_token(ident)
         if token is not None:
             run_in(token, partial(_raise_nested, kind, heard))
@@ -77,38 +79,46 @@ def raise_in_thread(
 
 
 @disable_ki_protection
-def _raise(kind: type[BaseException], heard: Callable[[], object]) -> None:
+def _raise(kind: type[BaseException], heard: Callable[[], bool | None]) -> None:
     if heard() is not False:
         raise kind
 
 
-def _raise_nested(kind: type[BaseException], heard: Callable[[], object]) -> None:
+def _raise_nested(kind: type[BaseException], heard: Callable[[], bool | None]) -> None:
     """In a nested Trio loop, which turns: raise it where the main task of that loop waits."""
     if heard() is not False:
         interrupt_nested_run(kind())
 
 
-def _is_users(frame: FrameType | None, tasks: bool) -> bool:
+def _is_users(frame: FrameType | None, finalizers: bool, tasks: bool) -> bool:
     """Whether a frame is unprotected: as the innermost marked one around it says, else its task.
 
     Trio does the same for the main thread. Tasks without a mark inherit it there; here those that
     do not begin with code of ours count as the user's.
     """
-    marked, is_task = _marks(), False
+    marked, outermost = _marks(), None
     while frame is not None:
         code = frame.f_code
         is_of_kernel = is_ours(code.co_filename)
         if code.co_name == _STEP and is_machinery(code.co_filename) and not is_of_kernel:
-            return tasks and is_task  # else it is what the loop does between two steps
+            return tasks and _is_users_task(outermost)
         with suppress(KeyError):
             return not marked[code]
         if is_of_kernel and not marked:
             return code is call_unprotected.__code__
-        if code.co_name == "__del__" and is_machinery(code.co_filename):
+        if code.co_name == "__del__" and (not finalizers or is_machinery(code.co_filename)):
             return False
-        is_task = bool(code.co_flags & inspect.CO_COROUTINE)
-        frame = frame.f_back
+        outermost, frame = code, frame.f_back
     return False
+
+
+def _is_users_task(code: CodeType | None) -> bool:
+    """Whether what a Trio loop has called is the coroutine of a user's task. It may be a task of
+    Trio's own, or no task, but what the loop does between two steps.
+    """
+    if code is None or is_machinery(code.co_filename):
+        return False
+    return bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE))
 
 
 def _marks() -> Any:
@@ -119,7 +129,7 @@ def _marks() -> Any:
         return {}
 
 
-def _class_of(kind: type[BaseException], heard: Callable[[], object]) -> type[BaseException]:
+def _class_of(kind: type[BaseException], heard: Callable[[], bool | None]) -> type[BaseException]:
     """A class of the same name, which tells when it is raised."""
 
     def __init__(self: BaseException, *args: object) -> None:

@@ -21,45 +21,55 @@ from ..errors import CellStopped
 
 __all__ = ["DroppedInterrupts"]
 
+_INTERRUPTS = (KeyboardInterrupt, CellStopped)
+
 
 class _Listener(Protocol):
-    def interrupt(self) -> None:
-        """Called in the thread in which an interrupt was dropped."""
+    def raise_again(self) -> bool:
+        """Called in the thread in which an interrupt was dropped; False if it is not to come again,
+        because the listener has raised none there.
+        """
 
 
 class DroppedInterrupts:
     """From `install` to `restore`, the listener of a thread is told of what was dropped there.
 
     A hook that somebody else sets meanwhile is left alone. Nothing is printed for an interrupt that
-    a listener was told of.
+    a listener raises again.
     """
 
     _listeners: ClassVar[WeakValueDictionary[int, _Listener]] = WeakValueDictionary()
+    _active: ClassVar[set[DroppedInterrupts]] = set()
 
     def __init__(self) -> None:
-        self._before: Callable[[Any], object] | None = None
+        self._before: Callable[[Any], object] = sys.__unraisablehook__
         self._hook = self._on_unraisable  # one object, which can be recognised
 
     @classmethod
     def tell(cls, listener: _Listener, thread: int) -> None:
-        """Have ``listener.interrupt()`` called for that thread, as long as the listener lives."""
+        """Tell ``listener`` of what is dropped in that thread, as long as it lives."""
         cls._listeners[thread] = listener
+
+    @classmethod
+    def are_told(cls) -> bool:
+        """Whether the hook is set."""
+        return bool(cls._active)
 
     def install(self) -> None:
         """Set the hook."""
+        self._active.add(self)
         self._before, sys.unraisablehook = sys.unraisablehook, self._hook
 
     def restore(self) -> None:
         """Set the hook from before, unless the present one is somebody else's."""
-        if self._before is not None and sys.unraisablehook is self._hook:
+        self._active.discard(self)
+        if sys.unraisablehook is self._hook:
             sys.unraisablehook = self._before
 
     @enable_ki_protection
     def _on_unraisable(self, unraisable: Any) -> None:
         listener = None
-        if issubclass(unraisable.exc_type, (KeyboardInterrupt, CellStopped)):
+        if self in self._active and issubclass(unraisable.exc_type, _INTERRUPTS):
             listener = self._listeners.get(threading.get_ident())
-        if listener is not None:
-            listener.interrupt()
-        elif self._before is not None:
+        if listener is None or not listener.raise_again():
             self._before(unraisable)
