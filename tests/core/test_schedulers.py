@@ -119,7 +119,8 @@ def test_an_interrupted_import_keeps_no_lock() -> None:
             msg_id = kernel.send(f"{SAY}while True:\n    del sys.modules['json']; import json")
             kernel.until_begun(msg_id)
             kernel.interrupt()
-            assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+            # importlib itself fails so if it is cut off before it has put the module in its place
+            assert kernel.finish(msg_id)[0]["ename"] in ("KeyboardInterrupt", "KeyError")
         elsewhere = (
             "sys.modules.pop('json', None)\n"
             "thread = threading.Thread(target=__import__, args=('json',), daemon=True)\n"
