@@ -219,7 +219,7 @@ SPINNING = {
     "a finalizer": (
         "class Odd:\n    def __del__(self):\n        print('begun', flush=True)\n"
         "        while True: pass\nodd = Odd()\ndel odd\nawait trio.sleep(0)\n1 / 0",
-        "ZeroDivisionError",
+        "KeyboardInterrupt",  # Python drops it, but not the kernel
     ),
     "an input transformer": (
         "def spin(lines):\n    get_ipython().input_transformers_cleanup.remove(spin)\n"

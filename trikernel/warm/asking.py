@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
@@ -80,28 +81,31 @@ class WarmProcess:
         self._code: int | None = None  # known by `peek`; `returncode` is set by `poll`
         self._pidfd = pidfd
         self._connection: socket.socket | None = connection
+        self._lock = threading.RLock()  # one thread may wait while another one asks
 
     def __repr__(self) -> str:
         return f"<WarmProcess: pid {self.pid}, returncode: {self.returncode}>"
 
     def poll(self) -> int | None:
         """The exit code if the process has ended, negative if by a signal; else None."""
-        if self.returncode is None and self._has_ended(0):
-            self.returncode = self.peek()
-            self._close()
-        return self.returncode
+        with self._lock:
+            if self.returncode is None and self._has_ended(0):
+                self.returncode = self.peek()
+                self._close()
+            return self.returncode
 
     def peek(self) -> int | None:
         """As `poll`, but the process is not reaped: its id and its process group are not reused."""
-        if self._code is None and self._connection is not None and self._has_ended(0):
-            self._code = UNKNOWN_CODE
-            with suppress(OSError):
-                self._connection.settimeout(TOLD_WITHIN)
-                packet, descriptors = receive(self._connection)
-                close_all(descriptors)
-                if packet:
-                    self._code = os.waitstatus_to_exitcode(json.loads(packet)["ended"])
-        return self._code
+        with self._lock:
+            if self._code is None and self._connection is not None and self._has_ended(0):
+                self._code = UNKNOWN_CODE
+                with suppress(OSError):
+                    self._connection.settimeout(TOLD_WITHIN)
+                    packet, descriptors = receive(self._connection)
+                    close_all(descriptors)
+                    if packet:
+                        self._code = os.waitstatus_to_exitcode(json.loads(packet)["ended"])
+            return self._code
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process has ended; returns its exit code. ``timeout`` is in seconds.
@@ -116,8 +120,9 @@ class WarmProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process, unless it has ended."""
         if self.poll() is None and sys.platform == "linux":
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+            with self._lock, suppress(ProcessLookupError):
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, number)
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -131,10 +136,11 @@ class WarmProcess:
     def _has_ended(self, timeout: float | None) -> bool:
         if sys.platform != "linux":
             raise NotImplementedError
-        if self._pidfd < 0:
+        pidfd = self._pidfd
+        if pidfd < 0:
             return True
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
     def _close(self) -> None:
