@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
+from trikernel.warm.asking import WarmProcess
 from trikernel.warm.packets import NotWarm
 from trikernel.warm.server import ForkServer
 
@@ -149,6 +152,20 @@ def test_signals_and_waits_are_those_of_a_child(server: ForkServer) -> None:
     process.terminate()
     assert process.wait() == -signal.SIGTERM
     process.kill()  # of one that has ended is nothing
+
+
+def test_several_threads_may_ask_for_its_end_at_once(server: ForkServer) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(30):
+            process, together = forked(server, "raise SystemExit(3)"), Barrier(4)
+
+            def ask(process: WarmProcess = process, together: Barrier = together) -> int | None:
+                wait_until(lambda: process.peek() is not None, "its end")
+                together.wait(60)
+                return process.poll()
+
+            asked = [pool.submit(ask) for _ in range(4)]
+            assert [one.result(60) for one in asked] == [3] * 4
 
 
 def test_its_number_is_its_own_until_its_end_was_asked_for(server: ForkServer) -> None:
