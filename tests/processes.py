@@ -47,6 +47,20 @@ class KernelProcess:
         """Send a cell whose error aborts nothing, unless told otherwise; its id."""
         return str(self.client.execute(code, **{"stop_on_error": False, **options}))
 
+    def send_to(self, subshell_id: str, code: str) -> str:
+        """The same for a subshell."""
+        content = {"code": code, "silent": False, "stop_on_error": False}
+        message = self.client.session.msg("execute_request", content)
+        message["header"]["subshell_id"] = subshell_id
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def ask_control(self, msg_type: str, **content: Any) -> dict[str, Any]:
+        """The content of the reply to a request on the control channel."""
+        self.client.control_channel.send(self.client.session.msg(msg_type, content))
+        reply: dict[str, Any] = self.client.get_control_msg(timeout=TIMEOUT)["content"]
+        return reply
+
     def until(self, msg_type: str) -> dict[str, Any]:
         """The next message of that type on iopub."""
         while True:
@@ -90,9 +104,7 @@ class KernelProcess:
         if by == "signal":
             self.process.send_signal(signal.SIGINT)
             return
-        client = self.client
-        client.control_channel.send(client.session.msg("interrupt_request", {}))
-        assert client.get_control_msg(timeout=TIMEOUT)["content"] == {"status": "ok"}
+        assert self.ask_control("interrupt_request") == {"status": "ok"}
 
 
 def kernel_process(

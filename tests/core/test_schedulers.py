@@ -13,7 +13,7 @@ import trio
 from trikernel.core import schedulers
 from trikernel.core.schedulers import Scheduler
 
-from ..processes import TIMEOUT, KernelProcess, kernel_process
+from ..processes import KernelProcess, kernel_process
 
 ROUNDS = 60  # before, one of 10 to 100 was lost, depending on the cell
 SETUP = """\
@@ -94,21 +94,14 @@ def test_every_interrupt_ends_its_cell(kernel: KernelProcess, cell: str) -> None
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_every_interrupt_ends_the_cell_of_a_subshell(kernel: KernelProcess, cell: str) -> None:
-    client = kernel.client
-    client.control_channel.send(client.session.msg("create_subshell_request", {}))
-    subshell = client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"]
+    subshell = kernel.ask_control("create_subshell_request")["subshell_id"]
     code = cell.format(say=SAY) if "{say}" in cell else SAY + cell
-    content = {"code": code, "silent": False, "stop_on_error": False}
     for _ in range(ROUNDS // 4):
-        message = client.session.msg("execute_request", content)
-        message["header"]["subshell_id"] = subshell
-        client.shell_channel.send(message)
-        kernel.until_begun(message["header"]["msg_id"])
+        msg_id = kernel.send_to(subshell, code)
+        kernel.until_begun(msg_id)
         kernel.interrupt("request")
-        assert kernel.finish(message["header"]["msg_id"])[0]["ename"] == "KeyboardInterrupt"
-    ended = client.session.msg("delete_subshell_request", {"subshell_id": subshell})
-    client.control_channel.send(ended)
-    assert client.get_control_msg(timeout=TIMEOUT)["content"]["status"] == "ok"
+        assert kernel.finish(msg_id)[0]["ename"] == "KeyboardInterrupt"
+    assert kernel.ask_control("delete_subshell_request", subshell_id=subshell)["status"] == "ok"
 
 
 @posix

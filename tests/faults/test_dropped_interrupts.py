@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..processes import TIMEOUT, KernelProcess, kernel_process
+from ..processes import KernelProcess, kernel_process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is POSIX")
 
@@ -80,21 +80,14 @@ def test_a_dropped_deadline_ends_the_cell(kernel: KernelProcess, drops: str) -> 
 def test_a_dropped_interrupt_ends_the_cell_of_a_subshell(
     kernel: KernelProcess, then: str, drops: str
 ) -> None:
-    client = kernel.client
-    client.control_channel.send(client.session.msg("create_subshell_request", {}))
-    subshell = client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"]
-    content = {"code": f"{drops}()\n{then}", "silent": False, "stop_on_error": False}
-    message = client.session.msg("execute_request", content)
-    message["header"]["subshell_id"] = subshell
-    client.shell_channel.send(message)
-    kernel.until_begun(message["header"]["msg_id"])
+    subshell = kernel.ask_control("create_subshell_request")["subshell_id"]
+    msg_id = kernel.send_to(subshell, f"{drops}()\n{then}")
+    kernel.until_begun(msg_id)
     kernel.interrupt("request")
-    reply, outputs = kernel.finish(message["header"]["msg_id"])
+    reply, outputs = kernel.finish(msg_id)
     assert reply["ename"] == "KeyboardInterrupt"
     assert not [one for one in outputs if one["content"].get("name") == "stderr"]
-    ended = client.session.msg("delete_subshell_request", {"subshell_id": subshell})
-    client.control_channel.send(ended)
-    assert client.get_control_msg(timeout=TIMEOUT)["content"]["status"] == "ok"
+    assert kernel.ask_control("delete_subshell_request", subshell_id=subshell)["status"] == "ok"
 
 
 def test_another_exception_goes_to_the_hook_from_before(kernel: KernelProcess) -> None:

@@ -393,17 +393,10 @@ def test_get_event_loop_and_ensure_future_as_in_ipywidgets_documentation(
 
 
 def test_each_subshell_has_a_loop_of_its_own(kernel: KernelProcess) -> None:
-    client = kernel.client
-    client.control_channel.send(client.session.msg("create_subshell_request", {}))
-    subshell = client.get_control_msg(timeout=60)["content"]["subshell_id"]
+    subshell = kernel.ask_control("create_subshell_request")["subshell_id"]
 
     def in_subshell(code: str) -> tuple[dict[str, Any], str]:
-        message = client.session.msg(
-            "execute_request", {"code": code, "silent": False, "stop_on_error": False}
-        )
-        message["header"]["subshell_id"] = subshell
-        client.shell_channel.send(message)
-        reply, outputs = kernel.finish(message["header"]["msg_id"])
+        reply, outputs = kernel.finish(kernel.send_to(subshell, code))
         return reply, said(outputs)
 
     kernel.execute("mine = asyncio.get_running_loop()")
@@ -414,10 +407,7 @@ def test_each_subshell_has_a_loop_of_its_own(kernel: KernelProcess) -> None:
     assert in_subshell("await asyncio.sleep(0.01)\nprint(1)")[1] == "1\n"
     assert time.monotonic() - began < 0.9
     assert kernel.finish(blocking)[0]["status"] == "ok"
-    client.control_channel.send(
-        client.session.msg("delete_subshell_request", {"subshell_id": subshell})
-    )
-    client.get_control_msg(timeout=60)
+    kernel.ask_control("delete_subshell_request", subshell_id=subshell)
     kernel.execute("await asyncio.sleep(0.05)")
     assert kernel.text("print(theirs.is_closed(), mine.is_closed())") == "True False\n"
 

@@ -20,8 +20,7 @@ __all__ = ["InterruptedCode"]
 class InterruptedCode:
     """``request`` is whose code it is. An exception may be raised in it if ``is_open``. It
     ``is_nested`` in a Trio loop of the user's all of whose tasks wait: then the exception is for
-    the main task of that loop. If a ``scheduler`` is at work, some
-    task of it might never run again.
+    the main task of that loop. If a ``scheduler`` is at work, a task of it might never run again.
     """
 
     request: Request | None

@@ -37,7 +37,7 @@ PATIENCE = 0.2  # seconds that a scheduler has for what it is doing
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
 _ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
 _IMPORTS = "<frozen importlib._bootstrap>"  # holds the lock of all imports for a moment
-# how the names of files begin that there are not: of methods that attrs makes, of importlib
+# file names that stand for no file begin so: methods that attrs makes, modules of the interpreter
 _GENERATED = ("<attrs generated", "<frozen ")
 
 

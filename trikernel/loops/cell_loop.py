@@ -9,14 +9,15 @@ What is done
     Callbacks that are given to the loop, and so the steps of tasks, are called through a frame in
     which `KeyboardInterrupt` may be raised, in the context of the cell that they come from; what
     they raise is reported under that cell. Nothing else of the loop can be interrupted: a step that
-    is not made, or a future that is not told, would leave a task waiting for ever. One of
-    `add_reader` or `add_writer` that held the loop until it was stopped is removed: its descriptor
-    is still ready, so the loop would call it again
-    before the cell that is to end gets its turn. A task that fails is reported soon after its end
-    or its cell's, unless somebody has asked for its exception. (asyncio itself reports it when the
-    task is collected, which never happens in a notebook, whose names live on.) Threads of executors
-    get the context of the code that calls them. Signal handlers are set by `signal.signal`, so that
-    the wakeup descriptor stays the kernel's.
+    is not made, or a future that is not told, would leave a task waiting for ever.
+
+    A callback of `add_reader` or `add_writer` that held the loop until it was stopped is removed:
+    its descriptor is still ready, so the loop would call it again before the cell that is to end
+    gets its turn. A task that fails is reported soon after its end or its cell's, unless somebody
+    has asked for its exception. (asyncio itself reports it when the task is collected, which never
+    happens in a notebook, whose names live on.) Threads of executors get the context of the code
+    that calls them. Signal handlers are set by `signal.signal`, so that the wakeup descriptor stays
+    the kernel's.
 
     When the kernel ends, the tasks are cancelled, and have a limited time to clean up, in which
     they may await.
@@ -56,6 +57,7 @@ STUBBORN = 2.0  # seconds that a Trio task has at the end to end the asyncio tas
 HELD = 0.05  # seconds from which on a callback counts as one that holds the loop
 HEARD_WITHIN = 0.1  # seconds in which code that awaits a failed task asks for its exception
 
+# Modules of asyncio whose callbacks are its own: plain functions, and methods.
 _PASSING_ON = frozenset({"asyncio.tasks", "asyncio.futures"})
 _CALLING = ("_chain_future", "run_coroutine_threadsafe")  # callbacks of futures, eager tasks
 _GROUPING = frozenset({"asyncio.taskgroups", "asyncio.timeouts"})

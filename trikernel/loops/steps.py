@@ -172,9 +172,8 @@ class Steps:
         if task.done():
             return
         with suppress(BaseException):  # nobody waits for the errors of this clean-up
-            self._loop.call_in_step(
-                coroutine.close
-            )  # code that goes on awaits once more, and fails
+            # in a step, so that code which goes on awaits once more, and fails
+            self._loop.call_in_step(coroutine.close)
         if not self._loop.is_closed():
             task.cancel()
             self._loop.turn()

@@ -35,12 +35,7 @@ from trio.lowlevel import enable_ki_protection
 
 from . import private_names
 
-__all__ = [
-    "PRIVATE_NAMES",
-    "LeftOpen",
-    "close_what_was_left_open",
-    "is_anything_left_open",
-]
+__all__ = ["PRIVATE_NAMES", "LeftOpen", "close_what_was_left_open", "is_anything_left_open"]
 
 PRIVATE_NAMES = {row.name: row.why for row in private_names.PRIVATE_NAMES if __name__ in row.where}
 """The private names of Trio that are used here, and what for."""
